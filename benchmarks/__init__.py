@@ -1,0 +1,1 @@
+"""Comparisons of policies: what was run, what was measured. Not installed; run from a checkout."""

@@ -1,0 +1,118 @@
+"""What tests share: one thread, a still global RNG, the field's data, stubs whose every value is known.
+
+The stubs are imported by name: ``from conftest import PositionDiscriminator, StubPolicy``.
+"""
+
+import os
+
+# Before numpy and torch are loaded, and inherited by every process that a test starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from torch import Tensor, nn
+
+PROJECT = Path(__file__).parent.parent
+
+torch.set_num_threads(1)
+
+# torch's first call can take longer than any deadline; in CI the same examples are tried every time.
+settings.register_profile("textgan", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("textgan")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the field's corpora and the released oracle, beside the checkout."""
+    folder = PROJECT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("needs the published corpora in ../shared/data, which are not here")
+    return folder
+
+
+def global_rng_state() -> dict[str, Any]:
+    """State of each global random number generator, in a form that `==` compares."""
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002  the global one is what is watched
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "numpy": (name, keys.tobytes(), *rest),
+        "random": random.getstate(),
+    }
+
+
+@pytest.fixture(autouse=True)
+def global_rng_stays_still(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that draws from the global generators of torch, numpy or random, unless marked to do so."""
+    before = global_rng_state()
+    yield
+    after = global_rng_state()
+    moved = [name for name in before if before[name] != after[name]]
+    if moved and not request.node.get_closest_marker("moves_global_rng"):
+        pytest.fail(
+            f"the global random state of {', '.join(moved)} moved: draw from a generator of your own, "
+            "or build modules under `with seeded(seed):`",
+            pytrace=False,
+        )
+
+
+class StubPolicy:
+    """The same logits after every prefix; its state counts the tokens that each row has read, shape (B,)."""
+
+    def __init__(self, logits: Sequence[float], start_token: int | None = None) -> None:
+        self.logits_V = torch.tensor(logits, dtype=torch.float32)
+        self.vocab_size = len(logits)
+        self.start_token = self.vocab_size if start_token is None else start_token
+        self.device = self.logits_V.device
+
+    def begin(self, batch_size: int) -> Tensor:
+        return torch.zeros(batch_size, dtype=torch.int64)
+
+    def reset_rows(self, state: Tensor, mask_B: Tensor) -> Tensor:
+        return torch.where(mask_B, 0, state)
+
+    def step(self, tokens_B: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return self.logits_V.repeat(len(tokens_B), 1), state + 1
+
+    def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        logp_V = self.logits_V.log_softmax(0)
+        return torch.where(mask_BT, logp_V[tokens_BT.clamp(max=self.vocab_size - 1)], 0.0)
+
+
+class PositionDiscriminator(nn.Module):
+    """Its logit spells the whole text: sum over t of token_t * (V+1)**t, in float64.
+
+    No two texts score alike, so a score says whose it is. The features are the tokens themselves, F = T.
+    Vocabulary and length must be small: float64 is exact up to 2**53 texts, float32 up to 2**24.
+    """
+
+    def __init__(self, vocab_size: int, max_length: int) -> None:
+        super().__init__()
+        base = vocab_size + 1
+        if base**max_length > 2**53:
+            raise ValueError(f"{base}**{max_length} texts are more than float64 can tell apart")
+        self.vocab_size, self.max_length, self.feature_size = vocab_size, max_length, max_length
+        self.register_buffer("weight_T", float(base) ** torch.arange(max_length, dtype=torch.float64))
+
+    def features(self, tokens_BT: Tensor) -> Tensor:
+        return tokens_BT.double()
+
+    def head(self, features_BF: Tensor) -> Tensor:
+        # Whole numbers below 2**53: the sum is exact in any order.
+        return (features_BF * self.weight_T).sum(1)
+
+    def logits(self, tokens_BT: Tensor) -> Tensor:
+        return self.head(self.features(tokens_BT))
+
+    def decode(self, logits_B: Tensor) -> Tensor:
+        """The texts that score these logits: int64, shape (B, T)."""
+        base = self.vocab_size + 1
+        rest_B = logits_B.double().round().long()
+        return torch.stack([rest_B // base**t % base for t in range(self.max_length)], dim=1)

@@ -1,0 +1,112 @@
+"""Losses against hand calculations and against torch's own cross entropy."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from textgan_env.losses import TILE, linear_log_prob, masked_mean, nll_per_token, policy_gradient_loss
+from textgan_env.sampling import derived_generator
+
+MASK_BT = torch.tensor([[True, True, False], [True, False, False]])
+
+
+def test_masked_mean_counts_only_what_the_mask_shows() -> None:
+    values_BT = torch.tensor([[1.0, 2.0, 100.0], [6.0, 100.0, 100.0]])
+    assert masked_mean(values_BT, MASK_BT).item() == 3.0
+
+
+def test_masked_mean_of_nothing_is_zero() -> None:
+    assert masked_mean(torch.ones(2, 3), torch.zeros(2, 3, dtype=torch.bool)).item() == 0.0
+
+
+def test_nll_is_the_mean_over_tokens_not_over_texts() -> None:
+    # Text 1 has two tokens of probability 1/2, text 2 one of probability 1/4: (1 + 1 + 2) / 3 bits a token.
+    logp_BT = torch.tensor([[0.5, 0.5, 1.0], [0.25, 1.0, 1.0]]).log()
+    assert nll_per_token(logp_BT, MASK_BT).item() == pytest.approx(4 / 3 * math.log(2))
+
+
+def test_policy_gradient_loss_is_the_mean_over_texts_of_credit_times_log_probability() -> None:
+    logp_BT = torch.tensor([[-1.0, -2.0, -50.0], [-3.0, -50.0, -50.0]], requires_grad=True)
+    credit_BT = torch.tensor([[0.5, 1.0, 9.0], [2.0, 9.0, 9.0]], requires_grad=True)
+    loss = policy_gradient_loss(logp_BT, credit_BT, MASK_BT)
+    # ((0.5 * 1 + 1 * 2) + 2 * 3) / 2
+    assert loss.item() == pytest.approx(4.25)
+    loss.backward()
+    # Half the credit (mean over two texts) with the sign turned, nothing after the end.
+    assert logp_BT.grad is not None
+    assert logp_BT.grad.tolist() == [[-0.25, -0.5, 0.0], [-1.0, 0.0, 0.0]]
+    assert credit_BT.grad is None
+
+
+def test_baseline_is_taken_off_the_credit_and_gets_no_gradient() -> None:
+    logp_BT = torch.tensor([[-1.0, -2.0, 0.0], [-3.0, 0.0, 0.0]], requires_grad=True)
+    credit_BT = torch.tensor([[0.5, 1.0, 9.0], [2.0, 9.0, 9.0]])
+    baseline_BT = torch.full((2, 3), 1.5, requires_grad=True)
+    loss = policy_gradient_loss(logp_BT, credit_BT, MASK_BT, baseline_BT)
+    # ((-1 * 1 - 0.5 * 2) + 0.5 * 3) / 2
+    assert loss.item() == pytest.approx(-0.25)
+    loss.backward()
+    assert logp_BT.grad is not None
+    assert logp_BT.grad.tolist() == [[0.5, 0.25, 0.0], [-0.25, 0.0, 0.0]]
+    assert baseline_BT.grad is None
+
+
+def random_inputs(rows: int, dtype: torch.dtype, *, vocab_size: int = 7) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = derived_generator(rows)
+    hidden_RH, weight_VH, bias_V = (
+        torch.randn(*shape, generator=generator, dtype=dtype).requires_grad_()
+        for shape in ((rows, 5), (vocab_size, 5), (vocab_size,))
+    )
+    return hidden_RH, weight_VH, bias_V, torch.randint(vocab_size, (rows,), generator=generator)
+
+
+@pytest.mark.parametrize("rows", [0, 1, TILE - 1, TILE, TILE + 1, 2 * TILE + 3])
+def test_linear_log_prob_equals_cross_entropy_forward_and_backward(rows: int) -> None:
+    hidden_RH, weight_VH, bias_V, tokens_R = random_inputs(rows, torch.float64)
+    slope_R = torch.linspace(-1, 2, rows, dtype=torch.float64)
+    inputs = (hidden_RH, weight_VH, bias_V)
+
+    logp_R = linear_log_prob(*inputs, tokens_R)
+    expected_R = -functional.cross_entropy(hidden_RH @ weight_VH.t() + bias_V, tokens_R, reduction="none")
+    torch.testing.assert_close(logp_R, expected_R)
+    found = torch.autograd.grad((logp_R * slope_R).sum(), inputs)
+    expected = torch.autograd.grad((expected_R * slope_R).sum(), inputs)
+    torch.testing.assert_close(found, expected)
+
+
+def test_gradient_of_linear_log_prob_agrees_with_finite_differences() -> None:
+    *inputs, tokens_R = random_inputs(TILE + 2, torch.float64, vocab_size=3)
+    assert torch.autograd.gradcheck(lambda *parts: linear_log_prob(*parts, tokens_R), inputs, fast_mode=True)
+
+
+def test_barred_token_has_no_probability_and_no_gradient() -> None:
+    hidden_RH, weight_VH, bias_V, tokens_R = random_inputs(TILE + 5, torch.float64)
+    tokens_R = tokens_R.clamp(min=1)
+    barred_V = bias_V.index_fill(0, torch.tensor([0]), -math.inf)
+    logp_R = linear_log_prob(hidden_RH, weight_VH, barred_V, tokens_R)
+    without_0 = (hidden_RH @ weight_VH.t() + bias_V)[:, 1:]
+    expected_R = -functional.cross_entropy(without_0, tokens_R - 1, reduction="none")
+    torch.testing.assert_close(logp_R, expected_R)
+    inputs = (hidden_RH, weight_VH, bias_V)
+    found = torch.autograd.grad(logp_R.sum(), inputs)
+    torch.testing.assert_close(found, torch.autograd.grad(expected_R.sum(), inputs))
+    assert found[1][0].tolist() == [0.0] * 5
+    assert found[2][0].item() == 0.0
+
+
+def test_writing_a_barred_token_has_log_probability_minus_infinity() -> None:
+    hidden_RH, weight_VH, bias_V, _ = random_inputs(2, torch.float32)
+    barred_V = bias_V.index_fill(0, torch.tensor([0]), -math.inf)
+    logp_R = linear_log_prob(hidden_RH, weight_VH, barred_V, torch.tensor([0, 1]))
+    assert logp_R[0] == -math.inf
+    assert torch.isfinite(logp_R[1])
+
+
+def test_large_logits_do_not_overflow() -> None:
+    hidden_RH = torch.tensor([[1000.0], [-1000.0]])
+    weight_VH = torch.tensor([[1.0], [-1.0], [0.0]])
+    logp_R = linear_log_prob(hidden_RH, weight_VH, torch.zeros(3), torch.tensor([0, 0]))
+    assert logp_R.tolist() == [0.0, -2000.0]

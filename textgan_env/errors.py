@@ -1,0 +1,64 @@
+"""The errors a person can cause, and how a command shows them."""
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class InputError(ValueError):
+    """Something a person gave is wrong; the message is one sentence that names it, what was expected and what was found."""
+
+
+class MissingDataError(InputError):
+    """A file or an optional package is not here; the message says which one and where to put it."""
+
+
+def require(condition: bool, sentence: str) -> None:
+    """Refuse bad input.
+
+    Args:
+        condition: What must hold.
+        sentence: What to say when it does not: the thing, what was expected, what was found.
+
+    Raises:
+        InputError: If ``condition`` is false.
+    """
+    if not condition:
+        raise InputError(sentence)
+
+
+@contextmanager
+def friendly_errors() -> Iterator[None]:
+    """Show a person's mistake as one line on stderr instead of a traceback.
+
+    Only mistakes are caught: `InputError`, files that cannot be read or written, Ctrl-C. Anything else is a bug of
+    ours and keeps its traceback. Setting the environment variable ``TEXTGAN_DEBUG`` shows every traceback.
+
+    Raises:
+        SystemExit: 2 for a mistake, 130 for Ctrl-C.
+    """
+    if os.environ.get("TEXTGAN_DEBUG"):
+        yield
+        return
+    try:
+        yield
+    except InputError as error:
+        _leave(f"error: {error}", 2)
+    except KeyboardInterrupt:
+        _leave("stopped by Ctrl-C; what was finished is in the run folder", 130)
+    except BrokenPipeError:
+        # The reader of our output (`head`, a pager) went away: not worth a message, and stdout cannot be flushed any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        where = f" '{error.filename}'" if error.filename else ""
+        if error.errno == errno.ENOSPC:
+            _leave(f"error: no space is left on the disk{where}; files written before are whole", 2)
+        _leave(f"error: cannot use{where or ' a file'}: {error.strerror or error}", 2)
+
+
+def _leave(sentence: str, code: int) -> None:
+    print(sentence, file=sys.stderr)
+    raise SystemExit(code)

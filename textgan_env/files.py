@@ -1,0 +1,77 @@
+"""Replacing a file so that a reader finds the old content or the new, never a part."""
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def write_safely(path: str | os.PathLike[str], content: bytes | str) -> None:
+    """Replace a file in one step.
+
+    The content goes to a hidden file in the same folder, is forced onto the disk, and then takes the place of
+    the old file by a rename, which the file system does whole or not at all. A kill or a power cut at any
+    moment leaves the old file or the new one. A kill may also leave the hidden file; the next write of the
+    same path takes it over, which is why its name is fixed and why only one process may write a given path at
+    a time.
+
+    Args:
+        path: The file to write; its folder must exist.
+        content: What it will hold; text is written as UTF-8 with its line ends as they are.
+
+    Raises:
+        OSError: If the content cannot be written (disk full, no permission); the old file is then as it was,
+            the hidden file is gone, and the error names ``path``.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.tmp")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        _sync_folder(path.parent)
+    except BaseException as error:  # Ctrl-C, too, must not leave the hidden file
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+def append_safely(path: str | os.PathLike[str], text: str) -> None:
+    """Add text to the end of a file, or nothing at all.
+
+    The text is handed to the operating system before the call returns, so that killing the process loses none
+    of it (a power cut may lose the last seconds).
+
+    Args:
+        path: The file; it is made when it is not there.
+        text: What to add, written as UTF-8 with its line ends as they are.
+
+    Raises:
+        OSError: If the text cannot be written; the file is then as long as before, and the error names
+            ``path``.
+    """
+    path = Path(path)
+    size = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("ab") as file:
+            file.write(text.encode())
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.truncate(path, size)
+        error.filename = str(path)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force a rename onto the disk; Windows, where folders cannot be opened, does it by itself."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,115 @@
+"""Pure losses over padded batches: tensors in, one number or one number a token out."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Rows worked on at once: 128 rows of 5,000 float32 logits are 2.5 MB and stay in the second-level cache.
+TILE = 128
+
+
+def masked_mean(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Mean over the cells where the mask is True; 0 when there is none.
+
+    Args:
+        values_BT: float.
+        mask_BT: bool, same shape.
+
+    Returns:
+        float scalar.
+    """
+    return (values_BT * mask_BT).sum() / mask_BT.sum().clamp(min=1)
+
+
+def nll_per_token(logp_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Negative log-likelihood in nats per token: the maximum-likelihood (MLE) loss.
+
+    Args:
+        logp_BT: float; log-probability of each written token, 0 where masked.
+        mask_BT: bool; True for tokens that count.
+
+    Returns:
+        float scalar.
+    """
+    return -masked_mean(logp_BT, mask_BT)
+
+
+def policy_gradient_loss(
+    logp_BT: Tensor, credit_BT: Tensor, mask_BT: Tensor, baseline_BT: Tensor | None = None
+) -> Tensor:
+    """REINFORCE: the mean over texts of ``-sum_t (credit_t - baseline_t) log G(y_t | s_t)``.
+
+    The credit is a return to go, so it is not added up over time again. Source: Williams 1992; SeqGAN (Yu et al. 2017)
+    eq. 6 and 7 with credit Q(s, y_t). The reference code sums over the batch, too; here it is the mean, so that the
+    learning rate does not depend on the number of rows.
+
+    Args:
+        logp_BT: float; log-probability of each written token, differentiable.
+        credit_BT: float; no gradient flows into it.
+        mask_BT: bool; True for written tokens.
+        baseline_BT: float; what is taken off the credit. None means 0.
+
+    Returns:
+        float scalar.
+    """
+    advantage_BT = credit_BT if baseline_BT is None else credit_BT - baseline_BT
+    return -(advantage_BT.detach() * logp_BT * mask_BT).sum(1).mean()
+
+
+class _LinearLogProb(torch.autograd.Function):
+    """Projection to the vocabulary and log-softmax of the written token in one, a tile of rows at a time.
+
+    Only the normaliser of each row is kept; the backward pass makes a tile's logits again. The (rows, V) array never
+    exists as a whole, and what is worked on stays in the cache.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden_RH: Tensor, weight_VH: Tensor, bias_V: Tensor, tokens_R: Tensor) -> Tensor:
+        logp_R, normaliser_R = torch.empty_like(hidden_RH[:, 0]), torch.empty_like(hidden_RH[:, 0])
+        for rows in _tiles(len(tokens_R)):
+            logits_rV = torch.addmm(bias_V, hidden_RH[rows], weight_VH.t())
+            chosen_r = logits_rV.gather(1, tokens_R[rows, None])[:, 0]
+            highest_r1 = logits_rV.amax(1, keepdim=True)
+            total_r = logits_rV.sub_(highest_r1).exp_().sum(1)
+            normaliser_R[rows] = total_r.log_() + highest_r1[:, 0]
+            logp_R[rows] = chosen_r - normaliser_R[rows]
+        ctx.save_for_backward(hidden_RH, weight_VH, bias_V, tokens_R, normaliser_R)
+        return logp_R
+
+    @staticmethod
+    def backward(ctx: Any, grad_R: Tensor) -> tuple[Tensor | None, ...]:
+        hidden_RH, weight_VH, bias_V, tokens_R, normaliser_R = ctx.saved_tensors
+        grad_hidden_RH = torch.empty_like(hidden_RH)
+        grad_weight_VH, grad_bias_V = torch.zeros_like(weight_VH), torch.zeros_like(bias_V)
+        for rows in _tiles(len(tokens_R)):
+            logits_rV = torch.addmm(bias_V, hidden_RH[rows], weight_VH.t())
+            # d logp / d logits = (1 at the written token) - softmax
+            slope_rV = logits_rV.sub_(normaliser_R[rows, None]).exp_().mul_(-grad_R[rows, None])
+            slope_rV.scatter_add_(1, tokens_R[rows, None], grad_R[rows, None])
+            torch.mm(slope_rV, weight_VH, out=grad_hidden_RH[rows])
+            grad_weight_VH.addmm_(slope_rV.t(), hidden_RH[rows])
+            grad_bias_V += slope_rV.sum(0)
+        return grad_hidden_RH, grad_weight_VH, grad_bias_V, None
+
+
+def _tiles(rows: int) -> list[slice]:
+    return [slice(start, start + TILE) for start in range(0, rows, TILE)]
+
+
+def linear_log_prob(hidden_RH: Tensor, weight_VH: Tensor, bias_V: Tensor, tokens_R: Tensor) -> Tensor:
+    """Log-probability (nats) of one token a row under ``softmax(hidden @ weight.T + bias)``, differentiable.
+
+    Equal to `torch.nn.functional.cross_entropy` with the sign turned, faster on CPU and without its (R, V) memory.
+
+    Args:
+        hidden_RH: float; the last hidden states of R rows.
+        weight_VH: float; output embedding.
+        bias_V: float; -inf bars a token.
+        tokens_R: int64, 0 to V-1.
+
+    Returns:
+        float, shape (R,).
+    """
+    result: Tensor = _LinearLogProb.apply(hidden_RH, weight_VH, bias_V, tokens_R)  # type: ignore[no-untyped-call]
+    return result

@@ -1,0 +1,224 @@
+"""What a policy is: the protocol the environment rolls out, decoding, and the base of our own policies."""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from textgan_env.errors import InputError, require
+
+# Tensors with axis B first, nested in tuples, lists and dicts as the policy likes; () for a policy without memory.
+State = Any
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """The generator G: prefix -> distribution of the next token, at its own temperature.
+
+    Whatever has these members can be rolled out, be it a network, a table or another library's model. A policy knows
+    nothing of T, of rewards or of how many completions are made of it.
+    """
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the number of tokens that can be written; V itself is PAD."""
+
+    @property
+    def start_token(self) -> int:
+        """What `step` is fed before the first token: 0 to V."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors live."""
+
+    def begin(self, batch_size: int) -> State:
+        """The state of B empty prefixes."""
+
+    def reset_rows(self, state: State, mask_B: Tensor) -> State:
+        """``state`` with the rows where the bool mask is True back at the empty prefix."""
+
+    def step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read one token a row and say what may come next.
+
+        Args:
+            tokens_B: int64; the last token of each prefix, `start_token` for an empty one.
+            state: What the step before returned.
+
+        Returns:
+            logits_BV: float; log-probabilities of the next token up to a constant a row, exactly those sampled from:
+                temperature, truncation and forbidden tokens are in them. The caller may overwrite them.
+            state: of the prefix that ends with ``tokens_B``.
+        """
+
+    def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """Log-probability (nats) of each written token given the ones before it, under what `step` samples from.
+
+        Args:
+            tokens_BT: int64, PAD after the end.
+            mask_BT: bool; the cells asked for.
+
+        Returns:
+            float (B, T); 0 where the mask is False.
+        """
+
+
+def map_state(function: Callable[..., Tensor], *states: State) -> State:
+    """Apply ``function`` to the tensors at the same place of equally nested states."""
+    first = states[0]
+    if isinstance(first, Tensor):
+        return function(*states)
+    if isinstance(first, dict):
+        return {key: map_state(function, *(state[key] for state in states)) for key in first}
+    if isinstance(first, (tuple, list)):
+        return type(first)(map_state(function, *parts) for parts in zip(*states, strict=True))
+    raise InputError(f"a policy's state must be tensors in tuples, lists or dicts, found {type(first).__name__}")
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a policy turns its logits into the distribution it writes from.
+
+    Truncation gives tokens the probability 0, so a text that holds one has infinite NLL.
+
+    Args:
+        temperature: What logits are divided by; below 1 writes safer text, above 1 more varied text.
+        top_k: Keep the k most probable tokens only (ties: the smaller id). None keeps all.
+        top_p: Keep the smallest set of most probable tokens whose mass reaches p (nucleus sampling, Holtzman et al.
+            2020). None keeps all.
+        deterministic: Write the most probable token always (ties: the smaller id).
+
+    Raises:
+        InputError: If a number is out of its range.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require(
+            self.temperature != 0,
+            "temperature must be above 0, found 0: ask for deterministic=True to write the most probable token always",
+        )
+        require(
+            math.isfinite(self.temperature) and self.temperature > 0,
+            f"temperature must be a finite number above 0, found {self.temperature}",
+        )
+        require(self.top_k is None or self.top_k >= 1, f"top_k must be at least 1, found {self.top_k}")
+        require(self.top_p is None or 0 < self.top_p <= 1, f"top_p must be above 0 and at most 1, found {self.top_p}")
+
+    def apply(self, logits_BV: Tensor) -> Tensor:
+        """Logits of the distribution that is written from; -inf for what is never written."""
+        if self.deterministic:
+            best_B1 = logits_BV.argmax(1, keepdim=True)
+            return torch.full_like(logits_BV, -math.inf).scatter(1, best_B1, 0.0)
+        if self.temperature != 1:
+            logits_BV = logits_BV / self.temperature
+        top_p = None if self.top_p == 1 else self.top_p  # rounding would cut the tail off
+        if self.top_k is None and top_p is None:
+            return logits_BV
+        ordered_BV, order_BV = logits_BV.sort(dim=1, descending=True, stable=True)
+        if self.top_k is not None:
+            ordered_BV[:, self.top_k :] = -math.inf
+        if top_p is not None:
+            mass_BV = ordered_BV.softmax(1)
+            # A token stays while the mass before it falls short of p: the first one always does.
+            ordered_BV = ordered_BV.masked_fill(mass_BV.cumsum(1) - mass_BV >= top_p, -math.inf)
+        return torch.empty_like(logits_BV).scatter_(1, order_BV, ordered_BV)
+
+
+class PolicyModule(nn.Module):
+    """Base of our policies: forbidden tokens, decoding, and `log_prob` by stepping.
+
+    A subclass writes `begin` and `raw_step`; one that can read whole texts at once overrides `log_prob`, too.
+
+    Args:
+        vocab_size: V.
+        start_token: 0 to V.
+        forbidden: Tokens that are never written, such as UNK.
+
+    Raises:
+        InputError: If V is below 1, a token is out of range, or every token is forbidden.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, vocab_size: int, start_token: int, forbidden: Sequence[int] = ()) -> None:
+        super().__init__()
+        require(vocab_size >= 1, f"vocab_size must be at least 1, found {vocab_size}")
+        require(0 <= start_token <= vocab_size, f"start_token must be 0 to V={vocab_size}, found {start_token}")
+        wrong = [token for token in forbidden if not 0 <= token < vocab_size]
+        require(not wrong, f"forbidden tokens must be 0 to {vocab_size - 1}, found {wrong}")
+        require(len(set(forbidden)) < vocab_size, f"all {vocab_size} tokens are forbidden, so nothing can be written")
+        self._vocab_size = vocab_size
+        self._start_token = start_token
+        self.decoding = Decoding()
+        self.register_buffer("forbidden", torch.tensor(sorted(set(forbidden)), dtype=torch.int64), persistent=False)
+        self.forbidden: Tensor
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the number of tokens that can be written; V itself is PAD."""
+        return self._vocab_size
+
+    @property
+    def start_token(self) -> int:
+        """What `step` is fed before the first token."""
+        return self._start_token
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors live."""
+        return self.forbidden.device
+
+    def with_decoding(self, decoding: Decoding) -> Self:
+        """The same policy, sharing its weights, that writes (and is scored) under another decoding."""
+        view = copy.copy(self)
+        view.decoding = decoding
+        return view
+
+    def begin(self, batch_size: int) -> State:
+        """The state of B empty prefixes."""
+        raise NotImplementedError
+
+    def raw_step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
+        """`step` before forbidden tokens and decoding; the logits may be overwritten."""
+        raise NotImplementedError
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, as plain data: with the weights, all that a checkpoint needs."""
+        raise NotImplementedError
+
+    def reset_rows(self, state: State, mask_B: Tensor) -> State:
+        """``state`` with the rows where the bool mask is True back at the empty prefix."""
+
+        def reset(old: Tensor, fresh: Tensor) -> Tensor:
+            return torch.where(mask_B.view(-1, *[1] * (old.dim() - 1)), fresh, old)
+
+        return map_state(reset, state, self.begin(len(mask_B)))
+
+    def step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read one token a row and say what may come next (see `Policy.step`)."""
+        logits_BV, state = self.raw_step(tokens_B, state)
+        return self.decoding.apply(self._forbid(logits_BV)), state
+
+    def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """Log-probability (nats) of each written token, float (B, T), 0 where the mask is False (see `Policy.log_prob`)."""
+        state = self.begin(len(tokens_BT))
+        previous_B = torch.full_like(tokens_BT[:, 0], self.start_token)
+        logp_TB = []
+        for tokens_B in tokens_BT.unbind(1):
+            logits_BV, state = self.step(previous_B, state)
+            written_B1 = tokens_B.clamp(max=self.vocab_size - 1)[:, None]
+            logp_TB.append(logits_BV.log_softmax(1).gather(1, written_B1)[:, 0])
+            previous_B = tokens_B
+        return torch.stack(logp_TB, dim=1).masked_fill(~mask_BT, 0.0)
+
+    def _forbid(self, logits_BV: Tensor) -> Tensor:
+        return logits_BV.index_fill(1, self.forbidden, -math.inf) if len(self.forbidden) else logits_BV

@@ -1,0 +1,136 @@
+"""The LSTM policy: the generator of SeqGAN, and, with fixed random weights, the oracle."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from textgan_env.errors import require
+from textgan_env.losses import linear_log_prob
+from textgan_env.policies.base import PolicyModule, State
+from textgan_env.sampling import seeded
+
+
+class LSTMPolicy(PolicyModule):
+    """Embedding, LSTM, projection to the vocabulary.
+
+    SeqGAN's generator (Yu et al. 2017, section 3 "The generative model"; sizes and initialisation of its published
+    code: 32/32, all weights N(0, 0.1)). Dropout is ours: on the embeddings and on the LSTM's output.
+
+    Args:
+        vocab_size: V.
+        start_token: First input token; V (the row of PAD) for text corpora, 0 on SeqGAN's oracle task.
+        embed_size: Width of the embedding.
+        hidden_size: Width of the LSTM.
+        num_layers: LSTM layers.
+        dropout: Share of units that are set to 0 in training.
+        init_scale: Standard deviation of the initial weights.
+        forbidden: Tokens that are never written, such as UNK.
+        seed: Of the initial weights.
+
+    Raises:
+        InputError: If a size is below 1 or a share out of its range.
+    """
+
+    kind: ClassVar[str] = "lstm"
+
+    def __init__(
+        self,
+        vocab_size: int,
+        *,
+        start_token: int,
+        embed_size: int = 32,
+        hidden_size: int = 32,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        init_scale: float = 0.1,
+        forbidden: Sequence[int] = (),
+        seed: int = 0,
+    ) -> None:
+        super().__init__(vocab_size, start_token, forbidden)
+        for name, size in (("embed_size", embed_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
+            require(size >= 1, f"{name} must be at least 1, found {size}")
+        require(0 <= dropout < 1, f"dropout must be at least 0 and below 1, found {dropout}")
+        require(init_scale >= 0, f"init_scale must be at least 0, found {init_scale}")
+        self.dropout = dropout
+        self.init_scale = init_scale
+        with seeded(seed):
+            # One row more than tokens: PAD, which doubles as the start of a text.
+            self.embedding = nn.Embedding(vocab_size + 1, embed_size)
+            self.lstm = nn.LSTM(embed_size, hidden_size, num_layers, batch_first=True)
+            self.projection = nn.Linear(hidden_size, vocab_size)
+            for parameter in self.parameters():
+                nn.init.normal_(parameter, std=init_scale)
+        # PyTorch's LSTM adds two biases a gate where the published one has one: the second stays 0.
+        for name, parameter in self.lstm.named_parameters():
+            if name.startswith("bias_hh"):
+                nn.init.zeros_(parameter)
+                parameter.requires_grad_(False)
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, as plain data."""
+        return {
+            "vocab_size": self.vocab_size,
+            "start_token": self.start_token,
+            "embed_size": self.embedding.embedding_dim,
+            "hidden_size": self.lstm.hidden_size,
+            "num_layers": self.lstm.num_layers,
+            "dropout": self.dropout,
+            "init_scale": self.init_scale,
+            "forbidden": self.forbidden.tolist(),
+        }
+
+    def begin(self, batch_size: int) -> State:
+        """Hidden and cell state, each zeros of shape (B, layers, hidden_size)."""
+        zeros = self.projection.weight.new_zeros(batch_size, self.lstm.num_layers, self.lstm.hidden_size)
+        return zeros, zeros.clone()
+
+    def raw_step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
+        """One LSTM step and the projection."""
+        layers_first = tuple(part.transpose(0, 1).contiguous() for part in state)
+        hidden_B1H, after = self.lstm(self._embed(tokens_B[:, None]), layers_first)
+        logits_BV = self.projection(self._drop(hidden_B1H[:, 0]))
+        return logits_BV, tuple(part.transpose(0, 1) for part in after)
+
+    def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """Log-probability (nats) of each written token in one pass over the whole text (teacher forcing)."""
+        if self.decoding.deterministic or self.decoding.top_k is not None or self.decoding.top_p is not None:
+            return super().log_prob(tokens_BT, mask_BT)
+        start_B1 = torch.full_like(tokens_BT[:, :1], self.start_token)
+        hidden_BTH, _ = self.lstm(self._embed(torch.cat([start_B1, tokens_BT[:, :-1]], dim=1)))
+        asked_R = mask_BT.flatten().nonzero()[:, 0]
+        hidden_RH = self._drop(hidden_BTH).flatten(0, 1)[asked_R] / self.decoding.temperature
+        bias_V = self.projection.bias / self.decoding.temperature
+        if len(self.forbidden):
+            bias_V = bias_V.index_fill(0, self.forbidden, -math.inf)
+        logp_R = linear_log_prob(hidden_RH, self.projection.weight, bias_V, tokens_BT.flatten()[asked_R])
+        return torch.zeros_like(mask_BT, dtype=logp_R.dtype).flatten().index_copy(0, asked_R, logp_R).view_as(mask_BT)
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        return self._drop(self.embedding(tokens))
+
+    def _drop(self, values: Tensor) -> Tensor:
+        return functional.dropout(values, self.dropout, self.training) if self.dropout else values
+
+    def load_gates(self, weights: dict[str, Any]) -> None:
+        """Take the weights of SeqGAN's published oracle.
+
+        Args:
+            weights: numpy arrays: ``embedding`` (V, E), ``W_g`` (E, H), ``U_g`` (H, H), ``b_g`` (H,) for the gates g in
+                i (input), f (forget), o (output), c (candidate), ``W_out`` (H, V), ``b_out`` (V,).
+        """
+        gates = ("i", "f", "c", "o")  # PyTorch's order
+        values = {
+            "weight_ih_l0": torch.cat([torch.as_tensor(weights[f"W_{gate}"]).t() for gate in gates]),
+            "weight_hh_l0": torch.cat([torch.as_tensor(weights[f"U_{gate}"]).t() for gate in gates]),
+            "bias_ih_l0": torch.cat([torch.as_tensor(weights[f"b_{gate}"]) for gate in gates]),
+        }
+        with torch.no_grad():
+            for name, value in values.items():
+                cast(Tensor, getattr(self.lstm, name)).copy_(value)
+            self.embedding.weight[: self.vocab_size].copy_(torch.as_tensor(weights["embedding"]))
+            self.projection.weight.copy_(torch.as_tensor(weights["W_out"]).t())
+            self.projection.bias.copy_(torch.as_tensor(weights["b_out"]))

@@ -1,0 +1,313 @@
+"""Metrics against hand-computed values, nltk, and plain counting."""
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu  # type: ignore[import-untyped]
+
+from textgan_env import metrics
+from textgan_env.errors import InputError
+
+Texts = list[list[int]]
+
+# Few tokens, so that n-grams of every order meet; lengths from 0, so that some are too short for an order.
+text = st.lists(st.integers(0, 3), max_size=9)
+texts = st.lists(text, min_size=1, max_size=6)
+max_order = st.integers(2, 6)
+
+
+def words(*lines: str) -> list[list[str]]:
+    return [line.split() for line in lines]
+
+
+def nltk_bleu(hypothesis: list[Any], references: list[list[Any]], max_n: int) -> list[float]:
+    """Sentence BLEU-2..max_n by nltk, with uniform weights and method 1."""
+    weights = [(1 / n,) * n for n in range(2, max_n + 1)]
+    if max_n == 2:  # A list of one is unpacked by nltk into a number.
+        return [sentence_bleu(references, hypothesis, weights[0], SmoothingFunction().method1)]
+    scores: list[float] = sentence_bleu(references, hypothesis, weights, SmoothingFunction().method1)
+    return scores
+
+
+def mean_nltk_bleu(pairs: list[tuple[list[Any], list[list[Any]]]], max_n: int) -> dict[int, float]:
+    """Mean of nltk's score over (hypothesis, references) pairs."""
+    rows = [nltk_bleu(hypothesis, references, max_n) for hypothesis, references in pairs]
+    return {n: math.fsum(row[n - 2] for row in rows) / len(rows) for n in range(2, max_n + 1)}
+
+
+def others(all_texts: list[Any], index: int) -> list[Any]:
+    return all_texts[:index] + all_texts[index + 1 :]
+
+
+def same(scores: dict[int, float], expected: dict[int, float]) -> bool:
+    return scores == pytest.approx(expected, abs=1e-12, rel=0)
+
+
+# BLEU
+
+
+@settings(max_examples=300)
+@given(hypotheses=texts, references=texts, max_n=max_order)
+def test_bleu_equals_nltk(hypotheses: Texts, references: Texts, max_n: int) -> None:
+    expected = mean_nltk_bleu([(hypothesis, references) for hypothesis in hypotheses], max_n)
+    assert same(metrics.bleu(hypotheses, references, max_n), expected)
+
+
+@settings(max_examples=300)
+@given(written=st.lists(text, min_size=2, max_size=6), max_n=max_order)
+def test_self_bleu_equals_nltk_with_the_text_itself_left_out(written: Texts, max_n: int) -> None:
+    expected = mean_nltk_bleu([(one, others(written, i)) for i, one in enumerate(written)], max_n)
+    assert same(metrics.self_bleu(written, max_n), expected)
+
+
+def test_both_equal_nltk_on_captions(shared_data: Path) -> None:
+    captions = [
+        [line.split() for line in (shared_data / name).read_text(encoding="utf-8").splitlines()[:200]]
+        for name in ("coco_train.txt", "coco_test.txt")
+    ]
+    hypotheses, references = captions[0][:40], captions[1]
+    pairs = [(hypothesis, references) for hypothesis in hypotheses]
+    assert same(metrics.bleu(hypotheses, references), mean_nltk_bleu(pairs, 5))
+    pairs = [(one, others(hypotheses, i)) for i, one in enumerate(hypotheses)]
+    assert same(metrics.self_bleu(hypotheses), mean_nltk_bleu(pairs, 5))
+
+
+def test_bleu_by_hand() -> None:
+    # Only "bed" is unknown: 5/6 tokens, 4/5 pairs, 3/4 triples. Equal lengths: no penalty.
+    scores = metrics.bleu(words("the cat sat on the bed"), words("the cat sat on the mat"), max_n=3)
+    assert same(scores, {2: math.sqrt(5 / 6 * 4 / 5), 3: (5 / 6 * 4 / 5 * 3 / 4) ** (1 / 3)})
+
+
+def test_count_is_clipped_to_the_one_reference_that_has_most() -> None:
+    # "a" is written 3 times; the references have 2 and 1: so 2 count. "a a": 2 written, 1 counts.
+    scores = metrics.bleu(words("a a a"), words("a a b", "b a b"), max_n=2)
+    assert same(scores, {2: math.sqrt(2 / 3 * 1 / 2)})
+
+
+def test_order_without_a_match_counts_a_tenth() -> None:
+    # Same words, no common pair: 4/4, then 0.1/3, 0.1/2, 0.1/1; order 5 does not exist in 4 tokens: 0.1/1.
+    scores = metrics.bleu(words("a b c d"), words("d c b a"))
+    product = [0.1 / 3, 0.1 / 3 * 0.1 / 2, 0.1 / 3 * 0.1 / 2 * 0.1, 0.1 / 3 * 0.1 / 2 * 0.1 * 0.1]
+    assert same(scores, {n: product[n - 2] ** (1 / n) for n in range(2, 6)})
+
+
+def test_text_without_a_known_token_and_empty_text_score_zero() -> None:
+    assert metrics.bleu(words("x y z"), words("a b c")) == {2: 0, 3: 0, 4: 0, 5: 0}
+    assert metrics.bleu([[]], words("a b c"), max_n=3) == {2: 0, 3: 0}
+
+
+@pytest.mark.parametrize(
+    ("reference_lengths", "penalty"),
+    [
+        ((6, 7), 1.0),
+        ((5, 100), 1.0),
+        ((9, 7), math.exp(1 - 7 / 6)),
+        ((1, 9), math.exp(1 - 9 / 6)),
+        ((7, 5), 1.0),
+    ],
+    ids=["equal", "shorter", "longer", "longer_is_closer", "tie_goes_to_the_shorter"],
+)
+def test_closest_reference_length_sets_the_penalty(
+    reference_lengths: tuple[int, ...], penalty: float
+) -> None:
+    references = [["a"] * length for length in reference_lengths]
+    assert same(metrics.bleu([["a"] * 6], references, max_n=3), {2: penalty, 3: penalty})
+
+
+def test_bleu_is_the_mean_over_hypotheses() -> None:
+    references = words("a b c d e")
+    scores = metrics.bleu(words("a b c d e", "x y z"), references)
+    assert same(scores, dict.fromkeys(range(2, 6), 0.5))
+
+
+# Self-BLEU
+
+
+def test_identical_texts_have_self_bleu_one() -> None:
+    assert metrics.self_bleu(words(*["a man on a horse ."] * 4)) == {2: 1.0, 3: 1.0, 4: 1.0, 5: 1.0}
+
+
+def test_identical_texts_that_are_short_are_smoothed_above_their_length() -> None:
+    assert same(metrics.self_bleu(words("a b", "a b"), max_n=3), {2: 1.0, 3: 0.1 ** (1 / 3)})
+
+
+def test_disjoint_texts_have_self_bleu_zero() -> None:
+    assert metrics.self_bleu(words("a b c d e", "f g h i j", "k l m n o")) == {2: 0, 3: 0, 4: 0, 5: 0}
+
+
+def test_texts_that_share_one_token_only_have_self_bleu_near_zero() -> None:
+    # 1/5, then nothing: 0.1/4, 0.1/3, 0.1/2, 0.1/1.
+    scores = metrics.self_bleu(words("a b c d .", "e f g h ."))
+    product = [0.2 * 0.1 / 4, 0.2 * 0.01 / 12, 0.2 * 0.001 / 24, 0.2 * 0.0001 / 24]
+    assert same(scores, {n: product[n - 2] ** (1 / n) for n in range(2, 6)})
+    assert scores[5] < 0.1
+
+
+def test_a_text_is_never_its_own_reference_but_its_double_is() -> None:
+    once = metrics.self_bleu(words("a b c d e", "v w x y z"))
+    twice = metrics.self_bleu(words("a b c d e", "v w x y z", "a b c d e"))
+    assert once == {2: 0, 3: 0, 4: 0, 5: 0}
+    assert same(twice, dict.fromkeys(range(2, 6), 2 / 3))
+
+
+def test_the_length_of_the_text_itself_sets_no_penalty() -> None:
+    # The short text's only reference is longer (penalty e^-1), the long one's is shorter (none).
+    scores = metrics.self_bleu(words("a b", "a b a b"), max_n=2)
+    short, long = math.exp(1 - 4 / 2), math.sqrt(2 / 4 * 1 / 3)
+    assert same(scores, {2: (short + long) / 2})
+
+
+# Both
+
+
+@settings(max_examples=50)
+@given(hypotheses=st.lists(text, min_size=2, max_size=8), references=texts, seed=st.integers(0, 99))
+def test_scores_do_not_depend_on_the_order_of_texts(hypotheses: Texts, references: Texts, seed: int) -> None:
+    shuffle = random.Random(seed).shuffle
+    mixed, mixed_references = hypotheses.copy(), references.copy()
+    shuffle(mixed)
+    shuffle(mixed_references)
+    assert same(metrics.bleu(mixed, mixed_references), metrics.bleu(hypotheses, references))
+    assert same(metrics.self_bleu(mixed), metrics.self_bleu(hypotheses))
+
+
+def test_strings_ids_and_array_rows_score_alike() -> None:
+    ids = np.random.default_rng(0).integers(0, 5, size=(6, 8))
+    strings = [[f"w{token}" for token in row] for row in ids.tolist()]
+    expected = metrics.bleu(ids.tolist()[:3], ids.tolist()[3:])
+    rows: Any = ids
+    assert metrics.bleu(strings[:3], strings[3:]) == expected
+    assert metrics.bleu(rows[:3], rows[3:]) == expected
+    assert metrics.self_bleu(rows) == metrics.self_bleu(strings)
+
+
+def test_inputs_are_left_as_they_were() -> None:
+    hypotheses, references = [[1, 2, 3], [3, 2]], [[1, 2], [2, 3, 1]]
+    metrics.bleu(hypotheses, references)
+    metrics.self_bleu(hypotheses)
+    assert (hypotheses, references) == ([[1, 2, 3], [3, 2]], [[1, 2], [2, 3, 1]])
+
+
+# Shares
+
+
+def test_distinct_n_by_hand() -> None:
+    # 7 tokens, 4 distinct; 5 pairs, "a b" twice; none across the border of two texts.
+    written = words("a b a b", "b c d")
+    assert metrics.distinct_n(written, 1) == 4 / 7
+    assert metrics.distinct_n(written, 2) == 4 / 5
+    assert metrics.distinct_n(written, 4) == 1.0
+    assert math.isnan(metrics.distinct_n(written, 5))
+
+
+def test_unique_share_by_hand() -> None:
+    assert metrics.unique_share(words("a b", "b a", "a b", "a b")) == 2 / 4
+
+
+def test_adjacent_repeats_by_hand() -> None:
+    # "a a", "a a" of three pairs; one pair that differs; the border between the texts ("b", "b") is no pair.
+    assert metrics.adjacent_repeats(words("a a a b", "b c", "d")) == 2 / 4
+    assert math.isnan(metrics.adjacent_repeats(words("a", "a")))
+
+
+def test_copied_share_counts_every_writing_of_an_ngram() -> None:
+    # Pairs written: a b, b a, a b, b c; in training: a b and c d; so 2 of 4.
+    written, training = words("a b a b c"), words("x a b", "c d")
+    assert metrics.copied_share(written, training, 1) == 1.0
+    assert metrics.copied_share(written, training, 2) == 2 / 4
+    assert metrics.copied_share(written, training, 3) == 0.0
+    assert math.isnan(metrics.copied_share(written, training, 6))
+
+
+def test_copied_texts_are_whole_texts_only() -> None:
+    assert metrics.copied_texts(words("a b", "a b", "a", "b a"), words("a b", "a b c")) == 2 / 4
+
+
+@settings(max_examples=100)
+@given(written=texts, training=texts, n=st.integers(1, 4))
+def test_shares_equal_plain_counting(written: Texts, training: Texts, n: int) -> None:
+    def grams(some: Texts) -> Counter[tuple[int, ...]]:
+        return Counter(tuple(one[i : i + n]) for one in some for i in range(len(one) - n + 1))
+
+    ours, theirs = grams(written), grams(training)
+    if not ours:
+        assert math.isnan(metrics.distinct_n(written, n))
+        assert math.isnan(metrics.copied_share(written, training, n))
+        return
+    assert metrics.distinct_n(written, n) == len(ours) / ours.total()
+    copied = sum(count for gram, count in ours.items() if gram in theirs)
+    assert metrics.copied_share(written, training, n) == copied / ours.total()
+
+
+# AUC
+
+
+def test_auc_by_hand_with_ties() -> None:
+    # Pairs: 3 beats 1, 2, ties 3 (2.5 of 3); 2 beats 1, ties 2, loses to 3 (1.5); so 4 of 6.
+    assert metrics.roc_auc([3, 2], [1, 2, 3]) == 4 / 6
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "auc"),
+    [([2, 3], [0, 1], 1.0), ([0, 1], [2, 3], 0.0), ([1, 1], [1, 1, 1], 0.5), ([math.inf], [-math.inf], 1.0)],
+    ids=["perfect", "reversed", "constant", "infinite"],
+)
+def test_auc_at_its_ends(real: list[float], fake: list[float], auc: float) -> None:
+    assert metrics.roc_auc(real, fake) == auc
+
+
+@settings(max_examples=100)
+@given(
+    real=st.lists(st.integers(-3, 3), min_size=1, max_size=12),
+    fake=st.lists(st.integers(-3, 3), min_size=1, max_size=12),
+)
+def test_auc_equals_comparing_all_pairs(real: list[int], fake: list[int]) -> None:
+    wins = sum((r > f) + (r == f) / 2 for r in real for f in fake)
+    assert metrics.roc_auc(real, fake) == wins / (len(real) * len(fake))
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("score", "arguments", "names"),
+    [
+        (metrics.bleu, ([], [[1]]), "hypotheses must hold at least one text"),
+        (metrics.bleu, ([[1]], []), "references must hold at least one text"),
+        (metrics.bleu, ([[1]], [[1]], 1), "max_n must be a whole number of at least 2, found 1"),
+        (metrics.bleu, (["a text"], [["a"]]), "hypotheses[0] must be a list of tokens, found 'a text'"),
+        (metrics.bleu, ("a text", [["a"]]), "hypotheses must be a list of token lists"),
+        (metrics.bleu, ([[1]], [3]), "references[0] must be a list of tokens, found 3"),
+        (metrics.bleu, ([[1]], [[[1, 2]]]), "a token of references must be"),
+        (metrics.self_bleu, ([[1, 2]],), "at least 2 texts to compare, found 1"),
+        (metrics.self_bleu, ([],), "texts must hold at least one text"),
+        (metrics.self_bleu, ([[1], [2]], 0), "max_n must be"),
+        (metrics.distinct_n, ([[1]], 0), "n must be a whole number of at least 1, found 0"),
+        (metrics.distinct_n, ([], 1), "texts must hold"),
+        (metrics.unique_share, ([],), "texts must hold"),
+        (metrics.unique_share, ([[[1]]],), "a token of texts must be"),
+        (metrics.adjacent_repeats, ([],), "texts must hold"),
+        (metrics.copied_share, ([[1]], [], 2), "training must hold"),
+        (metrics.copied_share, ([[1]], [[1]], 1.5), "n must be a whole number"),
+        (metrics.copied_texts, ([], [[1]]), "texts must hold"),
+        (metrics.roc_auc, ([], [1.0]), "score_real must be a list of at least one score"),
+        (metrics.roc_auc, ([1.0], [[1.0]]), "score_fake must be a list of at least one score"),
+        (metrics.roc_auc, ([1.0, math.nan], [1.0]), "score_real must be numbers, found 1 NaN"),
+        (metrics.roc_auc, (["high"], [1.0]), "score_real must be a list of numbers"),
+    ],
+)
+def test_bad_input_is_named_in_one_sentence(
+    score: Callable[..., object], arguments: tuple[object, ...], names: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        score(*arguments)
+    assert names in str(caught.value)
+    assert "\n" not in str(caught.value)

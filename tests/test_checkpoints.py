@@ -1,0 +1,405 @@
+import contextlib
+import errno
+import json
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from textgan_env.checkpoints import FORMAT, Checkpoint, _pack, load_checkpoint, save_checkpoint
+from textgan_env.errors import InputError
+from textgan_env.sampling import seeded
+from textgan_env.vocabulary import Vocabulary
+
+MakeOptimizer = Callable[[Any], Optimizer]
+OPTIMIZERS: dict[str, MakeOptimizer] = {
+    "adam": lambda parameters: Adam(parameters, lr=0.03),
+    "adamw-amsgrad": lambda parameters: AdamW(parameters, lr=0.03, betas=(0.8, 0.99), amsgrad=True),
+    "sgd": lambda parameters: SGD(parameters, lr=0.1),
+    "sgd-momentum": lambda parameters: SGD(parameters, lr=0.1, momentum=0.9, nesterov=True),
+}
+
+
+class TinyNet(nn.Module):
+    """Two layers and a buffer; 3 features to 2."""
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, width), nn.Linear(width, 2)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x_BF: Tensor) -> Tensor:
+        self.calls += 1
+        return self.second(torch.tanh(self.first(x_BF)))
+
+
+def tiny_net(seed: int = 0, width: int = 4) -> TinyNet:
+    with seeded(seed):
+        return TinyNet(width)
+
+
+def words(*tokens: str) -> Vocabulary:
+    return Vocabulary(tokens=tokens, mode="word", lower=True, eos=None, unk=None)
+
+
+def train(net: nn.Module, optimizer: Optimizer, steps: range) -> None:
+    for step in steps:
+        x_BF = torch.randn(5, 3, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        net(x_BF).square().sum().backward()
+        optimizer.step()
+
+
+def saved(tmp_path: Path, **changes: Any) -> Path:
+    """A checkpoint of a tiny net called "policy", trained for two steps."""
+    path = tmp_path / "last.safetensors"
+    net = tiny_net()
+    optimizer = Adam(net.parameters(), lr=0.03)
+    train(net, optimizer, range(2))
+    arguments = {"modules": {"policy": net}, "optimizers": {"policy": optimizer}, "document": {"step": 2}}
+    save_checkpoint(path, **(arguments | changes))
+    return path
+
+
+def with_header(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """The same checkpoint with another JSON header."""
+    checkpoint = load_checkpoint(path)
+    header = json.loads(json.dumps(checkpoint._header))
+    change(header)
+    path.write_bytes(_pack(header, checkpoint.all_tensors))
+    return path
+
+
+def equal_bits(one: Tensor, other: Tensor) -> bool:
+    return (
+        one.dtype == other.dtype
+        and one.shape == other.shape
+        and one.numpy().tobytes() == other.numpy().tobytes()
+    )
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
+def test_training_goes_on_bit_for_bit_as_if_it_had_not_stopped(tmp_path: Path, make: MakeOptimizer) -> None:
+    straight = tiny_net()
+    straight_optimizer = make(straight.parameters())
+    train(straight, straight_optimizer, range(10))
+
+    first = tiny_net()
+    first_optimizer = make(first.parameters())
+    train(first, first_optimizer, range(6))
+    path = tmp_path / "last.safetensors"
+    save_checkpoint(path, modules={"policy": first}, optimizers={"policy": first_optimizer}, document={})
+
+    second = tiny_net(seed=99)
+    second_optimizer = make(second.parameters())
+    for group in second_optimizer.param_groups:
+        group["lr"] = 123.0
+    checkpoint = load_checkpoint(path)
+    checkpoint.restore_module("policy", second)
+    checkpoint.restore_optimizer("policy", second_optimizer)
+    train(second, second_optimizer, range(6, 10))
+
+    assert int(second.calls) == 10
+    for key, value in straight.state_dict().items():
+        assert equal_bits(second.state_dict()[key], value), key
+    expected, found = straight_optimizer.state_dict(), second_optimizer.state_dict()
+    assert found["param_groups"] == expected["param_groups"]
+    assert found["state"].keys() == expected["state"].keys()
+    for index, slots in expected["state"].items():
+        for slot, value in slots.items():
+            other = found["state"][index][slot]
+            assert equal_bits(other, value) if isinstance(value, Tensor) else other == value
+
+
+def test_document_vocabulary_versions_and_further_tensors_come_back(tmp_path: Path) -> None:
+    tensors = {
+        "half": torch.tensor([1.5, float("nan")], dtype=torch.bfloat16),
+        "flag": torch.tensor(True),
+        "none": torch.zeros(0, 3),
+        "turned": torch.arange(6, dtype=torch.int64).view(2, 3).T,
+        "average/deep": torch.tensor(2**60),
+    }
+    document = {"config": {"lr": 0.1 + 0.2, "name": "床前明月光 \ud800"}, "best": float("inf"), "step": 7}
+    path = saved(tmp_path, document=document, vocabulary=words("a", "b"), tensors=tensors)
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.document == document
+    assert checkpoint.vocabulary == words("a", "b")
+    assert checkpoint.versions["torch"].startswith(torch.__version__.split("+")[0])
+    assert checkpoint.modules == ("policy",)
+    assert checkpoint.tensors.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        found = checkpoint.tensors[name]
+        assert found.dtype == tensor.dtype
+        assert torch.equal(found.float().nan_to_num(-1), tensor.float().nan_to_num(-1))
+
+
+def test_tied_weights_are_saved_and_restored(tmp_path: Path) -> None:
+    def tied(seed: int) -> nn.Module:
+        with seeded(seed):
+            net = nn.ModuleDict({"embed": nn.Linear(3, 3), "head": nn.Linear(3, 3)})
+        net["head"].weight = net["embed"].weight
+        return net
+
+    net, other = tied(0), tied(1)
+    save_checkpoint(tmp_path / "tied.safetensors", modules={"net": net}, document={})
+    load_checkpoint(tmp_path / "tied.safetensors").restore_module("net", other)
+    assert other["head"].weight is other["embed"].weight
+    assert torch.equal(other["head"].weight, net["embed"].weight)
+
+
+def test_a_module_without_weights_can_be_saved(tmp_path: Path) -> None:
+    path = saved(tmp_path, modules={"policy": nn.Tanh()}, optimizers={})
+    load_checkpoint(path).restore_module("policy", nn.Tanh())
+
+
+def test_training_after_a_restore_does_not_change_the_checkpoint(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(saved(tmp_path))
+    before = {name: tensor.clone() for name, tensor in checkpoint.all_tensors.items()}
+    net = tiny_net()
+    optimizer = Adam(net.parameters())
+    checkpoint.restore_module("policy", net)
+    checkpoint.restore_optimizer("policy", optimizer)
+    train(net, optimizer, range(2))
+    assert all(equal_bits(checkpoint.all_tensors[name], tensor) for name, tensor in before.items())
+
+
+def test_a_disk_that_is_full_leaves_the_old_checkpoint_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path)
+
+    def disk_full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", disk_full)
+    with pytest.raises(OSError, match="No space left"):
+        saved(tmp_path, document={"step": 99})
+    assert load_checkpoint(path).document == {"step": 2}
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_a_document_that_json_cannot_hold_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    with pytest.raises(TypeError):
+        saved(tmp_path, document={"step": object()})
+    assert load_checkpoint(path).document == {"step": 2}
+
+
+@pytest.mark.parametrize("name", ["a/b", "optimizer.policy", "tensors"])
+def test_names_that_would_blur_the_file_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=f"got '{name}'"):
+        save_checkpoint(tmp_path / "x.safetensors", modules={name: tiny_net()}, document={})
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^no checkpoint at '.*none.safetensors'$"):
+        load_checkpoint(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x80\x04.", b"PK\x03\x04" + bytes(100), b"\xff" * 4096, b"{}" * 50]
+)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is not a whole checkpoint"):
+        load_checkpoint(path)
+
+
+def test_a_checkpoint_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    whole = path.read_bytes()
+    for size in range(0, len(whole), 97):
+        path.write_bytes(whole[:size])
+        with pytest.raises(InputError, match="is not a whole checkpoint"):
+            load_checkpoint(path)
+
+
+def test_a_header_that_claims_gigabytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(InputError, match="is not a whole checkpoint"):
+        load_checkpoint(path)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(data=st.data())
+def test_a_changed_byte_is_refused_wherever_it_matters(tmp_path: Path, data: st.DataObject) -> None:
+    path = saved(tmp_path)
+    content = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= data.draw(st.integers(1, 255))
+    before = load_checkpoint(path)
+    path.write_bytes(content)
+    with contextlib.suppress(InputError):  # anything else fails the test
+        checkpoint = load_checkpoint(path)
+        assert checkpoint._header == before._header
+        assert checkpoint.all_tensors.keys() == before.all_tensors.keys()
+        assert all(equal_bits(checkpoint.all_tensors[name], it) for name, it in before.all_tensors.items())
+
+
+def test_a_safetensors_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(InputError, match="but not a checkpoint of textgan_env"):
+        load_checkpoint(path)
+
+
+def test_a_newer_format_is_named(tmp_path: Path) -> None:
+    path = with_header(saved(tmp_path), lambda header: header.update(format=FORMAT + 1))
+    with pytest.raises(InputError, match=f"has format {FORMAT + 1}, written by a newer textgan_env"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "one"},
+        {"format": 0},
+        {"document": []},
+        {"modules": [1]},
+        {"optimizers": None},
+        {"vocabulary": {}},
+    ],
+)
+def test_a_malformed_header_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    path = with_header(saved(tmp_path), lambda header: header.update(change))
+    with pytest.raises(InputError, match="checkpoint"):
+        load_checkpoint(path)
+
+
+def test_a_header_that_is_not_json_is_refused(tmp_path: Path) -> None:
+    for text in ("{", "[]", "null", "[" * 100_000):
+        save_file({"weight": torch.zeros(2)}, tmp_path / "x.safetensors", {"textgan_env": text})
+        with pytest.raises(InputError, match="its JSON header cannot be read"):
+            load_checkpoint(tmp_path / "x.safetensors")
+
+
+def test_another_vocabulary_is_refused_by_size_and_fingerprint(tmp_path: Path) -> None:
+    mine, other = words("a", "b"), words("a", "b", "c")
+    checkpoint = load_checkpoint(saved(tmp_path, vocabulary=mine))
+    checkpoint.require_vocabulary(words("a", "b"))
+    with pytest.raises(InputError) as caught:
+        checkpoint.require_vocabulary(other)
+    for part in ("2 tokens", mine.fingerprint(), "3 tokens", other.fingerprint()):
+        assert part in str(caught.value)
+    with pytest.raises(InputError, match="this run has no vocabulary"):
+        checkpoint.require_vocabulary(None)
+
+
+def test_an_oracle_checkpoint_fits_an_oracle_run_only(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(saved(tmp_path))
+    assert checkpoint.vocabulary is None
+    checkpoint.require_vocabulary(None)
+    with pytest.raises(InputError, match="was trained with no vocabulary"):
+        checkpoint.require_vocabulary(words("a", "b"))
+
+
+def test_another_architecture_is_named_and_leaves_the_module_as_it_was(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(saved(tmp_path))
+    net = tiny_net(seed=5, width=6)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    expected = r"'policy/first.weight' .* is float32 \(4, 3\), but this run expects float32 \(6, 3\)"
+    with pytest.raises(InputError, match=expected):
+        checkpoint.restore_module("policy", net)
+    assert all(torch.equal(net.state_dict()[key], value) for key, value in before.items())
+
+
+def test_another_dtype_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is float32 \(4, 3\), but this run expects float64 \(4, 3\)"):
+        load_checkpoint(saved(tmp_path)).restore_module("policy", tiny_net().double())
+
+
+def test_missing_and_left_over_tensors_are_named(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(saved(tmp_path))
+    bigger = tiny_net()
+    bigger.third = nn.LayerNorm(1)
+    with pytest.raises(InputError, match=r"lacks tensor 'policy/third.weight', expected float32 \(1,\)"):
+        checkpoint.restore_module("policy", bigger)
+    smaller = tiny_net()
+    del smaller.second
+    with pytest.raises(InputError, match=r"holds tensor 'policy/second.\w+', which this run does not have"):
+        checkpoint.restore_module("policy", smaller)
+
+
+def test_unknown_names_say_what_there_is(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(saved(tmp_path))
+    with pytest.raises(InputError, match="no module 'discriminator', only: policy"):
+        checkpoint.restore_module("discriminator", tiny_net())
+    with pytest.raises(InputError, match="no optimizer 'discriminator', only: policy"):
+        checkpoint.restore_optimizer("discriminator", Adam(tiny_net().parameters()))
+
+
+def test_another_optimizer_is_refused(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(saved(tmp_path))
+    with pytest.raises(InputError, match="is Adam, but this run uses SGD"):
+        checkpoint.restore_optimizer("policy", SGD(tiny_net().parameters(), lr=0.1))
+    with pytest.raises(InputError, match=r"groups of sizes \[4\], but this run has groups of \[2\]"):
+        checkpoint.restore_optimizer("policy", Adam(tiny_net().first.parameters()))
+    with pytest.raises(
+        InputError, match=r"'0/exp_avg(_sq)?' of .* is float32 \(4, 3\), but its parameter is"
+    ):
+        checkpoint.restore_optimizer("policy", Adam(tiny_net(width=6).parameters()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": 3},
+        {"groups": 7},
+        {"groups": [{}]},
+        {"groups": [3]},
+        {"plain": []},
+        {"plain": {"x": {}}},
+        {"plain": {"0": 5}},
+        {"more": 1},
+        {"groups": [{"params": [0, 1, 2, 3], "betas": 5}]},
+        {"groups": [{"params": [0, 1, 2, 3], "betas": [0.9, "0.99"]}]},
+        {"groups": [{"params": [0, 1, 2, 3], "lr": "fast"}]},
+    ],
+)
+def test_a_malformed_optimizer_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    path = with_header(saved(tmp_path), lambda header: header["optimizers"]["policy"].update(change))
+    with pytest.raises(InputError, match="optimizer 'policy'"):
+        load_checkpoint(path).restore_optimizer("policy", Adam(tiny_net().parameters()))
+
+
+def test_optimizer_state_of_a_parameter_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    checkpoint = load_checkpoint(path)
+    checkpoint.all_tensors["optimizer.policy/9/exp_avg"] = torch.zeros(2)
+    with pytest.raises(InputError, match=r"tensor '9/exp_avg', but this run has 4 parameters"):
+        checkpoint.restore_optimizer("policy", Adam(tiny_net().parameters()))
+
+
+def test_optimizer_state_that_torch_refuses_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(saved(tmp_path))
+    del checkpoint.all_tensors["optimizer.policy/1/step"]
+    with pytest.raises(InputError, match="torch refuses its state"):
+        checkpoint.restore_optimizer("policy", Adam(tiny_net().parameters()))
+
+
+def test_a_single_wrong_bit_in_a_weight_is_noticed(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="its checksum does not fit its content"):
+        load_checkpoint(path)
+
+
+def test_reading_hands_out_a_checkpoint_that_says_where_it_is_from(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    assert isinstance(load_checkpoint(path), Checkpoint)
+    assert load_checkpoint(str(path)).path == path

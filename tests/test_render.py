@@ -1,0 +1,267 @@
+import errno
+import math
+import os
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from textgan_env import files, render
+from textgan_env.errors import InputError
+from textgan_env.render import ansi, credit_colour, credit_limits, ink_on, learning_curve, rgb_array
+
+WORDS = ["a", "man", "in", "a", "red", "shirt", "rides", "a", "horse", "."]
+CREDIT = [0.05, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+UNIT = (0.0, 1.0)
+LINES = {"nats per token": {"nll_test": "NLL-test", "nll_oracle": "NLL-oracle"}}
+
+
+def share_of(picture: np.ndarray, colour: tuple[int, int, int]) -> float:
+    return float((picture == np.array(colour, np.uint8)).all(-1).mean())
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        picture.load()
+        assert picture.format == "PNG"
+        return picture.size
+
+
+def test_importing_loads_neither_torch_nor_a_plot_library() -> None:
+    program = (
+        "import sys, textgan_env.render\n"
+        "print(sorted({'torch', 'matplotlib', 'PIL', 'tqdm'} & sys.modules.keys()))"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_colours_run_from_orange_over_a_pale_middle_to_blue() -> None:
+    low, middle, high = (credit_colour(value, (-2.0, 4.0)) for value in (-2.0, 1.0, 4.0))
+    assert low[0] > 2 * low[2]
+    assert high[2] > 2 * high[0]
+    assert min(middle) > 225
+    assert credit_colour(-99.0, UNIT) == credit_colour(0.0, UNIT)
+    assert credit_colour(math.inf, UNIT) == credit_colour(1.0, UNIT)
+    assert len(set(credit_colour(math.nan, UNIT))) <= 2
+
+
+def test_colours_grow_darker_evenly_away_from_the_middle() -> None:
+    light = [render._luminance(credit_colour(value, UNIT)) for value in np.linspace(0, 1, 101)]
+    assert (np.diff(light[:51]) > 0).all()
+    assert (np.diff(light[50:]) < 0).all()
+
+
+@given(st.floats(0, 1))
+def test_text_on_every_colour_has_the_contrast_that_reading_needs(value: float) -> None:
+    colour = credit_colour(value, UNIT)
+    assert render._contrast(ink_on(colour), colour) >= 3.6
+
+
+def test_contrast_of_black_and_white_is_21() -> None:
+    assert render._contrast((0, 0, 0), (255, 255, 255)) == pytest.approx(21)
+    assert render._contrast((119, 119, 119), (255, 255, 255)) == pytest.approx(4.48, abs=0.005)
+
+
+def test_limits_are_the_range_of_the_values() -> None:
+    assert credit_limits([0.2, math.nan, -1.0, 3.0]) == (-1.0, 3.0)
+    assert credit_limits([2.0, 2.0]) == (1.5, 2.5)
+    assert credit_limits([math.nan]) == (0.0, 1.0)
+    assert credit_limits([]) == (0.0, 1.0)
+
+
+def test_ansi_paints_each_word_in_the_colour_of_its_credit() -> None:
+    text = ansi(["low", "high"], [0.0, 1.0], limits=UNIT, colours=True)
+    first, legend = text.split("\n")
+    painted = re.findall(r"\x1b\[48;2;(\d+);(\d+);(\d+)m\x1b\[38;2;[\d;]+m (\w+) \x1b\[0m", first)
+    assert painted == [
+        (*map(str, credit_colour(0.0, UNIT)), "low"),
+        (*map(str, credit_colour(1.0, UNIT)), "high"),
+    ]
+    assert legend.startswith("Q 0.00 ")
+    assert legend.endswith(" 1.00")
+
+
+def test_ansi_without_credit_is_the_plain_text() -> None:
+    assert ansi(WORDS) == " ".join(WORDS)
+    assert ansi(list("床前明月"), separator="") == "床前明月"
+    assert ansi([]) == ""
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_ansi_honours_the_wish_for_no_colours(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert "\x1b[48" in ansi(["a", "b"], [0.25, math.nan])
+    monkeypatch.setenv(name, value)
+    assert ansi(["a", "b"], [0.25, math.nan]) == "a(0.25) b(nan)"
+
+
+@pytest.mark.parametrize("acting", ["\x1b[2J", "\r", "\n", "\x07", "\x9b", "\u202e"])
+def test_characters_that_act_on_a_terminal_are_shown_as_escapes(acting: str) -> None:
+    for text in (ansi([f"x{acting}y"]), ansi([f"x{acting}y"], [0.5], colours=False)):
+        assert acting[0] not in text
+        assert "x\\" in text
+
+
+def test_values_that_do_not_fit_the_words_are_refused() -> None:
+    for function in (ansi, rgb_array):
+        with pytest.raises(InputError, match="got 1 values for 2 words"):
+            function(["a", "b"], [0.5])
+        for limits in ((1.0, 1.0), (2.0, 1.0), (0.0, math.nan), (-math.inf, 0.0)):
+            with pytest.raises(InputError, match="limits of a colour scale"):
+                function(["a"], [0.5], limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("words", "credit"),
+    [
+        ([], None),
+        ([], []),
+        (WORDS, None),
+        (WORDS, CREDIT),
+        (WORDS, [math.nan] * len(WORDS)),
+        (WORDS, [math.inf, -math.inf, *CREDIT[2:]]),
+        (["", " ", "\x1b", "\U000f0000"], [1e-9, -1e9, 1e300, 0.0]),
+        (["x" * 5000], [0.5]),
+        (WORDS * 60, CREDIT * 60),
+    ],
+)
+@pytest.mark.parametrize("size", [(640, 360), (320, 200)])
+def test_every_text_gives_a_picture_of_the_same_size(
+    words: list[str], credit: list[float] | None, size: tuple[int, int]
+) -> None:
+    picture = rgb_array(words, credit, size=size, title="TextGAN-v0")
+    assert picture.shape == (size[1], size[0], 3)
+    assert picture.dtype == np.uint8
+    assert picture.flags.c_contiguous
+
+
+def test_a_picture_too_small_for_text_is_refused() -> None:
+    with pytest.raises(InputError, match="at least 320 x 200 pixels, got 100 x 300"):
+        rgb_array(WORDS, size=(100, 300))
+
+
+def test_tiles_have_the_colours_of_the_credit() -> None:
+    picture = rgb_array(["aaaa", "bbbb", "cccc"], [0.1, 0.9, math.nan], limits=UNIT)
+    for value in (0.1, 0.9, math.nan):
+        assert share_of(picture, credit_colour(value, UNIT)) > 0.003
+    plain = rgb_array(["aaaa", "bbbb", "cccc"])
+    assert share_of(plain, credit_colour(0.1, UNIT)) == 0
+
+
+def test_a_growing_text_leaves_what_was_drawn_in_its_place() -> None:
+    before = rgb_array(WORDS[:5], CREDIT[:5], limits=UNIT)
+    after = rgb_array(WORDS[:6], CREDIT[:6], limits=UNIT)
+    changed = (before != after).any(-1)
+    assert changed.any()
+    assert (after[changed] != before[changed]).any(-1).all()
+    assert share_of(before[changed], render._PAPER) > 0.99
+
+
+def test_text_longer_than_the_picture_shows_its_end() -> None:
+    words = [f"{number:04}" for number in range(900)]
+    room = (0, 0, 900, 400)
+    tiles = render._layout(words, [0.5] * 900, room, 2)
+    assert tiles[0].word == "…"
+    assert [tile.word for tile in tiles[1:]] == words[-(len(tiles) - 1) :]
+    assert len(tiles) > 20
+    assert max(tile.box[3] for tile in tiles) <= 400
+    assert max(tile.box[2] for tile in tiles) <= 900
+
+
+def test_without_another_font_a_character_is_shown_as_a_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render, "_installed_fonts", lambda: ())
+    render._font_file.cache_clear()
+    try:
+        assert render._font_file("床") == render._usual_font()
+        drawn, empty = (rgb_array([word], [0.5], limits=UNIT) for word in ("床", ""))
+        assert (drawn != empty).any()
+    finally:
+        render._font_file.cache_clear()
+
+
+def test_characters_outside_the_usual_font_take_an_installed_one_that_has_them() -> None:
+    if render._font_file("床") == render._usual_font():
+        pytest.skip("no font with Chinese characters is installed")
+    box = rgb_array(["\U000f0000"], [0.5], limits=UNIT)
+    one, other = (rgb_array([word], [0.5], limits=UNIT) for word in ("床", "月"))
+    assert (one != other).any()
+    assert (one != box).any()
+    assert render._font_file("a") == render._usual_font()
+
+
+def rows_of_a_run() -> list[dict[str, Any]]:
+    return [
+        {"step": step, "phase": "mle" if step < 6 else "adversarial", "nll_test": 9 - step / 10, "note": "x"}
+        | ({"nll_oracle": 10 - step / 10} if step % 2 else {"nll_oracle": math.nan})
+        for step in range(1, 11)
+    ]
+
+
+def test_a_learning_curve_is_a_small_png_of_readable_size(tmp_path: Path) -> None:
+    path = tmp_path / "curve.png"
+    assert learning_curve(rows_of_a_run(), path, lines=LINES, title="MLE", levels={"real text": 5.75})
+    assert png_size(path) == (924, 451)
+    assert path.stat().st_size < 100_000
+    two = LINES | {"share": {"note": "text is no number"}, "BLEU-2": {"nll_test": "test"}}
+    assert learning_curve(rows_of_a_run(), path, lines=two, x_label="epoch")
+    assert png_size(path) == (924, 781)  # the panel without a point is left out
+    assert os.listdir(tmp_path) == ["curve.png"]
+
+
+def test_one_point_is_enough_for_a_curve(tmp_path: Path) -> None:
+    assert learning_curve([{"step": 1, "nll_test": 7.0}], tmp_path / "curve.png", lines=LINES)
+    png_size(tmp_path / "curve.png")
+
+
+def test_without_a_point_there_is_no_curve(tmp_path: Path) -> None:
+    rows = [{"step": 1, "nll_test": math.nan}, {"step": 2, "nll_test": "text"}, {"nll_test": 3.0}]
+    assert not learning_curve(rows, tmp_path / "curve.png", lines=LINES)
+    assert not learning_curve([], tmp_path / "curve.png", lines=LINES)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_keeps_the_older_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "curve.png"
+    learning_curve(rows_of_a_run(), path, lines=LINES)
+    before = path.read_bytes()
+
+    def disk_full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", disk_full)
+    with pytest.raises(OSError, match="No space left"):
+        learning_curve(rows_of_a_run()[:3], path, lines=LINES)
+    assert path.read_bytes() == before
+
+
+def test_drawing_a_curve_leaves_the_global_state_of_pyplot_alone(tmp_path: Path) -> None:
+    program = (
+        "import sys; from textgan_env.render import learning_curve\n"
+        "learning_curve([{'step': 1, 'a': 2.0}], sys.argv[1], lines={'unit': {'a': 'name'}})\n"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "curve.png")]
+    subprocess.run(command, cwd=Path(__file__).parent.parent, check=True)
+
+
+@given(st.lists(st.floats(0, 1), max_size=6))
+def test_names_at_the_ends_of_lines_do_not_overlap_and_keep_their_order(places: list[float]) -> None:
+    moved = render._apart(places, 0.075)
+    order = sorted(range(len(places)), key=lambda number: places[number])
+    assert all(moved[b] - moved[a] > 0.06 for a, b in pairwise(order))
+    if places:
+        assert np.mean(moved) == pytest.approx(np.mean(places), abs=1e-6)

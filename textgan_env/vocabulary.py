@@ -73,10 +73,10 @@ def tokenize(line: str, mode: Mode = "word", lower: bool = True) -> list[str]:
     Raises:
         InputError: If the mode is unknown.
     """
-    if not line.isascii():
-        line = unicodedata.normalize("NFC", line)
     if lower:
         line = line.lower()
+    if not line.isascii():
+        line = unicodedata.normalize("NFC", line)  # after lower(), which takes some letters apart
     if mode == "word":
         return _words(line)
     apart = line.split()
@@ -160,9 +160,7 @@ class Vocabulary:
         for name, index, token in (("eos", self.eos, EOS), ("unk", self.unk, UNK)):
             if index is not None:
                 here = self.tokens[index] if 0 <= index < self.size else None
-                require(
-                    here == token, f"the vocabulary's {name} id {index} must be {token!r}, found {here!r}"
-                )
+                require(here == token, f"the vocabulary's {name} id {index} must be {token!r}, found {here!r}")
         words = self.size - (self.eos is not None) - (self.unk is not None)
         require(words >= 2, f"the vocabulary needs at least two different words, found {words}")
         require(all(self.tokens), "the vocabulary holds an empty token")
@@ -184,9 +182,7 @@ class Vocabulary:
     ) -> Self:
         """Build the vocabulary of some tokenized texts; the arguments are those of `from_counts`."""
         counts = Counter(word for text in texts for word in text)
-        return cls.from_counts(
-            counts, mode=mode, lower=lower, min_count=min_count, max_size=max_size, eos=eos, unk=unk
-        )
+        return cls.from_counts(counts, mode=mode, lower=lower, min_count=min_count, max_size=max_size, eos=eos, unk=unk)
 
     @classmethod
     def from_counts(
@@ -257,9 +253,7 @@ class Vocabulary:
             InputError: If a word is unknown and there is no token for unknown words, or if one string is
                 given in place of a list of words.
         """
-        require(
-            not isinstance(words, str), "encode expects a list of words, found a string: tokenize it first"
-        )
+        require(not isinstance(words, str), "encode expects a list of words, found a string: tokenize it first")
         ids = [self._ids.get(word, self.unk) for word in words]
         known = [index for index in ids if index is not None]
         if len(known) < len(ids):

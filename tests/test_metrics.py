@@ -115,9 +115,7 @@ def test_text_without_a_known_token_and_empty_text_score_zero() -> None:
     ],
     ids=["equal", "shorter", "longer", "longer_is_closer", "tie_goes_to_the_shorter"],
 )
-def test_closest_reference_length_sets_the_penalty(
-    reference_lengths: tuple[int, ...], penalty: float
-) -> None:
+def test_closest_reference_length_sets_the_penalty(reference_lengths: tuple[int, ...], penalty: float) -> None:
     references = [["a"] * length for length in reference_lengths]
     assert same(metrics.bleu([["a"] * 6], references, max_n=3), {2: penalty, 3: penalty})
 

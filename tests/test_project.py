@@ -23,14 +23,14 @@ from textgan_env.policies.base import Policy
 # ----------------------------------------------------------------------------------------------------
 # Who may import whom. A module may import what stands before it here, and nothing else of the project.
 FLOORS = [
-    ["errors", "files", "vocabulary", "data", "sampling", "losses", "metrics", "core"],
+    ["errors", "files", "options", "vocabulary", "data", "sampling", "losses", "metrics", "render", "core"],
     ["policies", "discriminators"],
     ["rollouts"],
     ["rewards", "tasks"],
     ["evaluation"],
     ["envs"],
     ["wrappers", "sb3"],
-    ["checkpoints", "logs", "render", "runs"],
+    ["checkpoints", "logs", "runs"],
     ["training"],
     ["agents"],
     ["benchmarks"],
@@ -112,9 +112,7 @@ def _rank(room: str | None) -> int:
 
 def source_files() -> list[Path]:
     return sorted(
-        path
-        for folder in ("textgan_env", "agents", "benchmarks")
-        for path in (PROJECT / folder).rglob("*.py")
+        path for folder in ("textgan_env", "agents", "benchmarks") for path in (PROJECT / folder).rglob("*.py")
     )
 
 
@@ -176,9 +174,7 @@ def test_an_import_along_the_order_is_fine(module: str, source: str) -> None:
 def test_importing_the_package_loads_nothing_heavy() -> None:
     heavy = ["torch", "stable_baselines3", "matplotlib", "tensorboard", "nltk", "wn"]
     code = f"import sys, textgan_env; print([name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -204,9 +200,7 @@ def test_packages_of_setup_cfg_are_the_folders() -> None:
 def test_wheel_holds_only_textgan_env(tmp_path: Path) -> None:
     # Built from a copy: a build leaves folders behind in its source tree.
     source = tmp_path / "source"
-    shutil.copytree(
-        PROJECT, source, ignore=shutil.ignore_patterns(".*", "__pycache__", "runs", "build", "*.egg-info")
-    )
+    shutil.copytree(PROJECT, source, ignore=shutil.ignore_patterns(".*", "__pycache__", "runs", "build", "*.egg-info"))
     command = [
         sys.executable,
         "-m",
@@ -313,9 +307,7 @@ sys.exit("--help loads torch: import it inside functions" if "torch" in sys.modu
 def unread_fields(source: str) -> list[str]:
     """Fields of a file's config dataclasses (classes named ...Config) that nothing in the file reads."""
     tree = ast.parse(source)
-    configs = [
-        node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name.endswith("Config")
-    ]
+    configs = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name.endswith("Config")]
     fields = [
         f"{config.name}.{statement.target.id}"
         for config in configs

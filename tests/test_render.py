@@ -38,13 +38,10 @@ def png_size(path: Path) -> tuple[int, int]:
 
 def test_importing_loads_neither_torch_nor_a_plot_library() -> None:
     program = (
-        "import sys, textgan_env.render\n"
-        "print(sorted({'torch', 'matplotlib', 'PIL', 'tqdm'} & sys.modules.keys()))"
+        "import sys, textgan_env.render\nprint(sorted({'torch', 'matplotlib', 'PIL', 'tqdm'} & sys.modules.keys()))"
     )
     command = [sys.executable, "-c", program]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 

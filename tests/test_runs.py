@@ -42,9 +42,7 @@ def test_config_says_what_was_run_and_where(tmp_path: Path) -> None:
     assert "source" in about
 
 
-def test_the_command_line_is_that_of_the_process_by_default(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_line_is_that_of_the_process_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["seqgan.py", "--seed", "1"])
     assert create(tmp_path, command=None).about["command"] == ["seqgan.py", "--seed", "1"]
 
@@ -58,9 +56,7 @@ def test_runs_of_one_name_are_numbered_and_none_is_overwritten(tmp_path: Path) -
     assert os.listdir(tmp_path / "mle-7") == []
 
 
-def test_a_number_taken_at_the_same_moment_is_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_number_taken_at_the_same_moment_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mkdir = Path.mkdir
 
     def taken_before(self: Path, *arguments: Any, **options: Any) -> None:
@@ -135,9 +131,7 @@ def test_samples_are_readable_and_come_back(tmp_path: Path) -> None:
     run.append_samples(1, ["a man rides a horse .", "step 9", "  two blanks", "", "床前\n明月"])
     run.append_samples(12, [])
     run.append_samples(30, ["a cat ."])
-    assert run.samples_file.read_text(encoding="utf-8").startswith(
-        "step 1\n  a man rides a horse .\n  step 9\n"
-    )
+    assert run.samples_file.read_text(encoding="utf-8").startswith("step 1\n  a man rides a horse .\n  step 9\n")
     assert run.samples() == [
         (1, ["a man rides a horse .", "step 9", "  two blanks", "", "床前 明月"]),
         (12, []),
@@ -169,9 +163,7 @@ def test_a_spoilt_samples_file_is_named_by_its_line(tmp_path: Path) -> None:
 
 def git(folder: Path, *arguments: str) -> str:
     identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(
-        ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True
-    )
+    done = subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 

@@ -85,11 +85,7 @@ def save_checkpoint(
             "/" not in name and not name.startswith("optimizer") and name != "tensors",
             f"a name in a checkpoint has no '/' and is not 'tensors' nor 'optimizer...', got '{name}'",
         )
-    flat = {
-        f"{name}/{key}": value
-        for name, module in modules.items()
-        for key, value in module.state_dict().items()
-    }
+    flat = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     flat |= {f"tensors/{name}": tensor for name, tensor in (tensors or {}).items()}
     hyper = {}
     for name, optimizer in (optimizers or {}).items():
@@ -130,9 +126,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> "Checkpoint":
             names = list(file.keys())
             tensors = {name: file.get_tensor(name).clone() for name in names}
     except SafetensorError as error:
-        raise InputError(
-            f"'{path}' is not a whole checkpoint, the file is cut or of another kind ({error})"
-        ) from None
+        raise InputError(f"'{path}' is not a whole checkpoint, the file is cut or of another kind ({error})") from None
     require(
         metadata.get(_CHECKSUM) == _checksum(metadata[_HEADER], tensors),
         f"'{path}' is not a whole checkpoint, its checksum does not fit its content",
@@ -190,8 +184,7 @@ class Checkpoint:
         same = (saved and saved.fingerprint()) == (vocabulary and vocabulary.fingerprint())
         require(
             same,
-            f"checkpoint '{self.path}' was trained with {_describe(saved)}, "
-            f"but this run has {_describe(vocabulary)}",
+            f"checkpoint '{self.path}' was trained with {_describe(saved)}, but this run has {_describe(vocabulary)}",
         )
 
     def restore_module(self, name: str, module: nn.Module) -> None:
@@ -248,9 +241,7 @@ class Checkpoint:
         try:
             saved = _SavedOptimizer(**held[name])
             sizes = [len(group["params"]) for group in saved.groups]
-            state: dict[int, dict[str, Any]] = {
-                int(index): dict(slots) for index, slots in saved.plain.items()
-            }
+            state: dict[int, dict[str, Any]] = {int(index): dict(slots) for index, slots in saved.plain.items()}
         except (TypeError, KeyError, ValueError, AttributeError):
             raise InputError(
                 f"checkpoint '{self.path}' describes optimizer '{name}' in a way that cannot be read"
@@ -278,9 +269,7 @@ class Checkpoint:
 
     def _under(self, folder: str) -> dict[str, Tensor]:
         start = f"{folder}/"
-        return {
-            key.removeprefix(start): value for key, value in self.all_tensors.items() if key.startswith(start)
-        }
+        return {key.removeprefix(start): value for key, value in self.all_tensors.items() if key.startswith(start)}
 
 
 @dataclass(frozen=True)
@@ -342,8 +331,7 @@ def _slot_of(key: str, tensor: Tensor, parameters: Sequence[Tensor], where: str)
     )
     require(
         tensor.ndim == 0 or tensor.shape == parameters[index].shape,
-        f"tensor '{key}' of {where} is {_shape_text(tensor)}, "
-        f"but its parameter is {_shape_text(parameters[index])}",
+        f"tensor '{key}' of {where} is {_shape_text(tensor)}, but its parameter is {_shape_text(parameters[index])}",
     )
     return index, slot
 
@@ -375,9 +363,7 @@ def _read_header(path: Path, text: str | None) -> dict[str, Any]:
         header = json.loads(text)
         version = header["format"]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise InputError(
-            f"'{path}' is not a checkpoint of textgan_env: its JSON header cannot be read"
-        ) from None
+        raise InputError(f"'{path}' is not a checkpoint of textgan_env: its JSON header cannot be read") from None
     require(
         isinstance(version, int) and version >= 1,
         f"checkpoint '{path}' gives its format as {version!r}, not a number",
@@ -396,9 +382,7 @@ def _read_header(path: Path, text: str | None) -> dict[str, Any]:
         isinstance(header.get("vocabulary", 0), str | None),
         f"the header of checkpoint '{path}' has no text or null as 'vocabulary'",
     )
-    require(
-        _all_text(header["modules"]), f"the header of checkpoint '{path}' has a module name that is not text"
-    )
+    require(_all_text(header["modules"]), f"the header of checkpoint '{path}' has a module name that is not text")
     return dict(header)
 
 

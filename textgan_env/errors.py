@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """Something a person gave is wrong; the message is one sentence that names it, what was expected and what was found."""
+    """Something a person gave is wrong; the message is one sentence: what it is, what was expected, what was found."""
 
 
 class MissingDataError(InputError):
@@ -49,7 +49,7 @@ def friendly_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         _leave("stopped by Ctrl-C; what was finished is in the run folder", 130)
     except BrokenPipeError:
-        # The reader of our output (`head`, a pager) went away: not worth a message, and stdout cannot be flushed any more.
+        # The reader of our output (`head`, a pager) went away: not worth a message; stdout cannot be flushed any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:

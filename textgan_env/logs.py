@@ -138,9 +138,7 @@ def read_metrics(folder: str | os.PathLike[str]) -> list[Row]:
     return [_parse_row(line, f"line {number} of '{path}'") for number, line in enumerate(lines, start=1)]
 
 
-def console_line(
-    label: str, at: int, of: int, values: Mapping[str, Any], seconds_left: float | None = None
-) -> str:
+def console_line(label: str, at: int, of: int, values: Mapping[str, Any], seconds_left: float | None = None) -> str:
     """One readable row of a table on the screen; rows with the same names stand in columns.
 
     Args:
@@ -292,9 +290,7 @@ def _parse_row(line: bytes, where: str) -> Row:
     except (ValueError, KeyError, TypeError, RecursionError):
         good = False
     if not good:
-        raise InputError(
-            f"{where} is not a row of metrics (a JSON object with 'step', 'phase', numbers and text)"
-        )
+        raise InputError(f"{where} is not a row of metrics (a JSON object with 'step', 'phase', numbers and text)")
     return {key: math.nan if value is None else value for key, value in row.items()}
 
 
@@ -302,9 +298,7 @@ def _plain(value: Any) -> Value:
     """A Python number or text, from numpy's and torch's numbers, too."""
     if not isinstance(value, (float, int, str)):
         value = value.item()
-    return (
-        float(value) if isinstance(value, float) else value
-    )  # numpy's float64 is a float that prints its type
+    return float(value) if isinstance(value, float) else value  # numpy's float64 is a float that prints its type
 
 
 def _step(row: Row) -> int:
@@ -313,8 +307,7 @@ def _step(row: Row) -> int:
 
 def _json_line(row: Row) -> str:
     finite = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in row.items()
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
     }
     return json.dumps(finite, ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -136,8 +136,7 @@ def ansi(
         return " ".join(f"{word}({value:.2f})" for word, value in zip(shown, credit, strict=True))
     pad = " " if separator else ""
     tiles = [
-        _paint(f"{pad}{word}{pad}", credit_colour(value, limits))
-        for word, value in zip(shown, credit, strict=True)
+        _paint(f"{pad}{word}{pad}", credit_colour(value, limits)) for word, value in zip(shown, credit, strict=True)
     ]
     steps = np.linspace(limits[0], limits[1], 24)
     bar = "".join(_paint(" ", credit_colour(float(step), limits)) for step in steps)
@@ -283,8 +282,7 @@ def _contrast(one: Colour, other: Colour) -> float:
 def _luminance(colour: Colour) -> float:
     """Relative luminance of an sRGB colour, 0 to 1 (WCAG 2.1)."""
     linear = [
-        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
-        for part in (c / 255 for c in colour)
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (c / 255 for c in colour)
     ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -337,9 +335,7 @@ def _place(
     for word, value in zip(words, values, strict=True):
         font = _font(word, points)
         word = _cut(word, font, room[2] - room[0] - 2 * pad)
-        inside = max(
-            font.getlength(word), 0.0 if value is None else small.getlength(_short(value)), 0.4 * points
-        )
+        inside = max(font.getlength(word), 0.0 if value is None else small.getlength(_short(value)), 0.4 * points)
         if left > room[0] and left + inside + 2 * pad > room[2]:
             left, top = float(room[0]), top + height + gap
         box = (left, top, left + inside + 2 * pad, top + height)
@@ -372,9 +368,7 @@ def _draw_tile(pen: "ImageDraw.ImageDraw", tile: _Tile, limits: Limits) -> None:
     pen.text((middle, tile.baseline), tile.word, font=tile.font, fill=ink, anchor="ms")
 
 
-def _draw_scale(
-    pen: "ImageDraw.ImageDraw", size: tuple[int, int], limits: Limits, label: str, zoom: int
-) -> None:
+def _draw_scale(pen: "ImageDraw.ImageDraw", size: tuple[int, int], limits: Limits, label: str, zoom: int) -> None:
     """Draw the colour scale with its numbers at the foot of a picture of ``size`` pixels."""
     font = _font("0", 14 * zoom)
     left, top = 32 * zoom, size[1] - 52 * zoom
@@ -384,13 +378,9 @@ def _draw_scale(
         pen.line((left + column, top, left + column, top + high), fill=credit_colour(value, limits))
     for share, anchor in ((0.0, "la"), (0.5, "ma"), (1.0, "ra")):
         value = limits[0] + share * (limits[1] - limits[0])
-        pen.text(
-            (left + share * wide, top + high + 5 * zoom), _short(value), font=font, fill=_FAINT, anchor=anchor
-        )
+        pen.text((left + share * wide, top + high + 5 * zoom), _short(value), font=font, fill=_FAINT, anchor=anchor)
     if size[0] > wide + 3 * left + font.getlength(label):
-        pen.text(
-            (left + wide + 16 * zoom, top + high / 2), _visible(label), font=font, fill=_FAINT, anchor="lm"
-        )
+        pen.text((left + wide + 16 * zoom, top + high / 2), _visible(label), font=font, fill=_FAINT, anchor="lm")
 
 
 def _short(value: float) -> str:
@@ -456,11 +446,7 @@ class _Curve:
     def of(cls, rows: Sequence[Mapping[str, object]], x: str, key: str, name: str) -> "_Curve":
         """Collect what the rows hold of a quantity."""
         pairs = [(row.get(x), row.get(key)) for row in rows]
-        points = [
-            (float(a), float(b))
-            for a, b in pairs
-            if isinstance(a, int | float) and isinstance(b, int | float)
-        ]
+        points = [(float(a), float(b)) for a, b in pairs if isinstance(a, int | float) and isinstance(b, int | float)]
         points = [point for point in points if all(map(math.isfinite, point))]
         return cls(name, [a for a, _ in points], [b for _, b in points])
 
@@ -527,9 +513,7 @@ def _mark_phases(panel: "Axes", rows: Sequence[Mapping[str, object]], x: str, na
         if number:
             panel.axvline(place, color="#b9bcc0", linewidth=0.9, zorder=1)
         if named and place >= free_from:
-            panel.annotate(
-                phase, (place, 1.02), xycoords=("data", "axes fraction"), fontsize=8.5, color=_hex(_FAINT)
-            )
+            panel.annotate(phase, (place, 1.02), xycoords=("data", "axes fraction"), fontsize=8.5, color=_hex(_FAINT))
             free_from = place + (right - left) * (0.02 + 0.011 * len(phase))
 
 

@@ -160,9 +160,7 @@ class RunFolder:
         except (ValueError, RecursionError) as error:
             raise InputError(f"'{self.config_file}' is not JSON: {error}") from None
         if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
-            raise InputError(
-                f"'{self.config_file}' does not describe a run: it has no settings under 'config'"
-            )
+            raise InputError(f"'{self.config_file}' does not describe a run: it has no settings under 'config'")
         return about
 
     def append_samples(self, step: int, texts: Sequence[str]) -> None:
@@ -198,9 +196,7 @@ class RunFolder:
             elif line.startswith("  ") and found:
                 found[-1][1].append(line[2:])
             elif line:
-                raise InputError(
-                    f"line {number} of '{self.samples_file}' is neither 'step <n>' nor an indented text"
-                )
+                raise InputError(f"line {number} of '{self.samples_file}' is neither 'step <n>' nor an indented text")
         return found
 
     def rewind(self, step: int) -> None:

@@ -168,7 +168,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def evaluating(module: object) -> Iterator[None]:
-    """Switch dropout off inside, and give every submodule its own mode back afterwards. Not a module: nothing to do."""
+    """Switch dropout off inside, then give every submodule its own mode back; what is no module has none."""
     if not isinstance(module, nn.Module):
         yield
         return

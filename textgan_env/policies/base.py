@@ -209,7 +209,7 @@ class PolicyModule(nn.Module):
         return self.decoding.apply(self._forbid(logits_BV)), state
 
     def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        """Log-probability (nats) of each written token, float (B, T), 0 where the mask is False (see `Policy.log_prob`)."""
+        """Log-probability (nats) of each written token, float (B, T), 0 where masked (see `Policy.log_prob`)."""
         state = self.begin(len(tokens_BT))
         previous_B = torch.full_like(tokens_BT[:, 0], self.start_token)
         logp_TB = []

@@ -35,15 +35,17 @@ class LaggedCopy(Generic[Module]):
         self.policy = copy.deepcopy(policy).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, source: Module) -> None:
+    def update(self, source: Module, rate: float | None = None) -> None:
         """Move the weights: rate * old + (1 - rate) * new. What is not float (counts, keys) is copied.
 
         Args:
             source: The original, or a module of the same architecture.
+            rate: For this update; the copy's own by default.
 
         Raises:
             InputError: If its tensors have other names or shapes.
         """
+        rate = self.rate if rate is None else rate
         new, old = source.state_dict(), self.policy.state_dict()
         require(
             {name: tensor.shape for name, tensor in new.items()}
@@ -52,6 +54,6 @@ class LaggedCopy(Generic[Module]):
         )
         for name, tensor in old.items():
             if tensor.is_floating_point():
-                tensor.mul_(self.rate).add_(new[name], alpha=1 - self.rate)
+                tensor.mul_(rate).add_(new[name], alpha=1 - rate)
             else:
                 tensor.copy_(new[name])

@@ -1,0 +1,129 @@
+"""evaluate(): values against enumeration, what does not apply, and that it changes nothing."""
+
+import math
+
+import pytest
+import torch
+
+from textgan_env.data import load_corpus
+from textgan_env.errors import InputError
+from textgan_env.evaluation import evaluate, nll, sample_texts, token_lists
+from textgan_env.policies import Decoding, LSTMPolicy, TablePolicy, UniformPolicy
+from textgan_env.tasks import CorpusTask, OracleTask, ToyTask
+
+TOY = ToyTask(vocab_size=3, max_length=3, size=4000)
+SMALL = {"samples": 4000, "bleu_samples": 50}
+
+
+def divergence(p_S: torch.Tensor, q_S: torch.Tensor) -> float:
+    """KL(p||q) per token by listing all texts."""
+    return float((p_S * (p_S.log() - q_S.log())).sum()) / TOY.max_length
+
+
+def text_probabilities(policy: TablePolicy) -> torch.Tensor:
+    texts_ST = TOY.texts_ST
+    with torch.no_grad():
+        return policy.log_prob(texts_ST, torch.ones_like(texts_ST, dtype=torch.bool)).double().sum(1).exp()
+
+
+@pytest.fixture(scope="module")
+def other() -> TablePolicy:
+    """Some other distribution over the toy task's texts."""
+    generator = torch.Generator().manual_seed(7)
+    return TablePolicy.from_text_probabilities(
+        torch.rand(27, generator=generator), vocab_size=3, max_length=3
+    ).requires_grad_(False)
+
+
+def test_cover_and_fit_are_the_two_exact_divergences(other: TablePolicy) -> None:
+    p_S, q_S = TOY.logp_S.exp(), text_probabilities(other)
+    values = evaluate(other, TOY, **SMALL).values
+    assert values["cover"] == pytest.approx(divergence(p_S, q_S), abs=0.05)
+    assert values["fit"] == pytest.approx(divergence(q_S, p_S), abs=0.05)
+
+
+def test_nlls_are_the_enumerated_cross_entropies(other: TablePolicy) -> None:
+    p_S, q_S = TOY.logp_S.exp(), text_probabilities(other)
+    values = evaluate(other, TOY, **SMALL).values
+    assert values["nll_oracle"] == pytest.approx(float(-(q_S * p_S.log()).sum()) / 3, abs=0.05)
+    assert values["nll_test"] == pytest.approx(float(-(p_S * q_S.log()).sum()) / 3, abs=0.05)
+    assert values["nll_self"] == pytest.approx(float(-(q_S * q_S.log()).sum()) / 3, abs=0.05)
+
+
+def test_the_oracle_itself_covers_and_fits_exactly() -> None:
+    values = evaluate(TOY.oracle, TOY, **SMALL).values
+    assert values["cover"] == pytest.approx(0, abs=1e-6)
+    assert values["fit"] == pytest.approx(0, abs=1e-6)
+
+
+def test_uniform_tokens_score_log_v() -> None:
+    values = evaluate(UniformPolicy(3, start_token=0), TOY, **SMALL).values
+    assert values["nll_test"] == pytest.approx(math.log(3), abs=1e-6)
+    assert values["nll_self"] == pytest.approx(math.log(3), abs=1e-6)
+
+
+def test_a_truncated_policy_has_no_nll_test_and_the_result_says_why(other: TablePolicy) -> None:
+    result = evaluate(other.with_decoding(Decoding(deterministic=True)), TOY, **SMALL)
+    assert "nll_test" not in result.values
+    assert "cover" not in result.values
+    assert "never writes" in result.missing["nll_test"]
+    assert result.values["nll_self"] == 0
+    assert result.values["unique"] == pytest.approx(1 / 4000)
+    assert "nll_test" in result.table()
+
+
+def test_evaluating_twice_gives_equal_numbers_and_changes_nothing() -> None:
+    policy = LSTMPolicy(3, start_token=0, embed_size=4, hidden_size=4, dropout=0.5, seed=1).train()
+    before = {name: value.clone() for name, value in policy.state_dict().items()}
+    first, second = evaluate(policy, TOY, **SMALL), evaluate(policy, TOY, **SMALL)
+    assert first.values == second.values
+    assert policy.training
+    assert policy.lstm.training
+    assert all(torch.equal(before[name], value) for name, value in policy.state_dict().items())
+    assert all(parameter.grad is None for parameter in policy.parameters())
+
+
+def test_the_training_split_is_refused_as_reference() -> None:
+    with pytest.raises(InputError, match="never from 'train'"):
+        evaluate(TOY.oracle, TOY, split="train")  # type: ignore[arg-type]
+
+
+def test_a_policy_of_another_vocabulary_is_refused() -> None:
+    with pytest.raises(InputError, match=r"V=5 .* V=3"):
+        evaluate(UniformPolicy(5, start_token=0), TOY)
+
+
+def test_nll_weighs_every_token_alike_and_skips_masked_ones() -> None:
+    policy = TablePolicy.from_text_probabilities(torch.tensor([0.1, 0.2, 0.3, 0.4]), vocab_size=2, max_length=2)
+    tokens_BT = torch.tensor([[0, 1], [1, 1]])
+    mask_BT = torch.tensor([[True, True], [True, False]])
+    mean, each_B = nll(policy, tokens_BT, mask_BT)
+    # P(0) = .3, P(1 | 0) = .2 / .3, P(1) = .7
+    parts = [-math.log(0.3), -math.log(0.2 / 0.3), -math.log(0.7)]
+    assert mean == pytest.approx(sum(parts) / 3)
+    assert each_B.tolist() == pytest.approx([(parts[0] + parts[1]) / 2, parts[2]])
+
+
+def test_text_without_a_known_law_has_no_oracle_numbers() -> None:
+    lines = [f"the {noun} {verb}" for noun in ("cat", "dog", "bird", "cow") for verb in ("sits", "runs", "eats", "is")]
+    task = CorpusTask(load_corpus(texts=lines * 3, valid_share=0.2, test_share=0.2))
+    policy = UniformPolicy(task.vocab_size, start_token=task.start_token, forbidden=task.forbidden)
+    result = evaluate(policy, task, samples=20, bleu_samples=10)
+    assert "not known" in result.missing["nll_oracle"]
+    assert {"nll_test", "bleu_2", "self_bleu_2", "copied_2"} <= set(result.values)
+    assert len(sample_texts(policy, task, 3, seed=0)) == 3
+
+
+def test_token_lists_leave_out_end_token_and_pad() -> None:
+    lines = ["a b c", "a b", "b c", "c a", "a c b", "b a"] * 2
+    task = CorpusTask(load_corpus(texts=lines, valid_share=0.2, test_share=0.2))
+    assert task.end_token is not None
+    row = [task.encode("a")[0], task.end_token, task.vocab_size]
+    assert token_lists(torch.tensor([row]), task) == [task.encode("a")]
+
+
+def test_seeded_oracle_is_its_own_best_model() -> None:
+    task = OracleTask(max_length=6, vocab_size=50, train_size=50, valid_size=50, test_size=500)
+    values = evaluate(task.oracle, task, samples=500, bleu_samples=50).values
+    assert values["nll_oracle"] == pytest.approx(values["nll_test"], abs=0.15)
+    assert values["cover"] == pytest.approx(0, abs=1e-6)

@@ -1,0 +1,140 @@
+"""Tasks: splits, the oracle against published numbers, the toy task against plain enumeration, corpora."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from textgan_env.data import load_corpus
+from textgan_env.errors import InputError
+from textgan_env.evaluation import nll
+from textgan_env.policies import TablePolicy, UniformPolicy
+from textgan_env.rollouts import Keys, write
+from textgan_env.tasks import CorpusTask, OracleTask, ToyTask, draw_oracle_weights, make_task, shared_task
+
+SMALL = {"vocab_size": 30, "max_length": 5, "train_size": 40, "valid_size": 20, "test_size": 30}
+
+
+def test_oracle_splits_have_their_sizes_and_share_no_random_numbers() -> None:
+    task = OracleTask(**SMALL)
+    splits = [task.split(name) for name in ("train", "valid", "test")]
+    assert [len(split) for split in splits] == [40, 20, 30]
+    assert not torch.equal(splits[0].tokens_BT[:20], splits[1].tokens_BT)
+    assert all(int(split.tokens_BT.max()) < 30 for split in splits)
+    assert task.split("train") is splits[0]
+
+
+def test_an_oracle_task_is_the_same_for_the_same_seed_and_another_for_another() -> None:
+    one, same, other = OracleTask(**SMALL), OracleTask(**SMALL), OracleTask(**SMALL, seed=1)
+    assert torch.equal(one.split("test").tokens_BT, same.split("test").tokens_BT)
+    assert torch.equal(one.oracle.projection.weight, same.oracle.projection.weight)
+    assert not torch.equal(one.oracle.projection.weight, other.oracle.projection.weight)
+
+
+def test_oracle_weights_of_a_seed_are_fixed_numbers() -> None:
+    weights = draw_oracle_weights(7, 3, 2, seed=5)
+    expected = np.random.default_rng(5).standard_normal((7, 3), dtype=np.float32)
+    assert np.array_equal(weights["embedding"], expected)
+    shapes = {"W_i": (3, 2), "U_o": (2, 2), "b_c": (2,), "W_out": (2, 7), "b_out": (7,)}
+    assert {name: weights[name].shape for name in shapes} == shapes
+
+
+def test_a_task_can_be_made_again_from_its_config() -> None:
+    for task in (OracleTask(**SMALL), ToyTask(vocab_size=3, max_length=2, size=10)):
+        config = task.config()
+        again = make_task(config.pop("name"), **config)
+        assert torch.equal(again.split("train").tokens_BT, task.split("train").tokens_BT)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("nope", {}, "unknown task 'nope'"),
+        ("oracle", {"max_length": 0}, "max_length must be at least 1, found 0"),
+        ("oracle", {"vocab_size": 0}, "vocab_size must be at least 1, found 0"),
+        ("oracle", {"train_size": 0}, "train_size must be at least 1"),
+        ("oracle", {"seed": -1}, "seed of an oracle must be at least 0"),
+        ("oracle", {"colour": 1}, "has no option colour"),
+        ("toy", {"vocab_size": 100, "max_length": 10}, "at most 1,000,000 texts"),
+        ("seqgan-oracle", {"weights": "no-such-file.npz"}, "no-such-file.npz"),
+    ],
+)
+def test_what_a_task_refuses_is_one_sentence(name: str, options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence) as refused:
+        make_task(name, **options)
+    assert "\n" not in str(refused.value)
+
+
+def test_unknown_split_is_named() -> None:
+    with pytest.raises(InputError, match="unknown split 'dev'"):
+        ToyTask().split("dev")  # type: ignore[arg-type]
+
+
+def test_a_shared_task_is_made_once_and_taken_as_it_is() -> None:
+    task = shared_task("toy", vocab_size=3, max_length=2)
+    assert shared_task("toy", max_length=2, vocab_size=3) is task
+    assert shared_task(task) is task
+    with pytest.raises(InputError, match="come too late"):
+        shared_task(task, vocab_size=3)
+
+
+def test_released_oracle_scores_its_own_texts_at_the_published_entropy(shared_data: Path) -> None:
+    task = OracleTask(weights=shared_data / "oracle_seqgan.npz", test_size=2000)
+    assert (task.vocab_size, task.max_length, task.name) == (5000, 20, "seqgan-oracle")
+    real_BT = task.split("test").tokens_BT
+    # 5.750 published; 2,000 texts have a standard error of about .011
+    assert nll(task.oracle, real_BT, task.scored(real_BT))[0] == pytest.approx(5.75, abs=0.04)
+    uniform_BT, _ = write(UniformPolicy(5000, start_token=0), Keys.counted(0, 1000), 20)
+    assert nll(task.oracle, uniform_BT, task.scored(uniform_BT))[0] == pytest.approx(11.4, abs=0.1)
+
+
+def test_toy_probabilities_add_up_and_its_oracle_knows_them() -> None:
+    task = ToyTask(vocab_size=3, max_length=3)
+    assert float(task.logp_S.exp().sum()) == pytest.approx(1)
+    assert task.texts_ST.tolist() == [list(text) for text in itertools.product(range(3), repeat=3)]
+    scored_ST = task.oracle.log_prob(task.texts_ST, torch.ones_like(task.texts_ST, dtype=torch.bool))
+    assert torch.allclose(scored_ST.double().sum(1), task.logp_S, atol=1e-5)
+
+
+def test_exact_q_is_the_plain_expectation_over_all_endings() -> None:
+    task = ToyTask(vocab_size=2, max_length=3)
+    policy = TablePolicy.from_text_probabilities(torch.arange(1.0, 9.0), vocab_size=2, max_length=3)
+    reward_S = torch.tensor([3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0])
+    values = task.exact_q(policy, reward_S)
+    probability = {text: weight for text, weight in zip(itertools.product((0, 1), repeat=3), range(1, 9), strict=True)}
+    reward = dict(zip(probability, reward_S.tolist(), strict=True))
+    for p in range(3):
+        for number, prefix in enumerate(itertools.product((0, 1), repeat=p)):
+            for token in (0, 1):
+                texts = [text for text in probability if text[: p + 1] == (*prefix, token)]
+                mass = sum(probability[text] for text in texts)
+                expected = sum(probability[text] * reward[text] for text in texts) / mass
+                assert float(values[p][number, token]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_unknown_words_are_not_scored_not_written_and_not_shown_to_a_discriminator() -> None:
+    lines = [f"the {noun} {verb}" for noun in ("cat", "dog", "cow") for verb in ("sat", "ran", "ate", "slept")]
+    task = CorpusTask(load_corpus(texts=[*lines, "the yak sang", "an emu wept"], min_count=2))
+    assert len(task.forbidden) == 1
+    known, unknown = task.encode("the")[0], task.forbidden[0]
+    row = torch.tensor([[unknown, known, unknown, *[task.vocab_size] * (task.max_length - 3)]])
+    assert task.scored(row)[0].tolist() == [False, True] + [False] * (task.max_length - 2)
+    train_BT = task.split("train").tokens_BT
+    assert (train_BT == unknown).any()
+    assert not (task.writable("train") == unknown).any()
+    assert len(task.writable("train")) == int((~(train_BT == unknown).any(1)).sum())
+
+
+def test_a_corpus_reads_back_as_a_person_wrote_it() -> None:
+    lines = [
+        f"{one} {two} ." for one in ("cats", "dogs", "cows", "bees") for two in ("sleep", "eat", "run", "play well")
+    ]
+    task = CorpusTask(load_corpus(texts=lines, valid_share=0.2, test_share=0.2))
+    for name in ("train", "valid", "test"):
+        for tokens in task.split(name).tokens_BT.tolist():
+            assert task.text(tokens).replace(" .", ".") in {line.replace(" .", ".") for line in lines}
+    assert task.end_token is not None
+    assert task.start_token == task.vocab_size
+    assert task.encode("cats sleep.") == task.encode("Cats sleep .")

@@ -1,0 +1,42 @@
+"""Adversarial text generation as reinforcement learning.
+
+Importing this package registers the environments and loads neither torch nor a plot library::
+
+    import gymnasium as gym
+    import textgan_env
+
+    env = gym.make("TextGAN-v0")
+"""
+
+__version__ = "0.1.0"
+
+# Environment id -> the task it is made of and that task's options. One table: docs, tests and registration read it.
+ENVIRONMENTS: dict[str, dict[str, object]] = {
+    "TextGAN-v0": {"task": "oracle"},
+    "TextGAN/Oracle40-v0": {"task": "oracle", "max_length": 40, "embed_size": 64, "hidden_size": 64},
+    "TextGAN/SeqGANOracle-v0": {"task": "seqgan-oracle"},
+    "TextGAN/Toy-v0": {"task": "toy"},
+    "TextGAN/Corpus-v0": {"task": "corpus"},
+    "TextGAN/WordNet-v0": {"task": "wordnet"},
+    "TextGAN/WordNetGlosses-v0": {"task": "wordnet-glosses"},
+    "TextGAN/COCO-v0": {"task": "coco"},
+    "TextGAN/EMNLP-v0": {"task": "emnlp"},
+    "TextGAN/Poems-v0": {"task": "poems"},
+}
+
+
+def register_environments() -> None:
+    """Register every id of `ENVIRONMENTS` with Gymnasium; calling it again changes nothing."""
+    import gymnasium as gym
+
+    for name, options in ENVIRONMENTS.items():
+        if name not in gym.registry:
+            gym.register(
+                name,
+                entry_point="textgan_env.envs:TextGANEnv",
+                vector_entry_point="textgan_env.envs:TextGANVectorEnv",
+                kwargs=options,
+            )
+
+
+register_environments()

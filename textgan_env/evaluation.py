@@ -1,0 +1,171 @@
+"""How good is a policy: every measure that applies to a task, from one set of texts at one temperature."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from textgan_env import metrics
+from textgan_env.errors import require
+from textgan_env.policies.base import Policy
+from textgan_env.rollouts import Keys, write
+from textgan_env.sampling import derived_seed, evaluating
+from textgan_env.tasks import Task
+
+TILE = 512
+_N_GRAMS = range(2, 6)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured, how, and what does not apply.
+
+    Attributes:
+        values: Name -> number. NLLs, ``cover`` and ``fit`` are in nats per token, the rest are shares from 0 to 1.
+        missing: Name -> why there is no such number.
+        settings: Split, number of texts, seed, decoding, BLEU protocol.
+        tokens_BT: int64; the texts that were measured.
+    """
+
+    values: Mapping[str, float]
+    missing: Mapping[str, str]
+    settings: Mapping[str, object]
+    tokens_BT: Tensor = field(repr=False)
+
+    def table(self) -> str:
+        """Rows of name and number, a dash and the reason where there is none."""
+        rows = [(name, f"{value:.4f}") for name, value in self.values.items()]
+        rows += [(name, f"-  ({reason})") for name, reason in self.missing.items()]
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def nll(policy: Policy, tokens_BT: Tensor, mask_BT: Tensor, tile: int = TILE) -> tuple[float, Tensor]:
+    """Negative log-likelihood of texts under a policy, dropout off, without gradients.
+
+    Args:
+        policy: Scores at its own temperature.
+        tokens_BT: int64.
+        mask_BT: bool; the tokens that count.
+        tile: Rows scored at once.
+
+    Returns:
+        Mean in nats per token (of all tokens, so long texts weigh more), and each text's own mean, float64 (B,).
+    """
+    sums, counts = [], mask_BT.sum(1)
+    with evaluating(policy), torch.no_grad():
+        for tokens, mask in zip(tokens_BT.split(tile), mask_BT.split(tile), strict=True):
+            logp_BT = policy.log_prob(tokens.to(policy.device), mask.to(policy.device))
+            sums.append(-logp_BT.double().sum(1).cpu())
+    sum_B = torch.cat(sums)
+    return float(sum_B.sum() / counts.sum()), sum_B / counts.clamp(min=1)
+
+
+def evaluate(
+    policy: Policy,
+    task: Task,
+    *,
+    split: Literal["valid", "test"] = "test",
+    samples: int = 10_000,
+    bleu_samples: int = 2_000,
+    seed: int = 0,
+) -> Evaluation:
+    """Measure a policy; the same call gives the same numbers and changes nothing.
+
+    With p the oracle, q the policy, T tokens a text, all in nats per token: ``nll_oracle`` (p scores q's texts),
+    ``nll_test`` or ``nll_valid`` (q scores real texts of that split), ``nll_self`` (q scores its own), and, because
+    both laws are known, the exact divergences ``cover`` = KL(p||q) / T and ``fit`` = KL(q||p) / T, each from one set
+    of texts so that its noise cancels. The pair (nll_oracle, nll_test) can be gamed by mixing two temperatures;
+    cover and fit cannot.
+
+    BLEU-n and Self-BLEU-n are nltk's sentence BLEU with smoothing method 1, all texts of the split as references;
+    Self-BLEU leaves the text itself out. Unknown words of real text count for nothing in NLLs (no policy can write
+    them) and match nothing in BLEU.
+
+    Args:
+        policy: What is measured, at its own temperature and truncation.
+        task: Gives real text, and the oracle where there is one.
+        split: Whose texts are the references; never the training texts.
+        samples: Texts the policy writes.
+        bleu_samples: How many of them BLEU and Self-BLEU look at.
+        seed: Of those texts.
+
+    Returns:
+        The numbers, and what does not apply and why.
+
+    Raises:
+        InputError: If the split is the training split, a number is below 2, or the policy writes other tokens.
+    """
+    require(split in ("valid", "test"), f"references come from the valid or the test split, never from '{split}'")
+    require(min(samples, bleu_samples) >= 2, f"evaluation needs at least 2 texts, found {min(samples, bleu_samples)}")
+    require(
+        policy.vocab_size == task.vocab_size,
+        f"the policy writes V={policy.vocab_size} tokens, task '{task.name}' has V={task.vocab_size}",
+    )
+    keys = Keys.counted(derived_seed(seed, "evaluate"), samples, device=policy.device)
+    tokens_BT = write(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
+    values = _likelihoods(policy, task, tokens_BT, split) | _overlaps(task, tokens_BT, split, bleu_samples)
+    missing = {name: _why_not(value) for name, value in values.items() if not math.isfinite(value)}
+    if task.oracle is None:
+        missing |= dict.fromkeys(
+            ("nll_oracle", "nll_oracle_median", "cover", "fit"), "the true distribution of this text is not known"
+        )
+    settings: dict[str, object] = {"task": task.name, "split": split, "samples": samples, "seed": seed}
+    settings |= {"bleu_samples": min(bleu_samples, samples), "bleu": "nltk sentence BLEU, smoothing method 1"}
+    settings["decoding"] = str(getattr(policy, "decoding", "the policy's own"))
+    return Evaluation({name: values[name] for name in values if name not in missing}, missing, settings, tokens_BT)
+
+
+def _likelihoods(policy: Policy, task: Task, tokens_BT: Tensor, split: Literal["valid", "test"]) -> dict[str, float]:
+    real_BT = task.split(split).tokens_BT
+    real_mask_BT, mask_BT = task.scored(real_BT), task.scored(tokens_BT)
+    values = {f"nll_{split}": nll(policy, real_BT, real_mask_BT)[0], "nll_self": nll(policy, tokens_BT, mask_BT)[0]}
+    if task.oracle is not None:
+        oracle_mean, oracle_B = nll(task.oracle, tokens_BT, mask_BT)
+        entropy = nll(task.oracle, real_BT, real_mask_BT)[0]
+        values |= {
+            "nll_oracle": oracle_mean,
+            "nll_oracle_median": float(oracle_B.median()),
+            "cover": values[f"nll_{split}"] - entropy,
+            "fit": oracle_mean - values["nll_self"],
+        }
+    return values
+
+
+def _overlaps(task: Task, tokens_BT: Tensor, split: Literal["valid", "test"], bleu_samples: int) -> dict[str, float]:
+    texts = token_lists(tokens_BT, task)
+    references = token_lists(task.split(split).tokens_BT, task)
+    training = token_lists(task.split("train").tokens_BT, task)
+    values = {f"bleu_{n}": value for n, value in metrics.bleu(texts[:bleu_samples], references).items()}
+    values |= {f"self_bleu_{n}": value for n, value in metrics.self_bleu(texts[:bleu_samples]).items()}
+    values |= {f"distinct_{n}": metrics.distinct_n(texts, n) for n in (1, 2, 3)}
+    values |= {"unique": metrics.unique_share(texts), "adjacent_repeats": metrics.adjacent_repeats(texts)}
+    values |= {f"copied_{n}": metrics.copied_share(texts, training, n) for n in _N_GRAMS}
+    return values | {"copied_texts": metrics.copied_texts(texts, training)}
+
+
+def token_lists(tokens_BT: Tensor, task: Task) -> list[list[int]]:
+    """Each text as a list of tokens, without end token and PAD."""
+    left_out = {task.vocab_size, task.end_token}
+    return [[token for token in tokens if token not in left_out] for tokens in tokens_BT.tolist()]
+
+
+def sample_texts(policy: Policy, task: Task, count: int, seed: int) -> list[str]:
+    """Some texts of a policy as a person reads them.
+
+    Raises:
+        InputError: If ``count`` is below 1.
+    """
+    require(count >= 1, f"the number of texts must be at least 1, found {count}")
+    keys = Keys.counted(derived_seed(seed, "samples"), count, device=policy.device)
+    tokens_BT, _ = write(policy, keys, task.max_length, end_token=task.end_token)
+    return [task.text(tokens) for tokens in tokens_BT.tolist()]
+
+
+def _why_not(value: float) -> str:
+    if math.isnan(value):
+        return "no text is long enough"
+    return "infinite: the policy never writes some of these tokens"

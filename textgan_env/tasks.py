@@ -1,0 +1,390 @@
+"""Tasks: what real text is, in which tokens, how long, and, where one exists, the oracle that writes it.
+
+Every task has the splits ``train``, ``valid`` and ``test``. Only ``train`` teaches, only ``valid`` chooses, and what is
+reported is measured on ``test``.
+"""
+
+import inspect
+import itertools
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from textgan_env.data import (
+    CORPORA,
+    Corpus,
+    TokenDataset,
+    find_file,
+    load_corpus,
+    named_corpus,
+    read_oracle_weights,
+)
+from textgan_env.errors import InputError, require
+from textgan_env.policies.base import Policy
+from textgan_env.policies.lstm import LSTMPolicy
+from textgan_env.policies.table import TablePolicy
+from textgan_env.rollouts import Keys, write
+from textgan_env.sampling import derived_seed
+from textgan_env.vocabulary import Vocabulary
+
+Split = Literal["train", "valid", "test"]
+
+
+class Task(ABC):
+    """One kind of real text.
+
+    Attributes:
+        name: As in `TASKS`.
+        vocab_size: V, the tokens that can be written; V itself is PAD.
+        max_length: T; the end token counts.
+        start_token: What a policy is fed first: 0 to V.
+        end_token: The token that ends a text early; None where every text has T tokens.
+        forbidden: Tokens that stand in data but are never written (UNK).
+        vocabulary: From tokens to words; None where tokens mean nothing.
+        oracle: The true distribution; None where nobody knows it.
+    """
+
+    name: str
+    vocab_size: int
+    max_length: int
+    start_token: int
+    end_token: int | None = None
+    forbidden: tuple[int, ...] = ()
+    vocabulary: Vocabulary | None = None
+    oracle: Policy | None = None
+
+    def __init__(self) -> None:
+        self._splits: dict[str, TokenDataset] = {}
+
+    def split(self, name: Split) -> TokenDataset:
+        """The texts of one split, made when first asked for.
+
+        Raises:
+            InputError: If there is no such split.
+        """
+        if name not in get_args(Split):
+            raise InputError(f"unknown split '{name}', expected one of: {', '.join(get_args(Split))}")
+        if name not in self._splits:
+            self._splits[name] = self._load(name)
+        return self._splits[name]
+
+    @abstractmethod
+    def _load(self, name: Split) -> TokenDataset:
+        """Make one split."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Plain data from which `make_task` makes the same task."""
+
+    def writable(self, name: Split) -> Tensor:
+        """The texts of a split that a policy could have written, int64 (B, T): a discriminator is shown no others.
+
+        Raises:
+            InputError: If every text holds a forbidden token.
+        """
+        tokens_BT = self.split(name).tokens_BT
+        if self.forbidden:
+            tokens_BT = tokens_BT[~torch.isin(tokens_BT, torch.tensor(self.forbidden)).any(1)]
+            require(len(tokens_BT) > 0, f"every text of the {name} split of task '{self.name}' holds an unknown word")
+        return tokens_BT
+
+    def scored(self, tokens_BT: Tensor) -> Tensor:
+        """The tokens a likelihood is asked for, bool (B, T): not PAD, and not forbidden (no policy can write those)."""
+        mask_BT = tokens_BT != self.vocab_size
+        if self.forbidden:
+            mask_BT &= ~torch.isin(tokens_BT, torch.tensor(self.forbidden, device=tokens_BT.device))
+        return mask_BT
+
+    def words(self, tokens_T: Sequence[int]) -> list[str]:
+        """The words of one text, without end token and PAD; numbers where tokens mean nothing."""
+        if self.vocabulary is not None:
+            return self.vocabulary.decode(tokens_T)
+        return [str(token) for token in tokens_T if token != self.vocab_size]
+
+    def text(self, tokens_T: Sequence[int]) -> str:
+        """One text as a person reads it."""
+        words = self.words(tokens_T)
+        return self.vocabulary.join(words) if self.vocabulary is not None else " ".join(words)
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a piece of text, without end token.
+
+        Raises:
+            InputError: If tokens of this task mean nothing, or a word is not in the vocabulary and there is no UNK.
+        """
+        if self.vocabulary is None:
+            raise InputError(f"tokens of task '{self.name}' are numbers without words: give a list of tokens, not text")
+        return self.vocabulary.encode(self.vocabulary.tokenize(text))
+
+
+class OracleTask(Task):
+    """Text of an LSTM with fixed random weights: meaningless, but its exact probability is known.
+
+    SeqGAN (Yu et al. 2017), section "Synthetic Data Experiments": weights N(0, 1), start token 0 which is an ordinary
+    token, too, all texts of length T. Different seeds are different tasks: their numbers do not compare.
+
+    Args:
+        max_length: T.
+        vocab_size: V.
+        embed_size: Of the oracle.
+        hidden_size: Of the oracle.
+        seed: Of the oracle's weights and of the texts.
+        weights: Path of published weights (.npz or SeqGAN's .pkl), which then give V and the sizes.
+        train_size: Texts to learn from; 10,000 in the paper.
+        valid_size: Further texts to choose by.
+        test_size: Texts to measure on.
+
+    Raises:
+        InputError: If a size is below 1 or the weights cannot be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_length: int = 20,
+        vocab_size: int = 5000,
+        embed_size: int = 32,
+        hidden_size: int = 32,
+        seed: int = 0,
+        weights: str | os.PathLike[str] | None = None,
+        train_size: int = 10_000,
+        valid_size: int = 2_000,
+        test_size: int = 10_000,
+    ) -> None:
+        super().__init__()
+        sizes = {"train": train_size, "valid": valid_size, "test": test_size}
+        for name, size in {"max_length": max_length, **{f"{name}_size": size for name, size in sizes.items()}}.items():
+            require(size >= 1, f"{name} must be at least 1, found {size}")
+        self.name = "oracle" if weights is None else "seqgan-oracle"
+        self._config: dict[str, Any] = {
+            "max_length": max_length,
+            "seed": seed,
+            **{f"{name}_size": sizes[name] for name in sizes},
+        }
+        if weights is None:
+            arrays = draw_oracle_weights(vocab_size, embed_size, hidden_size, seed)
+            self._config |= {"vocab_size": vocab_size, "embed_size": embed_size, "hidden_size": hidden_size}
+        else:
+            arrays = read_oracle_weights(weights)
+            self._config |= {"weights": os.fspath(weights)}
+        self.vocab_size, embed_size = arrays["embedding"].shape
+        self.max_length = max_length
+        self.start_token = 0
+        self._seed, self._sizes = seed, sizes
+        oracle = LSTMPolicy(
+            self.vocab_size, start_token=0, embed_size=embed_size, hidden_size=len(arrays["U_i"]), init_scale=0.0
+        )
+        oracle.load_gates(arrays)
+        self.oracle: LSTMPolicy = oracle.eval().requires_grad_(False)
+
+    def config(self) -> dict[str, Any]:
+        """Plain data from which `make_task` makes the same task."""
+        return {"name": self.name, **self._config}
+
+    def _load(self, name: Split) -> TokenDataset:
+        keys = Keys.counted(derived_seed(self._seed, "texts", name), self._sizes[name])
+        tokens_BT, lengths_B = write(self.oracle, keys, self.max_length)
+        return TokenDataset(name, tokens_BT, lengths_B, pad=self.vocab_size)
+
+
+def draw_oracle_weights(
+    vocab_size: int, embed_size: int, hidden_size: int, seed: int
+) -> dict[str, NDArray[np.float32]]:
+    """Weights N(0, 1) of an oracle LSTM, drawn by numpy so that a seed means the same everywhere.
+
+    Returns:
+        float32 arrays named as `textgan_env.policies.lstm.LSTMPolicy.load_gates` expects.
+
+    Raises:
+        InputError: If a size is below 1 or the seed is negative.
+    """
+    for name, size in (("vocab_size", vocab_size), ("embed_size", embed_size), ("hidden_size", hidden_size)):
+        require(size >= 1, f"{name} must be at least 1, found {size}")
+    require(seed >= 0, f"the seed of an oracle must be at least 0, found {seed}")
+    shapes: dict[str, tuple[int, ...]] = {"embedding": (vocab_size, embed_size)}
+    for gate in ("i", "f", "o", "c"):
+        shapes |= {
+            f"W_{gate}": (embed_size, hidden_size),
+            f"U_{gate}": (hidden_size, hidden_size),
+            f"b_{gate}": (hidden_size,),
+        }
+    shapes |= {"W_out": (hidden_size, vocab_size), "b_out": (vocab_size,)}
+    rng = np.random.default_rng(seed)
+    return {name: rng.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
+
+
+class CorpusTask(Task):
+    """Text from a file or a named corpus.
+
+    Args:
+        corpus: From `textgan_env.data.load_corpus` or `textgan_env.data.named_corpus`.
+        name: Of the task.
+        settings: Plain data from which `make_task` reads the same corpus again.
+    """
+
+    def __init__(self, corpus: Corpus, *, name: str = "corpus", settings: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.name = name
+        self.corpus = corpus
+        self.vocabulary: Vocabulary = corpus.vocabulary
+        self.vocab_size = corpus.vocabulary.size
+        self.max_length = corpus.max_length
+        self.start_token = corpus.vocabulary.pad
+        self.end_token = corpus.vocabulary.eos
+        self.forbidden = () if corpus.vocabulary.unk is None else (corpus.vocabulary.unk,)
+        self._settings = settings or {}
+
+    def config(self) -> dict[str, Any]:
+        """Plain data from which `make_task` makes the same task."""
+        return {"name": self.name, **self._settings}
+
+    def _load(self, name: Split) -> TokenDataset:
+        return self.corpus.splits[name]
+
+
+class ToyTask(Task):
+    """All V^T texts can be listed, so every expectation can be computed instead of estimated.
+
+    Each text has a fixed random probability, proportional to ``exp(N(0, spread))``.
+
+    Args:
+        vocab_size: V.
+        max_length: T.
+        seed: Of the distribution and of the texts drawn from it.
+        spread: Standard deviation of the log-probabilities (nats).
+        size: Texts in each split.
+
+    Raises:
+        InputError: If a size is below 1 or there are over a million texts.
+    """
+
+    def __init__(
+        self, *, vocab_size: int = 4, max_length: int = 4, seed: int = 0, spread: float = 1.5, size: int = 1000
+    ) -> None:
+        super().__init__()
+        for name, value in (("vocab_size", vocab_size), ("max_length", max_length), ("size", size)):
+            require(value >= 1, f"{name} must be at least 1, found {value}")
+        require(
+            vocab_size**max_length <= 10**6, f"a toy task has at most 1,000,000 texts, found {vocab_size}^{max_length}"
+        )
+        self.name = "toy"
+        self.vocab_size, self.max_length, self.start_token = vocab_size, max_length, 0
+        self._config = {
+            "vocab_size": vocab_size,
+            "max_length": max_length,
+            "seed": seed,
+            "spread": spread,
+            "size": size,
+        }
+        self._seed, self._size = seed, size
+        rng = np.random.default_rng(seed)
+        self.logp_S = torch.from_numpy(rng.normal(0, spread, vocab_size**max_length)).log_softmax(0)
+        self.oracle: TablePolicy = TablePolicy.from_text_probabilities(
+            self.logp_S.exp(), vocab_size=vocab_size, max_length=max_length
+        )
+        self.oracle.requires_grad_(False)
+
+    def config(self) -> dict[str, Any]:
+        """Plain data from which `make_task` makes the same task."""
+        return {"name": self.name, **self._config}
+
+    @property
+    def texts_ST(self) -> Tensor:
+        """All S = V^T texts in lexical order, int64."""
+        return torch.tensor(list(itertools.product(range(self.vocab_size), repeat=self.max_length)))
+
+    def exact_q(self, policy: Policy, reward_S: Tensor) -> list[Tensor]:
+        """Q of every prefix and token, by listing all texts.
+
+        Args:
+            policy: Completes the prefixes.
+            reward_S: float; R of every text, in the order of `texts_ST`.
+
+        Returns:
+            For p = 0 to T-1, float64 (V^p, V): Q(prefix, token) of the prefixes of p tokens in lexical order.
+        """
+        texts_ST = self.texts_ST
+        with torch.no_grad():
+            logp_ST = policy.log_prob(texts_ST, torch.ones_like(texts_ST, dtype=torch.bool)).double()
+        values = []
+        for p in range(self.max_length):
+            # What is left to draw once p + 1 tokens stand.
+            weight_S = logp_ST[:, p + 1 :].sum(1).exp()
+            values.append((weight_S * reward_S.double()).view(self.vocab_size**p, self.vocab_size, -1).sum(2))
+        return values
+
+    def _load(self, name: Split) -> TokenDataset:
+        keys = Keys.counted(derived_seed(self._seed, "texts", name), self._size)
+        tokens_BT, lengths_B = write(self.oracle, keys, self.max_length)
+        return TokenDataset(name, tokens_BT, lengths_B, pad=self.vocab_size)
+
+
+def _corpus_task(**settings: Any) -> CorpusTask:
+    return CorpusTask(load_corpus(**settings), settings=settings)
+
+
+def _seqgan_oracle(*, weights: str | os.PathLike[str] | None = None, **settings: Any) -> OracleTask:
+    return OracleTask(weights=find_file("oracle") if weights is None else weights, **settings)
+
+
+def _named(name: str) -> Callable[..., CorpusTask]:
+    def make(**settings: Any) -> CorpusTask:
+        return CorpusTask(named_corpus(name, **settings), name=name, settings=settings)
+
+    return make
+
+
+# Name -> what makes the task, and the function whose arguments are its options.
+TASKS: dict[str, tuple[Callable[..., Task], Callable[..., Any]]] = {
+    "oracle": (OracleTask, OracleTask),
+    "seqgan-oracle": (_seqgan_oracle, OracleTask),
+    "toy": (ToyTask, ToyTask),
+    "corpus": (_corpus_task, load_corpus),
+    **{name: (_named(name), named_corpus) for name in CORPORA},
+}
+
+
+def make_task(name: str, **options: Any) -> Task:
+    """Make a task by name.
+
+    Args:
+        name: A key of `TASKS`.
+        options: Of that task.
+
+    Raises:
+        InputError: If there is no such task, it has no such option, or a value is refused.
+        MissingDataError: If a file or package it needs is not here.
+    """
+    if name not in TASKS:
+        raise InputError(f"unknown task '{name}', expected one of: {', '.join(TASKS)}")
+    make, described = TASKS[name]
+    known = [option for option in inspect.signature(described).parameters if option not in ("name", "texts")]
+    unknown = [option for option in options if option not in (*known, "texts")]
+    require(not unknown, f"task '{name}' has no option {', '.join(unknown)}; it has: {', '.join(known)}")
+    return make(**options)
+
+
+def shared_task(task: str | Task, **options: Any) -> Task:
+    """A task by name, made once in the life of the process for the same options; a `Task` is taken as it is.
+
+    Raises:
+        InputError: As `make_task`, or if options come with a finished task.
+    """
+    if isinstance(task, Task):
+        require(not options, f"options {sorted(options)} come too late for a task that is already made")
+        return task
+    # A list cannot be looked up in a cache.
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    return _shared(task, tuple(sorted(plain.items())))
+
+
+@lru_cache(maxsize=8)
+def _shared(name: str, options: tuple[tuple[str, Any], ...]) -> Task:
+    return make_task(name, **dict(options))

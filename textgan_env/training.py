@@ -1,0 +1,336 @@
+"""What every agent shares: a schedule of named phases, and the loop that runs it, logs it, saves it and shows it."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from textgan_env.checkpoints import load_checkpoint, save_checkpoint
+from textgan_env.errors import InputError, require
+from textgan_env.evaluation import evaluate, nll, sample_texts
+from textgan_env.files import write_safely
+from textgan_env.logs import MetricLog, Progress, console_line
+from textgan_env.options import CommonConfig, Config
+from textgan_env.policies import Decoding, PolicyModule, make_policy
+from textgan_env.render import learning_curve
+from textgan_env.rollouts import Keys, write
+from textgan_env.runs import RunFolder
+from textgan_env.sampling import derived_generator, derived_seed
+from textgan_env.tasks import CorpusTask, Task, make_task
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A named part of a schedule.
+
+    Attributes:
+        name: For example "mle" or "adversarial".
+        rounds: How many rounds it has; checkpoints and log rows stand between rounds.
+        steps: What one round does: (method of the agent, how many times), in order.
+    """
+
+    name: str
+    rounds: int
+    steps: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of a phase.
+
+    Attributes:
+        phase: The phase.
+        index: Which round of the phase, from 0.
+        number: Which round of the run, from 1.
+    """
+
+    phase: Phase
+    index: int
+    number: int
+
+
+class Schedule:
+    """Phases one after the other, as rounds that are counted through the whole run.
+
+    Args:
+        phases: In order; a phase of 0 rounds is left out.
+
+    Raises:
+        InputError: If a phase has a negative number of rounds, or there is no round at all.
+    """
+
+    def __init__(self, phases: tuple[Phase, ...]) -> None:
+        for phase in phases:
+            require(phase.rounds >= 0, f"phase '{phase.name}' must have at least 0 rounds, found {phase.rounds}")
+        self.phases = phases
+        self.rounds = sum(phase.rounds for phase in phases)
+        require(self.rounds >= 1, "nothing to do: every phase of the schedule has 0 rounds")
+
+    def after(self, done: int) -> Iterator[Round]:
+        """The rounds that are left when ``done`` rounds of the run are."""
+        number = 0
+        for phase in self.phases:
+            for index in range(phase.rounds):
+                number += 1
+                if number > done:
+                    yield Round(phase, index, number)
+
+
+class Agent(Protocol):
+    """One algorithm. Its step methods, named by its schedule, take a `torch.Generator` and return numbers to log.
+
+    Attributes:
+        task: What it learns to write.
+        finished: The name, among its modules, of the policy as it would be used now: measured, and shown.
+    """
+
+    task: Task
+    finished: str
+
+    def schedule(self) -> Schedule:
+        """What to do, in which order."""
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """Everything with weights, by the name it has in checkpoints."""
+
+    def optimizers(self) -> Mapping[str, Optimizer]:
+        """Likewise."""
+
+    def curves(self) -> dict[str, dict[str, str]]:
+        """What the learning curve shows: unit -> logged name -> name of the line."""
+
+
+def train(agent: Agent, run: RunFolder, config: CommonConfig) -> None:
+    """Run an agent's schedule from where its folder stands: log, show, save, and measure the policy at the end.
+
+    All randomness of a round follows from the seed and the round's name, so a run that goes on from a checkpoint does
+    what the uninterrupted run does.
+
+    Args:
+        agent: What learns.
+        run: Where everything goes; with a last checkpoint in it, the run goes on from there.
+        config: The run's options.
+
+    Raises:
+        InputError: If a checkpoint does not fit, or a loss is not finite any more.
+    """
+    schedule = agent.schedule()
+    state = _resumed(agent, run) if run.last_checkpoint.exists() else _State()
+    log = MetricLog(run.path, resume_at=state.done)
+    run.rewind(state.done)
+    saved_at = time.monotonic()
+    with log, Progress(schedule.rounds, f"{run.path.name}", initial=state.done) as bar:
+        for current in schedule.after(state.done):
+            values = _run_round(agent, current, config.seed)
+            state = replace(state, done=current.number)
+            last = current.number == schedule.rounds
+            if last or current.index % config.look_every == 0:
+                values |= _look(agent)
+                texts = sample_texts(
+                    _policy(agent), agent.task, max(1, config.show_samples), derived_seed(config.seed, "show")
+                )
+                run.append_samples(current.number, texts)
+                label = console_line(
+                    current.phase.name, current.index + 1, current.phase.rounds, values, bar.seconds_left
+                )
+                bar.print("\n".join([label, *(f"    {text}" for text in texts[: config.show_samples])]))
+                if values["nll_valid"] < state.best:
+                    state = replace(state, best=values["nll_valid"], best_round=current.number)
+                    _save(agent, run.best_checkpoint, config, state)
+            log.write(current.number, values, current.phase.name)
+            if last or time.monotonic() - saved_at >= config.checkpoint_every:
+                _save(agent, run.last_checkpoint, config, state)
+                saved_at = time.monotonic()
+            bar.update()
+    _finish(agent, run, config, log, state)
+
+
+@dataclass(frozen=True)
+class _State:
+    """What the loop itself must remember."""
+
+    done: int = 0
+    best: float = float("inf")
+    best_round: int = 0
+
+
+def _run_round(agent: Agent, current: Round, seed: int) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for name, times in current.phase.steps:
+        for repeat in range(times):
+            generator = derived_generator(seed, current.phase.name, current.index, name, repeat)
+            values |= getattr(agent, name)(generator)
+    return values
+
+
+def _look(agent: Agent) -> dict[str, float]:
+    """The NLLs that are cheap enough to watch; the valid split and fresh samples, never the test split."""
+    policy, task = _policy(agent), agent.task
+    valid_BT = task.split("valid").head(2000).tokens_BT
+    values = {"nll_valid": nll(policy, valid_BT, task.scored(valid_BT))[0]}
+    if task.oracle is not None:
+        keys = Keys.counted(derived_seed(0, "look"), 1000, device=policy.device)
+        tokens_BT = write(policy, keys, task.max_length, end_token=task.end_token)[0]
+        values["nll_oracle"] = nll(task.oracle, tokens_BT.cpu(), task.scored(tokens_BT.cpu()))[0]
+    return values
+
+
+def _document(agent: Agent, config: CommonConfig, state: _State) -> dict[str, Any]:
+    policy = _policy(agent)
+    return {
+        "agent": type(agent).__name__,
+        "config": {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()},
+        "task": agent.task.config(),
+        "policy": {"module": agent.finished, "kind": policy.kind, "config": policy.config()},
+        "state": asdict(state),
+    }
+
+
+def _save(agent: Agent, path: Path, config: CommonConfig, state: _State) -> None:
+    save_checkpoint(
+        path,
+        modules=agent.modules(),
+        optimizers=agent.optimizers(),
+        document=_document(agent, config, state),
+        vocabulary=agent.task.vocabulary,
+    )
+
+
+def _resumed(agent: Agent, run: RunFolder) -> _State:
+    """Put the last checkpoint back into the agent."""
+    checkpoint = load_checkpoint(run.last_checkpoint)
+    checkpoint.require_vocabulary(agent.task.vocabulary)
+    for name, module in agent.modules().items():
+        checkpoint.restore_module(name, module)
+    for name, optimizer in agent.optimizers().items():
+        checkpoint.restore_optimizer(name, optimizer)
+    return _State(**checkpoint.document["state"])
+
+
+def _finish(agent: Agent, run: RunFolder, config: CommonConfig, log: MetricLog, state: _State) -> None:
+    """Measure the finished policy on the test split, write its samples, draw the curve, and say where everything is."""
+    if config.select == "best":
+        load_checkpoint(run.best_checkpoint).restore_module(agent.finished, _policy(agent))
+    policy = _policy(agent).with_decoding(_decoding(config))
+    result = evaluate(policy, agent.task, seed=config.seed)
+    document: dict[str, Any] = {"values": result.values, "missing": result.missing, "settings": result.settings}
+    document |= {"select": config.select, "round": state.best_round if config.select == "best" else state.done}
+    write_safely(run.path / "evaluation.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    texts = [agent.task.text(tokens) for tokens in result.tokens_BT[:20].tolist()]
+    write_safely(run.path / "final_samples.txt", "\n".join(texts) + "\n")
+    oracle = {"entropy of real text": _entropy(agent.task)} if agent.task.oracle is not None else None
+    learning_curve(
+        log.rows, run.curve_file, lines=agent.curves(), x_label="round", title=f"{run.path.name}", levels=oracle
+    )
+    print(f"\n{result.table()}\n\n20 texts, as they come:")
+    print("\n".join(f"    {text}" for text in texts))
+    print(f"\nrun folder: {run.path}")
+
+
+def _decoding(config: CommonConfig) -> Decoding:
+    return Decoding(config.temperature, deterministic=config.deterministic)
+
+
+def _entropy(task: Task) -> float:
+    assert task.oracle is not None
+    valid_BT = task.split("valid").tokens_BT
+    return nll(task.oracle, valid_BT, task.scored(valid_BT))[0]
+
+
+def _policy(agent: Agent) -> PolicyModule:
+    policy = agent.modules()[agent.finished]
+    assert isinstance(policy, PolicyModule)
+    return policy
+
+
+def launch(config: Config, make_agent: Callable[[Config, Task], Agent]) -> RunFolder:
+    """Make task, agent and run folder as a config says, and train; or go on with the run that it names.
+
+    Args:
+        config: From the command line.
+        make_agent: Makes the agent.
+
+    Returns:
+        The folder of the finished run.
+
+    Raises:
+        InputError: If an option, a file or a checkpoint is refused.
+    """
+    run = None
+    if config.resume is not None:
+        run = RunFolder.open(config.resume)
+        config = _config_of(run, type(config))
+    _set_up_torch(config)
+    task = make_task(config.task, **config.task_options())
+    print(task.corpus.report if isinstance(task, CorpusTask) else f"task {task.config()}", flush=True)
+    agent = make_agent(config, task)
+    # What would be refused at the end is refused now, before there is a folder.
+    agent.schedule()
+    _decoding(config)
+    if run is None:
+        run = RunFolder.create(
+            config.runs,
+            f"{type(agent).__name__.lower()}-{config.task}",
+            config=asdict(config),
+            task=task.config(),
+            seed=config.seed,
+            device=config.device,
+        )
+    train(agent, run, config)
+    return run
+
+
+def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
+    """The finished policy of a run, and the task it was trained on.
+
+    Args:
+        run: The run folder.
+
+    Returns:
+        The policy (eval mode) under the decoding that the run asked for, and the task, made again.
+
+    Raises:
+        InputError: If the folder is not that of a run, or holds no whole checkpoint.
+        MissingDataError: If the task's text is not here any more.
+    """
+    folder = RunFolder.open(run)
+    config = folder.about["config"]
+    best = config.get("select") == "best" and folder.best_checkpoint.exists()
+    checkpoint = load_checkpoint(folder.best_checkpoint if best else folder.last_checkpoint)
+    options = dict(checkpoint.document["task"])
+    task = make_task(options.pop("name"), **options)
+    checkpoint.require_vocabulary(task.vocabulary)
+    saved = checkpoint.document["policy"]
+    policy = make_policy(saved["kind"], saved["config"])
+    checkpoint.restore_module(saved["module"], policy)
+    decoding = Decoding(config["temperature"], deterministic=config["deterministic"])
+    return policy.eval().with_decoding(decoding), task
+
+
+def _config_of(run: RunFolder, kind: type[Config]) -> Config:
+    """The config a run was made with; a run of another agent, or of another version of it, is refused."""
+    saved = dict(run.about["config"])
+    names = {field.name for field in fields(kind)}
+    require(
+        set(saved) == names,
+        f"'{run.path}' was not made by this agent in this version: "
+        f"its config differs in {', '.join(sorted(set(saved) ^ names))}",
+    )
+    paths = {name: Path(saved[name]) for name in ("runs",)}
+    return kind(**{**saved, **paths, "resume": None})
+
+
+def _set_up_torch(config: CommonConfig) -> None:
+    if config.threads is not None:
+        require(config.threads >= 1, f"threads must be at least 1, found {config.threads}")
+        torch.set_num_threads(config.threads)
+    try:
+        torch.zeros(1, device=config.device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device '{config.device}' cannot be used: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,178 @@
+"""Maximum likelihood: the policy learns to give each token of real text a high probability.
+
+This is how SeqGAN and LeakGAN begin, and the baseline they are measured against. Presets:
+
+  fast    regularised, a few minutes on two cores (the default)
+  tuned   the same for longer: the strongest baseline of its size that we know
+  paper   SeqGAN's published generator and pre-training, 120 epochs of plain Adam; it overfits
+  smoke   seconds, to see that everything runs
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from textgan_env.errors import friendly_errors, require
+from textgan_env.options import CommonConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from textgan_env.tasks import Task
+    from textgan_env.training import Schedule
+
+
+@dataclass(frozen=True)
+class MLEConfig(CommonConfig):
+    """Train a policy by maximum likelihood."""
+
+    epochs: int = 20
+    """Passes over the training texts."""
+    batch_size: int = 64
+    """Texts a step."""
+    learning_rate: float = 1e-2
+    """Of Adam."""
+    weight_decay: float = 0.1
+    """Decoupled from the gradient (AdamW); 0 is plain Adam."""
+    dropout: float = 0.3
+    """Share of embedding and LSTM units set to 0 while training."""
+    average: float = 0.998
+    """Share of the old that each step keeps in the averaged weights, which are the finished policy; 0: no average."""
+    clip_norm: float = 5.0
+    """Largest norm of the gradient."""
+    embed_size: int = 32
+    """Width of the embedding."""
+    hidden_size: int = 32
+    """Width of the LSTM."""
+    layers: int = 1
+    """Layers of the LSTM."""
+
+
+def fast(task: str) -> MLEConfig:
+    """Close to `tuned` as soon as possible."""
+    if task in ("oracle", "seqgan-oracle", "toy"):
+        return MLEConfig(preset="fast", task=task)
+    return MLEConfig(preset="fast", task=task, embed_size=128, hidden_size=128, learning_rate=5e-3)
+
+
+def tuned(task: str) -> MLEConfig:
+    """Weight decay, dropout and averaged weights for 60 epochs."""
+    return MLEConfig(preset="tuned", task=task, epochs=60, select="last", look_every=5)
+
+
+def paper(task: str) -> MLEConfig:
+    """SeqGAN's published code: sizes, Adam 0.01, 120 epochs, the last weights."""
+    return MLEConfig(
+        preset="paper", task=task, epochs=120, weight_decay=0.0, dropout=0.0, average=0.0, select="last", look_every=5
+    )
+
+
+def smoke(task: str) -> MLEConfig:
+    """As small as it can be."""
+    return MLEConfig(preset="smoke", task=task, epochs=1, embed_size=8, hidden_size=8, batch_size=256)
+
+
+PRESETS: dict[str, Callable[[str], MLEConfig]] = {"fast": fast, "tuned": tuned, "paper": paper, "smoke": smoke}
+
+
+class MLE:
+    """Teacher forcing: minimise the mean of ``-log G(y_t | y_1..y_{t-1})`` over the tokens of real texts.
+
+    Args:
+        config: Sizes, regularisation, optimizer.
+        task: Gives the training texts.
+
+    Raises:
+        InputError: If a number is out of its range.
+    """
+
+    def __init__(self, config: MLEConfig, task: "Task") -> None:
+        from torch.optim import AdamW
+
+        from textgan_env.policies import LaggedCopy, LSTMPolicy
+        from textgan_env.sampling import derived_seed
+
+        require(config.batch_size >= 1, f"batch_size must be at least 1, found {config.batch_size}")
+        require(config.learning_rate > 0, f"learning_rate must be above 0, found {config.learning_rate}")
+        require(config.weight_decay >= 0, f"weight_decay must be at least 0, found {config.weight_decay}")
+        require(config.clip_norm > 0, f"clip_norm must be above 0, found {config.clip_norm}")
+        self.config = config
+        self.task = task
+        self.policy = LSTMPolicy(
+            task.vocab_size,
+            start_token=task.start_token,
+            embed_size=config.embed_size,
+            hidden_size=config.hidden_size,
+            num_layers=config.layers,
+            dropout=config.dropout,
+            forbidden=task.forbidden,
+            seed=derived_seed(config.seed, "policy"),
+        ).to(config.device)
+        self.average = LaggedCopy(self.policy, config.average)
+        self.finished = "average" if config.average else "policy"
+        trained = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+        self.optimizer = AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+
+    def schedule(self) -> "Schedule":
+        """One phase, an epoch a round."""
+        from textgan_env.training import Phase, Schedule
+
+        return Schedule((Phase("mle", self.config.epochs, (("epoch", 1),)),))
+
+    def modules(self) -> "Mapping[str, nn.Module]":
+        """The policy, and the average of its weights if one is kept."""
+        return {"policy": self.policy} | ({"average": self.average.policy} if self.config.average else {})
+
+    def optimizers(self) -> "Mapping[str, Optimizer]":
+        """The policy's."""
+        return {"policy": self.optimizer}
+
+    def curves(self) -> dict[str, dict[str, str]]:
+        """NLLs over epochs."""
+        return {"NLL (nats per token)": {"loss": "training", "nll_valid": "NLL-valid", "nll_oracle": "NLL-oracle"}}
+
+    def epoch(self, generator: "torch.Generator") -> dict[str, float]:
+        """One pass over the training texts in a fresh order."""
+        import torch
+
+        from textgan_env.losses import nll_per_token
+        from textgan_env.sampling import fold, seeded
+
+        losses = []
+        self.policy.train()
+        with seeded(fold(generator)):
+            for tokens_BT, _ in self.task.split("train").batches(self.config.batch_size, generator):
+                tokens_BT = tokens_BT.to(self.config.device)
+                mask_BT = self.task.scored(tokens_BT)
+                loss = nll_per_token(self.policy.log_prob(tokens_BT, mask_BT), mask_BT)
+                self.optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.clip_norm)
+                self.optimizer.step()
+                self.average.update(self.policy, self._average_rate())
+                losses.append(loss.detach())
+        mean = float(torch.stack(losses).mean())
+        require(mean == mean, "the training loss is not a number any more: try a smaller --learning-rate")
+        return {"loss": mean}
+
+    def _average_rate(self) -> float:
+        """Grows to the rate asked for, so that the average forgets the random start within an epoch."""
+        steps = float(next(iter(self.optimizer.state.values()))["step"])
+        return min(self.config.average, steps / (steps + 10))
+
+
+def main(args: list[str] | None = None) -> None:
+    """The command."""
+    with friendly_errors():
+        from textgan_env.options import parse
+
+        config = parse(PRESETS, __doc__ or "", args)
+        from textgan_env.training import launch
+
+        launch(config, MLE)
+
+
+if __name__ == "__main__":
+    main()

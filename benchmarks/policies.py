@@ -1,0 +1,109 @@
+"""Policies side by side: runs at several temperatures, beside real text, uniform tokens and n-grams.
+
+For example ``python -m benchmarks.policies --runs runs/mle-seqgan-oracle-1 --temperatures 1 0.8 0.6``.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textgan_env.errors import friendly_errors, require
+
+
+@dataclass(frozen=True)
+class Options:
+    """Policies side by side on one task."""
+
+    task: str = "seqgan-oracle"
+    """Of the rows that are no runs."""
+    path: str | None = None
+    """The task's file, where it needs one that is not in the data folder."""
+    runs: tuple[Path, ...] = ()
+    """Run folders of that task; each adds a row a temperature."""
+    temperatures: tuple[float, ...] = (1.0,)
+    """What a run's logits are divided by."""
+    samples: int = 10_000
+    """Texts a policy writes to be measured."""
+    seed: int = 0
+    """Of these texts."""
+    name: str = "policies"
+    """Of the result files."""
+
+
+COLUMNS = (
+    *("nll_oracle", "nll_oracle_median", "nll_test", "nll_self", "cover", "fit", "adjacent_repeats", "unique"),
+    *(
+        "copied_texts",
+        "bleu_2",
+        "bleu_3",
+        "bleu_4",
+        "bleu_5",
+        "self_bleu_2",
+        "self_bleu_3",
+        "self_bleu_4",
+        "self_bleu_5",
+    ),
+)
+
+
+def main(args: list[str] | None = None) -> None:
+    """The command."""
+    import tyro
+
+    with friendly_errors():
+        options = tyro.cli(Options, description=__doc__, args=args)
+        rows = measure(options)
+        from benchmarks.results import save, table
+
+        notes = (
+            f"Task {options.task}, {options.samples:,} texts a row against the test split, seed {options.seed}. "
+            "NLLs, cover and fit in nats per token. A dash: it does not apply, or it is infinite."
+        )
+        print(table(rows))
+        print(save(options.name, rows, module="benchmarks.policies", notes=notes))
+
+
+def measure(options: Options) -> list[dict[str, Any]]:
+    """One row a policy and temperature."""
+    from dataclasses import replace
+
+    from textgan_env.evaluation import evaluate
+    from textgan_env.policies import NGramPolicy, UniformPolicy
+    from textgan_env.runs import RunFolder
+    from textgan_env.tasks import make_task
+    from textgan_env.training import load_policy
+
+    where = {"corpus": "path", "seqgan-oracle": "weights"}.get(options.task, "data_dir")
+    task = make_task(options.task, **({} if options.path is None else {where: options.path}))
+    train = task.split("train")
+    kind = {"vocab_size": task.vocab_size, "start_token": task.start_token, "forbidden": task.forbidden}
+    policies: list[tuple[str, int | None, Any]] = []
+    if task.oracle is not None:
+        policies.append(("real text (the oracle)", None, task.oracle))
+    policies.append(("uniform tokens", None, UniformPolicy(**kind)))
+    for order, name in ((1, "unigram"), (2, "bigram")):
+        policies.append((name, None, NGramPolicy.fit(train.tokens_BT, train.mask_BT, order=order, **kind)))
+    for run in options.runs:
+        policy, of_run = load_policy(run)
+        require(of_run.vocab_size == task.vocab_size, f"run '{run}' is of another task than '{options.task}'")
+        about = RunFolder.open(run).about
+        config = about["config"]
+        label = f"{run.name.split('-')[0]} {config['preset']} {config['embed_size']}/{config['hidden_size']}"
+        for temperature in options.temperatures:
+            decoding = replace(policy.decoding, temperature=temperature)
+            policies.append((label, about["seed"], policy.with_decoding(decoding)))
+    rows = []
+    for name, seed, policy in policies:
+        print(f"measuring {name} ...", flush=True)
+        values = evaluate(policy, task, samples=options.samples, seed=options.seed).values
+        row = {"policy": name, "seed": seed, "temperature": policy.decoding.temperature}
+        rows.append(row | {column: values.get(column) for column in COLUMNS})
+    unused = [column for column in COLUMNS if all(row[column] is None for row in rows)]
+    for row in rows:
+        for column in unused:
+            del row[column]
+    return rows
+
+
+if __name__ == "__main__":
+    main()

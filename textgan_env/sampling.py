@@ -160,7 +160,7 @@ def fold(generator: torch.Generator) -> int:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Run what has no generator argument (dropout, initialisation) from ``seed``; torch's global RNG stays as it was."""
+    """Run what has no generator argument (dropout, initialisation) from ``seed``; the global RNG stays as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield

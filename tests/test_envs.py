@@ -1,0 +1,810 @@
+"""The environment: one text by one, side by side or in one go, it is the same game; and Gymnasium's rules hold."""
+
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from torch import Tensor
+
+import textgan_env
+from conftest import PositionDiscriminator
+from textgan_env.data import load_corpus
+from textgan_env.discriminators import make_discriminator
+from textgan_env.envs import REWARDS, TextGANEnv, TextGANVectorEnv, default_discriminator
+from textgan_env.errors import InputError, MissingDataError
+from textgan_env.policies import LSTMPolicy, UniformPolicy
+from textgan_env.rewards import CONTROLS
+from textgan_env.tasks import CorpusTask, OracleTask, Task, ToyTask
+
+# Three articles, four nouns, three verbs; "owl" is seen once, so it becomes the unknown word.
+LINES = [
+    " ".join(words)
+    for number in range(48)
+    for words in [
+        (
+            ("the", "a", "my")[number % 3],
+            ("cat", "dog", "fox", "hen")[number % 4],
+            ("ran", "sat", "ate")[number % 5 % 3],
+        )
+    ]
+] + ["the owl sat", "a cat", "my dog", "the fox", "hen"]
+
+
+@pytest.fixture(scope="module")
+def words() -> Task:
+    """A corpus of short lines, with an end token and an unknown word, T = 4."""
+    return CorpusTask(load_corpus(texts=LINES, min_count=2, max_length=4))
+
+
+@pytest.fixture(scope="module")
+def toy() -> Task:
+    return ToyTask(vocab_size=4, max_length=4, size=50)
+
+
+def policy_for(task: Task, seed: int = 3) -> LSTMPolicy:
+    return LSTMPolicy(
+        task.vocab_size,
+        start_token=task.start_token,
+        embed_size=4,
+        hidden_size=4,
+        init_scale=1.0,
+        forbidden=task.forbidden,
+        seed=seed,
+    )
+
+
+def options_for(task: Task, **options: Any) -> dict[str, Any]:
+    """Everything that costs time made small, and D and policy given."""
+    judge = make_discriminator("pair", vocab_size=task.vocab_size, max_length=task.max_length, seed=1)
+    return {"task": task, "rollouts": 2, "discriminator": judge, "rollout_policy": policy_for(task), **options}
+
+
+class ConstantDiscriminator:
+    """Every text has the same probability of being real."""
+
+    feature_size = 1
+
+    def __init__(self, task: Task, score_real: float) -> None:
+        self.vocab_size, self.max_length = task.vocab_size, task.max_length
+        self.logit = float(torch.tensor(score_real, dtype=torch.float64).logit())
+
+    def logits(self, tokens_BT: Tensor) -> Tensor:
+        return torch.full((len(tokens_BT),), self.logit, dtype=torch.float64)
+
+    def features(self, tokens_BT: Tensor) -> Tensor:
+        return self.logits(tokens_BT)[:, None]
+
+
+def played(env: TextGANEnv, tokens: list[int]) -> tuple[list[float], dict[str, Any]]:
+    """Rewards of a whole text, and the last info; every step but the last must go on."""
+    rewards = []
+    for number, token in enumerate(tokens):
+        observation, reward, terminated, truncated, info = env.step(np.int64(token))
+        assert terminated == (number == len(tokens) - 1)
+        assert not truncated
+        assert observation["tokens"][: number + 1].tolist() == tokens[: number + 1]
+        assert observation["length"].tolist() == [number + 1]
+        rewards.append(float(reward))
+    return rewards, info
+
+
+# -- One game, three ways -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reward", REWARDS)
+@pytest.mark.parametrize("task_name", ["words", "toy"])
+def test_stepping_the_single_env_gives_what_collect_gives(
+    task_name: str, reward: str, request: pytest.FixtureRequest
+) -> None:
+    task: Task = request.getfixturevalue(task_name)
+    options = options_for(task, reward=reward, transform="logit")
+    envs = TextGANVectorEnv(5, **options)
+    envs.reset(seed=20)
+    batch = envs.collect(options["rollout_policy"])
+    env = TextGANEnv(**options)
+    for row in range(5):
+        env.reset(seed=20 + row)
+        env.reset()  # `collect` begins a text of its own after `reset`
+        length = int(batch.lengths_B[row])
+        rewards, _ = played(env, batch.tokens_BT[row, :length].tolist())
+        assert rewards == pytest.approx(batch.reward_BT[row, :length].tolist(), abs=1e-6)
+        credit = env.game.credit_BT[0, :length]
+        known = ~np.isnan(credit)
+        assert known.sum() == (1 if reward == "terminal" else length)
+        assert credit[known].tolist() == pytest.approx(batch.credit_BT[row, :length].numpy()[known].tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("reward", REWARDS)
+@pytest.mark.parametrize(
+    "options", [{"transform": "rank"}, *({"control": name} for name in CONTROLS)], ids=["rank", *CONTROLS]
+)
+def test_stepping_the_vector_env_gives_what_collect_gives(toy: Task, reward: str, options: dict[str, str]) -> None:
+    options = options_for(toy, reward=reward, autoreset_mode="disabled", **options)
+    envs, stepped = TextGANVectorEnv(6, **options), TextGANVectorEnv(6, **options)
+    envs.reset(seed=[3, 1, 4, 1, 5, 9])
+    batch = envs.collect(options["rollout_policy"])
+    stepped.reset(seed=[3, 1, 4, 1, 5, 9])
+    stepped.reset()
+    rewards_TB = [stepped.step(batch.tokens_BT[:, column].numpy())[1] for column in range(toy.max_length)]
+    np.testing.assert_allclose(np.stack(rewards_TB, axis=1), batch.reward_BT.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("reward", REWARDS)
+@pytest.mark.parametrize("options", [{"transform": "rank"}, {"control": "shuffled"}], ids=["rank", "shuffled"])
+def test_texts_at_different_positions_are_not_compared(words: Task, reward: str, options: dict[str, str]) -> None:
+    envs = TextGANVectorEnv(2, **options_for(words, reward=reward, **options))
+    envs.reset(seed=0)
+    envs.collect(policy_for(words))  # side by side from the beginning: fine
+    envs.reset()
+    actions = np.array([words.end_token, 2])
+    if reward != "terminal":
+        envs.step(actions)  # the first tokens of both
+    with pytest.raises(InputError, match="compare texts at one position: let all rows start and end together, or"):
+        envs.step(actions)
+
+
+def test_collecting_again_writes_other_texts_and_the_same_seed_the_same(words: Task) -> None:
+    options = options_for(words)
+    envs = TextGANVectorEnv(8, **options)
+    policy = options["rollout_policy"]
+    envs.reset(seed=1)
+    first, second = envs.collect(policy), envs.collect(policy)
+    assert not torch.equal(first.tokens_BT, second.tokens_BT)
+    envs.reset(seed=1)
+    again = envs.collect(policy)
+    assert torch.equal(first.tokens_BT, again.tokens_BT)
+    assert torch.equal(first.credit_BT, again.credit_BT)
+
+
+def test_difference_sums_to_the_reward_of_the_text(words: Task) -> None:
+    options = options_for(words, transform="logit")
+    summed, paid = (TextGANVectorEnv(16, reward=reward, **options) for reward in ("difference", "terminal"))
+    for envs in (summed, paid):
+        envs.reset(seed=0)
+    summed_batch, paid_batch = (envs.collect(options["rollout_policy"]) for envs in (summed, paid))
+    assert len(summed_batch.lengths_B.unique()) > 1
+    torch.testing.assert_close(summed_batch.reward_BT.sum(1), paid_batch.reward_BT.sum(1), atol=1e-6, rtol=0)
+
+
+def test_terminal_pays_at_the_end_only(words: Task) -> None:
+    options = options_for(words, reward="terminal", transform="logit")
+    envs = TextGANVectorEnv(16, **options)
+    envs.reset(seed=0)
+    batch = envs.collect(options["rollout_policy"])
+    last_BT = torch.arange(words.max_length) == batch.lengths_B[:, None] - 1
+    assert (batch.reward_BT[~last_BT] == 0).all()
+    judged_B = options["discriminator"].logits(batch.tokens_BT)
+    torch.testing.assert_close(batch.reward_BT[last_BT], judged_B.detach(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("reward", REWARDS)
+def test_nothing_is_paid_after_the_end(words: Task, reward: str) -> None:
+    options = options_for(words, reward=reward, transform="logit")
+    envs = TextGANVectorEnv(16, **options)
+    envs.reset(seed=0)
+    batch = envs.collect(options["rollout_policy"])
+    columns_T = torch.arange(words.max_length)
+    assert torch.equal(batch.mask_BT, columns_T < batch.lengths_B[:, None])
+    assert not batch.mask_BT.all()
+    for part in (batch.credit_BT, batch.reward_BT):
+        assert (part[~batch.mask_BT] == 0).all()
+    assert (batch.tokens_BT[~batch.mask_BT] == words.vocab_size).all()
+    ends_B = batch.tokens_BT[torch.arange(16), batch.lengths_B - 1] == words.end_token
+    assert (ends_B | (batch.lengths_B == words.max_length)).all()
+
+
+def test_every_credit_cell_of_a_batch_belongs_to_its_own_text(toy: Task) -> None:
+    judge = PositionDiscriminator(toy.vocab_size, toy.max_length)
+    envs = TextGANVectorEnv(5, task=toy, rollouts=1, transform="logit", discriminator=judge)
+    envs.reset(seed=2)
+    batch = envs.collect(policy_for(toy))
+    for row in range(5):
+        completed_TT = judge.decode(batch.credit_BT[row])  # one rollout: the credit spells the completed text
+        for column in range(toy.max_length):
+            assert completed_TT[column, : column + 1].tolist() == batch.tokens_BT[row, : column + 1].tolist()
+
+
+def test_collecting_moves_no_weight_no_mode_and_no_gradient(words: Task) -> None:
+    options = options_for(words)
+    policy = LSTMPolicy(
+        words.vocab_size, start_token=words.start_token, embed_size=4, hidden_size=4, dropout=0.5
+    ).train()
+    judge = options["discriminator"].train()
+    before = [tensor.clone() for module in (policy, judge) for tensor in module.state_dict().values()]
+    envs = TextGANVectorEnv(4, **options | {"rollout_policy": None})
+    envs.reset(seed=0)
+    batch = envs.collect(policy)
+    envs.step(np.zeros(4, dtype=np.int64)) if not envs.game.episodes.ended_B.any() else None
+    after = [tensor for module in (policy, judge) for tensor in module.state_dict().values()]
+    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    assert policy.training
+    assert judge.training
+    assert not batch.credit_BT.requires_grad
+    assert all(parameter.grad is None for parameter in (*policy.parameters(), *judge.parameters()))
+
+
+# -- The vector environment is the single one, many times ----------------------------------------------------------
+
+
+def assert_same(left: Any, right: Any, where: str = "") -> None:
+    """Equal in structure, dtype and value; rewards and scores up to float32 rounding."""
+    assert type(left) is type(right), where
+    if isinstance(left, dict):
+        assert set(left) == set(right), where
+        for key in left:
+            assert_same(left[key], right[key], f"{where}/{key}")
+    elif isinstance(left, tuple) or (isinstance(left, np.ndarray) and left.dtype == object):
+        for index, (one, other) in enumerate(zip(left, right, strict=True)):
+            assert_same(one, other, f"{where}/{index}")
+    elif isinstance(left, np.ndarray):
+        assert left.dtype == right.dtype, where
+        np.testing.assert_allclose(left, right, atol=1e-6, rtol=0, err_msg=where)
+    else:
+        assert left == right, where
+
+
+@pytest.mark.parametrize("mode", AutoresetMode, ids=lambda mode: mode.value)
+@pytest.mark.parametrize("reward", REWARDS)
+@pytest.mark.parametrize("task_name", ["words", "toy"])
+def test_vector_env_equals_sync_vector_env(
+    task_name: str, reward: str, mode: AutoresetMode, request: pytest.FixtureRequest
+) -> None:
+    task: Task = request.getfixturevalue(task_name)
+    options = options_for(task, reward=reward)
+    ours = TextGANVectorEnv(3, autoreset_mode=mode, **options)
+    theirs = SyncVectorEnv([lambda: TextGANEnv(**options)] * 3, autoreset_mode=mode)
+    assert ours.single_observation_space == theirs.single_observation_space
+    assert ours.observation_space == theirs.observation_space
+    assert ours.action_space == theirs.action_space
+    assert ours.metadata["autoreset_mode"] == theirs.metadata["autoreset_mode"]
+    rng = np.random.default_rng(0)
+    allowed = np.flatnonzero(ours.action_masks()[0])
+    assert_same(ours.reset(seed=[4, 2, 9]), theirs.reset(seed=[4, 2, 9]), "reset")
+    ends = []
+    for number in range(14):
+        actions = rng.choice(allowed, size=3)
+        found = ours.step(actions)
+        assert_same(found, theirs.step(actions), f"step {number}")
+        ends.append(found[2])
+        if mode == AutoresetMode.DISABLED and found[2].any():
+            masks = [{"reset_mask": found[2].copy()} for _ in range(2)]
+            assert_same(ours.reset(options=masks[0]), theirs.reset(options=masks[1]), f"partial reset {number}")
+    assert np.sum(ends, axis=0).min() >= 2
+    if task_name == "words":
+        assert any(ended_B.any() and not ended_B.all() for ended_B in ends)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP], ids=lambda mode: mode.value)
+@pytest.mark.parametrize("control", ["constant", "random"])
+def test_vector_env_without_a_judge_equals_sync_vector_env(words: Task, control: str, mode: AutoresetMode) -> None:
+    options = {"task": words, "control": control}
+    ours = TextGANVectorEnv(2, autoreset_mode=mode, **options)
+    theirs = SyncVectorEnv([lambda: TextGANEnv(**options)] * 2, autoreset_mode=mode)
+    assert_same(ours.reset(seed=7), theirs.reset(seed=7))
+    for number in range(9):
+        actions = np.array([0, words.end_token]) if number % 3 else np.array([2, 2])
+        assert_same(ours.step(actions), theirs.step(actions), f"step {number}")
+
+
+def test_a_partial_reset_with_seeds_and_a_prefix_equals_sync_vector_env(words: Task) -> None:
+    options = options_for(words)
+    ours = TextGANVectorEnv(3, autoreset_mode="disabled", **options)
+    theirs = SyncVectorEnv([lambda: TextGANEnv(**options)] * 3, autoreset_mode=AutoresetMode.DISABLED)
+    for envs in (ours, theirs):
+        envs.reset(seed=1)
+        envs.step(np.array([2, 2, 2]))
+    results = [
+        envs.reset(seed=[8, None, 9], options={"reset_mask": np.array([True, True, False]), "prefix": "the cat"})
+        for envs in (ours, theirs)
+    ]
+    assert_same(*results)
+    assert results[0][0]["length"].tolist() == [[2], [2], [1]]
+    assert_same(*(envs.step(np.array([0, 2, 2])) for envs in (ours, theirs)))
+
+
+def test_one_seed_counts_up_row_by_row_and_a_list_is_taken_as_it_is(toy: Task) -> None:
+    policy = policy_for(toy)
+
+    def texts(seed: Any) -> list[list[int]]:
+        envs = TextGANVectorEnv(3, task=toy, control="constant")
+        envs.reset(seed=seed)
+        return envs.collect(policy).tokens_BT.tolist()
+
+    assert texts(5) == texts([5, 6, 7]) == texts(np.int64(5))
+    assert texts([7, 6, 5]) == texts(5)[::-1]
+    assert texts(None) != texts(None) or texts(None) != texts(None)
+
+
+def test_without_a_seed_the_next_texts_follow_from_the_last_seed(toy: Task) -> None:
+    policy = policy_for(toy)
+    envs = TextGANVectorEnv(3, task=toy, control="constant")
+    runs = []
+    for _ in range(2):
+        envs.reset(seed=5)
+        envs.reset()
+        runs.append(envs.collect(policy).tokens_BT)
+    assert torch.equal(*runs)
+
+
+@pytest.mark.parametrize(
+    ("mask", "where"),
+    [
+        ([True, False], "list"),
+        (np.array([1, 0]), "numbers"),
+        (np.array([True]), "shape"),
+        (np.array([False, False]), "nobody"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_wrong_reset_mask_is_refused(toy: Task, mask: Any, where: str) -> None:
+    envs = TextGANVectorEnv(2, task=toy, control="constant")
+    with pytest.raises(InputError, match=r"bool array of shape \(2,\) with a True in it"):
+        envs.reset(options={"reset_mask": mask})
+
+
+def test_a_list_of_seeds_must_fit(toy: Task) -> None:
+    with pytest.raises(InputError, match="num_envs=2 entries, found 3"):
+        TextGANVectorEnv(2, task=toy, control="constant").reset(seed=[1, 2, 3])
+
+
+# -- Gymnasium's rules --------------------------------------------------------------------------------------------
+
+SMALL = {"train_size": 40, "valid_size": 10, "test_size": 10}
+SMALL_OPTIONS: dict[str, dict[str, Any]] = {
+    "TextGAN-v0": {"vocab_size": 12, "max_length": 5, **SMALL},
+    "TextGAN/Oracle40-v0": {"vocab_size": 12, **SMALL},
+    "TextGAN/SeqGANOracle-v0": {"max_length": 5, **SMALL},
+    "TextGAN/Toy-v0": {"size": 50},
+    **{
+        f"TextGAN/{name}-v0": {"max_vocab": 1000, "max_length": 8, "longer": "cut"}
+        for name in ("WordNet", "WordNetGlosses", "COCO", "EMNLP", "Poems")
+    },
+}
+
+
+@pytest.fixture
+def make(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Callable[..., gym.Env[Any, Any]]:
+    """`gym.make` with small options and the data of the field; skips where an id lacks its data."""
+
+    def make_small(name: str, **options: Any) -> gym.Env[Any, Any]:
+        options = {**SMALL_OPTIONS.get(name, {}), "rollouts": 2, **options}
+        published = textgan_env.ENVIRONMENTS[name]["task"] in ("seqgan-oracle", "coco", "emnlp", "poems")
+        monkeypatch.setenv("TEXTGAN_DATA", str(request.getfixturevalue("shared_data") if published else tmp_path))
+        if name == "TextGAN/Corpus-v0":
+            path = tmp_path / "lines.txt"
+            path.write_text("\n".join(LINES), encoding="utf-8")
+            options["path"] = str(path)
+        try:
+            return gym.make(name, **options)
+        except MissingDataError as error:
+            pytest.skip(f"{name} lacks its data: {error}")
+
+    return make_small
+
+
+# What Gymnasium may say of us: nothing so far.
+EXPECTED_WARNINGS: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize("name", textgan_env.ENVIRONMENTS)
+def test_gymnasium_finds_nothing_wrong(name: str, make: Callable[..., gym.Env[Any, Any]]) -> None:
+    env = make(name, render_mode="ansi")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_env(env.unwrapped)
+    unexpected = [
+        str(one.message) for one in caught if not any(known in str(one.message) for known in EXPECTED_WARNINGS)
+    ]
+    assert not unexpected
+
+
+@pytest.mark.parametrize("name", textgan_env.ENVIRONMENTS)
+def test_specs_survive_json(name: str) -> None:
+    spec = gym.spec(name)
+    assert EnvSpec.from_json(spec.to_json()) == spec
+    assert json.loads(spec.to_json())["kwargs"] == textgan_env.ENVIRONMENTS[name]
+
+
+def test_an_env_is_made_again_from_its_spec(make: Callable[..., gym.Env[Any, Any]]) -> None:
+    env = make("TextGAN/Toy-v0", reward="terminal")
+    again = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    rewards = []
+    for one in (env, again):
+        one.reset(seed=3)
+        rewards.append([one.step(np.int64(token))[1] for token in (0, 3, 2, 1)])
+    assert rewards[0] == rewards[1]
+    assert rewards[0][-1] > 0
+
+
+def test_own_text_can_be_given_as_a_list() -> None:
+    envs = [gym.make("TextGAN/Corpus-v0", texts=LINES, control="constant") for _ in range(2)]
+    assert envs[0].unwrapped.task is envs[1].unwrapped.task
+    assert envs[0].unwrapped.task.words(envs[0].unwrapped.task.encode("the cat")) == ["the", "cat"]
+
+
+def test_registering_twice_changes_nothing() -> None:
+    before = dict(gym.registry)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        textgan_env.register_environments()
+    assert dict(gym.registry) == before
+    assert set(textgan_env.ENVIRONMENTS) <= set(gym.registry)
+
+
+def test_a_fresh_process_finds_the_ids_by_the_name_of_the_package() -> None:
+    program = """
+import gymnasium as gym
+env = gym.make("textgan_env:TextGAN/Toy-v0", size=50)
+env.reset(seed=0)
+for token in (0, 3, 2, 1):
+    observation, reward, terminated, truncated, info = env.step(token)
+print(terminated, observation["tokens"].tolist(), 0 < reward < 1, 0 < info["score_real"] < 1)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100)
+    assert done.stdout.strip() == "True [0, 3, 2, 1] True True"
+
+
+def test_make_vec_takes_the_native_vector_env() -> None:
+    envs = gym.make_vec("TextGAN/Toy-v0", num_envs=3, vectorization_mode="vector_entry_point", control="constant")
+    assert isinstance(envs.unwrapped, TextGANVectorEnv)
+    envs.reset(seed=0)
+    assert envs.step(np.array([0, 1, 2]))[1].tolist() == [1, 1, 1]
+    envs.close()
+    assert isinstance(gym.make_vec("TextGAN/Toy-v0", num_envs=2, control="constant"), TextGANVectorEnv)
+
+
+def test_two_envs_of_one_seed_are_one_and_of_another_seed_are_not(toy: Task) -> None:
+    """The random control shows every draw in its rewards."""
+    runs = []
+    for seed in (1, 1, 2):
+        env = TextGANEnv(toy, control="random")
+        env.reset(seed=seed)
+        runs.append([env.step(np.int64(0))[1] for _ in range(4)])
+        env.reset()
+        runs[-1] += [env.step(np.int64(0))[1] for _ in range(4)]
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+    assert runs[0][:4] != runs[0][4:]
+
+
+def test_observations_are_fresh_and_in_their_space(words: Task) -> None:
+    env = TextGANEnv(words, control="constant")
+    first, _ = env.reset(seed=0)
+    second, *_ = env.step(np.int64(2))
+    assert first["tokens"].tolist() == [words.vocab_size] * 4
+    assert first in env.observation_space
+    assert second in env.observation_space
+    second["tokens"][:] = 0
+    third, *_ = env.step(np.int64(3))
+    assert third["tokens"].tolist() == [2, 3, words.vocab_size, words.vocab_size]
+
+
+# -- Prefixes, masks, pictures ------------------------------------------------------------------------------------
+
+
+def test_a_text_can_begin_with_given_words_or_tokens(words: Task) -> None:
+    env = TextGANEnv(**options_for(words))
+    tokens = words.encode("the cat")
+    for prefix in ("the cat", "The CAT", tokens, np.array(tokens)):
+        observation, _ = env.reset(seed=0, options={"prefix": prefix})
+        assert observation["tokens"].tolist() == [*tokens, words.vocab_size, words.vocab_size]
+        assert observation["length"].tolist() == [2]
+    assert env.reset(options={"prefix": None})[0]["length"].tolist() == [0]
+    assert env.reset(options={})[0]["length"].tolist() == [0]
+
+
+def test_after_a_prefix_difference_still_sums_to_the_reward_of_the_text(words: Task) -> None:
+    env, paid = (TextGANEnv(**options_for(words, reward=reward)) for reward in ("difference", "terminal"))
+    totals = []
+    for one in (env, paid):
+        one.reset(seed=0, options={"prefix": "the cat"})
+        totals.append(sum(float(one.step(np.int64(token))[1]) for token in (2, words.end_token)))
+    assert totals[0] == pytest.approx(totals[1], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "sentence"),
+    [
+        ("the cat sat ate", "fewer than T=4"),
+        ([2] * 4, "fewer than T=4"),
+        ([2, 99], "found 99"),
+        ([[2, 2]], r"whole numbers in a list, found int64 of shape \(1, 2\)"),
+        ([[2], [2, 2]], "whole numbers in a list"),
+        ([0.5], "whole numbers"),
+        (["the"], "whole numbers"),
+        (7, "whole numbers in a list"),
+    ],
+    ids=["words", "tokens", "out of range", "nested", "ragged", "fractions", "strings", "a number"],
+)
+def test_a_prefix_that_does_not_fit_is_refused(words: Task, prefix: Any, sentence: str) -> None:
+    for env in (TextGANEnv(words, control="constant"), TextGANVectorEnv(2, words, control="constant")):
+        with pytest.raises(InputError, match=sentence):
+            env.reset(seed=0, options={"prefix": prefix})
+
+
+def test_a_prefix_may_not_hold_the_end(words: Task) -> None:
+    with pytest.raises(InputError, match=f"no end token, found {words.end_token}"):
+        TextGANEnv(words, control="constant").reset(options={"prefix": [2, words.end_token]})
+
+
+def test_words_need_a_vocabulary_that_has_them(toy: Task) -> None:
+    with pytest.raises(InputError, match="numbers without words"):
+        TextGANEnv(toy, control="constant").reset(options={"prefix": "the cat"})
+    task = CorpusTask(load_corpus(texts=[f"{a} {b}" for a in ("the", "a", "my") for b in ("cat", "dog", "fox")]))
+    assert not task.forbidden
+    with pytest.raises(InputError, match="zebra"):
+        TextGANEnv(task, control="constant").reset(options={"prefix": "the zebra"})
+
+
+def test_the_unknown_word_may_stand_in_a_prefix_but_is_never_written(words: Task) -> None:
+    (unk,) = words.forbidden
+    env = TextGANEnv(words, control="constant")
+    observation, _ = env.reset(seed=0, options={"prefix": "the zebra"})
+    assert observation["tokens"][1] == unk
+    mask_V = env.action_masks()
+    assert mask_V.dtype == np.bool_
+    assert np.flatnonzero(~mask_V).tolist() == [unk]
+    with pytest.raises(InputError, match=rf"mask bars this token from being written: \[{unk}\]"):
+        env.step(np.int64(unk))
+    mask_V[:] = False
+    assert env.action_masks().sum() == words.vocab_size - 1
+    envs = TextGANVectorEnv(2, words, control="constant")
+    assert np.array_equal(envs.action_masks(), np.stack([env.action_masks()] * 2))
+
+
+def test_pictures_of_the_text(words: Task, capsys: pytest.CaptureFixture[str]) -> None:
+    options = options_for(words)
+    tokens = words.encode("my dog")
+    for mode in ("ansi", "human", "rgb_array"):
+        env = TextGANEnv(render_mode=mode, **options)
+        env.reset(seed=0)
+        for token in tokens:
+            env.step(np.int64(token))
+        frame = env.render()
+        if mode == "rgb_array":
+            assert frame.dtype == np.uint8
+            assert frame.ndim == 3
+            assert frame.shape[2] == 3
+        else:
+            shown = capsys.readouterr().out if mode == "human" else frame
+            assert "my" in shown
+            assert "dog" in shown
+            assert (frame is None) == (mode == "human")
+
+
+def test_the_vector_env_shows_every_row(words: Task) -> None:
+    envs = TextGANVectorEnv(2, render_mode="ansi", autoreset_mode="disabled", **options_for(words))
+    envs.reset(seed=0)
+    envs.step(np.array([words.encode(word)[0] for word in ("cat", "dog")]))
+    first, second = envs.render()
+    assert "cat" in first
+    assert "dog" in second
+
+
+def test_rendering_without_a_mode_warns(toy: Task) -> None:
+    for env in (TextGANEnv(toy, control="constant"), TextGANVectorEnv(2, toy, control="constant")):
+        env.reset(seed=0)
+        with pytest.warns(UserWarning, match="render_mode"):
+            assert env.render() is None
+
+
+# -- What is refused ----------------------------------------------------------------------------------------------
+
+
+def one_step(env: TextGANEnv, action: Any) -> None:
+    env.reset(seed=0)
+    env.step(action)
+
+
+@pytest.mark.parametrize(
+    ("action", "sentence"),
+    [
+        (1.0, "whole numbers, one a text, found float64"),
+        (np.float32(1), "found float32"),
+        (np.array([1, 2]), "of shape"),
+        ("1", "whole numbers"),
+        (True, "found bool"),
+        (None, "whole numbers"),
+        (4, r"from 0 to 3, found \[4\]"),
+        (-1, r"from 0 to 3, found \[-1\]"),
+    ],
+    ids=["float", "float32", "two", "string", "bool", "None", "PAD", "negative"],
+)
+def test_an_action_that_is_no_token_is_refused(toy: Task, action: Any, sentence: str) -> None:
+    env = TextGANEnv(toy, control="constant")
+    with pytest.raises(InputError, match=sentence):
+        one_step(env, action)
+    assert env.game.episodes.lengths_B.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    "action", [2, np.int64(2), np.int32(2), np.array(2), np.uint8(2)], ids=lambda action: type(action).__name__
+)
+def test_whole_numbers_of_any_kind_are_tokens(toy: Task, action: Any) -> None:
+    env = TextGANEnv(toy, control="constant")
+    one_step(env, action)
+    assert env.game.episodes.tokens_BT[0, 0] == 2
+
+
+def test_the_vector_env_needs_one_action_a_row(toy: Task) -> None:
+    envs = TextGANVectorEnv(2, toy, control="constant")
+    envs.reset(seed=0)
+    with pytest.raises(InputError, match="needs 2 actions, found 3"):
+        envs.step(np.array([0, 1, 2]))
+    with pytest.raises(InputError, match="whole numbers"):
+        envs.step(np.array([0.0, 1.0]))
+
+
+def test_stepping_before_reset_and_after_the_end_is_refused(toy: Task) -> None:
+    single = TextGANEnv(toy, control="constant")
+    for env, action in ((single, np.int64(0)), (TextGANVectorEnv(2, toy, control="constant"), np.array([0, 0]))):
+        with pytest.raises(InputError, match="step was called before reset"):
+            env.step(action)
+    with pytest.raises(InputError, match="collect was called before reset"):
+        env.collect(UniformPolicy(4, start_token=4))
+    for env, action in (
+        (single, 0),
+        (TextGANVectorEnv(2, toy, control="constant", autoreset_mode="disabled"), np.array([0, 0])),
+    ):
+        env.reset(seed=0)
+        for _ in range(4):
+            env.step(action)
+        with pytest.raises(InputError, match="after the end of a text: call reset"):
+            env.step(action)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"task": "oracles"}, "unknown task 'oracles', expected one of: oracle"),
+        ({"reward": "dense"}, "unknown reward mode 'dense', expected one of: rollout, difference, terminal"),
+        ({"transform": "square"}, "unknown reward transform 'square', expected one of: prob"),
+        ({"control": "zero"}, "unknown control 'zero', expected one of: constant, random, shuffled"),
+        ({"rollouts": 0}, "rollouts must be at least 1, found 0"),
+        ({"rollouts": -3}, "rollouts must be at least 1, found -3"),
+        ({"render_mode": "html"}, "unknown render mode 'html', expected one of: ansi"),
+        ({"vocab_sise": 5}, "has no option vocab_sise; it has: vocab_size"),
+        ({"vocab_size": 0}, "vocab_size must be at least 1, found 0"),
+        ({"max_length": 0}, "max_length must be at least 1, found 0"),
+        ({"control": "shuffled"}, "at least 2 texts side by side, found 1"),
+        ({"transform": "rank"}, "at least 2 texts side by side, found 1"),
+    ],
+    ids=lambda value: next(iter(value.items()))[0] if isinstance(value, dict) else "",
+)
+def test_unknown_names_and_numbers_out_of_range_are_refused(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        TextGANEnv(**{"task": "toy", **options})
+
+
+def test_what_only_a_vector_env_can_be_told_wrong(toy: Task) -> None:
+    with pytest.raises(
+        InputError, match="unknown autoreset mode 'never', expected one of: next_step, same_step, disabled"
+    ):
+        TextGANVectorEnv(2, toy, control="constant", autoreset_mode="never")
+    with pytest.raises(InputError, match="number of texts must be at least 1, found 0"):
+        TextGANVectorEnv(0, toy, control="constant")
+    with pytest.raises(InputError, match="expected one of: ansi, rgb_array"):
+        TextGANVectorEnv(2, toy, control="constant", render_mode="human")
+
+
+def test_an_unknown_reset_option_is_refused(toy: Task) -> None:
+    for env in (TextGANEnv(toy, control="constant"), TextGANVectorEnv(2, toy, control="constant")):
+        with pytest.raises(InputError, match=r"unknown reset options \['prefiks'\], expected 'prefix'"):
+            env.reset(seed=0, options={"prefiks": [1]})
+
+
+def test_an_unknown_id_names_its_neighbours() -> None:
+    with pytest.raises(gym.error.Error, match="TextGAN"):
+        gym.make("TextGAN/Toys-v0")
+
+
+def test_what_reads_or_writes_another_task_is_refused(toy: Task) -> None:
+    other = ToyTask(vocab_size=3, max_length=4, size=20)
+    longer = ToyTask(vocab_size=4, max_length=5, size=20)
+    judge = ConstantDiscriminator(toy, 0.5)
+    with pytest.raises(InputError, match="must have vocab_size=4 as task 'toy', found 3"):
+        TextGANEnv(toy, discriminator=ConstantDiscriminator(other, 0.5))
+    with pytest.raises(InputError, match="must have max_length=4 as task 'toy', found 5"):
+        TextGANEnv(toy, discriminator=ConstantDiscriminator(longer, 0.5))
+    with pytest.raises(InputError, match="must write the V=4 tokens of task 'toy', found V=3"):
+        TextGANEnv(toy, discriminator=judge, rollout_policy=policy_for(other))
+    envs = TextGANVectorEnv(2, toy, discriminator=judge)
+    envs.reset(seed=0)
+    with pytest.raises(InputError, match="must write the V=4 tokens of task 'toy', found V=3"):
+        envs.collect(policy_for(other))
+    with pytest.raises(InputError, match="no use for a discriminator"):
+        TextGANEnv(toy, control="constant").game.queue_discriminator(judge)
+
+
+# -- The discriminator: the default one, and its successors ---------------------------------------------------------
+
+
+def test_the_default_judge_is_fitted_once_and_knows_real_text() -> None:
+    task = OracleTask(vocab_size=12, max_length=6, train_size=300, valid_size=300, test_size=1)
+    env = TextGANEnv(task, rollouts=1)
+    judge = env.game.discriminator
+    assert judge is default_discriminator(task, 0) is TextGANVectorEnv(2, task, rollouts=1).game.discriminator
+    assert default_discriminator(task, 1) is not judge
+    assert not any(parameter.requires_grad for parameter in judge.parameters())
+    assert not judge.training
+    noise_BT = torch.randint(12, (300, 6), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert judge.logits(task.split("valid").tokens_BT).mean() > judge.logits(noise_BT).mean() + 0.5
+
+
+def test_no_text_is_judged_by_two(toy: Task) -> None:
+    old, new = ConstantDiscriminator(toy, 0.25), ConstantDiscriminator(toy, 0.75)
+    envs = TextGANVectorEnv(2, toy, discriminator=old, rollouts=1, autoreset_mode="disabled")
+    envs.reset(seed=0)
+    actions = np.array([0, 0])
+    assert envs.step(actions)[1].tolist() == [0.25, 0.25]
+    assert envs.game.queue_discriminator(new)
+    assert envs.game.discriminator is new
+    assert envs.step(actions)[1].tolist() == [0.25, 0.25]
+    envs.reset(options={"reset_mask": np.array([True, False])})
+    assert envs.step(actions)[1].tolist() == [0.75, 0.25]
+    *_, infos = envs.step(actions)
+    assert infos["score_real"].tolist() == [0, 0.25]
+    assert infos["_score_real"].tolist() == [False, True]
+    envs.reset(options={"reset_mask": np.array([False, True])})
+    assert envs.step(actions)[1].tolist() == [0.75, 0.75]
+
+
+def test_a_third_judge_has_to_wait_until_the_first_has_done_its_work(toy: Task) -> None:
+    first, second, third, fourth = (ConstantDiscriminator(toy, score) for score in (0.2, 0.4, 0.6, 0.8))
+    envs = TextGANVectorEnv(2, toy, discriminator=first, rollouts=1, autoreset_mode="disabled")
+    game, actions = envs.game, np.array([0, 0])
+    envs.reset(seed=0)
+    assert game.queue_discriminator(second)
+    envs.reset(options={"reset_mask": np.array([True, False])})
+    assert not game.queue_discriminator(third)
+    assert game.discriminator is second
+    assert envs.step(actions)[1].tolist() == pytest.approx([0.4, 0.2])
+    envs.reset(options={"reset_mask": np.array([False, True])})
+    assert game.queue_discriminator(third)
+    assert envs.step(actions)[1].tolist() == pytest.approx([0.4, 0.4])
+    assert game.queue_discriminator(fourth)  # nobody has begun under the third
+    envs.reset()
+    assert envs.step(actions)[1].tolist() == pytest.approx([0.8, 0.8])
+    assert len(game.judges) == 2
+
+
+def test_a_new_judge_judges_the_next_batch(toy: Task) -> None:
+    envs = TextGANVectorEnv(2, toy, discriminator=ConstantDiscriminator(toy, 0.25), rollouts=1)
+    envs.reset(seed=0)
+    policy = policy_for(toy)
+    for score in (0.75, 0.5, 0.125):
+        assert envs.game.queue_discriminator(ConstantDiscriminator(toy, score))
+        assert (envs.collect(policy).credit_BT == score).all()
+
+
+def test_a_rollout_policy_can_be_exchanged_and_its_training_shows_at_once(toy: Task) -> None:
+    judge = PositionDiscriminator(4, 4)
+    env = TextGANEnv(toy, discriminator=judge, rollouts=1, transform="logit")
+    policy = policy_for(toy)
+    env.set_rollout_policy(policy)
+
+    def completed() -> list[int]:
+        env.reset(seed=0)
+        return judge.decode(torch.tensor([env.step(np.int64(0))[1]]))[0].tolist()
+
+    for token in (1, 3):
+        with torch.no_grad():
+            policy.projection.bias.copy_(torch.eye(4)[token] * 1e4)
+        assert completed() == [0, token, token, token]
+    env.set_rollout_policy(None)
+    assert env.game.rollout_policy is None
+    completed()

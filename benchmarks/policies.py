@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from textgan_env.errors import friendly_errors, require
+from textgan_env.options import path_option
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,19 @@ def measure(options: Options) -> list[dict[str, Any]]:
     """One row a policy and temperature."""
     from dataclasses import replace
 
-    from textgan_env.evaluation import evaluate
+    from textgan_env.evaluation import BLEU_SAMPLES, evaluate, overlaps
     from textgan_env.policies import NGramPolicy, UniformPolicy
     from textgan_env.runs import RunFolder
     from textgan_env.tasks import make_task
     from textgan_env.training import load_policy
 
-    where = {"corpus": "path", "seqgan-oracle": "weights"}.get(options.task, "data_dir")
-    task = make_task(options.task, **({} if options.path is None else {where: options.path}))
+    given = {} if options.path is None else {path_option(options.task): options.path}
+    task = make_task(options.task, **given)
+    trained = []
+    for run in options.runs:
+        policy, of_run = load_policy(run)
+        require(of_run.name == task.name, f"run '{run}' is of another task ({of_run.name}) than '{options.task}'")
+        trained.append(policy)
     train = task.split("train")
     kind = {"vocab_size": task.vocab_size, "start_token": task.start_token, "forbidden": task.forbidden}
     policies: list[tuple[str, int | None, Any]] = []
@@ -83,16 +89,18 @@ def measure(options: Options) -> list[dict[str, Any]]:
     policies.append(("uniform tokens", None, UniformPolicy(**kind)))
     for order, name in ((1, "unigram"), (2, "bigram")):
         policies.append((name, None, NGramPolicy.fit(train.tokens_BT, train.mask_BT, order=order, **kind)))
-    for run in options.runs:
-        policy, of_run = load_policy(run)
-        require(of_run.vocab_size == task.vocab_size, f"run '{run}' is of another task than '{options.task}'")
+    for run, policy in zip(options.runs, trained, strict=True):
         about = RunFolder.open(run).about
         config = about["config"]
         label = f"{run.name.split('-')[0]} {config['preset']} {config['embed_size']}/{config['hidden_size']}"
         for temperature in options.temperatures:
             decoding = replace(policy.decoding, temperature=temperature)
             policies.append((label, about["seed"], policy.with_decoding(decoding)))
-    rows = []
+    rows: list[dict[str, Any]] = []
+    if task.oracle is None:
+        values = overlaps(task, train.head(BLEU_SAMPLES).tokens_BT, "test", BLEU_SAMPLES)
+        row = {"policy": f"real text ({BLEU_SAMPLES:,} of training)", "seed": None, "temperature": None}
+        rows.append(row | {column: values.get(column) for column in COLUMNS})
     for name, seed, policy in policies:
         print(f"measuring {name} ...", flush=True)
         values = evaluate(policy, task, samples=options.samples, seed=options.seed).values

@@ -16,6 +16,7 @@ from textgan_env.sampling import derived_seed, evaluating
 from textgan_env.tasks import Task
 
 TILE = 512
+BLEU_SAMPLES = 2_000
 _N_GRAMS = range(2, 6)
 
 
@@ -70,7 +71,7 @@ def evaluate(
     *,
     split: Literal["valid", "test"] = "test",
     samples: int = 10_000,
-    bleu_samples: int = 2_000,
+    bleu_samples: int = BLEU_SAMPLES,
     seed: int = 0,
 ) -> Evaluation:
     """Measure a policy; the same call gives the same numbers and changes nothing.
@@ -107,7 +108,7 @@ def evaluate(
     )
     keys = Keys.counted(derived_seed(seed, "evaluate"), samples, device=policy.device)
     tokens_BT = write(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
-    values = _likelihoods(policy, task, tokens_BT, split) | _overlaps(task, tokens_BT, split, bleu_samples)
+    values = _likelihoods(policy, task, tokens_BT, split) | overlaps(task, tokens_BT, split, bleu_samples)
     missing = {name: _why_not(value) for name, value in values.items() if not math.isfinite(value)}
     if task.oracle is None:
         missing |= dict.fromkeys(
@@ -135,7 +136,18 @@ def _likelihoods(policy: Policy, task: Task, tokens_BT: Tensor, split: Literal["
     return values
 
 
-def _overlaps(task: Task, tokens_BT: Tensor, split: Literal["valid", "test"], bleu_samples: int) -> dict[str, float]:
+def overlaps(task: Task, tokens_BT: Tensor, split: Literal["valid", "test"], bleu_samples: int) -> dict[str, float]:
+    """What can be said of texts by comparing them with each other, with a split and with the training texts.
+
+    Args:
+        task: Gives the other texts.
+        tokens_BT: int64; the texts.
+        split: References of BLEU.
+        bleu_samples: How many of the texts, from the first on, BLEU and Self-BLEU look at.
+
+    Returns:
+        Name -> share; NaN where no text is long enough.
+    """
     texts = token_lists(tokens_BT, task)
     references = token_lists(task.split(split).tokens_BT, task)
     training = token_lists(task.split("train").tokens_BT, task)

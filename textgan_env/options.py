@@ -56,8 +56,13 @@ class CommonConfig:
         """The task's options that were given."""
         given = {name: getattr(self, name) for name in ("mode", "max_length", "longer", "min_count", "max_vocab")}
         if self.path is not None:
-            given[{"corpus": "path", "seqgan-oracle": "weights"}.get(self.task, "data_dir")] = self.path
+            given[path_option(self.task)] = self.path
         return {name: value for name, value in given.items() if value is not None}
+
+
+def path_option(task: str) -> str:
+    """Which option of a task says where its text is: a file, a file of weights, or the folder with published files."""
+    return {"corpus": "path", "seqgan-oracle": "weights"}.get(task, "data_dir")
 
 
 Config = TypeVar("Config", bound=CommonConfig)

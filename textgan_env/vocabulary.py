@@ -1,4 +1,4 @@
-"""From text to token ids and back; needs neither torch nor numpy."""
+"""From text to token ids and back, without torch."""
 
 import hashlib
 import json

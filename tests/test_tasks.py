@@ -138,3 +138,10 @@ def test_a_corpus_reads_back_as_a_person_wrote_it() -> None:
     assert task.end_token is not None
     assert task.start_token == task.vocab_size
     assert task.encode("cats sleep.") == task.encode("Cats sleep .")
+
+
+def test_a_split_that_was_given_no_share_is_named() -> None:
+    lines = [f"{one} {two}" for one in ("cats", "dogs", "cows", "bees") for two in ("sleep", "eat", "run", "play")]
+    task = CorpusTask(load_corpus(texts=lines, valid_share=0.0, test_share=0.2))
+    with pytest.raises(InputError, match="no valid split"):
+        task.split("valid")

@@ -151,6 +151,10 @@ def test_the_word_unk_of_a_text_is_the_unknown_word_and_the_word_eos_is_refused(
     assert EOS in Vocabulary.build([["a", "b", EOS]], eos=False).tokens
 
 
+def test_a_vocabulary_splits_a_line_as_its_own_texts_were_split() -> None:
+    assert Vocabulary(("A", "b"), mode="char", lower=False).tokenize("Ab\n") == ["A", "b"]
+
+
 def test_unknown_words_become_unk_or_are_refused_by_name() -> None:
     assert Vocabulary.build([WORDS], unk=True).encode(["cat", "dog"]) == [2, 1]
     with pytest.raises(InputError, match="'dog' is not in the vocabulary"):

@@ -371,3 +371,15 @@ def test_the_smallest_settings_work(toy: Task) -> None:
     env = single(toy, every=2, hold_out=2, buffer=2, steps=1, batch_size=1)
     play(env, range(4))
     assert len(env.history) == 2
+
+
+def test_a_refit_logs_a_line_with_its_held_out_numbers(caplog: pytest.LogCaptureFixture) -> None:
+    env = DiscriminatorTraining(gym.make("TextGAN/Toy-v0", reward="terminal"), every=10, steps=2)
+    with caplog.at_level("INFO", logger="textgan_env.wrappers"):
+        for episode in range(10):
+            env.reset(seed=episode)
+            for _ in range(4):
+                env.step(np.int64(episode % 4))
+    assert len(caplog.messages) == 1
+    assert f"AUC {env.stats['held_out/auc']:.3f}" in caplog.messages[0]
+    assert "refit 1 after 10 texts" in caplog.messages[0]

@@ -534,7 +534,7 @@ class DataFile:
     Attributes:
         name: What it is called in the data folder.
         repo: The GitHub repository that has it, ``owner/name``.
-        commit: The commit.
+        commit: The commit it was read at (its first digits), for the record.
         path: Its path there.
         sha256: Its checksum.
         instead: Name and checksum of a file that holds the same in another form and is taken where it lies.
@@ -549,8 +549,11 @@ class DataFile:
 
     @property
     def url(self) -> str:
-        """Where it is downloaded from."""
-        return f"https://raw.githubusercontent.com/{self.repo}/{self.commit}/{self.path}"
+        """Where it is downloaded from: the main branch, because an address needs all digits of a commit.
+
+        The checksum decides whether that still is the file meant.
+        """
+        return f"https://raw.githubusercontent.com/{self.repo}/master/{self.path}"
 
 
 FILES: dict[str, DataFile] = {

@@ -246,6 +246,8 @@ class CorpusTask(Task):
         return {"name": self.name, **self._settings}
 
     def _load(self, name: Split) -> TokenDataset:
+        found = ", ".join(self.corpus.splits)
+        require(name in self.corpus.splits, f"task '{self.name}' has no {name} split (its share was 0), only: {found}")
         return self.corpus.splits[name]
 
 

@@ -1,6 +1,7 @@
 """Wrappers that refit the discriminator on what is written, for any RL library that only calls `step`."""
 
 import copy
+import logging
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, SupportsFloat, TypedDict, Unpack, cast
@@ -25,6 +26,8 @@ from textgan_env.envs import EpisodeBatch, Observation, TextGame, TextGANEnv, Te
 from textgan_env.errors import InputError, require
 from textgan_env.policies.base import Policy
 from textgan_env.sampling import derived_generator
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class TrainerSettings(TypedDict, total=False):
@@ -61,7 +64,7 @@ class DiscriminatorTrainer:
             ``held_out/...`` on the valid split and on the texts kept back, each of them with the names of
             `textgan_env.discriminators.JudgeReport`; ``equilibrium`` is the ``value`` V(D, G) when nobody can tell
             real from written, -2 ln 2; ``refits`` and ``texts`` are counted from the start.
-        history: ``stats`` after each refit, oldest first.
+        history: ``stats`` after each refit, oldest first. Each refit also logs a line, level INFO, with `logging`.
 
     Raises:
         InputError: If a number is out of range, the reward has no D, its D cannot be fitted, or the task has no texts
@@ -153,6 +156,11 @@ class DiscriminatorTrainer:
             "equilibrium": EQUILIBRIUM_VALUE,
         }
         self.history.append(self.stats)
+        _LOGGER.info(
+            "refit %d after %d texts: held-out loss %.3f, accuracy real %.2f, fake %.2f, AUC %.3f, V(D,G) %.3f (%.3f)",
+            *(self.stats[name] for name in ("refits", "texts", "held_out/loss", "held_out/accuracy_real")),
+            *(self.stats[name] for name in ("held_out/accuracy_fake", "held_out/auc", "held_out/value", "equilibrium")),
+        )
         self._since_refit = 0
         return copy.deepcopy(self._learner).eval().requires_grad_(False)
 

@@ -465,7 +465,7 @@ def test_offline_one_sentence_says_which_file_to_put_where(
         find_file("coco-train", data_dir=tmp_path / "x")
     assert str(caught.value) == (
         f"coco_train.txt is not here and cannot be fetched ({reason}): download "
-        "https://raw.githubusercontent.com/geek-ai/Texygen/3104e22/data/image_coco.txt and save it as "
+        "https://raw.githubusercontent.com/geek-ai/Texygen/master/data/image_coco.txt and save it as "
         f"'{tmp_path / 'x' / 'coco_train.txt'}', or set TEXTGAN_DATA to the folder that holds coco_train.txt"
     )
     assert not (tmp_path / "x").exists()

@@ -48,12 +48,12 @@ def main(args: list[str] | None = None) -> None:
 
 def measure(options: Options) -> list[dict[str, Any]]:
     """One row a policy, and the time to be ready."""
+    from benchmarks.policies import policy_of
     from textgan_env.discriminators import judge_report
     from textgan_env.envs import default_discriminator
     from textgan_env.policies import NGramPolicy, UniformPolicy
     from textgan_env.rollouts import Keys, write
     from textgan_env.tasks import shared_task
-    from textgan_env.training import load_policy
 
     seconds = []
     for _ in range(options.repeats):
@@ -67,7 +67,7 @@ def measure(options: Options) -> list[dict[str, Any]]:
     policies: dict[str, Any] = {"uniform tokens": UniformPolicy(**kind)}
     for order, name in ((1, "unigram"), (2, "bigram")):
         policies[name] = NGramPolicy.fit(train.tokens_BT, train.mask_BT, order=order, **kind)
-    policies |= {run.name: load_policy(run)[0] for run in options.runs}
+    policies |= {run.name: policy_of(run, task) for run in options.runs}
     real_BT = task.writable("test")[: options.samples]
     rows: list[dict[str, Any]] = []
     for name, policy in policies.items():

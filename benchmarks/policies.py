@@ -5,10 +5,14 @@ For example ``python -m benchmarks.policies --runs runs/mle-seqgan-oracle-1 --te
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textgan_env.errors import friendly_errors, require
 from textgan_env.options import path_option
+
+if TYPE_CHECKING:
+    from textgan_env.policies import PolicyModule
+    from textgan_env.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,19 @@ def main(args: list[str] | None = None) -> None:
         print(save(options.name, rows, module="benchmarks.policies", notes=notes))
 
 
+def policy_of(run: Path, task: "Task") -> "PolicyModule":
+    """The finished policy of a run, which must be one of this task.
+
+    Raises:
+        InputError: If it is not.
+    """
+    from textgan_env.training import load_policy
+
+    policy, of_run = load_policy(run)
+    require(of_run.name == task.name, f"run '{run}' is of another task ({of_run.name}) than '{task.name}'")
+    return policy
+
+
 def measure(options: Options) -> list[dict[str, Any]]:
     """One row a policy and temperature."""
     from dataclasses import replace
@@ -72,15 +89,10 @@ def measure(options: Options) -> list[dict[str, Any]]:
     from textgan_env.policies import NGramPolicy, UniformPolicy
     from textgan_env.runs import RunFolder
     from textgan_env.tasks import make_task
-    from textgan_env.training import load_policy
 
     given = {} if options.path is None else {path_option(options.task): options.path}
     task = make_task(options.task, **given)
-    trained = []
-    for run in options.runs:
-        policy, of_run = load_policy(run)
-        require(of_run.name == task.name, f"run '{run}' is of another task ({of_run.name}) than '{options.task}'")
-        trained.append(policy)
+    trained = [policy_of(run, task) for run in options.runs]
     train = task.split("train")
     kind = {"vocab_size": task.vocab_size, "start_token": task.start_token, "forbidden": task.forbidden}
     policies: list[tuple[str, int | None, Any]] = []

@@ -29,7 +29,9 @@ class MLEConfig(CommonConfig):
     """Train a policy by maximum likelihood."""
 
     epochs: int = 20
-    """Passes over the training texts."""
+    """Passes over the training texts, ..."""
+    least_steps: int = 0
+    """... or more of them, until there are this many steps: a small file has few in an epoch."""
     batch_size: int = 64
     """Texts a step."""
     learning_rate: float = 1e-2
@@ -54,19 +56,17 @@ def fast(task: str) -> MLEConfig:
     """Close to `tuned` as soon as possible."""
     if task in ("oracle", "seqgan-oracle", "toy"):
         return MLEConfig(preset="fast", task=task)
-    return MLEConfig(preset="fast", task=task, embed_size=128, hidden_size=128, learning_rate=5e-3)
+    return MLEConfig(preset="fast", task=task, least_steps=2000, embed_size=128, hidden_size=128, learning_rate=5e-3)
 
 
 def tuned(task: str) -> MLEConfig:
     """Weight decay, dropout and averaged weights for 60 epochs."""
-    return MLEConfig(preset="tuned", task=task, epochs=60, select="last", look_every=5)
+    return MLEConfig(preset="tuned", task=task, epochs=60, select="last")
 
 
 def paper(task: str) -> MLEConfig:
     """SeqGAN's published code: sizes, Adam 0.01, 120 epochs, the last weights."""
-    return MLEConfig(
-        preset="paper", task=task, epochs=120, weight_decay=0.0, dropout=0.0, average=0.0, select="last", look_every=5
-    )
+    return MLEConfig(preset="paper", task=task, epochs=120, weight_decay=0.0, dropout=0.0, average=0.0, select="last")
 
 
 def smoke(task: str) -> MLEConfig:
@@ -119,7 +119,9 @@ class MLE:
         """One phase, an epoch a round."""
         from textgan_env.training import Phase, Schedule
 
-        return Schedule((Phase("mle", self.config.epochs, (("epoch", 1),)),))
+        steps = -(-len(self.task.split("train")) // self.config.batch_size)
+        epochs = max(self.config.epochs, -(-self.config.least_steps // steps))
+        return Schedule((Phase("mle", epochs, (("epoch", 1),)),))
 
     def modules(self) -> "Mapping[str, nn.Module]":
         """The policy, and the average of its weights if one is kept."""

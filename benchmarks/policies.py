@@ -59,9 +59,13 @@ def main(args: list[str] | None = None) -> None:
         options = tyro.cli(Options, description=__doc__, args=args)
         rows = measure(options)
         from benchmarks.results import save, table
+        from textgan_env.evaluation import BLEU_SAMPLES
 
+        shown = min(BLEU_SAMPLES, options.samples)
         notes = (
-            f"Task {options.task}, {options.samples:,} texts a row against the test split, seed {options.seed}. "
+            f"Task {options.task}, {options.samples:,} texts a row against the test split, seed {options.seed}; "
+            f"BLEU and Self-BLEU (nltk's sentence BLEU, smoothing method 1) of the first {shown:,} of them, the whole "
+            "split as references. "
             "NLLs, cover and fit in nats per token. A dash: it does not apply, or it is infinite."
         )
         print(table(rows))
@@ -77,8 +81,14 @@ def policy_of(run: Path, task: "Task") -> "PolicyModule":
     from textgan_env.training import load_policy
 
     policy, of_run = load_policy(run)
-    require(of_run.name == task.name, f"run '{run}' is of another task ({of_run.name}) than '{task.name}'")
+    same = _settings(of_run) == _settings(task) and of_run.vocabulary == task.vocabulary
+    require(same, f"run '{run}' is of another task ({_settings(of_run)}), expected {_settings(task)}")
     return policy
+
+
+def _settings(task: "Task") -> dict[str, Any]:
+    """What makes a task what it is; its files may lie elsewhere."""
+    return {name: value for name, value in task.config().items() if name not in ("path", "weights", "data_dir")}
 
 
 def measure(options: Options) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import pytest
 from agents.mle import MLE, MLEConfig
 from benchmarks import generator_step, policies, results
 from textgan_env.errors import InputError
+from textgan_env.tasks import ToyTask
 from textgan_env.training import launch
 
 
@@ -50,6 +51,10 @@ def test_a_run_of_another_task_is_refused(tmp_path: Path) -> None:
     run = launch(config, MLE)
     with pytest.raises(InputError, match="another task"):
         policies.measure(policies.Options(task="oracle", runs=(run.path,)))
+    for other in (ToyTask(seed=1), ToyTask(vocab_size=3)):
+        with pytest.raises(InputError, match="another task"):
+            policies.policy_of(run.path, other)
+    assert policies.policy_of(run.path, ToyTask()).vocab_size == 4
 
 
 def test_a_generator_step_is_timed_in_its_parts() -> None:

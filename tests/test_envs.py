@@ -18,7 +18,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import Tensor
 
 import textgan_env
-from conftest import PositionDiscriminator
+from conftest import PROJECT, PositionDiscriminator
 from textgan_env.data import load_corpus
 from textgan_env.discriminators import make_discriminator
 from textgan_env.envs import REWARDS, TextGANEnv, TextGANVectorEnv, default_discriminator
@@ -435,6 +435,11 @@ def test_own_text_can_be_given_as_a_list() -> None:
     assert envs[0].unwrapped.task.words(envs[0].unwrapped.task.encode("the cat")) == ["the", "cat"]
 
 
+def test_every_id_is_in_the_docs() -> None:
+    page = (PROJECT / "docs" / "environment.md").read_text("utf-8")
+    assert not [name for name in textgan_env.ENVIRONMENTS if f"`{name}`" not in page]
+
+
 def test_registering_twice_changes_nothing() -> None:
     before = dict(gym.registry)
     with warnings.catch_warnings():
@@ -677,7 +682,7 @@ def test_stepping_before_reset_and_after_the_end_is_refused(toy: Task) -> None:
         ({"rollouts": -3}, "rollouts must be at least 1, found -3"),
         ({"render_mode": "html"}, "unknown render mode 'html', expected one of: ansi"),
         ({"vocab_sise": 5}, "has no option vocab_sise; it has: vocab_size"),
-        ({"vocab_size": 0}, "vocab_size must be at least 1, found 0"),
+        ({"vocab_size": 1}, "vocab_size must be at least 2, found 1"),
         ({"max_length": 0}, "max_length must be at least 1, found 0"),
         ({"control": "shuffled"}, "at least 2 texts side by side, found 1"),
         ({"transform": "rank"}, "at least 2 texts side by side, found 1"),
@@ -808,3 +813,28 @@ def test_a_rollout_policy_can_be_exchanged_and_its_training_shows_at_once(toy: T
     env.set_rollout_policy(None)
     assert env.game.rollout_policy is None
     completed()
+
+
+def test_the_default_rollout_policy_can_be_gone_back_to_by_an_env_that_began_with_another(toy: Task) -> None:
+    judge, policy = PositionDiscriminator(4, 4), policy_for(toy)
+    began, never = (TextGANEnv(toy, discriminator=judge, rollout_policy=first) for first in (policy, None))
+    began.set_rollout_policy(None)
+    rewards = []
+    for env in (began, never):
+        env.reset(seed=0)
+        rewards.append(env.step(np.int64(0))[1])
+    assert rewards[0] == rewards[1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("given", [None, "cpu", "cuda"])
+def test_policy_rollout_policy_and_discriminator_may_be_on_different_devices(toy: Task, given: str | None) -> None:
+    judge = make_discriminator("pair", vocab_size=4, max_length=4)
+    completing = None if given is None else policy_for(toy).to(given)
+    envs = TextGANVectorEnv(2, toy, discriminator=judge, rollout_policy=completing)
+    envs.reset(seed=0)
+    batch = envs.collect(policy_for(toy).to("cuda"))
+    assert batch.credit_BT.is_cuda
+    assert batch.reward_BT.is_cuda
+    envs.reset(seed=0)
+    envs.step(np.array([0, 1]))

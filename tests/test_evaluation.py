@@ -122,6 +122,16 @@ def test_token_lists_leave_out_end_token_and_pad() -> None:
     assert token_lists(torch.tensor([row]), task) == [task.encode("a")]
 
 
+def test_unknown_words_match_nothing_not_even_each_other() -> None:
+    lines = [f"the {noun} {verb}" for noun in ("cat", "dog", "cow") for verb in ("sat", "ran", "ate", "slept")]
+    task = CorpusTask(load_corpus(texts=[*lines, "the yak sang", "an emu wept"], min_count=2))
+    known, unknown = task.encode("the")[0], task.forbidden[0]
+    row = torch.tensor([[known, unknown, unknown, *[task.vocab_size] * (task.max_length - 3)]])
+    ours, theirs = (token_lists(row, task)[0] for _ in range(2))
+    assert len(ours) == 3
+    assert len({*ours, *theirs}) == 5
+
+
 def test_seeded_oracle_is_its_own_best_model() -> None:
     task = OracleTask(max_length=6, vocab_size=50, train_size=50, valid_size=50, test_size=500)
     values = evaluate(task.oracle, task, samples=500, bleu_samples=50).values

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from textgan_env.errors import InputError
-from textgan_env.logs import MetricLog, Progress, clock_text, console_line, progress, read_metrics
+from textgan_env.logs import MetricLog, Progress, clock_text, console_line, read_metrics
 
 
 def plain_log(folder: Path, **arguments: Any) -> MetricLog:
@@ -260,7 +260,7 @@ def test_work_of_no_steps_is_done() -> None:
 
 def test_on_a_terminal_a_bar_is_drawn_and_lines_stand_above_it(capsys: pytest.CaptureFixture[str]) -> None:
     stream = Terminal()
-    with progress(4, "pre-training", stream=stream) as bar:
+    with Progress(4, "pre-training", stream=stream) as bar:
         bar.update(2)
         bar.print("epoch 1/2  loss 5.000")
         bar.update(2)
@@ -270,7 +270,7 @@ def test_on_a_terminal_a_bar_is_drawn_and_lines_stand_above_it(capsys: pytest.Ca
 
 
 def test_lines_beside_a_plain_progress_go_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress(1, "x") as bar:
+    with Progress(1, "x") as bar:
         bar.print("epoch 1/2")
     captured = capsys.readouterr()
     assert captured.out == "epoch 1/2\n"

@@ -547,6 +547,9 @@ def test_corpus_that_cannot_be_counted_is_refused(change: dict[str, Any], senten
 def test_unigram_of_another_order_is_refused() -> None:
     with pytest.raises(InputError, match="order of a unigram policy is 1, found 2"):
         UnigramPolicy.fit(*padded(TEXTS), vocab_size=V, start_token=PAD, order=2)
+    with pytest.raises(InputError, match="order of a unigram policy is 1, found 3"):
+        UnigramPolicy(V, start_token=PAD, order=3)
+    assert UnigramPolicy(V, start_token=PAD).order == 1
 
 
 # ----------------------------------------------------------------------------------------------------

@@ -53,7 +53,12 @@ def test_a_task_can_be_made_again_from_its_config() -> None:
     [
         ("nope", {}, "unknown task 'nope'"),
         ("oracle", {"max_length": 0}, "max_length must be at least 1, found 0"),
-        ("oracle", {"vocab_size": 0}, "vocab_size must be at least 1, found 0"),
+        ("oracle", {"vocab_size": 1}, "vocab_size must be at least 2, found 1"),
+        ("toy", {"vocab_size": 1}, "vocab_size must be at least 2, found 1"),
+        ("toy", {"seed": -1}, "seed of a toy task must be at least 0"),
+        ("toy", {"spread": float("nan")}, "spread must be 0 to 100 nats, found nan"),
+        ("toy", {"texts": ["a b"]}, "has no option texts"),
+        ("seqgan-oracle", {"vocab_size": 7}, "sizes from its weights, vocab_size cannot be set"),
         ("oracle", {"train_size": 0}, "train_size must be at least 1"),
         ("oracle", {"seed": -1}, "seed of an oracle must be at least 0"),
         ("oracle", {"colour": 1}, "has no option colour"),

@@ -13,6 +13,7 @@ from textgan_env.checkpoints import load_checkpoint
 from textgan_env.errors import InputError
 from textgan_env.evaluation import evaluate, nll
 from textgan_env.logs import read_metrics
+from textgan_env.options import parse
 from textgan_env.runs import RunFolder
 from textgan_env.tasks import ToyTask
 from textgan_env.training import Phase, Schedule, launch, load_policy
@@ -138,6 +139,7 @@ def test_maximum_likelihood_reaches_the_enumerated_entropy_of_the_toy_task(tmp_p
         (["--task", "toy", "--threads", "0"], "threads must be at least 1"),
         (["--resume", "no-such-run"], "no run folder at 'no-such-run'"),
         (["--task", "corpus"], "path"),
+        (["--task", "toy", "--path", "my.txt"], "task 'toy' reads no file: --path is for task corpus"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_sentence_and_leaves_no_folder(
@@ -151,6 +153,12 @@ def test_a_mistake_on_the_command_line_is_one_sentence_and_leaves_no_folder(
     assert error.startswith("error: ")
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.moves_global_rng
+def test_a_text_file_is_found_again_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse(PRESETS, "", ["--task", "corpus", "--path", "my.txt"]).path == str(tmp_path / "my.txt")
 
 
 @pytest.mark.moves_global_rng

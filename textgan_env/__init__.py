@@ -10,7 +10,7 @@ Importing this package registers the environments and loads neither torch nor a 
 
 __version__ = "0.1.0"
 
-# Environment id -> the task it is made of and that task's options. One table: docs, tests and registration read it.
+# Environment id -> the task it is made of and that task's options. The only table: registration and tests read it.
 ENVIRONMENTS: dict[str, dict[str, object]] = {
     "TextGAN-v0": {"task": "oracle"},
     "TextGAN/Oracle40-v0": {"task": "oracle", "max_length": 40, "embed_size": 64, "hidden_size": 64},

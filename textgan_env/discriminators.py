@@ -468,24 +468,26 @@ def score_logits(discriminator: Discriminator, tokens_RT: Tensor, tile: int = SC
 
     Args:
         discriminator: D.
-        tokens_RT: int64 (R, T) on D's device, PAD = V after the end; R may be 0.
+        tokens_RT: int64 (R, T), PAD = V after the end; R may be 0. They are brought to the device of D's weights.
         tile: Rows at once. Bitwise equal scores need equal tiles (and threads); 32 suits who always has few rows.
 
     Returns:
-        Logits, float (R,), high for real, in the dtype that D gives.
+        Logits, float (R,), high for real, in the dtype that D gives, on the device of the tokens.
 
     Raises:
         InputError: If ``tile`` is below 1, or D refuses the tokens.
     """
     require(tile >= 1, f"tile must be at least 1, found {tile}")
     require(tokens_RT.dim() == 2, f"tokens must have shape (R, T), found {tuple(tokens_RT.shape)}")
+    weight = next(discriminator.parameters(), None) if isinstance(discriminator, nn.Module) else None
+    device = tokens_RT.device if weight is None else weight.device
     scored = []
     with evaluating(discriminator), torch.inference_mode():
-        for part in tokens_RT.split(tile):
+        for part in tokens_RT.to(device).split(tile):
             filling = (0, 0, 0, tile - len(part))
             scored.append(discriminator.logits(functional.pad(part, filling, value=discriminator.vocab_size)))
     # A copy made outside of inference mode may take part in a loss.
-    return torch.cat(scored)[: len(tokens_RT)].clone()
+    return torch.cat(scored)[: len(tokens_RT)].to(tokens_RT.device, copy=True)
 
 
 @dataclass(frozen=True)

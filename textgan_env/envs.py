@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar, SupportsFloat, cast
 
 import gymnasium as gym
@@ -95,7 +95,7 @@ def default_discriminator(task: Task, seed: int) -> Discriminator:
 
     It can tell which words and which pairs of near words are usual. It has seen no other kind of error, so it cannot
     judge grammar over long distances, sense, or whether a text is copied. It is fitted once for each task object and
-    seed and kept for the life of the process: never train it, train a copy.
+    seed, and the last four stay in the process: never train it, train a copy.
 
     Args:
         task: Gives the texts.
@@ -185,11 +185,15 @@ class TextGame:
         self.judges: list[Discriminator] = []
         self.version_B: Ints = np.zeros(rows, dtype=np.int64)
         if self.judged:
-            self.queue_discriminator(discriminator or default_discriminator(task, discriminator_seed))
-            if rollout_policy is None and reward != "terminal":
-                self._default_policy: Policy = default_rollout_policy(task)
+            if discriminator is None:
+                discriminator = default_discriminator(task, discriminator_seed)
+            self.queue_discriminator(discriminator)
         if rollout_policy is not None:
             self.set_rollout_policy(rollout_policy)
+
+    @cached_property
+    def _default_policy(self) -> Policy:
+        return default_rollout_policy(self.task)
 
     @property
     def judged(self) -> bool:
@@ -307,8 +311,10 @@ class TextGame:
         texts = self._texts(policy.device)
         tokens_BT, lengths_B = write(policy, texts.keys, self.task.max_length, end_token=self.task.end_token)
         self.episodes.fill(tokens_BT.cpu().numpy(), lengths_B.cpu().numpy())
+        completing = policy if self.rollout_policy is None else self.rollout_policy
+        texts = self._texts(completing.device)
+        credit_BT = self._source(completing).credit(texts, texts.mask_BT).to(policy.device)
         texts = self._texts(policy.device)
-        credit_BT = self._source(self.rollout_policy or policy).credit(texts, texts.mask_BT)
         self.credit_BT[:] = np.where(texts.mask_BT.cpu().numpy(), credit_BT.cpu().numpy(), np.nan)
         reward_BT = step_rewards(self.reward, credit_BT, texts)
         return EpisodeBatch(tokens_BT, lengths_B, texts.mask_BT, credit_BT, reward_BT, texts.keys, texts.end_token)
@@ -353,7 +359,7 @@ class TextGame:
         return self.episodes.started_B & ~self.episodes.ended_B
 
     def _word(self, token: int) -> str:
-        return "<eos>" if token == self.task.end_token else (self.task.words([token]) or ["<unk>"])[0]
+        return "<eos>" if token == self.task.end_token else self.task.words([token])[0]
 
     def _tensor(self, array: NDArray[Any], device: torch.device | None = None) -> Tensor:
         policy = self.rollout_policy
@@ -379,7 +385,8 @@ class TextGame:
     def _judge_source(self, judge: Discriminator, policy: Policy | None) -> CreditSource:
         if self.reward == "terminal":
             return TextCredit(judge, self.transform)
-        return RolloutCredit(policy or self._default_policy, judge, self.transform, self.rollouts)
+        policy = self._default_policy if policy is None else policy
+        return RolloutCredit(policy, judge, self.transform, self.rollouts)
 
 
 @dataclass(frozen=True)
@@ -447,7 +454,7 @@ _MANUAL = """
         | discriminator | None | D; None: a small judge of words and word pairs, see `default_discriminator` |
         | discriminator_seed | 0 | of that default |
         | control | None | constant, random or shuffled: rewards that know nothing, to compare with |
-        | render_mode | None | ansi, human, rgb_array: the text, each token's Q as colour |
+        | render_mode | None | ansi, human (one text only), rgb_array: the text, each token's Q as colour |
         | others | | options of the task, such as max_length=, seed=, path= |
 
     Version history: v0, the first.

@@ -47,7 +47,7 @@ def friendly_errors() -> Iterator[None]:
     except InputError as error:
         _leave(f"error: {error}", 2)
     except KeyboardInterrupt:
-        _leave("stopped by Ctrl-C; what was finished is in the run folder", 130)
+        _leave("stopped by Ctrl-C; files written before are whole", 130)
     except BrokenPipeError:
         # The reader of our output (`head`, a pager) went away: not worth a message; stdout cannot be flushed any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

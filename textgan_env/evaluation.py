@@ -1,7 +1,7 @@
 """How good is a policy: every measure that applies to a task, from one set of texts at one temperature."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,7 +27,7 @@ class Evaluation:
     Attributes:
         values: Name -> number. NLLs, ``cover`` and ``fit`` are in nats per token, the rest are shares from 0 to 1.
         missing: Name -> why there is no such number.
-        settings: Split, number of texts, seed, decoding, BLEU protocol.
+        settings: Split, number of texts, seed, decoding, BLEU protocol (texts, references, smoothing, tokens).
         tokens_BT: int64; the texts that were measured.
     """
 
@@ -37,11 +37,13 @@ class Evaluation:
     tokens_BT: Tensor = field(repr=False)
 
     def table(self) -> str:
-        """Rows of name and number, a dash and the reason where there is none."""
-        rows = [(name, f"{value:.4f}") for name, value in self.values.items()]
-        rows += [(name, f"-  ({reason})") for name, reason in self.missing.items()]
-        width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+        """Rows of name and number; then, for each reason, the names that have none."""
+        width = max(map(len, self.values))
+        rows = [f"{name:<{width}}  {value:.4f}" for name, value in self.values.items()]
+        for reason in dict.fromkeys(self.missing.values()):
+            names = ", ".join(name for name, why in self.missing.items() if why == reason)
+            rows.append(f"not {names}: {reason}")
+        return "\n".join(rows)
 
 
 def nll(policy: Policy, tokens_BT: Tensor, mask_BT: Tensor, tile: int = TILE) -> tuple[float, Tensor]:
@@ -84,7 +86,7 @@ def evaluate(
 
     BLEU-n and Self-BLEU-n are nltk's sentence BLEU with smoothing method 1, all texts of the split as references;
     Self-BLEU leaves the text itself out. Unknown words of real text count for nothing in NLLs (no policy can write
-    them) and match nothing in BLEU.
+    them) and match nothing in BLEU, not even each other.
 
     Args:
         policy: What is measured, at its own temperature and truncation.
@@ -115,7 +117,9 @@ def evaluate(
             ("nll_oracle", "nll_oracle_median", "cover", "fit"), "the true distribution of this text is not known"
         )
     settings: dict[str, object] = {"task": task.name, "split": split, "samples": samples, "seed": seed}
-    settings |= {"bleu_samples": min(bleu_samples, samples), "bleu": "nltk sentence BLEU, smoothing method 1"}
+    settings |= {"bleu_samples": min(bleu_samples, samples), "references": len(task.split(split))}
+    settings["bleu"] = "nltk sentence BLEU, smoothing method 1"
+    settings["tokens"] = "numbers" if task.vocabulary is None else f"{task.vocabulary.mode} rules"
     settings["decoding"] = str(getattr(policy, "decoding", "the policy's own"))
     return Evaluation({name: values[name] for name in values if name not in missing}, missing, settings, tokens_BT)
 
@@ -159,10 +163,13 @@ def overlaps(task: Task, tokens_BT: Tensor, split: Literal["valid", "test"], ble
     return values | {"copied_texts": metrics.copied_texts(texts, training)}
 
 
-def token_lists(tokens_BT: Tensor, task: Task) -> list[list[int]]:
-    """Each text as a list of tokens, without end token and PAD."""
-    left_out = {task.vocab_size, task.end_token}
-    return [[token for token in tokens if token not in left_out] for tokens in tokens_BT.tolist()]
+def token_lists(tokens_BT: Tensor, task: Task) -> list[list[Hashable]]:
+    """Each text as a list of tokens, without end token and PAD; an unknown word is a token that equals no other."""
+    left_out, unknown = {task.vocab_size, task.end_token}, set(task.forbidden)
+    return [
+        [object() if token in unknown else token for token in tokens if token not in left_out]
+        for tokens in tokens_BT.tolist()
+    ]
 
 
 def sample_texts(policy: Policy, task: Task, count: int, seed: int) -> list[str]:

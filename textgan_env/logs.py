@@ -183,7 +183,7 @@ class Progress:
     and one at the end, such as ``pre-training:  40 % (48/120), 01:12 left``.
 
     Example:
-        >>> with progress(3, "counting", stream=io.StringIO()) as bar:
+        >>> with Progress(3, "counting", stream=io.StringIO()) as bar:
         ...     for _ in range(3):
         ...         bar.update()
     """
@@ -198,7 +198,7 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
         every: float = 10.0,
     ) -> None:
-        """Start the clock; `progress` is the same in one word.
+        """Start the clock.
 
         Args:
             total: Units of work in all.
@@ -277,9 +277,6 @@ class Progress:
     ) -> None:
         """Close it."""
         self.close()
-
-
-progress = Progress
 
 
 def _parse_row(line: bytes, where: str) -> Row:

@@ -2,11 +2,11 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from textgan_env.errors import InputError
+from textgan_env.errors import InputError, require
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class CommonConfig:
     preset: str = "fast"
     """Where all other defaults come from; see the list above."""
     task: str = "oracle"
-    """oracle, seqgan-oracle, toy, corpus (with --path), wordnet, wordnet-glosses, coco, emnlp, poems."""
+    """oracle, seqgan-oracle, toy, corpus (when there is a --path), wordnet, wordnet-glosses, coco, emnlp, poems."""
     path: str | None = None
     """Your text file, one text a line (task corpus), the weights file (seqgan-oracle), or the folder with its files."""
     mode: Literal["word", "char", "whitespace"] | None = None
@@ -47,8 +47,8 @@ class CommonConfig:
     """Seconds between checkpoints; one is always written at the end."""
     select: Literal["last", "best"] = "best"
     """Weights of the finished policy: the last, or those of the lowest NLL on the valid split."""
-    look_every: int = 1
-    """Rounds between two looks at the policy (NLLs and samples)."""
+    look_every: int = 0
+    """Rounds between two looks at the policy (NLLs and samples); 0: about twenty looks a run."""
     show_samples: int = 3
     """Texts printed at each look."""
 
@@ -61,7 +61,12 @@ class CommonConfig:
 
 
 def path_option(task: str) -> str:
-    """Which option of a task says where its text is: a file, a file of weights, or the folder with published files."""
+    """Which option of a task says where its text is: a file, a file of weights, or the folder with published files.
+
+    Raises:
+        InputError: If the task reads no file.
+    """
+    require(task not in ("oracle", "toy"), f"task '{task}' reads no file: --path is for task corpus, your own text")
     return {"corpus": "path", "seqgan-oracle": "weights"}.get(task, "data_dir")
 
 
@@ -86,7 +91,8 @@ def parse(presets: Mapping[str, Callable[[str], Config]], description: str, args
     import tyro
 
     words = sys.argv[1:] if args is None else args
-    chosen = {"preset": next(iter(presets)), "task": "oracle"}
+    own_text = any(word.split("=")[0] == "--path" for word in words)
+    chosen = {"preset": next(iter(presets)), "task": "corpus" if own_text else "oracle"}
     for at, word in enumerate(words):
         for name in chosen:
             if word == f"--{name}" and at + 1 < len(words):
@@ -96,4 +102,8 @@ def parse(presets: Mapping[str, Callable[[str], Config]], description: str, args
     if chosen["preset"] not in presets:
         raise InputError(f"unknown preset '{chosen['preset']}', expected one of: {', '.join(presets)}")
     default = presets[chosen["preset"]](chosen["task"])
-    return tyro.cli(type(default), default=default, description=description, args=words)
+    config = tyro.cli(type(default), default=default, description=description, args=words)
+    if config.path is None:
+        return config
+    # A run is gone on with, and its policy loaded, from any folder.
+    return replace(config, path=str(Path(config.path).expanduser().absolute()))

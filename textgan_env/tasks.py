@@ -10,7 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from textgan_env.data import (
     CORPORA,
     Corpus,
+    Split,
     TokenDataset,
     find_file,
     load_corpus,
@@ -33,8 +34,6 @@ from textgan_env.policies.table import TablePolicy
 from textgan_env.rollouts import Keys, write
 from textgan_env.sampling import derived_seed
 from textgan_env.vocabulary import Vocabulary
-
-Split = Literal["train", "valid", "test"]
 
 
 class Task(ABC):
@@ -142,7 +141,7 @@ class OracleTask(Task):
         test_size: Texts to measure on.
 
     Raises:
-        InputError: If a size is below 1 or the weights cannot be read.
+        InputError: If V is below 2, another size below 1, or the weights cannot be read.
     """
 
     def __init__(
@@ -203,9 +202,10 @@ def draw_oracle_weights(
         float32 arrays named as `textgan_env.policies.lstm.LSTMPolicy.load_gates` expects.
 
     Raises:
-        InputError: If a size is below 1 or the seed is negative.
+        InputError: If V is below 2, another size below 1 or the seed negative.
     """
-    for name, size in (("vocab_size", vocab_size), ("embed_size", embed_size), ("hidden_size", hidden_size)):
+    require(vocab_size >= 2, f"vocab_size must be at least 2, found {vocab_size}")
+    for name, size in (("embed_size", embed_size), ("hidden_size", hidden_size)):
         require(size >= 1, f"{name} must be at least 1, found {size}")
     require(seed >= 0, f"the seed of an oracle must be at least 0, found {seed}")
     shapes: dict[str, tuple[int, ...]] = {"embedding": (vocab_size, embed_size)}
@@ -264,15 +264,19 @@ class ToyTask(Task):
         size: Texts in each split.
 
     Raises:
-        InputError: If a size is below 1 or there are over a million texts.
+        InputError: If V is below 2, another size below 1, the seed or the spread negative, or there are over a million
+            texts.
     """
 
     def __init__(
         self, *, vocab_size: int = 4, max_length: int = 4, seed: int = 0, spread: float = 1.5, size: int = 1000
     ) -> None:
         super().__init__()
-        for name, value in (("vocab_size", vocab_size), ("max_length", max_length), ("size", size)):
+        require(vocab_size >= 2, f"vocab_size must be at least 2, found {vocab_size}")
+        for name, value in (("max_length", max_length), ("size", size)):
             require(value >= 1, f"{name} must be at least 1, found {value}")
+        require(seed >= 0, f"the seed of a toy task must be at least 0, found {seed}")
+        require(0 <= spread <= 100, f"spread must be 0 to 100 nats, found {spread}")
         require(
             vocab_size**max_length <= 10**6, f"a toy task has at most 1,000,000 texts, found {vocab_size}^{max_length}"
         )
@@ -333,6 +337,8 @@ def _corpus_task(**settings: Any) -> CorpusTask:
 
 
 def _seqgan_oracle(*, weights: str | os.PathLike[str] | None = None, **settings: Any) -> OracleTask:
+    given = [name for name in ("vocab_size", "embed_size", "hidden_size") if name in settings]
+    require(not given, f"task 'seqgan-oracle' has its sizes from its weights, {', '.join(given)} cannot be set")
     return OracleTask(weights=find_file("oracle") if weights is None else weights, **settings)
 
 
@@ -367,8 +373,8 @@ def make_task(name: str, **options: Any) -> Task:
     if name not in TASKS:
         raise InputError(f"unknown task '{name}', expected one of: {', '.join(TASKS)}")
     make, described = TASKS[name]
-    known = [option for option in inspect.signature(described).parameters if option not in ("name", "texts")]
-    unknown = [option for option in options if option not in (*known, "texts")]
+    known = [option for option in inspect.signature(described).parameters if option != "name"]
+    unknown = [option for option in options if option not in known]
     require(not unknown, f"task '{name}' has no option {', '.join(unknown)}; it has: {', '.join(known)}")
     return make(**options)
 

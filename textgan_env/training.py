@@ -25,6 +25,9 @@ from textgan_env.sampling import derived_generator, derived_seed
 from textgan_env.tasks import CorpusTask, Task, make_task
 
 
+_LOOKS = 20  # at the policy, where the config does not say
+
+
 @dataclass(frozen=True)
 class Phase:
     """A named part of a schedule.
@@ -124,13 +127,14 @@ def train(agent: Agent, run: RunFolder, config: CommonConfig) -> None:
     state = _resumed(agent, run) if run.last_checkpoint.exists() else _State()
     log = MetricLog(run.path, resume_at=state.done)
     run.rewind(state.done)
+    look_every = config.look_every or max(1, schedule.rounds // _LOOKS)
     saved_at = time.monotonic()
     with log, Progress(schedule.rounds, f"{run.path.name}", initial=state.done) as bar:
         for current in schedule.after(state.done):
             values = _run_round(agent, current, config.seed)
             state = replace(state, done=current.number)
             last = current.number == schedule.rounds
-            if last or current.index % config.look_every == 0:
+            if last or current.index % look_every == 0:
                 values |= _look(agent)
                 texts = sample_texts(
                     _policy(agent), agent.task, max(1, config.show_samples), derived_seed(config.seed, "show")
@@ -228,13 +232,19 @@ def _finish(agent: Agent, run: RunFolder, config: CommonConfig, log: MetricLog, 
     learning_curve(
         log.rows, run.curve_file, lines=agent.curves(), x_label="round", title=f"{run.path.name}", levels=oracle
     )
-    print(f"\n{result.table()}\n\n20 texts, as they come:")
+    about = f"{result.settings['samples']:,} texts against the test split, {_told(config)}"
+    print(f"\nMeasured on {about} (NLLs in nats per token, the rest are shares):\n{result.table()}")
+    print(f"\n{len(texts)} texts, as they come, {_told(config)}:")
     print("\n".join(f"    {text}" for text in texts))
     print(f"\nrun folder: {run.path}")
 
 
 def _decoding(config: CommonConfig) -> Decoding:
     return Decoding(config.temperature, deterministic=config.deterministic)
+
+
+def _told(config: CommonConfig) -> str:
+    return "most probable token always" if config.deterministic else f"temperature {config.temperature:g}"
 
 
 def _entropy(task: Task) -> float:

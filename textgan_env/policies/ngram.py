@@ -202,6 +202,18 @@ class UnigramPolicy(NGramPolicy):
 
     kind: ClassVar[str] = "unigram"
 
+    def __init__(
+        self,
+        vocab_size: int,
+        *,
+        start_token: int,
+        order: int = 1,
+        sizes: Sequence[Sequence[int]] = (),
+        forbidden: Sequence[int] = (),
+    ) -> None:
+        require(order == 1, f"the order of a unigram policy is 1, found {order}: take NGramPolicy")
+        super().__init__(vocab_size, start_token=start_token, order=order, sizes=sizes, forbidden=forbidden)
+
     @classmethod
     def fit(
         cls,
@@ -213,14 +225,9 @@ class UnigramPolicy(NGramPolicy):
         order: int = 1,
         forbidden: Sequence[int] = (),
     ) -> Self:
-        """Count a corpus (see `NGramPolicy.fit`).
-
-        Raises:
-            InputError: As `NGramPolicy.fit`, and if the order is not 1.
-        """
-        require(order == 1, f"the order of a unigram policy is 1, found {order}: take NGramPolicy")
+        """Count a corpus (see `NGramPolicy.fit`); refuses another order than 1."""
         return super().fit(
-            tokens_BT, mask_BT, vocab_size=vocab_size, start_token=start_token, order=1, forbidden=forbidden
+            tokens_BT, mask_BT, vocab_size=vocab_size, start_token=start_token, order=order, forbidden=forbidden
         )
 
 

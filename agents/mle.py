@@ -8,6 +8,7 @@ This is how SeqGAN and LeakGAN begin, and the baseline they are measured against
   smoke   seconds, to see that everything runs
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,10 +29,8 @@ if TYPE_CHECKING:
 class MLEConfig(CommonConfig):
     """Train a policy by maximum likelihood."""
 
-    epochs: int = 20
-    """Passes over the training texts, ..."""
-    least_steps: int = 0
-    """... or more of them, until there are this many steps: a small file has few in an epoch."""
+    epochs: int | None = None
+    """Passes over the training texts; None: 20, or as many as 600 steps take where the texts are few."""
     batch_size: int = 64
     """Texts a step."""
     learning_rate: float = 1e-2
@@ -56,7 +55,7 @@ def fast(task: str) -> MLEConfig:
     """Close to `tuned` as soon as possible."""
     if task in ("oracle", "seqgan-oracle", "toy"):
         return MLEConfig(preset="fast", task=task)
-    return MLEConfig(preset="fast", task=task, least_steps=2000, embed_size=128, hidden_size=128, learning_rate=5e-3)
+    return MLEConfig(preset="fast", task=task, embed_size=128, hidden_size=128, learning_rate=5e-3)
 
 
 def tuned(task: str) -> MLEConfig:
@@ -119,8 +118,10 @@ class MLE:
         """One phase, an epoch a round."""
         from textgan_env.training import Phase, Schedule
 
-        steps = -(-len(self.task.split("train")) // self.config.batch_size)
-        epochs = max(self.config.epochs, -(-self.config.least_steps // steps))
+        epochs = self.config.epochs
+        if epochs is None:
+            steps = math.ceil(len(self.task.split("train")) / self.config.batch_size)
+            epochs = max(20, math.ceil(600 / steps))
         return Schedule((Phase("mle", epochs, (("epoch", 1),)),))
 
     def modules(self) -> "Mapping[str, nn.Module]":
@@ -156,7 +157,7 @@ class MLE:
                 self.average.update(self.policy, self._average_rate())
                 losses.append(loss.detach())
         mean = float(torch.stack(losses).mean())
-        require(mean == mean, "the training loss is not a number any more: try a smaller --learning-rate")
+        require(math.isfinite(mean), f"the training loss is {mean}: try a smaller --learning-rate")
         return {"loss": mean}
 
     def _average_rate(self) -> float:

@@ -51,9 +51,9 @@ def measure(options: Options) -> list[dict[str, Any]]:
     from benchmarks.policies import policy_of
     from textgan_env.discriminators import judge_report
     from textgan_env.envs import default_discriminator
-    from textgan_env.policies import NGramPolicy, UniformPolicy
+    from textgan_env.policies import UniformPolicy
     from textgan_env.rollouts import Keys, write
-    from textgan_env.tasks import shared_task
+    from textgan_env.tasks import fit_ngram, shared_task
 
     seconds = []
     for _ in range(options.repeats):
@@ -62,11 +62,9 @@ def measure(options: Options) -> list[dict[str, Any]]:
         seconds.append(time.perf_counter() - start)
     task = shared_task(options.task)
     judge = default_discriminator(task, 0)
-    train = task.split("train")
     kind = {"vocab_size": task.vocab_size, "start_token": task.start_token, "forbidden": task.forbidden}
     policies: dict[str, Any] = {"uniform tokens": UniformPolicy(**kind)}
-    for order, name in ((1, "unigram"), (2, "bigram")):
-        policies[name] = NGramPolicy.fit(train.tokens_BT, train.mask_BT, order=order, **kind)
+    policies |= {"unigram": fit_ngram(task, order=1), "bigram": fit_ngram(task, order=2)}
     policies |= {run.name: policy_of(run, task) for run in options.runs}
     real_BT = task.writable("test")[: options.samples]
     rows: list[dict[str, Any]] = []

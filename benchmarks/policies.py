@@ -96,21 +96,19 @@ def measure(options: Options) -> list[dict[str, Any]]:
     from dataclasses import replace
 
     from textgan_env.evaluation import BLEU_SAMPLES, evaluate, overlaps
-    from textgan_env.policies import NGramPolicy, UniformPolicy
+    from textgan_env.policies import UniformPolicy
     from textgan_env.runs import RunFolder
-    from textgan_env.tasks import make_task
+    from textgan_env.tasks import fit_ngram, make_task
 
     given = {} if options.path is None else {path_option(options.task): options.path}
     task = make_task(options.task, **given)
     trained = [policy_of(run, task) for run in options.runs]
-    train = task.split("train")
     kind = {"vocab_size": task.vocab_size, "start_token": task.start_token, "forbidden": task.forbidden}
     policies: list[tuple[str, int | None, Any]] = []
     if task.oracle is not None:
         policies.append(("real text (the oracle)", None, task.oracle))
     policies.append(("uniform tokens", None, UniformPolicy(**kind)))
-    for order, name in ((1, "unigram"), (2, "bigram")):
-        policies.append((name, None, NGramPolicy.fit(train.tokens_BT, train.mask_BT, order=order, **kind)))
+    policies += [("unigram", None, fit_ngram(task, order=1)), ("bigram", None, fit_ngram(task, order=2))]
     for run, policy in zip(options.runs, trained, strict=True):
         about = RunFolder.open(run).about
         config = about["config"]
@@ -120,7 +118,7 @@ def measure(options: Options) -> list[dict[str, Any]]:
             policies.append((label, about["seed"], policy.with_decoding(decoding)))
     rows: list[dict[str, Any]] = []
     if task.oracle is None:
-        values = overlaps(task, train.head(BLEU_SAMPLES).tokens_BT, "test", BLEU_SAMPLES)
+        values = overlaps(task, task.split("train").head(BLEU_SAMPLES).tokens_BT, "test", BLEU_SAMPLES)
         row = {"policy": f"real text ({BLEU_SAMPLES:,} of training)", "seed": None, "temperature": None}
         rows.append(row | {column: values.get(column) for column in COLUMNS})
     for name, seed, policy in policies:

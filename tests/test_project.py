@@ -413,3 +413,11 @@ def test_position_discriminator_spells_the_text_in_its_logit() -> None:
 def test_position_discriminator_refuses_texts_it_cannot_tell_apart() -> None:
     with pytest.raises(ValueError, match="tell apart"):
         PositionDiscriminator(vocab_size=5000, max_length=20)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/environment.md"])
+def test_every_local_link_of_a_page_leads_somewhere(page: str) -> None:
+    file = PROJECT / page
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", file.read_text(encoding="utf-8"))
+    lost = [link for link in links if "://" not in link and not (file.parent / link).exists()]
+    assert lost == []

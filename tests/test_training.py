@@ -137,7 +137,7 @@ def test_maximum_likelihood_reaches_the_enumerated_entropy_of_the_toy_task(tmp_p
         (["--task", "toy", "--min-count", "2"], "has no option min_count"),
         (["--task", "toy", "--device", "abacus"], "device 'abacus' cannot be used"),
         (["--task", "toy", "--threads", "0"], "threads must be at least 1"),
-        (["--resume", "no-such-run"], "no run folder at 'no-such-run'"),
+        (["--resume", "no-such-run"], "leave out --runs"),
         (["--task", "corpus"], "path"),
         (["--task", "toy", "--path", "my.txt"], "task 'toy' reads no file: --path is for task corpus"),
     ],
@@ -159,6 +159,19 @@ def test_a_mistake_on_the_command_line_is_one_sentence_and_leaves_no_folder(
 def test_a_text_file_is_found_again_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert parse(PRESETS, "", ["--task", "corpus", "--path", "my.txt"]).path == str(tmp_path / "my.txt")
+
+
+@pytest.mark.moves_global_rng
+def test_going_on_with_a_run_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--resume", "no-such-run", "--threads", "1"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: no run folder at 'no-such-run'\n"
+
+
+def test_phases_need_different_names() -> None:
+    with pytest.raises(InputError, match="different names"):
+        Schedule((Phase("a", 1, ()), Phase("a", 1, ())))
 
 
 @pytest.mark.moves_global_rng

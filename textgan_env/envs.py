@@ -35,10 +35,12 @@ from textgan_env.rewards import (
 )
 from textgan_env.rollouts import Keys, write
 from textgan_env.sampling import derived_generator, derived_seed
-from textgan_env.tasks import Task, shared_task
+from textgan_env.tasks import Task, fit_ngram, shared_task
 
 _ACTIONS = "actions must be whole numbers, one a text"
 REWARDS = ("rollout", "difference", "terminal")
+# What credit can be, where it has ends: the scale of colours when text is shown.
+_CREDIT_LIMITS = {"prob": (0.0, 1.0), "rank": (0.0, 1.0), "2p-1": (-1.0, 1.0)}
 Observation = dict[str, NDArray[Any]]
 
 # Of the default discriminator: two passes over 10,000 texts. With more steps, or fewer written texts, it learns its own
@@ -78,15 +80,7 @@ class EpisodeBatch:
 
 def default_rollout_policy(task: Task) -> NGramPolicy:
     """A bigram model of the training texts: what completes prefixes when the environment is given no policy."""
-    train = task.split("train")
-    return NGramPolicy.fit(
-        train.tokens_BT,
-        train.mask_BT,
-        vocab_size=task.vocab_size,
-        start_token=task.start_token,
-        order=2,
-        forbidden=task.forbidden,
-    )
+    return fit_ngram(task, order=2)
 
 
 @lru_cache(maxsize=4)
@@ -105,18 +99,9 @@ def default_discriminator(task: Task, seed: int) -> Discriminator:
         A discriminator without gradients, in eval mode.
     """
     real_BT = task.writable("train")
-    pairs = default_rollout_policy(task)
-    singles = NGramPolicy.fit(
-        task.split("train").tokens_BT,
-        task.split("train").mask_BT,
-        vocab_size=task.vocab_size,
-        start_token=task.start_token,
-        order=1,
-        forbidden=task.forbidden,
-    )
     half = (len(real_BT) + 1) // 2
     fakes = []
-    for number, policy in enumerate((singles, pairs)):
+    for number, policy in enumerate((fit_ngram(task, order=1), default_rollout_policy(task))):
         keys = Keys.counted(derived_seed(seed, "judge", number), half)
         fakes.append(write(policy, keys, task.max_length, end_token=task.end_token)[0])
     judge = make_discriminator("pair", vocab_size=task.vocab_size, max_length=task.max_length, seed=seed)
@@ -340,10 +325,14 @@ class TextGame:
         """One row's text with each token's credit as colour: a string for terminals, or a picture."""
         words = [self._word(token) for token in self.episodes.tokens_BT[row, : self.episodes.lengths_B[row]]]
         credit = None if self.reward == "terminal" else self.credit_BT[row, : len(words)].tolist()
-        joined = "" if self.task.vocabulary is not None and self.task.vocabulary.mode == "char" else " "
+        # The same colour means the same value in every frame; without fixed ends, the values of this text set them.
+        limits = _CREDIT_LIMITS.get(self.transform)
         if mode == "rgb_array":
-            return render.rgb_array(words, credit, title=f"{self.task.name}, T={self.task.max_length}")
-        return render.ansi(words, credit, separator=joined)
+            title = f"{self.task.name}, T={self.task.max_length}"
+            label = "Q of the token" if self.control is None else f"{self.control} control"
+            return render.rgb_array(words, credit, title=title, limits=limits, label=label)
+        joined = "" if self.task.vocabulary is not None and self.task.vocabulary.mode == "char" else " "
+        return render.ansi(words, credit, separator=joined, limits=limits)
 
     def _check_level(self, rows_B: Bools, paid_B: Bools) -> None:
         """Refuse to compare texts of which some are further than others: what they are paid would be an accident."""

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -35,14 +35,14 @@ class CommonConfig:
     """What the finished policy's logits are divided by when it is measured and writes its samples."""
     deterministic: bool = False
     """Let the finished policy write the most probable token always."""
-    device: str = "cpu"
-    """cpu, cuda, cuda:1 ..."""
+    device: str | None = None
+    """cpu, cuda, cuda:1 ... [cpu]"""
     threads: int | None = None
     """CPU threads [torch's choice]; with other busy processes beside it, 1 is often fastest."""
     runs: Path = Path("runs")
     """Where run folders are made."""
     resume: Path | None = None
-    """A run folder to go on with; all other options then come from it."""
+    """A run folder to go on with; its options hold, and only --device and --threads can be given anew."""
     checkpoint_every: float = 60.0
     """Seconds between checkpoints; one is always written at the end."""
     select: Literal["last", "best"] = "best"
@@ -85,7 +85,7 @@ def parse(presets: Mapping[str, Callable[[str], Config]], description: str, args
         The config.
 
     Raises:
-        InputError: If there is no such preset.
+        InputError: If there is no such preset, or options come with a run to go on with.
         SystemExit: After ``--help``, or at an option that does not exist.
     """
     import tyro
@@ -103,6 +103,10 @@ def parse(presets: Mapping[str, Callable[[str], Config]], description: str, args
         raise InputError(f"unknown preset '{chosen['preset']}', expected one of: {', '.join(presets)}")
     default = presets[chosen["preset"]](chosen["task"])
     config = tyro.cli(type(default), default=default, description=description, args=words)
+    if config.resume is not None:
+        options = {f"--{field.name.replace('_', '-')}" for field in fields(default)}
+        given = sorted((options - {"--resume", "--device", "--threads"}) & {word.split("=")[0] for word in words})
+        require(not given, f"a run goes on with the options it began with: leave out {', '.join(given)}")
     if config.path is None:
         return config
     # A run is gone on with, and its policy loaded, from any folder.

@@ -93,6 +93,9 @@ def complete(
         f"tokens and wanted prefixes must have one shape, found {tuple(tokens_BT.shape)} and {tuple(wanted_BT.shape)}",
     )
     require(tile >= 1, f"tile must be at least 1 row, found {tile}")
+    # Beyond these the keys of two draws would be one.
+    require(tokens_BT.shape[1] < 2**16, f"a text has at most 65,535 tokens, found T={tokens_BT.shape[1]}")
+    require(rollouts < 2**24, f"a prefix has at most 16,777,215 completions, found {rollouts}")
     prefix_R, row_R = (part.repeat_interleave(rollouts) for part in wanted_BT.t().nonzero(as_tuple=True))
     rollout_R = torch.arange(rollouts, device=tokens_BT.device).repeat(len(prefix_R) // rollouts)
     max_length = tokens_BT.shape[1]

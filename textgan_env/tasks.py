@@ -30,6 +30,7 @@ from textgan_env.data import (
 from textgan_env.errors import InputError, require
 from textgan_env.policies.base import Policy
 from textgan_env.policies.lstm import LSTMPolicy
+from textgan_env.policies.ngram import NGramPolicy
 from textgan_env.policies.table import TablePolicy
 from textgan_env.rollouts import Keys, write
 from textgan_env.sampling import derived_seed
@@ -61,6 +62,10 @@ class Task(ABC):
 
     def __init__(self) -> None:
         self._splits: dict[str, TokenDataset] = {}
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        return f"Task '{self.name}': texts of {self.max_length} tokens out of {self.vocab_size:,}."
 
     def split(self, name: Split) -> TokenDataset:
         """The texts of one split, made when first asked for.
@@ -241,6 +246,10 @@ class CorpusTask(Task):
         self.forbidden = () if corpus.vocabulary.unk is None else (corpus.vocabulary.unk,)
         self._settings = settings or {}
 
+    def __str__(self) -> str:
+        """What became of every line of the corpus."""
+        return f"Task '{self.name}': {self.corpus.report}"
+
     def config(self) -> dict[str, Any]:
         """Plain data from which `make_task` makes the same task."""
         return {"name": self.name, **self._settings}
@@ -330,6 +339,19 @@ class ToyTask(Task):
         keys = Keys.counted(derived_seed(self._seed, "texts", name), self._size)
         tokens_BT, lengths_B = write(self.oracle, keys, self.max_length)
         return TokenDataset(name, tokens_BT, lengths_B, pad=self.vocab_size)
+
+
+def fit_ngram(task: Task, order: int) -> NGramPolicy:
+    """An n-gram model of a task's training texts, see `NGramPolicy.fit`."""
+    train = task.split("train")
+    return NGramPolicy.fit(
+        train.tokens_BT,
+        train.mask_BT,
+        vocab_size=task.vocab_size,
+        start_token=task.start_token,
+        order=order,
+        forbidden=task.forbidden,
+    )
 
 
 def _corpus_task(**settings: Any) -> CorpusTask:

@@ -1,6 +1,7 @@
 """What every agent shares: a schedule of named phases, and the loop that runs it, logs it, saves it and shows it."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -22,8 +23,7 @@ from textgan_env.render import learning_curve
 from textgan_env.rollouts import Keys, write
 from textgan_env.runs import RunFolder
 from textgan_env.sampling import derived_generator, derived_seed
-from textgan_env.tasks import CorpusTask, Task, make_task
-
+from textgan_env.tasks import Task, make_task
 
 _LOOKS = 20  # at the policy, where the config does not say
 
@@ -65,12 +65,15 @@ class Schedule:
         phases: In order; a phase of 0 rounds is left out.
 
     Raises:
-        InputError: If a phase has a negative number of rounds, or there is no round at all.
+        InputError: If a phase has a negative number of rounds, two have one name (the name seeds its random numbers),
+            or there is no round at all.
     """
 
     def __init__(self, phases: tuple[Phase, ...]) -> None:
         for phase in phases:
             require(phase.rounds >= 0, f"phase '{phase.name}' must have at least 0 rounds, found {phase.rounds}")
+        names = [phase.name for phase in phases]
+        require(len(set(names)) == len(names), f"phases must have different names, found {', '.join(names)}")
         self.phases = phases
         self.rounds = sum(phase.rounds for phase in phases)
         require(self.rounds >= 1, "nothing to do: every phase of the schedule has 0 rounds")
@@ -132,6 +135,7 @@ def train(agent: Agent, run: RunFolder, config: CommonConfig) -> None:
     with log, Progress(schedule.rounds, f"{run.path.name}", initial=state.done) as bar:
         for current in schedule.after(state.done):
             values = _run_round(agent, current, config.seed)
+            bar.update()
             state = replace(state, done=current.number)
             last = current.number == schedule.rounds
             if last or current.index % look_every == 0:
@@ -151,7 +155,6 @@ def train(agent: Agent, run: RunFolder, config: CommonConfig) -> None:
             if last or time.monotonic() - saved_at >= config.checkpoint_every:
                 _save(agent, run.last_checkpoint, config, state)
                 saved_at = time.monotonic()
-            bar.update()
     _finish(agent, run, config, log, state)
 
 
@@ -165,12 +168,14 @@ class _State:
 
 
 def _run_round(agent: Agent, current: Round, seed: int) -> dict[str, float]:
-    values: dict[str, float] = {}
+    """All steps of a round; a number that several steps give is averaged."""
+    values: dict[str, list[float]] = {}
     for name, times in current.phase.steps:
         for repeat in range(times):
             generator = derived_generator(seed, current.phase.name, current.index, name, repeat)
-            values |= getattr(agent, name)(generator)
-    return values
+            for key, value in getattr(agent, name)(generator).items():
+                values.setdefault(key, []).append(value)
+    return {key: math.fsum(parts) / len(parts) for key, parts in values.items()}
 
 
 def _look(agent: Agent) -> dict[str, float]:
@@ -229,9 +234,8 @@ def _finish(agent: Agent, run: RunFolder, config: CommonConfig, log: MetricLog, 
     texts = [agent.task.text(tokens) for tokens in result.tokens_BT[:20].tolist()]
     write_safely(run.path / "final_samples.txt", "\n".join(texts) + "\n")
     oracle = {"entropy of real text": _entropy(agent.task)} if agent.task.oracle is not None else None
-    learning_curve(
-        log.rows, run.curve_file, lines=agent.curves(), x_label="round", title=f"{run.path.name}", levels=oracle
-    )
+    title = f"{run.path.name} (at temperature 1)"
+    learning_curve(log.rows, run.curve_file, lines=agent.curves(), x_label="round", title=title, levels=oracle)
     about = f"{result.settings['samples']:,} texts against the test split, {_told(config)}"
     print(f"\nMeasured on {about} (NLLs in nats per token, the rest are shares):\n{result.table()}")
     print(f"\n{len(texts)} texts, as they come, {_told(config)}:")
@@ -275,10 +279,11 @@ def launch(config: Config, make_agent: Callable[[Config, Task], Agent]) -> RunFo
     run = None
     if config.resume is not None:
         run = RunFolder.open(config.resume)
-        config = _config_of(run, type(config))
+        config = _config_of(run, config)
+    config = replace(config, device=config.device or "cpu")
     _set_up_torch(config)
     task = make_task(config.task, **config.task_options())
-    print(task.corpus.report if isinstance(task, CorpusTask) else f"task {task.config()}", flush=True)
+    print(task, flush=True)
     agent = make_agent(config, task)
     # What would be refused at the end is refused now, before there is a folder.
     agent.schedule()
@@ -288,9 +293,9 @@ def launch(config: Config, make_agent: Callable[[Config, Task], Agent]) -> RunFo
             config.runs,
             f"{type(agent).__name__.lower()}-{config.task}",
             config=asdict(config),
-            task=task.config(),
+            task={**task.config(), "about": str(task)},
             seed=config.seed,
-            device=config.device,
+            device=config.device or "cpu",
         )
     train(agent, run, config)
     return run
@@ -323,17 +328,18 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
     return policy.eval().with_decoding(decoding), task
 
 
-def _config_of(run: RunFolder, kind: type[Config]) -> Config:
-    """The config a run was made with; a run of another agent, or of another version of it, is refused."""
+def _config_of(run: RunFolder, given: Config) -> Config:
+    """The config a run was made with, and what may change; a run of another agent or version is refused."""
     saved = dict(run.about["config"])
-    names = {field.name for field in fields(kind)}
+    names = {field.name for field in fields(given)}
     require(
         set(saved) == names,
         f"'{run.path}' was not made by this agent in this version: "
         f"its config differs in {', '.join(sorted(set(saved) ^ names))}",
     )
-    paths = {name: Path(saved[name]) for name in ("runs",)}
-    return kind(**{**saved, **paths, "resume": None})
+    saved |= {"runs": Path(saved["runs"]), "resume": None}
+    saved |= {"device": given.device or saved["device"], "threads": given.threads or saved["threads"]}
+    return replace(given, **saved)
 
 
 def _set_up_torch(config: CommonConfig) -> None:

@@ -138,27 +138,18 @@ class MLE:
 
     def epoch(self, generator: "torch.Generator") -> dict[str, float]:
         """One pass over the training texts in a fresh order."""
-        import torch
+        from textgan_env.training import mle_epoch
 
-        from textgan_env.losses import nll_per_token
-        from textgan_env.sampling import fold, seeded
-
-        losses = []
-        self.policy.train()
-        with seeded(fold(generator)):
-            for tokens_BT, _ in self.task.split("train").batches(self.config.batch_size, generator):
-                tokens_BT = tokens_BT.to(self.config.device)
-                mask_BT = self.task.scored(tokens_BT)
-                loss = nll_per_token(self.policy.log_prob(tokens_BT, mask_BT), mask_BT)
-                self.optimizer.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.clip_norm)
-                self.optimizer.step()
-                self.average.update(self.policy, self._average_rate())
-                losses.append(loss.detach())
-        mean = float(torch.stack(losses).mean())
-        require(math.isfinite(mean), f"the training loss is {mean}: try a smaller --learning-rate")
-        return {"loss": mean}
+        loss = mle_epoch(
+            self.policy,
+            self.optimizer,
+            self.task,
+            batch_size=self.config.batch_size,
+            clip_norm=self.config.clip_norm,
+            generator=generator,
+            after_step=lambda: self.average.update(self.policy, self._average_rate()),
+        )
+        return {"loss": loss}
 
     def _average_rate(self) -> float:
         """Grows to the rate asked for, so that the average forgets the random start within an epoch."""

@@ -17,12 +17,13 @@ from textgan_env.errors import InputError, require
 from textgan_env.evaluation import evaluate, nll, sample_texts
 from textgan_env.files import write_safely
 from textgan_env.logs import MetricLog, Progress, console_line
+from textgan_env.losses import nll_per_token
 from textgan_env.options import CommonConfig, Config
 from textgan_env.policies import Decoding, PolicyModule, make_policy
 from textgan_env.render import learning_curve
 from textgan_env.rollouts import Keys, write
 from textgan_env.runs import RunFolder
-from textgan_env.sampling import derived_generator, derived_seed
+from textgan_env.sampling import derived_generator, derived_seed, fold, seeded
 from textgan_env.tasks import Task, make_task
 
 _LOOKS = 20  # at the policy, where the config does not say
@@ -301,6 +302,52 @@ def launch(config: Config, make_agent: Callable[[Config, Task], Agent]) -> RunFo
     return run
 
 
+def mle_epoch(
+    policy: PolicyModule,
+    optimizer: Optimizer,
+    task: Task,
+    *,
+    batch_size: int,
+    clip_norm: float,
+    generator: torch.Generator,
+    after_step: Callable[[], None] | None = None,
+) -> float:
+    """One pass over the training texts by maximum likelihood, in a fresh order, dropout on.
+
+    Args:
+        policy: Learns; it is in training mode afterwards.
+        optimizer: Of its weights.
+        task: Gives the texts; PAD and unknown words are not learnt.
+        batch_size: Texts a step.
+        clip_norm: Largest norm of the gradient.
+        generator: Of the order and of dropout.
+        after_step: Called after each step.
+
+    Returns:
+        The mean of the losses, nats per token.
+
+    Raises:
+        InputError: If that is not finite.
+    """
+    losses = []
+    policy.train()
+    with seeded(fold(generator)):
+        for tokens_BT, _ in task.split("train").batches(batch_size, generator):
+            tokens_BT = tokens_BT.to(policy.device)
+            mask_BT = task.scored(tokens_BT)
+            loss = nll_per_token(policy.log_prob(tokens_BT, mask_BT), mask_BT)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(policy.parameters(), clip_norm)
+            optimizer.step()
+            if after_step is not None:
+                after_step()
+            losses.append(loss.detach())
+    mean = float(torch.stack(losses).mean())
+    require(math.isfinite(mean), f"the training loss is {mean}: try a smaller learning rate")
+    return mean
+
+
 def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
     """The finished policy of a run, and the task it was trained on.
 
@@ -338,6 +385,8 @@ def _config_of(run: RunFolder, given: Config) -> Config:
         f"its config differs in {', '.join(sorted(set(saved) ^ names))}",
     )
     saved |= {"runs": Path(saved["runs"]), "resume": None}
+    if saved.get("pretrained") is not None:
+        saved["pretrained"] = Path(saved["pretrained"])
     saved |= {"device": given.device or saved["device"], "threads": given.threads or saved["threads"]}
     return replace(given, **saved)
 

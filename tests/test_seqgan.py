@@ -1,0 +1,241 @@
+"""SeqGAN: the estimator against enumeration, baselines and controls by hand, the whole agent, and what it refuses."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from agents.mle import MLE, MLEConfig
+from agents.seqgan import PRESETS, SeqGAN, SeqGANConfig, baseline, main
+from textgan_env.checkpoints import load_checkpoint
+from textgan_env.envs import TextGANVectorEnv
+from textgan_env.errors import InputError
+from textgan_env.logs import read_metrics
+from textgan_env.losses import policy_gradient_loss
+from textgan_env.policies import TablePolicy
+from textgan_env.sampling import derived_generator
+from textgan_env.tasks import ToyTask
+from textgan_env.training import launch
+
+V, T = 3, 3
+TASK = ToyTask(vocab_size=V, max_length=T, size=200)
+TINY = SeqGANConfig(
+    preset="smoke", task="toy", mle_epochs=1, d_pretraining=1, rounds=2, batch_size=8, rollouts=2,
+    embed_size=4, hidden_size=4, threads=1, show_samples=0,
+)  # fmt: skip
+
+
+class TableJudge(nn.Module):
+    """The logit of each of the V^T texts, from a table: the reward of every text is known."""
+
+    def __init__(self, logits_S: Tensor) -> None:
+        super().__init__()
+        self.logits_S = nn.Parameter(logits_S, requires_grad=False)
+        self.vocab_size, self.max_length, self.feature_size = V, T, 1
+
+    def logits(self, tokens_BT: Tensor) -> Tensor:
+        number_B = torch.zeros_like(tokens_BT[:, 0])
+        for tokens_B in tokens_BT.clamp(max=V - 1).unbind(1):
+            number_B = number_B * V + tokens_B
+        return self.logits_S[number_B]
+
+    def features(self, tokens_BT: Tensor) -> Tensor:
+        return self.logits(tokens_BT)[:, None]
+
+
+def judge() -> TableJudge:
+    """Finds one text real (reward .982), the others at random, .52 on average with it."""
+    logits_S = torch.randn(V**T, generator=torch.Generator().manual_seed(3))
+    logits_S[17] = 4.0
+    return TableJudge(logits_S)
+
+
+def exact_return(policy: TablePolicy, reward_S: Tensor) -> Tensor:
+    """E[R] by listing all texts, differentiable."""
+    texts_ST = TASK.texts_ST
+    probability_S = policy.log_prob(texts_ST, torch.ones_like(texts_ST, dtype=torch.bool)).sum(1).exp()
+    return (probability_S * reward_S).sum()
+
+
+def learner(**changes: object) -> SeqGAN:
+    """The agent on the toy task, with a tabular policy and the judge whose every reward is known."""
+    config = replace(TINY, batch_size=64, kl=0.0, transform="prob", learning_rate=0.1, **changes)  # type: ignore[arg-type]
+    agent = SeqGAN(config, TASK)
+    agent.policy = TablePolicy(V, max_length=T)
+    agent.g_optimizer = torch.optim.Adam(agent.policy.parameters(), lr=config.learning_rate)
+    if agent.envs.game.judged:
+        agent.discriminator = judge()  # type: ignore[assignment]
+    return agent
+
+
+def reward_after(agent: SeqGAN, steps: int) -> float:
+    for step in range(steps):
+        agent.g_step(derived_generator(0, "test", step))
+    with torch.no_grad():
+        return float(exact_return(agent.policy, judge().logits_S.sigmoid()))  # type: ignore[arg-type]
+
+
+def test_reinforce_with_rollouts_reaches_the_enumerated_optimum() -> None:
+    """The best text has a reward of .982; a uniform policy expects .52 and stays there under the constant reward."""
+    reward_S = judge().logits_S.sigmoid()
+    optimum, uniform = float(reward_S.max()), float(reward_S.mean())
+    assert reward_after(learner(), 0) == pytest.approx(uniform) == pytest.approx(0.52, abs=0.03)
+    assert reward_after(learner(rollouts=4), 150) > optimum - 0.02
+
+
+def test_the_whole_texts_reward_without_rollouts_reaches_it_too() -> None:
+    assert reward_after(learner(rollouts=0), 250) > float(judge().logits_S.sigmoid().max()) - 0.02
+
+
+@pytest.mark.parametrize("control", ["constant", "random"])
+def test_a_reward_that_knows_nothing_learns_nothing(control: str) -> None:
+    """With the leave-one-out baseline these rewards have no gradient in expectation; the optimum is .982."""
+    assert reward_after(learner(control=control), 100) < 0.75
+
+
+def test_a_constant_reward_has_exactly_no_gradient_with_the_leave_one_out_baseline() -> None:
+    agent = learner(control="constant")
+    values = agent.g_step(derived_generator(0, "test"))
+    assert values["gradient_norm"] == 0
+    assert torch.equal(agent.policy.logits_PV, torch.zeros_like(agent.policy.logits_PV))  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("rollouts", [0, 2])
+def test_the_estimated_gradient_is_the_exact_one_within_four_standard_errors(rollouts: int) -> None:
+    reward_S = judge().logits_S.sigmoid()
+    policy = TablePolicy(V, max_length=T, logits_PV=torch.randn(13, V, generator=torch.Generator().manual_seed(1)))
+    exact_return(policy, reward_S).backward()
+    assert policy.logits_PV.grad is not None
+    exact = policy.logits_PV.grad.clone()
+    envs = TextGANVectorEnv(
+        200, TASK, reward="rollout" if rollouts else "terminal", rollouts=max(1, rollouts), discriminator=judge()
+    )
+    envs.reset(seed=0)
+    estimates = []
+    for _ in range(60):
+        batch = envs.collect(policy)
+        policy.zero_grad()
+        logp_BT = policy.log_prob(batch.tokens_BT, batch.mask_BT)
+        credit_BT = batch.credit_BT
+        loss = policy_gradient_loss(
+            logp_BT, credit_BT, batch.mask_BT, baseline("leave-one-out", credit_BT, batch.mask_BT)
+        )
+        loss.backward()
+        estimates.append(-policy.logits_PV.grad.clone())
+    mean, error = torch.stack(estimates).mean(0), torch.stack(estimates).std(0) / len(estimates) ** 0.5
+    assert ((mean - exact).abs() <= 4 * error + 1e-6).all()
+
+
+def test_baselines_by_hand() -> None:
+    credit_BT = torch.tensor([[1.0, 4.0], [2.0, 0.0], [6.0, 8.0]])
+    mask_BT = torch.tensor([[True, True], [True, False], [True, True]])
+    assert baseline("none", credit_BT, mask_BT).tolist() == [[0, 0], [0, 0], [0, 0]]
+    assert baseline("position", credit_BT, mask_BT).tolist() == [[3, 6], [3, 6], [3, 6]]
+    others = baseline("leave-one-out", credit_BT, mask_BT)
+    assert others[:, 0].tolist() == [4, 3.5, 1.5]
+    assert others[[0, 2], 1].tolist() == [8, 4]
+
+
+def test_discriminators_that_judge_are_copies_and_steps_of_d_change_the_next_one() -> None:
+    agent = SeqGAN(TINY, TASK)
+    agent.g_step(derived_generator(0, "a"))
+    before = agent.envs.game.discriminator
+    weights = {name: value.clone() for name, value in before.state_dict().items()}  # type: ignore[attr-defined]
+    report = agent.d_step(derived_generator(0, "b"))
+    assert all(torch.equal(weights[name], value) for name, value in before.state_dict().items())  # type: ignore[attr-defined]
+    agent.g_step(derived_generator(0, "c"))
+    assert agent.envs.game.discriminator is not before
+    assert 0 <= report["d_auc"] <= 1
+
+
+def test_the_kl_holds_the_policy_near_the_pre_trained_one() -> None:
+    moved = {}
+    for kl in (0.0, 50.0):
+        agent = SeqGAN(replace(TINY, kl=kl, learning_rate=0.05, batch_size=64), TASK)
+        agent.discriminator = judge()  # type: ignore[assignment]
+        for step in range(40):
+            agent.g_step(derived_generator(0, "test", step))
+        texts_ST = TASK.texts_ST
+        everywhere = torch.ones_like(texts_ST, dtype=torch.bool)
+        with torch.no_grad():
+            logp_S = agent.policy.log_prob(texts_ST, everywhere).sum(1)
+            moved[kl] = float((logp_S.exp() * (logp_S - agent.reference.log_prob(texts_ST, everywhere).sum(1))).sum())
+    assert moved[50.0] < 0.1 * moved[0.0]
+
+
+def test_a_lagged_rollout_policy_trails_the_learner() -> None:
+    agent = SeqGAN(replace(TINY, rollout_lag=0.8), TASK)
+    assert agent.lagged is not None
+    assert agent.envs.game.rollout_policy is agent.lagged.policy
+    start = agent.policy.projection.bias.clone()  # type: ignore[union-attr,operator]
+    agent.g_step(derived_generator(0, "test"))
+    learnt, lagged = agent.policy.projection.bias, agent.lagged.policy.projection.bias  # type: ignore[union-attr]
+    assert torch.allclose(lagged, 0.8 * start + 0.2 * learnt, atol=1e-6)  # type: ignore[arg-type,operator]
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = launch(replace(TINY, runs=tmp_path / "whole"), SeqGAN)
+    g_step, calls = SeqGAN.g_step, []
+
+    def stop_in_the_second(agent: SeqGAN, generator: torch.Generator) -> dict[str, float]:
+        calls.append(generator)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return g_step(agent, generator)
+
+    monkeypatch.setattr(SeqGAN, "g_step", stop_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        launch(replace(TINY, runs=tmp_path / "cut", checkpoint_every=0.0), SeqGAN)
+    monkeypatch.setattr(SeqGAN, "g_step", g_step)
+    cut = launch(replace(TINY, resume=tmp_path / "cut" / "seqgan-toy-1"), SeqGAN)
+    expected, found = (load_checkpoint(run.last_checkpoint).all_tensors for run in (whole, cut))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert read_metrics(whole.path) == read_metrics(cut.path)
+
+
+def test_it_begins_as_a_pre_trained_run_and_says_what_d_can_tell(tmp_path: Path) -> None:
+    first = launch(MLEConfig(task="toy", epochs=1, embed_size=4, hidden_size=4, threads=1, runs=tmp_path), MLE)
+    run = launch(replace(TINY, runs=tmp_path, pretrained=first.path, rounds=1), SeqGAN)
+    rows = read_metrics(run.path)
+    assert [row["phase"] for row in rows] == ["pretrain_d", "adversarial"]
+    assert {"credit", "credit_spread", "gradient_norm", "d_auc", "d_accuracy", "d_value"} <= set(rows[-1])
+    assert "nll_test" in json.loads((run.path / "evaluation.json").read_text())["values"]
+
+
+def test_a_pre_trained_run_of_another_task_is_refused(tmp_path: Path) -> None:
+    first = launch(MLEConfig(task="toy", epochs=1, embed_size=4, hidden_size=4, threads=1, runs=tmp_path), MLE)
+    with pytest.raises(InputError, match=r"of task 'toy', V=4; expected 'toy', V=3"):
+        SeqGAN(replace(TINY, pretrained=first.path), TASK)
+
+
+@pytest.mark.moves_global_rng  # the library that reads command lines does
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--learning-rate", "-1"], "learning_rate must be above 0, found -1.0"),
+        (["--rollouts", "-1"], "rollouts must be at least 0, found -1"),
+        (["--batch-size", "1"], "batch_size must be at least 2, found 1"),
+        (["--kl", "-1"], "kl must be at least 0"),
+        (["--rollout-lag", "2"], "rate of a lagged copy must be 0 to 1"),
+        (["--pretrained", "nowhere"], "no run folder at 'nowhere'"),
+        (["--preset", "papers"], "unknown preset 'papers'"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_sentence(
+    words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--task", "toy", *words, "--runs", str(tmp_path / "runs")])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_every_preset_can_be_made() -> None:
+    assert {make("oracle").preset for make in PRESETS.values()} == set(PRESETS)

@@ -112,7 +112,10 @@ def measure(options: Options) -> list[dict[str, Any]]:
     for run, policy in zip(options.runs, trained, strict=True):
         about = RunFolder.open(run).about
         config = about["config"]
-        label = f"{run.name.split('-')[0]} {config['preset']} {config['embed_size']}/{config['hidden_size']}"
+        sizes = policy.config()
+        label = f"{run.name.split('-')[0]} {config['preset']} {sizes['embed_size']}/{sizes['hidden_size']}"
+        if config.get("control"):
+            label += f", {config['control']} reward"
         for temperature in options.temperatures:
             decoding = replace(policy.decoding, temperature=temperature)
             policies.append((label, about["seed"], policy.with_decoding(decoding)))

@@ -280,8 +280,8 @@ def test_a_folder_and_a_missing_file_are_refused_by_name(tmp_path: Path) -> None
         ({"texts": ["a", "b\0"]}, "text 2 holds a NUL character"),
         ({"texts": ["a", 2]}, "text 2 must be a string, found int"),
         ({"texts": ["a b", "<eos> c", "d"], "mode": "whitespace"}, "the text holds '<eos>'"),
-        ({"path": "x.txt"}, "either a path or texts"),
-        ({"texts": None}, "either a path or texts"),
+        ({"path": "x.txt"}, "needs a path"),
+        ({"texts": None}, "needs a path"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_by_name(options: dict[str, Any], sentence: str) -> None:

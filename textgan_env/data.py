@@ -252,7 +252,8 @@ def load_corpus(
         InputError: If an argument or a file is not as described; the sentence names it (and the line).
         MissingDataError: If a file is not there.
     """
-    require((path is None) != (texts is None), "a corpus needs a path (a text file, one text a line) or texts, one of the two")
+    one_of_two = "a corpus needs a path (a text file, one text a line) or texts, one of the two"
+    require((path is None) != (texts is None), one_of_two)
     if test_path is not None:
         test_share = 0.0
     _check_choices(mode, longer)

@@ -62,13 +62,13 @@ class SeqGANConfig(CommonConfig):
     """Passes over these texts in a d-step (k)."""
     d_batch_size: int = 64
     """Texts of each side in a step of D."""
-    rounds: int = 100
+    rounds: int = 30
     """Adversarial rounds."""
-    g_steps: int = 1
+    g_steps: int = 10
     """g-steps in an adversarial round."""
     batch_size: int = 128
     """Texts in a g-step (B); also in a step of pre-training."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Of G in g-steps (Adam)."""
     clip_norm: float = 5.0
     """Largest norm of G's gradient."""
@@ -106,6 +106,7 @@ def paper(task: str) -> SeqGANConfig:
         d_epochs=3,
         d_batch_size=32,
         rounds=200,
+        g_steps=1,
         learning_rate=1e-2,
         rollouts=16,
         transform="prob",
@@ -124,6 +125,7 @@ def smoke(task: str) -> SeqGANConfig:
         hidden_size=8,
         d_pretraining=1,
         rounds=2,
+        g_steps=1,
         batch_size=16,
         rollouts=2,
         d_batch_size=256,

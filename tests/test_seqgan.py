@@ -23,7 +23,7 @@ from textgan_env.training import launch
 V, T = 3, 3
 TASK = ToyTask(vocab_size=V, max_length=T, size=200)
 TINY = SeqGANConfig(
-    preset="smoke", task="toy", mle_epochs=1, d_pretraining=1, rounds=2, batch_size=8, rollouts=2,
+    preset="smoke", task="toy", mle_epochs=1, d_pretraining=1, rounds=2, g_steps=1, batch_size=8, rollouts=2,
     embed_size=4, hidden_size=4, threads=1, show_samples=0,
 )  # fmt: skip
 

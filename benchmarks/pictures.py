@@ -1,4 +1,4 @@
-"""The pictures of README and docs, made from a finished run.
+"""The picture of README: one text each of three policies, and what the environment pays for every token.
 
 For example ``python -m benchmarks.pictures --run runs/mle-coco-1``.
 """
@@ -13,14 +13,14 @@ IMAGES = Path(__file__).parent.parent / "docs" / "images"
 
 @dataclass(frozen=True)
 class Options:
-    """Draw one text of a run with each token's Q."""
+    """Draw texts of uniform words, of a bigram model and of a trained run with each token's Q."""
 
     run: Path
-    """A finished run; its policy writes the text and completes its prefixes."""
+    """The finished run."""
     rollouts: int = 256
-    """Completions of each prefix."""
+    """Completions of each prefix, by the policy that wrote it."""
     seed: int = 0
-    """Of the text."""
+    """Of the texts."""
     name: str = "credit"
     """Of the PNG file in docs/images."""
 
@@ -37,20 +37,35 @@ def draw(options: Options) -> Path:
     """Write the picture; returns its path."""
     import io
 
+    import numpy as np
     from PIL import Image
 
     from textgan_env.envs import TextGANVectorEnv
     from textgan_env.files import write_safely
+    from textgan_env.policies import UniformPolicy
+    from textgan_env.render import rgb_array
+    from textgan_env.tasks import fit_ngram
     from textgan_env.training import load_policy
 
     policy, task = load_policy(options.run)
-    envs = TextGANVectorEnv(1, task, rollouts=options.rollouts, render_mode="rgb_array")
-    envs.reset(seed=options.seed)
-    envs.collect(policy)
-    frames = envs.render()
-    assert frames is not None
+    uniform = UniformPolicy(task.vocab_size, start_token=task.start_token, forbidden=task.forbidden)
+    writers = {
+        "uniform words": uniform,
+        "a bigram model": fit_ngram(task, order=2),
+        "an LSTM after maximum likelihood": policy,
+    }
+    envs = TextGANVectorEnv(1, task, rollouts=options.rollouts)
+    frames = []
+    for title, writer in writers.items():
+        envs.reset(seed=options.seed)
+        batch = envs.collect(writer)
+        length = int(batch.lengths_B[0])
+        words = task.words(batch.tokens_BT[0].tolist())
+        words += ["<eos>"] * (length - len(words))
+        credit = batch.credit_BT[0, :length].tolist()
+        frames.append(rgb_array(words, credit, limits=(0.0, 1.0), size=(960, 300), title=title))
     file = io.BytesIO()
-    Image.fromarray(frames[0]).save(file, format="png", optimize=True)
+    Image.fromarray(np.concatenate(frames)).save(file, format="png", optimize=True)
     IMAGES.mkdir(parents=True, exist_ok=True)
     path = IMAGES / f"{options.name}.png"
     write_safely(path, file.getvalue())

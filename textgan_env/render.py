@@ -239,6 +239,7 @@ def learning_curve(
         return False
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(8.4, 1.1 + 3.0 * len(panels)), dpi=110, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
@@ -246,6 +247,7 @@ def learning_curve(
     for number, (panel, (unit, curves)) in enumerate(zip(axes, panels.items(), strict=True)):
         _draw_panel(panel, unit, curves, levels if levels and number == 0 else {})
         _mark_phases(panel, rows, x, named=number == 0)
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[-1].set_xlabel(x_label or x, color=_hex(_INK))
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=_hex(_INK))

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 class SeqGANConfig(CommonConfig):
     """Train a policy by SeqGAN."""
 
-    select: Literal["last", "best"] = "last"
-    """Weights of the finished policy: the last, or those of the lowest NLL on the valid split."""
     pretrained: Path | None = None
     """A finished run of agents/mle.py on the same task, whose policy G begins as; None: pre-train here."""
     mle_epochs: int = 20
@@ -88,7 +86,7 @@ class SeqGANConfig(CommonConfig):
 
 def fast(task: str) -> SeqGANConfig:
     """Minutes on two cores."""
-    return SeqGANConfig(preset="fast", task=task)
+    return SeqGANConfig(preset="fast", task=task, select="last")
 
 
 def paper(task: str) -> SeqGANConfig:
@@ -96,6 +94,7 @@ def paper(task: str) -> SeqGANConfig:
     return SeqGANConfig(
         preset="paper",
         task=task,
+        select="last",
         batch_size=64,
         mle_epochs=120,
         weight_decay=0.0,
@@ -120,6 +119,7 @@ def smoke(task: str) -> SeqGANConfig:
     return SeqGANConfig(
         preset="smoke",
         task=task,
+        select="last",
         mle_epochs=1,
         embed_size=8,
         hidden_size=8,

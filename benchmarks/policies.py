@@ -114,8 +114,8 @@ def measure(options: Options) -> list[dict[str, Any]]:
         config = about["config"]
         sizes = policy.config()
         label = f"{run.name.split('-')[0]} {config['preset']} {sizes['embed_size']}/{sizes['hidden_size']}"
-        if config.get("control"):
-            label += f", {config['control']} reward"
+        if "rounds" in config:
+            label += f", {config['rounds']} rounds, {config['control'] or 'real'} reward"
         for temperature in options.temperatures:
             decoding = replace(policy.decoding, temperature=temperature)
             policies.append((label, about["seed"], policy.with_decoding(decoding)))

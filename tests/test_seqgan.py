@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import PRESETS, SeqGAN, SeqGANConfig, baseline, main
 from textgan_env.checkpoints import load_checkpoint
+from textgan_env.data import TokenDataset
 from textgan_env.envs import TextGANVectorEnv
 from textgan_env.errors import InputError
 from textgan_env.logs import read_metrics
 from textgan_env.losses import policy_gradient_loss
 from textgan_env.policies import TablePolicy
 from textgan_env.sampling import derived_generator
-from textgan_env.tasks import ToyTask
+from textgan_env.tasks import Split, ToyTask
 from textgan_env.training import launch
 
 V, T = 3, 3
@@ -151,6 +152,24 @@ def test_discriminators_that_judge_are_copies_and_steps_of_d_change_the_next_one
     assert 0 <= report["d_auc"] <= 1
 
 
+class WatchedTask(ToyTask):
+    """Remembers which splits were asked for."""
+
+    def split(self, name: Split) -> TokenDataset:
+        self.asked = {*getattr(self, "asked", ()), name}
+        return super().split(name)
+
+
+def test_no_step_of_learning_ever_asks_for_the_test_split() -> None:
+    task = WatchedTask(vocab_size=V, max_length=T, size=50)
+    MLE(MLEConfig(task="toy", embed_size=4, hidden_size=4, device="cpu"), task).epoch(derived_generator(0, "a"))
+    assert task.asked == {"train"}
+    agent = SeqGAN(replace(TINY, device="cpu"), task)
+    for step in (agent.mle_epoch, agent.d_step, agent.g_step):
+        step(derived_generator(0, "b"))
+    assert task.asked == {"train", "valid"}
+
+
 def test_the_kl_holds_the_policy_near_the_pre_trained_one() -> None:
     moved = {}
     for kl in (0.0, 50.0):
@@ -202,6 +221,7 @@ def test_it_begins_as_a_pre_trained_run_and_says_what_d_can_tell(tmp_path: Path)
     run = launch(replace(TINY, runs=tmp_path, pretrained=first.path, rounds=1), SeqGAN)
     rows = read_metrics(run.path)
     assert [row["phase"] for row in rows] == ["pretrain_d", "adversarial"]
+    assert launch(replace(TINY, resume=run.path), SeqGAN).path == run.path
     assert {"credit", "credit_spread", "gradient_norm", "d_auc", "d_accuracy", "d_value"} <= set(rows[-1])
     assert "nll_test" in json.loads((run.path / "evaluation.json").read_text())["values"]
 

@@ -384,9 +384,9 @@ def _config_of(run: RunFolder, given: Config) -> Config:
         f"'{run.path}' was not made by this agent in this version: "
         f"its config differs in {', '.join(sorted(set(saved) ^ names))}",
     )
-    saved |= {"runs": Path(saved["runs"]), "resume": None}
-    if saved.get("pretrained") is not None:
-        saved["pretrained"] = Path(saved["pretrained"])
+    # JSON knows no paths: whatever the config says is one becomes one again.
+    paths = [field.name for field in fields(given) if "Path" in str(field.type) and saved[field.name] is not None]
+    saved |= {name: Path(saved[name]) for name in paths} | {"resume": None}
     saved |= {"device": given.device or saved["device"], "threads": given.threads or saved["threads"]}
     return replace(given, **saved)
 

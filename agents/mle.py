@@ -152,7 +152,7 @@ class MLE:
 
     def epoch(self, generator: "torch.Generator") -> dict[str, float]:
         """One pass over the training texts in a fresh order."""
-        from textgan_env.training import mle_epoch
+        from textgan_env.training import mle_epoch, update_average
 
         loss = mle_epoch(
             self.policy,
@@ -161,14 +161,9 @@ class MLE:
             batch_size=self.config.batch_size,
             clip_norm=self.config.clip_norm,
             generator=generator,
-            after_step=lambda: self.average.update(self.policy, self._average_rate()),
+            after_step=lambda: update_average(self.average, self.policy, self.optimizer),
         )
         return {"loss": loss}
-
-    def _average_rate(self) -> float:
-        """Grows to the rate asked for, so that the average forgets the random start within an epoch."""
-        steps = float(next(iter(self.optimizer.state.values()))["step"])
-        return min(self.config.average, steps / (steps + 10))
 
 
 def main(args: list[str] | None = None) -> None:

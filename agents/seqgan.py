@@ -4,16 +4,17 @@ Algorithm 1 of Yu et al. 2017: pre-train G by maximum likelihood, pre-train D ag
 (REINFORCE with Q from completions) and d-steps (refit D on fresh texts of G). Presets:
 
   fast    a small judge that generalises, its logit as reward, KL to the pre-trained policy, baseline (the default)
+  tuned   the same from the best maximum likelihood of this size, with many texts a step and more of them
   paper   the published code: CNN judge, probability as reward, no baseline; hours a run on CPU
   smoke   seconds, to see that everything runs
 
---control constant, random or shuffled replaces the reward by one that knows nothing of the text. What such a run
-reaches, the discriminator had no part in.
+--control constant, random or shuffled replaces the reward by one that knows nothing of the text; untrained asks a
+discriminator that has learnt nothing. What such a run reaches, the discriminator had no part in.
 """
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -45,11 +46,15 @@ class SeqGANConfig(CommonConfig):
     weight_decay: float = 0.1
     """Of G in pre-training (AdamW)."""
     dropout: float = 0.3
-    """Of G in pre-training; never while it writes or learns from rewards."""
+    """Of G while it learns from real texts; never while it writes or learns from rewards."""
+    average: float = 0.998
+    """Share of the old that each step of pre-training keeps in the averaged weights, which G goes on with; 0: none."""
     embed_size: int = 32
     """Of G."""
     hidden_size: int = 32
     """Of G."""
+    initial_state: Literal["zeros", "random"] = "zeros"
+    """Of G's LSTM. random: another for each text, kept by its completions; NLLs are then upper bounds."""
     discriminator: Literal["pair", "conv"] = "pair"
     """pair: a small judge of words and near pairs; conv: the published CNN."""
     d_pretraining: int = 10
@@ -60,10 +65,14 @@ class SeqGANConfig(CommonConfig):
     """Passes over these texts in a d-step (k)."""
     d_batch_size: int = 64
     """Texts of each side in a step of D."""
+    negatives: Literal["current", "replayed"] = "current"
+    """What D learns to tell from real: texts of G as it is, or, replayed, half of them kept from earlier d-steps."""
     rounds: int = 30
     """Adversarial rounds."""
     g_steps: int = 10
     """g-steps in an adversarial round."""
+    mle_steps: int = 0
+    """Steps of maximum likelihood in an adversarial round."""
     batch_size: int = 128
     """Texts in a g-step (B); also in a step of pre-training."""
     learning_rate: float = 2e-3
@@ -74,19 +83,37 @@ class SeqGANConfig(CommonConfig):
     """Completions of each prefix (N); 0: no completions, each token gets the whole text's reward."""
     transform: Literal["prob", "logit", "log", "minimax", "2p-1", "rank"] = "logit"
     """What the reward makes of D's judgement."""
-    control: Literal["constant", "random", "shuffled"] | None = None
+    gamma: float = 1.0
+    """Discount: a reward counts gamma^k at the token that k others follow."""
+    control: Literal["constant", "random", "shuffled", "untrained"] | None = None
     """A reward that knows nothing instead."""
     baseline: Literal["none", "position", "leave-one-out"] = "leave-one-out"
     """What is taken off the credit: nothing, the batch's mean at the position, or the mean of the other texts there."""
     kl: float = 1.0
     """Weight of the KL divergence to the pre-trained policy, reward units per nat."""
+    entropy: float = 0.0
+    """Weight of the entropy of G's texts, reward units per nat."""
+    writing_temperature: float = 1.0
+    """G's temperature while it writes for D and learns from rewards; above 1 it explores."""
     rollout_lag: float = 0.0
     """Share of old weights that the policy which completes prefixes keeps at each g-step; 0: the current policy."""
 
 
+ORACLES = ("oracle", "seqgan-oracle", "toy")
+
+
 def fast(task: str) -> SeqGANConfig:
     """Minutes on two cores."""
-    return SeqGANConfig(preset="fast", task=task, select="last")
+    config = SeqGANConfig(preset="fast", task=task, select="last")
+    if task in ORACLES:
+        return config
+    return replace(config, embed_size=128, hidden_size=128, mle_learning_rate=5e-3)
+
+
+def tuned(task: str) -> SeqGANConfig:
+    """From MLE `tuned`; the whole text's reward of 1,024 texts a g-step says more in a second than completions do."""
+    config = replace(fast(task), preset="tuned", mle_epochs=60, batch_size=1024, rollouts=0, rounds=40, g_steps=10)
+    return config if task in ORACLES else replace(config, mle_learning_rate=3e-3, weight_decay=0.2, dropout=0.5)
 
 
 def paper(task: str) -> SeqGANConfig:
@@ -99,6 +126,7 @@ def paper(task: str) -> SeqGANConfig:
         mle_epochs=120,
         weight_decay=0.0,
         dropout=0.0,
+        average=0.0,
         discriminator="conv",
         d_pretraining=50,
         d_steps=5,
@@ -132,15 +160,16 @@ def smoke(task: str) -> SeqGANConfig:
     )
 
 
-PRESETS: dict[str, Callable[[str], SeqGANConfig]] = {"fast": fast, "paper": paper, "smoke": smoke}
+PRESETS: dict[str, Callable[[str], SeqGANConfig]] = {"fast": fast, "tuned": tuned, "paper": paper, "smoke": smoke}
 
 
 class SeqGAN:
     """G learns from credit that D gives to its texts, D from telling them from real ones.
 
     A g-step maximises, by REINFORCE, the mean over B texts of ``sum_t (credit_t - baseline_t) log G(y_t | s_t)``, where
-    credit_t is Q(s_t, y_t) less the KL still to come (Yu et al. 2017, eq. 6 and 7; KL and baseline are ours). The
-    published code sums over texts where this takes the mean; Adam does not care, the clipping of the gradient does.
+    credit_t is Q(s_t, y_t) less the KL and plus the entropy still to come (Yu et al. 2017, eq. 6 and 7; KL, entropy,
+    discount and baseline are ours). The published code sums over texts where this takes the mean; Adam does not care,
+    the clipping of the gradient does.
 
     Args:
         config: Sizes, schedule, reward.
@@ -153,26 +182,18 @@ class SeqGAN:
     def __init__(self, config: SeqGANConfig, task: "Task") -> None:
         from torch.optim import Adam, AdamW
 
-        from textgan_env.discriminators import make_discriminator
+        from textgan_env.discriminators import ReplayedTexts, make_discriminator
         from textgan_env.envs import TextGANVectorEnv
-        from textgan_env.policies import LaggedCopy
+        from textgan_env.policies import Decoding, LaggedCopy
         from textgan_env.sampling import derived_seed
 
-        for name in ("batch_size", "d_batch_size", "d_epochs"):
-            require(getattr(config, name) >= 1, f"{name} must be at least 1, found {getattr(config, name)}")
-        for name in ("rollouts", "d_steps", "g_steps"):
-            require(getattr(config, name) >= 0, f"{name} must be at least 0, found {getattr(config, name)}")
-        for name in ("learning_rate", "mle_learning_rate", "clip_norm"):
-            require(getattr(config, name) > 0, f"{name} must be above 0, found {getattr(config, name)}")
-        require(config.kl >= 0, f"kl must be at least 0, found {config.kl}")
-        require(
-            config.baseline == "none" or config.batch_size >= 2,
-            f"a baseline compares texts: batch_size must be at least 2, found {config.batch_size}",
-        )
+        _check(config)
         self.config = config
         self.task = task
         self.finished = "policy"
+        self.decoding = Decoding(config.writing_temperature)
         self.policy = self._first_policy().to(config.device)
+        self.average = LaggedCopy(self.policy, config.average)
         # G as it was after pre-training: what the KL is measured from.
         self.reference = copy.deepcopy(self.policy).eval().requires_grad_(False)
         self.lagged = LaggedCopy(self.policy, config.rollout_lag) if config.rollout_lag else None
@@ -186,15 +207,17 @@ class SeqGAN:
         self.mle_optimizer = AdamW(trained, lr=config.mle_learning_rate, weight_decay=config.weight_decay)
         self.g_optimizer = Adam(trained, lr=config.learning_rate)
         self.d_optimizer = self.discriminator.make_optimizer()
+        self.negatives = ReplayedTexts(len(task.writable("train")), task.max_length, task.vocab_size).to(config.device)
         self.envs = TextGANVectorEnv(
             config.batch_size,
             task,
             reward="rollout" if config.rollouts else "terminal",
             rollouts=max(1, config.rollouts),
             transform=config.transform,
-            control=config.control,
+            gamma=config.gamma,
+            control=None if config.control == "untrained" else config.control,
             discriminator=self._judge() if config.control not in ("constant", "random") else None,
-            rollout_policy=None if self.lagged is None else self.lagged.policy,
+            rollout_policy=None if self.lagged is None else self.lagged.policy.with_decoding(self.decoding),
         )
 
     def _first_policy(self) -> "PolicyModule":
@@ -206,11 +229,8 @@ class SeqGAN:
             from textgan_env.training import load_policy
 
             policy, of_run = load_policy(config.pretrained)
-            require(
-                of_run.name == task.name and of_run.vocab_size == task.vocab_size,
-                f"the pre-trained run '{config.pretrained}' is of task '{of_run.name}', V={of_run.vocab_size}; "
-                f"expected '{task.name}', V={task.vocab_size}",
-            )
+            found, expected = (f"task '{one.name}', V={one.vocab_size}, T={one.max_length}" for one in (of_run, task))
+            require(found == expected, f"the pre-trained run '{config.pretrained}' is of {found}; expected {expected}")
             return policy.with_decoding(Decoding())
         return LSTMPolicy(
             task.vocab_size,
@@ -219,44 +239,59 @@ class SeqGAN:
             hidden_size=config.hidden_size,
             dropout=config.dropout,
             forbidden=task.forbidden,
+            initial_state=config.initial_state,
             seed=derived_seed(config.seed, "policy"),
         )
 
     def schedule(self) -> "Schedule":
-        """Pre-train G, pre-train D, then g-steps and d-steps in turn."""
+        """Pre-train G, pre-train D, then g-steps, d-steps and steps of maximum likelihood in turn."""
         from textgan_env.training import Phase, Schedule
 
         config = self.config
-        judged = config.control not in ("constant", "random")
-        steps = (("g_step", config.g_steps), *((("d_step", config.d_steps),) if judged else ()))
+        mle_epochs = config.mle_epochs if config.pretrained is None else 0
+        d_learns = config.control in (None, "shuffled")
+        d_steps = config.d_steps if d_learns else 0
         return Schedule(
             (
-                Phase("mle", config.mle_epochs if config.pretrained is None else 0, (("mle_epoch", 1),)),
-                Phase("pretrain_d", config.d_pretraining if judged else 0, (("d_step", 1),)),
-                Phase("adversarial", config.rounds, steps),
+                Phase("mle", mle_epochs, (("mle_epoch", 1),), last_step="end_pretraining"),
+                Phase("pretrain_d", config.d_pretraining if d_learns else 0, (("d_step", 1),)),
+                Phase(
+                    "adversarial",
+                    config.rounds,
+                    (("g_step", config.g_steps), ("d_step", d_steps), ("mle_step", config.mle_steps)),
+                ),
             )
         )
 
     def modules(self) -> "Mapping[str, nn.Module]":
-        """G, the pre-trained G, D, and the G that completes prefixes where that is another one."""
-        own = {"policy": self.policy, "reference": self.reference, "discriminator": self.discriminator}
-        return own if self.lagged is None else {**own, "lagged": self.lagged.policy}
+        """G, the pre-trained G, D, and what some options need besides."""
+        modules: dict[str, nn.Module] = {"policy": self.policy, "reference": self.reference}
+        modules["discriminator"] = self.discriminator
+        if self.config.average and self.config.pretrained is None:
+            modules["average"] = self.average.policy
+        if self.config.negatives == "replayed":
+            modules["negatives"] = self.negatives
+        if self.lagged is not None:
+            modules["lagged"] = self.lagged.policy
+        return modules
 
     def optimizers(self) -> "Mapping[str, Optimizer]":
         """One for each way of learning."""
         return {"mle": self.mle_optimizer, "g": self.g_optimizer, "d": self.d_optimizer}
 
     def curves(self) -> dict[str, dict[str, str]]:
-        """NLLs, the reward, and how well D tells real from written on texts that neither it nor G has seen."""
+        """NLLs, divergences, the reward, its gradient, and how well D does on texts that neither it nor G has seen."""
         return {
             "NLL (nats per token)": {"nll_valid": "NLL-valid", "nll_oracle": "NLL-oracle"},
+            "divergence (nats per token)": {"cover": "cover", "fit": "fit"},
             "credit": {"credit": "mean", "credit_spread": "spread over texts"},
+            "gradient": {"gradient_snr": "signal to noise"},
             "D on unseen texts": {"d_auc": "AUC", "d_accuracy": "accuracy"},
         }
 
     def mle_epoch(self, generator: "torch.Generator") -> dict[str, float]:
-        """One epoch of pre-training; afterwards the reference is G as it then is."""
-        from textgan_env.training import mle_epoch
+        """One epoch of pre-training."""
+        from textgan_env.training import mle_epoch, update_average
 
         loss = mle_epoch(
             self.policy,
@@ -265,42 +300,86 @@ class SeqGAN:
             batch_size=self.config.batch_size,
             clip_norm=self.config.clip_norm,
             generator=generator,
+            after_step=lambda: update_average(self.average, self.policy, self.mle_optimizer),
         )
+        return {"loss": loss}
+
+    def end_pretraining(self, _: "torch.Generator") -> dict[str, float]:
+        """Go on with the averaged weights; the reference is G as it is now."""
+        if self.config.average:
+            self.policy.load_state_dict(self.average.policy.state_dict())
         self.reference.load_state_dict(self.policy.state_dict())
         if self.lagged is not None:
             self.lagged.policy.load_state_dict(self.policy.state_dict())
-        return {"loss": loss}
+        return {}
+
+    def mle_step(self, generator: "torch.Generator") -> dict[str, float]:
+        """One step of maximum likelihood on as many real texts as a g-step has."""
+        import torch
+
+        from textgan_env.sampling import fold, seeded
+        from textgan_env.training import mle_step
+
+        real_BT = self.task.split("train").tokens_BT
+        chosen_B = torch.randint(len(real_BT), (self.config.batch_size,), generator=generator)
+        self.policy.train()
+        with seeded(fold(generator)):
+            loss = mle_step(self.policy, self.mle_optimizer, self.task, real_BT[chosen_B], self.config.clip_norm)
+        return {"loss": float(loss)}
 
     def g_step(self, generator: "torch.Generator") -> dict[str, float]:
         """Write B texts, take their credit, and make those with more of it than the others more probable."""
         import torch
 
-        from textgan_env.losses import masked_mean, policy_gradient_loss
+        from textgan_env.losses import masked_mean
         from textgan_env.sampling import fold
 
         self.policy.eval()
         if self.envs.game.judged:
             self.envs.game.queue_discriminator(self._judge())
         self.envs.reset(seed=fold(generator) % 2**31)
-        batch = self.envs.collect(self.policy)
-        credit_BT, mask_BT = self._credit(batch), batch.mask_BT
-        baseline_BT = baseline(self.config.baseline, credit_BT, mask_BT)
-        logp_BT = self.policy.log_prob(batch.tokens_BT, mask_BT)
-        loss = policy_gradient_loss(logp_BT, credit_BT, mask_BT, baseline_BT)
-        self.g_optimizer.zero_grad()
-        loss.backward()
+        batch = self.envs.collect(self._writer())
+        snr = self._gradient(batch, self._credit(batch))
         norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.clip_norm)
         require(bool(torch.isfinite(norm)), f"the gradient of G is {float(norm)}: try a smaller --learning-rate")
         self.g_optimizer.step()
         if self.lagged is not None:
             self.lagged.update(self.policy)
-        centred_BT = credit_BT - baseline("position", credit_BT, mask_BT)
+        centred_BT = batch.credit_BT - baseline("position", batch.credit_BT, batch.mask_BT)
         return {
-            "credit": float(masked_mean(batch.credit_BT, mask_BT)),
-            "credit_spread": float(masked_mean(centred_BT**2, mask_BT).sqrt()),
+            "credit": float(masked_mean(batch.credit_BT, batch.mask_BT)),
+            "credit_spread": float(masked_mean(centred_BT**2, batch.mask_BT).sqrt()),
             "gradient_norm": float(norm),
-            "unique": len({tuple(tokens) for tokens in batch.tokens_BT.tolist()}) / len(mask_BT),
+            "gradient_snr": snr,
         }
+
+    def _gradient(self, batch: "EpisodeBatch", credit_BT: "Tensor") -> float:
+        """Leave the gradient of the batch in G, and estimate how much of it is signal.
+
+        The gradients of two halves of the batch share the signal and nothing else (but for the baseline): their inner
+        product is, in expectation, the squared norm of the expected gradient, and a quarter of the squared norm of
+        their difference the variance of the batch's gradient. Returned is the ratio; below 1 noise prevails, and it can
+        come out negative.
+        """
+        import torch
+
+        from textgan_env.losses import policy_gradient_loss
+        from textgan_env.rollouts import for_texts
+
+        baseline_BT = baseline(self.config.baseline, credit_BT, batch.mask_BT)
+        sums = []
+        self.g_optimizer.zero_grad()
+        for rows_b in torch.arange(len(credit_BT), device=credit_BT.device).chunk(2):
+            tokens_bT, mask_bT = batch.tokens_BT[rows_b], batch.mask_BT[rows_b]
+            logp_bT = for_texts(self._writer(), batch.keys.rows(rows_b.to(batch.keys.seed_B.device))).log_prob(
+                tokens_bT, mask_bT
+            )
+            loss = policy_gradient_loss(logp_bT, credit_BT[rows_b], mask_bT, baseline_BT[rows_b])
+            (loss * len(rows_b) / len(credit_BT)).backward()
+            sums.append(torch.cat([part.grad.flatten() for part in self.policy.parameters() if part.grad is not None]))
+        first, second = sums[0], sums[-1] - sums[0]
+        noise = float((first - second).square().sum())
+        return float(4 * first @ second) / noise if noise else 0.0
 
     def d_step(self, generator: "torch.Generator") -> dict[str, float]:
         """Refit D on fresh texts of G, and ask what it makes of texts that neither of them has seen."""
@@ -310,32 +389,58 @@ class SeqGAN:
 
         real_BT, held_out_BT = self.task.writable("train"), self.task.writable("valid")
         keys = Keys.counted(fold(generator), len(real_BT) + len(held_out_BT), device=self.policy.device)
-        written_BT = write(self.policy, keys, self.task.max_length, end_token=self.task.end_token)[0]
+        written_BT = write(self._writer(), keys, self.task.max_length, end_token=self.task.end_token)[0]
+        fresh_BT, unseen_BT = written_BT.tensor_split([len(real_BT)])
+        if self.config.negatives == "replayed":
+            fresh_BT = self.negatives.renew(fresh_BT, generator)
         steps = self.config.d_epochs * -(-len(real_BT) // self.config.d_batch_size)
         fit = fit_discriminator(
             self.discriminator,
             self.d_optimizer,
             real_BT.to(written_BT.device),
-            written_BT[: len(real_BT)],
+            fresh_BT,
             steps=steps,
             batch_size=self.config.d_batch_size,
             generator=generator,
         )
-        report = judge_report(self.discriminator, held_out_BT.to(written_BT.device), written_BT[len(real_BT) :])
+        report = judge_report(self.discriminator, held_out_BT.to(written_BT.device), unseen_BT)
         return {"d_loss": fit.loss, "d_auc": report.auc, "d_accuracy": report.accuracy, "d_value": report.value}
 
     def _credit(self, batch: "EpisodeBatch") -> "Tensor":
-        """The environment's credit, and the KL to the pre-trained policy that is still to come."""
-        from textgan_env.rewards import KLCredit
+        """The environment's credit, and the KL to the pre-trained policy and the entropy that are still to come."""
+        from textgan_env.rewards import CreditSource, EntropyCredit, KLCredit
 
-        if not self.config.kl:
-            return batch.credit_BT
-        source = KLCredit(self.policy, self.reference, self.config.kl)
-        return batch.credit_BT + source.credit(batch.texts, batch.mask_BT)
+        config, writer = self.config, self._writer()
+        sources: list[CreditSource] = []
+        if config.kl:
+            sources.append(KLCredit(writer, self.reference, config.kl, config.gamma))
+        if config.entropy:
+            sources.append(EntropyCredit(writer, config.entropy, config.gamma))
+        credit_BT = batch.credit_BT
+        for source in sources:
+            credit_BT = credit_BT + source.credit(batch.texts, batch.mask_BT)
+        return credit_BT
+
+    def _writer(self) -> "PolicyModule":
+        """G as it writes while it learns."""
+        return self.policy.with_decoding(self.decoding)
 
     def _judge(self) -> "DiscriminatorModule":
         """D as it is now: what judges is never trained any more."""
         return copy.deepcopy(self.discriminator).eval().requires_grad_(False)
+
+
+def _check(config: SeqGANConfig) -> None:
+    for name in ("batch_size", "d_batch_size", "d_epochs"):
+        require(getattr(config, name) >= 1, f"{name} must be at least 1, found {getattr(config, name)}")
+    for name in ("rollouts", "d_steps", "g_steps", "mle_steps", "kl", "entropy"):
+        require(getattr(config, name) >= 0, f"{name} must be at least 0, found {getattr(config, name)}")
+    for name in ("learning_rate", "mle_learning_rate", "clip_norm"):
+        require(getattr(config, name) > 0, f"{name} must be above 0, found {getattr(config, name)}")
+    require(
+        config.baseline == "none" or config.batch_size >= 2,
+        f"a baseline compares texts: batch_size must be at least 2, found {config.batch_size}",
+    )
 
 
 def baseline(kind: str, credit_BT: "Tensor", mask_BT: "Tensor") -> "Tensor":

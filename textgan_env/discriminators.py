@@ -490,6 +490,39 @@ def score_logits(discriminator: Discriminator, tokens_RT: Tensor, tile: int = SC
     return torch.cat(scored)[: len(tokens_RT)].to(tokens_RT.device, copy=True)
 
 
+class ReplayedTexts(nn.Module):
+    """The written texts that D was last fitted against; half of them stay for the next fit (experience replay).
+
+    A module, because what it remembers belongs in a checkpoint.
+
+    Args:
+        rows: How many texts.
+        max_length: T.
+        vocab_size: V.
+    """
+
+    def __init__(self, rows: int, max_length: int, vocab_size: int) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.register_buffer("tokens_RT", torch.full((rows, max_length), vocab_size))
+        self.tokens_RT: Tensor
+
+    def renew(self, fresh_RT: Tensor, generator: torch.Generator) -> Tensor:
+        """Replace a random half of the texts, all of them at first.
+
+        Args:
+            fresh_RT: int64; as many texts as are remembered.
+            generator: Of the choice.
+
+        Returns:
+            The texts now remembered, int64 (R, T).
+        """
+        stays_R = (torch.rand(len(fresh_RT), generator=generator) < 0.5).to(fresh_RT.device)
+        stays_R &= self.tokens_RT[:, 0] != self.vocab_size
+        self.tokens_RT.copy_(torch.where(stays_R[:, None], self.tokens_RT, fresh_RT))
+        return self.tokens_RT.clone()
+
+
 @dataclass(frozen=True)
 class FitReport:
     """What a fit did: means over its steps, each batch looked at before its step and with dropout on.

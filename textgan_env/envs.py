@@ -31,6 +31,7 @@ from textgan_env.rewards import (
     ShuffledCredit,
     TextCredit,
     Texts,
+    check_gamma,
     check_transform,
 )
 from textgan_env.rollouts import Keys, write
@@ -126,6 +127,7 @@ class TextGame:
         reward: ``rollout``, ``difference`` or ``terminal``.
         transform: A name of `textgan_env.rewards.TRANSFORMS`.
         rollouts: N.
+        gamma: Discount of R for each token that is still to come; 1 with ``difference``.
         control: None, ``constant``, ``random`` or ``shuffled``.
         rollout_policy: Completes prefixes; None: `default_rollout_policy`, or, in `collect`, the policy that writes.
         discriminator: D; None: `default_discriminator`.
@@ -143,6 +145,7 @@ class TextGame:
         reward: str,
         transform: str,
         rollouts: int,
+        gamma: float,
         control: str | None,
         rollout_policy: Policy | None,
         discriminator: Discriminator | None,
@@ -162,7 +165,13 @@ class TextGame:
         self.task = task
         self.reward = reward
         self.transform = transform
+        check_gamma(gamma)
+        require(
+            gamma == 1 or reward != "difference",
+            f"reward='difference' sums to R(text) with gamma 1 only, found gamma {gamma}",
+        )
         self.rollouts = rollouts
+        self.gamma = gamma
         self.control = control
         self.episodes = Episodes(rows, task.max_length, task.vocab_size, task.end_token, task.forbidden)
         self.credit_BT: NDArray[np.float64] = np.full((rows, task.max_length), np.nan)
@@ -373,9 +382,9 @@ class TextGame:
 
     def _judge_source(self, judge: Discriminator, policy: Policy | None) -> CreditSource:
         if self.reward == "terminal":
-            return TextCredit(judge, self.transform)
+            return TextCredit(judge, self.transform, self.gamma)
         policy = self._default_policy if policy is None else policy
-        return RolloutCredit(policy, judge, self.transform, self.rollouts)
+        return RolloutCredit(policy, judge, self.transform, self.rollouts, self.gamma)
 
 
 @dataclass(frozen=True)
@@ -439,6 +448,7 @@ _MANUAL = """
         | reward | "rollout" | see above |
         | transform | "prob" | f: prob, logit, log, minimax, 2p-1, rank |
         | rollouts | 16 | N, completions of each prefix |
+        | gamma | 1.0 | discount: credit counts gamma^k R of a text that ends k tokens later |
         | rollout_policy | None | completes prefixes; None: a bigram model of the training texts |
         | discriminator | None | D; None: a small judge of words and word pairs, see `default_discriminator` |
         | discriminator_seed | 0 | of that default |
@@ -462,6 +472,7 @@ class TextGANEnv(gym.Env[Observation, np.int64]):  # noqa: D101  it shares a man
         reward: str = "rollout",
         transform: str = "prob",
         rollouts: int = 16,
+        gamma: float = 1.0,
         control: str | None = None,
         rollout_policy: Policy | None = None,
         discriminator: Discriminator | None = None,
@@ -477,6 +488,7 @@ class TextGANEnv(gym.Env[Observation, np.int64]):  # noqa: D101  it shares a man
             reward=reward,
             transform=transform,
             rollouts=rollouts,
+            gamma=gamma,
             control=control,
             rollout_policy=rollout_policy,
             discriminator=discriminator,
@@ -552,6 +564,7 @@ class TextGANVectorEnv(VectorEnv[Observation, Ints, NDArray[Any]]):  # noqa: D10
         reward: str = "rollout",
         transform: str = "prob",
         rollouts: int = 16,
+        gamma: float = 1.0,
         control: str | None = None,
         rollout_policy: Policy | None = None,
         discriminator: Discriminator | None = None,
@@ -571,6 +584,7 @@ class TextGANVectorEnv(VectorEnv[Observation, Ints, NDArray[Any]]):  # noqa: D10
             reward=reward,
             transform=transform,
             rollouts=rollouts,
+            gamma=gamma,
             control=control,
             rollout_policy=rollout_policy,
             discriminator=discriminator,

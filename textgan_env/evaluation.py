@@ -10,8 +10,8 @@ from torch import Tensor
 
 from textgan_env import metrics
 from textgan_env.errors import require
-from textgan_env.policies.base import Policy
-from textgan_env.rollouts import Keys, write
+from textgan_env.policies.base import Policy, PolicyModule
+from textgan_env.rollouts import Keys, for_texts, write
 from textgan_env.sampling import derived_seed, evaluating
 from textgan_env.tasks import Task
 
@@ -49,6 +49,8 @@ class Evaluation:
 def nll(policy: Policy, tokens_BT: Tensor, mask_BT: Tensor, tile: int = TILE) -> tuple[float, Tensor]:
     """Negative log-likelihood of texts under a policy, dropout off, without gradients.
 
+    Under a policy with a random initial state for each text: an upper bound in expectation, from one state a text.
+
     Args:
         policy: Scores at its own temperature.
         tokens_BT: int64.
@@ -59,9 +61,11 @@ def nll(policy: Policy, tokens_BT: Tensor, mask_BT: Tensor, tile: int = TILE) ->
         Mean in nats per token (of all tokens, so long texts weigh more), and each text's own mean, float64 (B,).
     """
     sums, counts = [], mask_BT.sum(1)
+    keys = Keys.counted(derived_seed(0, "nll"), len(tokens_BT), device=policy.device)
     with evaluating(policy), torch.no_grad():
-        for tokens, mask in zip(tokens_BT.split(tile), mask_BT.split(tile), strict=True):
-            logp_BT = policy.log_prob(tokens.to(policy.device), mask.to(policy.device))
+        for rows in torch.arange(len(tokens_BT)).split(tile):
+            given = for_texts(policy, keys.rows(rows.to(policy.device)))
+            logp_BT = given.log_prob(tokens_BT[rows].to(policy.device), mask_BT[rows].to(policy.device))
             sums.append(-logp_BT.double().sum(1).cpu())
     sum_B = torch.cat(sums)
     return float(sum_B.sum() / counts.sum()), sum_B / counts.clamp(min=1)
@@ -110,13 +114,19 @@ def evaluate(
     )
     keys = Keys.counted(derived_seed(seed, "evaluate"), samples, device=policy.device)
     tokens_BT = write(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
-    values = _likelihoods(policy, task, tokens_BT, split) | overlaps(task, tokens_BT, split, bleu_samples)
+    real_BT = task.split(split).tokens_BT
+    values = likelihoods(policy, task, real_BT, tokens_BT, split) | overlaps(task, tokens_BT, split, bleu_samples)
     missing = {name: _why_not(value) for name, value in values.items() if not math.isfinite(value)}
     if task.oracle is None:
         missing |= dict.fromkeys(
             ("nll_oracle", "nll_oracle_median", "cover", "fit"), "the true distribution of this text is not known"
         )
     settings: dict[str, object] = {"task": task.name, "split": split, "samples": samples, "seed": seed}
+    if _random_start(policy):
+        missing |= dict.fromkeys(
+            ("nll_self", "fit"), "the initial state is random: the law of the texts has no formula"
+        )
+        settings["nll"] = f"nll_{split} and cover are upper bounds, under one random initial state a text"
     settings |= {"bleu_samples": min(bleu_samples, samples), "references": len(task.split(split))}
     settings["bleu"] = "nltk sentence BLEU, smoothing method 1"
     settings["tokens"] = "numbers" if task.vocabulary is None else f"{task.vocabulary.mode} rules"
@@ -124,8 +134,22 @@ def evaluate(
     return Evaluation({name: values[name] for name in values if name not in missing}, missing, settings, tokens_BT)
 
 
-def _likelihoods(policy: Policy, task: Task, tokens_BT: Tensor, split: Literal["valid", "test"]) -> dict[str, float]:
-    real_BT = task.split(split).tokens_BT
+def likelihoods(
+    policy: Policy, task: Task, real_BT: Tensor, tokens_BT: Tensor, split: Literal["valid", "test"]
+) -> dict[str, float]:
+    """NLLs, cover and fit (see `evaluate`) of a policy from two sets of texts.
+
+    Args:
+        policy: What is measured.
+        task: Says which tokens count, and has the oracle where there is one.
+        real_BT: int64; real texts.
+        tokens_BT: int64; texts of the policy.
+        split: Where the real ones are from.
+
+    Returns:
+        Name -> nats per token; without ``nll_self`` and ``fit`` where the policy's own law is not known, without
+        oracle measures where there is no oracle.
+    """
     real_mask_BT, mask_BT = task.scored(real_BT), task.scored(tokens_BT)
     values = {f"nll_{split}": nll(policy, real_BT, real_mask_BT)[0], "nll_self": nll(policy, tokens_BT, mask_BT)[0]}
     if task.oracle is not None:
@@ -137,7 +161,26 @@ def _likelihoods(policy: Policy, task: Task, tokens_BT: Tensor, split: Literal["
             "cover": values[f"nll_{split}"] - entropy,
             "fit": oracle_mean - values["nll_self"],
         }
-    return values
+    unknown = ("nll_self", "fit") if _random_start(policy) else ()
+    return {name: value for name, value in values.items() if name not in unknown}
+
+
+def _random_start(policy: Policy) -> bool:
+    return isinstance(policy, PolicyModule) and policy.random_start
+
+
+def diversity(task: Task, tokens_BT: Tensor) -> dict[str, float]:
+    """Share of different texts, and of tokens that repeat the one before.
+
+    Args:
+        task: Says what is no word.
+        tokens_BT: int64; the texts.
+
+    Returns:
+        ``unique`` and ``adjacent_repeats``; the second is NaN where no text has two tokens.
+    """
+    texts = token_lists(tokens_BT, task)
+    return {"unique": metrics.unique_share(texts), "adjacent_repeats": metrics.adjacent_repeats(texts)}
 
 
 def overlaps(task: Task, tokens_BT: Tensor, split: Literal["valid", "test"], bleu_samples: int) -> dict[str, float]:
@@ -158,7 +201,7 @@ def overlaps(task: Task, tokens_BT: Tensor, split: Literal["valid", "test"], ble
     values = {f"bleu_{n}": value for n, value in metrics.bleu(texts[:bleu_samples], references).items()}
     values |= {f"self_bleu_{n}": value for n, value in metrics.self_bleu(texts[:bleu_samples]).items()}
     values |= {f"distinct_{n}": metrics.distinct_n(texts, n) for n in (1, 2, 3)}
-    values |= {"unique": metrics.unique_share(texts), "adjacent_repeats": metrics.adjacent_repeats(texts)}
+    values |= diversity(task, tokens_BT)
     values |= {f"copied_{n}": metrics.copied_share(texts, training, n) for n in _N_GRAMS}
     return values | {"copied_texts": metrics.copied_texts(texts, training)}
 

@@ -51,6 +51,9 @@ class CommonConfig:
     """Rounds between two looks at the policy (NLLs and samples); 0: about twenty looks a run."""
     show_samples: int = 3
     """Texts printed at each look."""
+    patience: int = 0
+    """Stop the last phase after so many looks without a new low of NLL on the valid split, or of D's AUC on unseen
+    texts; 0: never."""
 
     def task_options(self) -> dict[str, Any]:
         """The task's options that were given."""

@@ -15,7 +15,7 @@ from torch.nn import functional
 from textgan_env.discriminators import Discriminator, score_logits
 from textgan_env.errors import InputError, require
 from textgan_env.policies.base import Policy
-from textgan_env.rollouts import Keys, complete
+from textgan_env.rollouts import Keys, complete, for_texts
 from textgan_env.sampling import Stream, derived_generator, evaluating, keyed_uniform
 
 # f in R = f(D(text)), from the logit (real is high). None loses precision where a probability rounds to 0 or 1.
@@ -86,19 +86,23 @@ class RolloutCredit:
         discriminator: D.
         transform: f, a name of `TRANSFORMS`.
         rollouts: N.
+        gamma: Discount: a completion counts gamma^k R when it ends k tokens after this one.
 
     Raises:
-        InputError: If the name is unknown, N is below 1, or policy and D speak of different vocabularies.
+        InputError: If the name is unknown, N is below 1, gamma is out of range, or policy and D speak of different
+            vocabularies.
     """
 
     policy: Policy
     discriminator: Discriminator
     transform: str = "prob"
     rollouts: int = 16
+    gamma: float = 1.0
 
     def __post_init__(self) -> None:
         """Check names and sizes."""
         check_transform(self.transform)
+        check_gamma(self.gamma)
         require(self.rollouts >= 1, f"rollouts must be at least 1, found {self.rollouts}")
         require(
             self.policy.vocab_size == self.discriminator.vocab_size,
@@ -122,7 +126,8 @@ class RolloutCredit:
         final_row_R = final_BT.nonzero()[:, 0]
         logits_R = score_logits(self.discriminator, torch.cat([done.tokens_RT, texts.tokens_BT[final_row_R]]))
         reward_R = TRANSFORMS[self.transform](logits_R).float()
-        mean_R = reward_R[: len(done.row_R)].view(-1, self.rollouts).mean(1)
+        return_R = reward_R[: len(done.row_R)] * self.gamma ** (done.lengths_R - done.prefix_R)
+        mean_R = return_R.view(-1, self.rollouts).mean(1)
         credit_BT = torch.zeros_like(wanted_BT, dtype=torch.float32)
         credit_BT[done.row_R[:: self.rollouts], done.prefix_R[:: self.rollouts] - 1] = mean_R
         credit_BT[final_BT] = reward_R[len(done.row_R) :]
@@ -136,17 +141,20 @@ class TextCredit:
     Args:
         discriminator: D.
         transform: f, a name of `TRANSFORMS`.
+        gamma: Discount: R counts gamma^k at the token that k others follow.
 
     Raises:
-        InputError: If the name is unknown.
+        InputError: If the name is unknown or gamma out of range.
     """
 
     discriminator: Discriminator
     transform: str = "prob"
+    gamma: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the name."""
+        """Check name and number."""
         check_transform(self.transform)
+        check_gamma(self.gamma)
 
     def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
         """R at the wanted tokens, float32 (B, T); raises InputError if one belongs to an unfinished text."""
@@ -155,7 +163,8 @@ class TextCredit:
         reward_B = torch.zeros_like(texts.lengths_B, dtype=torch.float32)
         logits_R = score_logits(self.discriminator, texts.tokens_BT[asked_B])
         reward_B[asked_B] = TRANSFORMS[self.transform](logits_R).float()
-        credit_BT = reward_B[:, None] * wanted_BT
+        after_BT = texts.lengths_B[:, None] - 1 - torch.arange(wanted_BT.shape[1], device=wanted_BT.device)
+        credit_BT = reward_B[:, None] * self.gamma ** after_BT.clamp(min=0) * wanted_BT
         return rank_rescaled(credit_BT, wanted_BT) if self.transform == "rank" else credit_BT
 
 
@@ -170,17 +179,20 @@ class KLCredit:
         policy: G, the policy that wrote the texts.
         reference: G_ref.
         weight: Reward units per nat.
+        gamma: Discount of what later tokens pay.
 
     Raises:
-        InputError: If the weight is negative or the two policies write different vocabularies.
+        InputError: If a number is out of range or the two policies write different vocabularies.
     """
 
     policy: Policy
     reference: Policy
     weight: float
+    gamma: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check weight and sizes."""
+        """Check numbers and sizes."""
+        check_gamma(self.gamma)
         require(self.weight >= 0, f"the weight of KL must be at least 0, found {self.weight}")
         require(
             self.policy.vocab_size == self.reference.vocab_size,
@@ -190,12 +202,53 @@ class KLCredit:
 
     def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
         """Minus the KL to go at the wanted tokens, float32 (B, T); raises InputError if a text is unfinished."""
-        require(bool(texts.ended_B.all()), "the KL to go is not known before the text has ended")
-        mask_BT = texts.mask_BT
-        with evaluating(self.policy), evaluating(self.reference), torch.no_grad():
-            paid_BT = self.policy.log_prob(texts.tokens_BT, mask_BT) - self.reference.log_prob(texts.tokens_BT, mask_BT)
-        to_go_BT = paid_BT.flip(1).cumsum(1).flip(1)
-        return -self.weight * to_go_BT.float() * wanted_BT
+        paid_BT = _log_prob(self.policy, texts) - _log_prob(self.reference, texts)
+        return -self.weight * _to_go(paid_BT, self.gamma) * wanted_BT
+
+
+@dataclass(frozen=True)
+class EntropyCredit:
+    """The entropy of the rest of the text, one sample of it: minus the weighted log-probability of what was written.
+
+    Token t pays ``-weight * log G(y_t | s_t)``; its credit sums what t and all later tokens pay. In expectation its
+    policy gradient is that of the entropy of whole texts (maximum-entropy learning, Haarnoja et al. 2017).
+
+    Args:
+        policy: G, the policy that wrote the texts.
+        weight: Reward units per nat.
+        gamma: Discount of what later tokens pay.
+
+    Raises:
+        InputError: If a number is out of range.
+    """
+
+    policy: Policy
+    weight: float
+    gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_gamma(self.gamma)
+        require(self.weight >= 0, f"the weight of the entropy must be at least 0, found {self.weight}")
+
+    def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
+        """The entropy to go at the wanted tokens, float32 (B, T); raises InputError if a text is unfinished."""
+        return -self.weight * _to_go(_log_prob(self.policy, texts), self.gamma) * wanted_BT
+
+
+def _log_prob(policy: Policy, texts: Texts) -> Tensor:
+    """Of each token written, float (B, T), dropout off, without gradients."""
+    require(bool(texts.ended_B.all()), "what is still to come is not known before the text has ended")
+    with evaluating(policy), torch.no_grad():
+        return for_texts(policy, texts.keys).log_prob(texts.tokens_BT, texts.mask_BT)
+
+
+def _to_go(paid_BT: Tensor, gamma: float) -> Tensor:
+    """What each token and, discounted, all later ones pay; float32 (B, T)."""
+    to_go_TB = [torch.zeros_like(paid_BT[:, 0])]
+    for paid_B in reversed(paid_BT.unbind(1)):
+        to_go_TB.append(paid_B + gamma * to_go_TB[-1])
+    return torch.stack(to_go_TB[:0:-1], dim=1).float()
 
 
 @dataclass(frozen=True)
@@ -272,6 +325,15 @@ def rank_rescaled(credit_BT: Tensor, mask_BT: Tensor, delta: float = 16.0) -> Te
     equal_BBT = (credit_BT[None] == credit_BT[:, None]) & mask_BT[None]
     rank_BT = above_BBT.sum(1) + (equal_BBT.sum(1) + 1) / 2
     return torch.sigmoid(delta * (0.5 - rank_BT / mask_BT.sum(0).clamp(min=1))).float() * mask_BT
+
+
+def check_gamma(gamma: float) -> None:
+    """Refuse a discount that is not between 0 and 1.
+
+    Raises:
+        InputError: If it is not.
+    """
+    require(0 <= gamma <= 1, f"gamma must be 0 to 1, found {gamma}")
 
 
 def check_transform(name: str) -> None:

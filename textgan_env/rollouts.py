@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from textgan_env.errors import require
-from textgan_env.policies.base import Policy, State, map_state
+from textgan_env.policies.base import Policy, PolicyModule, State, map_state
 from textgan_env.sampling import Stream, evaluating, keyed_uniform, sample_categorical
 
 # Rows stepped at once. Larger tiles push the logits out of the cache; tiles under 32 rows would take other code paths
@@ -37,6 +37,11 @@ class Keys:
     def rows(self, index_R: Tensor) -> "Keys":
         """The keys of some rows."""
         return Keys(self.seed_B[index_R], self.episode_B[index_R])
+
+
+def for_texts(policy: Policy, keys: Keys) -> Policy:
+    """The policy with the initial states of these texts, where it draws one for each (see `PolicyModule.for_texts`)."""
+    return policy.for_texts(keys.seed_B, keys.episode_B) if isinstance(policy, PolicyModule) else policy
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def complete(
     if len(row_R):
         with evaluating(policy), torch.inference_mode():
             _write(
-                policy,
+                for_texts(policy, keys),
                 tokens_BT,
                 wanted_BT,
                 texts,
@@ -167,7 +172,9 @@ def _write(
     columns_T = torch.arange(max_length + 1, device=tokens_BT.device)
     longest_B = (wanted_BT * columns_T[1:]).amax(1) - 1  # the longest prefix each row is asked for; -1: none
     starts = torch.searchsorted(texts.prefix_R, columns_T).tolist()
-    read, written = _Memory(policy, len(tokens_BT)), _Memory(policy, len(texts.row_R))
+    read = _Memory(policy, map_state(torch.clone, policy.begin(len(tokens_BT))))
+    # Every row's own state comes from `step` or `put` before it is read.
+    written = _Memory(policy, map_state(lambda part: part.new_zeros(len(texts.row_R), *part.shape[1:]), read.state))
     uniform_R = torch.empty(len(texts.row_R), dtype=torch.float64, device=tokens_BT.device)
     given_B = torch.full_like(tokens_BT[:, 0], policy.start_token)
     alive_R = texts.row_R[:0]
@@ -212,10 +219,9 @@ def _tiles(rows_R: Tensor, tile: int) -> tuple[Tensor, ...]:
 class _Memory:
     """The policy's state of many rows, read and written some rows at a time."""
 
-    def __init__(self, policy: Policy, rows: int) -> None:
+    def __init__(self, policy: Policy, state: State) -> None:
         self.policy = policy
-        # One row's state shows the shapes; every row's own comes from `step` or `put` before it is read.
-        self.state = map_state(lambda part: part.repeat(rows, *[1] * (part.dim() - 1)), policy.begin(1))
+        self.state = state
 
     def get(self, rows_r: Tensor) -> State:
         return map_state(lambda part: part[rows_r], self.state)

@@ -27,6 +27,7 @@ class Stream(IntEnum):
     TEXT = 0
     ROLLOUT = 1
     REWARD = 2
+    STATE = 3
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:

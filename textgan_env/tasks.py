@@ -315,12 +315,13 @@ class ToyTask(Task):
         """All S = V^T texts in lexical order, int64."""
         return torch.tensor(list(itertools.product(range(self.vocab_size), repeat=self.max_length)))
 
-    def exact_q(self, policy: Policy, reward_S: Tensor) -> list[Tensor]:
+    def exact_q(self, policy: Policy, reward_S: Tensor, gamma: float = 1.0) -> list[Tensor]:
         """Q of every prefix and token, by listing all texts.
 
         Args:
             policy: Completes the prefixes.
             reward_S: float; R of every text, in the order of `texts_ST`.
+            gamma: Discount for each token after this one.
 
         Returns:
             For p = 0 to T-1, float64 (V^p, V): Q(prefix, token) of the prefixes of p tokens in lexical order.
@@ -331,7 +332,7 @@ class ToyTask(Task):
         values = []
         for p in range(self.max_length):
             # What is left to draw once p + 1 tokens stand.
-            weight_S = logp_ST[:, p + 1 :].sum(1).exp()
+            weight_S = logp_ST[:, p + 1 :].sum(1).exp() * gamma ** (self.max_length - 1 - p)
             values.append((weight_S * reward_S.double()).view(self.vocab_size**p, self.vocab_size, -1).sum(2))
         return values
 

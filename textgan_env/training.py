@@ -4,9 +4,9 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -14,19 +14,23 @@ from torch.optim import Optimizer
 
 from textgan_env.checkpoints import load_checkpoint, save_checkpoint
 from textgan_env.errors import InputError, require
-from textgan_env.evaluation import evaluate, nll, sample_texts
+from textgan_env.evaluation import diversity, evaluate, likelihoods, nll, sample_texts
 from textgan_env.files import write_safely
 from textgan_env.logs import MetricLog, Progress, console_line
 from textgan_env.losses import nll_per_token
 from textgan_env.options import CommonConfig, Config
-from textgan_env.policies import Decoding, PolicyModule, make_policy
+from textgan_env.policies import Decoding, LaggedCopy, PolicyModule, make_policy
 from textgan_env.render import learning_curve
 from textgan_env.rollouts import Keys, write
 from textgan_env.runs import RunFolder
 from textgan_env.sampling import derived_generator, derived_seed, fold, seeded
 from textgan_env.tasks import Task, make_task
 
+Module = TypeVar("Module", bound=nn.Module)
+
 _LOOKS = 20  # at the policy, where the config does not say
+_LOOKED_AT = 1_000  # texts a look writes
+_LEAST_SPREAD = 0.005  # of credits over texts: a discriminator that is unsure spreads probabilities by .05 and more
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,18 @@ class Phase:
         name: For example "mle" or "adversarial".
         rounds: How many rounds it has; checkpoints and log rows stand between rounds.
         steps: What one round does: (method of the agent, how many times), in order.
+        last_step: A method of the agent that the last round ends with, or "".
     """
 
     name: str
     rounds: int
     steps: tuple[tuple[str, int], ...]
+    last_step: str = ""
+
+    def steps_of(self, index: int) -> tuple[tuple[str, int], ...]:
+        """What round ``index`` does."""
+        is_last = index == self.rounds - 1
+        return (*self.steps, (self.last_step, 1)) if self.last_step and is_last else self.steps
 
 
 @dataclass(frozen=True)
@@ -135,43 +146,56 @@ def train(agent: Agent, run: RunFolder, config: CommonConfig) -> None:
     saved_at = time.monotonic()
     with log, Progress(schedule.rounds, f"{run.path.name}", initial=state.done) as bar:
         for current in schedule.after(state.done):
+            if state.stopped:
+                break
             values = _run_round(agent, current, config.seed)
             bar.update()
             state = replace(state, done=current.number)
             last = current.number == schedule.rounds
             if last or current.index % look_every == 0:
                 values |= _look(agent)
-                texts = sample_texts(
-                    _policy(agent), agent.task, max(1, config.show_samples), derived_seed(config.seed, "show")
-                )
-                run.append_samples(current.number, texts)
-                label = console_line(
-                    current.phase.name, current.index + 1, current.phase.rounds, values, bar.seconds_left
-                )
-                bar.print("\n".join([label, *(f"    {text}" for text in texts[: config.show_samples])]))
+                _show(agent, run, config, current, values, bar)
                 if values["nll_valid"] < state.best:
                     state = replace(state, best=values["nll_valid"], best_round=current.number)
                     _save(agent, run.best_checkpoint, config, state)
+                if current.phase is schedule.phases[-1]:
+                    state = _judged(state, values, config.patience)
             log.write(current.number, values, current.phase.name)
-            if last or time.monotonic() - saved_at >= config.checkpoint_every:
+            if last or state.stopped or time.monotonic() - saved_at >= config.checkpoint_every:
                 _save(agent, run.last_checkpoint, config, state)
                 saved_at = time.monotonic()
+        if state.stopped:
+            bar.print(
+                f"stopped after round {state.done} of {schedule.rounds}: {config.patience} looks without progress"
+            )
     _finish(agent, run, config, log, state)
 
 
 @dataclass(frozen=True)
 class _State:
-    """What the loop itself must remember."""
+    """What the loop itself must remember; ``lows`` and what follows are of the last phase alone."""
 
     done: int = 0
     best: float = float("inf")
     best_round: int = 0
+    lows: Mapping[str, float] = field(default_factory=dict)
+    looks_without_progress: int = 0
+    stopped: bool = False
+
+
+def _judged(state: _State, values: Mapping[str, float], patience: int) -> _State:
+    """The state after a look: progress is a new low of NLL-valid, or of D's AUC where an agent reports one."""
+    lows = {name: values[name] for name in ("nll_valid", "d_auc") if name in values}
+    progress = any(value < state.lows.get(name, math.inf) for name, value in lows.items())
+    lows = {name: min(value, state.lows.get(name, math.inf)) for name, value in lows.items()}
+    waited = 0 if progress else state.looks_without_progress + 1
+    return replace(state, lows=lows, looks_without_progress=waited, stopped=0 < patience <= waited)
 
 
 def _run_round(agent: Agent, current: Round, seed: int) -> dict[str, float]:
     """All steps of a round; a number that several steps give is averaged."""
     values: dict[str, list[float]] = {}
-    for name, times in current.phase.steps:
+    for name, times in current.phase.steps_of(current.index):
         for repeat in range(times):
             generator = derived_generator(seed, current.phase.name, current.index, name, repeat)
             for key, value in getattr(agent, name)(generator).items():
@@ -180,15 +204,47 @@ def _run_round(agent: Agent, current: Round, seed: int) -> dict[str, float]:
 
 
 def _look(agent: Agent) -> dict[str, float]:
-    """The NLLs that are cheap enough to watch; the valid split and fresh samples, never the test split."""
+    """NLLs, cover and fit, diversity: from the valid split and fresh texts, never from the test split."""
     policy, task = _policy(agent), agent.task
     valid_BT = task.split("valid").head(2000).tokens_BT
-    values = {"nll_valid": nll(policy, valid_BT, task.scored(valid_BT))[0]}
-    if task.oracle is not None:
-        keys = Keys.counted(derived_seed(0, "look"), 1000, device=policy.device)
-        tokens_BT = write(policy, keys, task.max_length, end_token=task.end_token)[0]
-        values["nll_oracle"] = nll(task.oracle, tokens_BT.cpu(), task.scored(tokens_BT.cpu()))[0]
-    return values
+    keys = Keys.counted(derived_seed(0, "look"), _LOOKED_AT, device=policy.device)
+    tokens_BT = write(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
+    return likelihoods(policy, task, valid_BT, tokens_BT, "valid") | diversity(task, tokens_BT)
+
+
+def _show(
+    agent: Agent, run: RunFolder, config: CommonConfig, current: Round, values: dict[str, float], bar: Progress
+) -> None:
+    """Print what a look saw: the numbers that the learning curve shows, some texts, and what is wrong."""
+    texts = sample_texts(_policy(agent), agent.task, max(1, config.show_samples), derived_seed(config.seed, "show"))
+    run.append_samples(current.number, texts)
+    named = {name for lines in agent.curves().values() for name in lines}
+    shown = {name: value for name, value in values.items() if name in named}
+    label = console_line(current.phase.name, current.index + 1, current.phase.rounds, shown, bar.seconds_left)
+    warnings = [f"warning: {text}" for text in _warnings(agent.task, values)]
+    bar.print("\n".join([label, *(f"    {text}" for text in texts[: config.show_samples]), *warnings]))
+
+
+def _warnings(task: Task, values: Mapping[str, float]) -> list[str]:
+    """What a person should know before the run has ended: the texts become one, or the reward says nothing."""
+    real = diversity(task, task.split("valid").head(_LOOKED_AT).tokens_BT)
+    found = []
+    if values["unique"] < 0.5 * real["unique"]:
+        found.append(
+            f"the policy collapses: {values['unique']:.0%} of its texts are different, of real ones "
+            f"{real['unique']:.0%}"
+        )
+    if values["adjacent_repeats"] > real["adjacent_repeats"] + 0.2:
+        found.append(
+            f"the policy loops: {values['adjacent_repeats']:.0%} of its tokens repeat the one before, "
+            f"of real ones {real['adjacent_repeats']:.0%}"
+        )
+    if values.get("credit_spread", 1.0) < _LEAST_SPREAD:
+        found.append(
+            f"the gradient vanishes: credits differ by {values['credit_spread']:.2g} between texts, since the "
+            "discriminator is sure of all of them or knows nothing"
+        )
+    return found
 
 
 def _document(agent: Agent, config: CommonConfig, state: _State) -> dict[str, Any]:
@@ -333,19 +389,43 @@ def mle_epoch(
     policy.train()
     with seeded(fold(generator)):
         for tokens_BT, _ in task.split("train").batches(batch_size, generator):
-            tokens_BT = tokens_BT.to(policy.device)
-            mask_BT = task.scored(tokens_BT)
-            loss = nll_per_token(policy.log_prob(tokens_BT, mask_BT), mask_BT)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(policy.parameters(), clip_norm)
-            optimizer.step()
+            losses.append(mle_step(policy, optimizer, task, tokens_BT, clip_norm))
             if after_step is not None:
                 after_step()
-            losses.append(loss.detach())
     mean = float(torch.stack(losses).mean())
     require(math.isfinite(mean), f"the training loss is {mean}: try a smaller learning rate")
     return mean
+
+
+def mle_step(
+    policy: PolicyModule, optimizer: Optimizer, task: Task, tokens_BT: torch.Tensor, clip_norm: float
+) -> torch.Tensor:
+    """One step of maximum likelihood on some real texts, in the mode (dropout) that the policy is in.
+
+    Args:
+        policy: Learns.
+        optimizer: Of its weights.
+        task: Says which tokens count.
+        tokens_BT: int64.
+        clip_norm: Largest norm of the gradient.
+
+    Returns:
+        The loss before the step, nats per token, float scalar.
+    """
+    tokens_BT = tokens_BT.to(policy.device)
+    mask_BT = task.scored(tokens_BT)
+    loss = nll_per_token(policy.log_prob(tokens_BT, mask_BT), mask_BT)
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(policy.parameters(), clip_norm)
+    optimizer.step()
+    return loss.detach()
+
+
+def update_average(average: LaggedCopy[Module], policy: Module, optimizer: Optimizer) -> None:
+    """Move an average of weights after a step of the optimizer; it forgets the random start within an epoch."""
+    steps = float(next(iter(optimizer.state.values()))["step"])
+    average.update(policy, min(average.rate, steps / (steps + 10)))
 
 
 def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:

@@ -148,6 +148,8 @@ class PolicyModule(nn.Module):
     """
 
     kind: ClassVar[str]
+    # Whether each text starts from a random state of its own: then log-probabilities are given that state.
+    random_start = False
 
     def __init__(self, vocab_size: int, start_token: int, forbidden: Sequence[int] = ()) -> None:
         super().__init__()
@@ -182,6 +184,15 @@ class PolicyModule(nn.Module):
         view = copy.copy(self)
         view.decoding = decoding
         return view
+
+    def for_texts(self, seed_B: Tensor, episode_B: Tensor) -> Self:
+        """The same policy, sharing its weights, with the initial states of these texts; most policies have only one.
+
+        Args:
+            seed_B: int64; what each text's draws are keyed by, with
+            episode_B: int64.
+        """
+        return self
 
     def begin(self, batch_size: int) -> State:
         """The state of B empty prefixes."""

@@ -1,8 +1,9 @@
 """The LSTM policy: the generator of SeqGAN, and, with fixed random weights, the oracle."""
 
+import copy
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch.nn import functional
 from textgan_env.errors import require
 from textgan_env.losses import linear_log_prob
 from textgan_env.policies.base import PolicyModule, State
-from textgan_env.sampling import seeded
+from textgan_env.sampling import Stream, keyed_uniform, seeded
 
 
 class LSTMPolicy(PolicyModule):
@@ -29,10 +30,14 @@ class LSTMPolicy(PolicyModule):
         dropout: Share of units that are set to 0 in training.
         init_scale: Standard deviation of the initial weights.
         forbidden: Tokens that are never written, such as UNK.
+        initial_state: ``zeros``, or ``random``: a hidden state from N(0, 1) for each text, fixed by its keys
+            (`for_texts`), so that its completions start from the same one. Without keys: fresh states in training,
+            zeros otherwise. A text's log-probability is then given its state, and the mean of -log G an upper bound
+            of the NLL.
         seed: Of the initial weights.
 
     Raises:
-        InputError: If a size is below 1 or a share out of its range.
+        InputError: If a size is below 1, a share out of its range, or the initial state unknown.
     """
 
     kind: ClassVar[str] = "lstm"
@@ -48,6 +53,7 @@ class LSTMPolicy(PolicyModule):
         dropout: float = 0.0,
         init_scale: float = 0.1,
         forbidden: Sequence[int] = (),
+        initial_state: str = "zeros",
         seed: int = 0,
     ) -> None:
         super().__init__(vocab_size, start_token, forbidden)
@@ -55,8 +61,12 @@ class LSTMPolicy(PolicyModule):
             require(size >= 1, f"{name} must be at least 1, found {size}")
         require(0 <= dropout < 1, f"dropout must be at least 0 and below 1, found {dropout}")
         require(init_scale >= 0, f"init_scale must be at least 0, found {init_scale}")
+        require(initial_state in ("zeros", "random"), f"initial_state must be zeros or random, found '{initial_state}'")
         self.dropout = dropout
         self.init_scale = init_scale
+        self.initial_state = initial_state
+        self.random_start = initial_state == "random"
+        self._noise_BLH: Tensor | None = None
         with seeded(seed):
             # One row more than tokens: PAD, which doubles as the start of a text.
             self.embedding = nn.Embedding(vocab_size + 1, embed_size)
@@ -81,17 +91,37 @@ class LSTMPolicy(PolicyModule):
             "dropout": self.dropout,
             "init_scale": self.init_scale,
             "forbidden": self.forbidden.tolist(),
+            "initial_state": self.initial_state,
         }
 
+    def for_texts(self, seed_B: Tensor, episode_B: Tensor) -> Self:
+        """The same policy with the random initial states of these texts, if it has such."""
+        if not self.random_start:
+            return self
+        shape = self.lstm.num_layers, self.lstm.hidden_size
+        number_LH = torch.arange(math.prod(shape), device=seed_B.device).view(shape)
+        uniform_BLH = keyed_uniform(
+            seed_B[:, None, None], episode_B[:, None, None], position=number_LH, stream=Stream.STATE
+        )
+        view = copy.copy(self)
+        # 0 would be minus infinity; it is drawn once in 2^53 times.
+        view._noise_BLH = torch.special.ndtri(uniform_BLH.clamp(min=2.0**-54)).to(self.projection.weight.dtype)
+        return view
+
     def begin(self, batch_size: int) -> State:
-        """Hidden and cell state, each zeros of shape (B, layers, hidden_size)."""
+        """Hidden and cell state, each of shape (B, layers, hidden_size); the cell's is zeros."""
         zeros = self.projection.weight.new_zeros(batch_size, self.lstm.num_layers, self.lstm.hidden_size)
-        return zeros, zeros.clone()
+        if self._noise_BLH is not None:
+            require(
+                len(self._noise_BLH) == batch_size,
+                f"the policy was given initial states of {len(self._noise_BLH)} texts, asked for {batch_size}",
+            )
+            return self._noise_BLH.clone(), zeros
+        return torch.randn_like(zeros) if self.random_start and self.training else zeros.clone(), zeros
 
     def raw_step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
         """One LSTM step and the projection."""
-        layers_first = tuple(part.transpose(0, 1).contiguous() for part in state)
-        hidden_B1H, after = self.lstm(self._embed(tokens_B[:, None]), layers_first)
+        hidden_B1H, after = self.lstm(self._embed(tokens_B[:, None]), self._layers_first(state))
         logits_BV = self.projection(self._drop(hidden_B1H[:, 0]))
         return logits_BV, tuple(part.transpose(0, 1) for part in after)
 
@@ -100,7 +130,8 @@ class LSTMPolicy(PolicyModule):
         if self.decoding.deterministic or self.decoding.top_k is not None or self.decoding.top_p is not None:
             return super().log_prob(tokens_BT, mask_BT)
         start_B1 = torch.full_like(tokens_BT[:, :1], self.start_token)
-        hidden_BTH, _ = self.lstm(self._embed(torch.cat([start_B1, tokens_BT[:, :-1]], dim=1)))
+        inputs_BTE = self._embed(torch.cat([start_B1, tokens_BT[:, :-1]], dim=1))
+        hidden_BTH, _ = self.lstm(inputs_BTE, self._layers_first(self.begin(len(tokens_BT))))
         asked_R = mask_BT.flatten().nonzero()[:, 0]
         hidden_RH = self._drop(hidden_BTH).flatten(0, 1)[asked_R] / self.decoding.temperature
         bias_V = self.projection.bias / self.decoding.temperature
@@ -108,6 +139,10 @@ class LSTMPolicy(PolicyModule):
             bias_V = bias_V.index_fill(0, self.forbidden, -math.inf)
         logp_R = linear_log_prob(hidden_RH, self.projection.weight, bias_V, tokens_BT.flatten()[asked_R])
         return torch.zeros_like(mask_BT, dtype=logp_R.dtype).flatten().index_copy(0, asked_R, logp_R).view_as(mask_BT)
+
+    @staticmethod
+    def _layers_first(state: State) -> tuple[Tensor, ...]:
+        return tuple(part.transpose(0, 1).contiguous() for part in state)
 
     def _embed(self, tokens: Tensor) -> Tensor:
         return self._drop(self.embedding(tokens))

@@ -67,9 +67,9 @@ class SeqGANConfig(CommonConfig):
     """Texts of each side in a step of D."""
     negatives: Literal["current", "replayed"] = "current"
     """What D learns to tell from real: texts of G as it is, or, replayed, half of them kept from earlier d-steps."""
-    rounds: int = 30
+    rounds: int = 20
     """Adversarial rounds."""
-    g_steps: int = 10
+    g_steps: int = 5
     """g-steps in an adversarial round."""
     mle_steps: int = 0
     """Steps of maximum likelihood in an adversarial round."""
@@ -112,7 +112,7 @@ def fast(task: str) -> SeqGANConfig:
 
 def tuned(task: str) -> SeqGANConfig:
     """From MLE `tuned`; the whole text's reward of 1,024 texts a g-step says more in a second than completions do."""
-    config = replace(fast(task), preset="tuned", mle_epochs=60, batch_size=1024, rollouts=0, rounds=40, g_steps=10)
+    config = replace(fast(task), preset="tuned", mle_epochs=60, batch_size=1024, rollouts=0, g_steps=10)
     return config if task in ORACLES else replace(config, mle_learning_rate=3e-3, weight_decay=0.2, dropout=0.5)
 
 

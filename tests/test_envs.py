@@ -732,6 +732,10 @@ def test_what_reads_or_writes_another_task_is_refused(toy: Task) -> None:
         TextGANEnv(toy, discriminator=ConstantDiscriminator(longer, 0.5))
     with pytest.raises(InputError, match="must write the V=4 tokens of task 'toy', found V=3"):
         TextGANEnv(toy, discriminator=judge, rollout_policy=policy_for(other))
+    with pytest.raises(InputError, match=r"sums to R\(text\) with gamma 1 only, found gamma 0.9"):
+        TextGANEnv(toy, discriminator=judge, reward="difference", gamma=0.9)
+    with pytest.raises(InputError, match="gamma must be 0 to 1, found 2"):
+        TextGANVectorEnv(2, toy, discriminator=judge, gamma=2)
     envs = TextGANVectorEnv(2, toy, discriminator=judge)
     envs.reset(seed=0)
     with pytest.raises(InputError, match="must write the V=4 tokens of task 'toy', found V=3"):

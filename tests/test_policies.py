@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from textgan_env.errors import InputError
+from textgan_env.evaluation import evaluate
 from textgan_env.policies import (
     POLICIES,
     Decoding,
@@ -26,7 +27,9 @@ from textgan_env.policies import (
     make_policy,
     map_state,
 )
+from textgan_env.rollouts import Keys
 from textgan_env.sampling import derived_generator, seeded
+from textgan_env.tasks import ToyTask
 
 INF = math.inf
 V, T = 4, 3
@@ -403,6 +406,54 @@ def test_initial_weights_come_from_the_seed_with_the_scale_asked_for() -> None:
     assert not torch.equal(first.projection.weight, other.projection.weight)
     weights = torch.cat([p.flatten() for p in first.parameters() if p.requires_grad])
     assert weights.std().item() == pytest.approx(0.3, rel=0.03)
+
+
+def random_start(**options: Any) -> LSTMPolicy:
+    return LSTMPolicy(
+        4, start_token=4, embed_size=3, hidden_size=5, init_scale=1.0, initial_state="random", **options
+    ).eval()
+
+
+def test_random_initial_states_are_normal_and_belong_to_the_texts() -> None:
+    policy = random_start()
+    seed_B, episode_B = torch.full((4000,), 7), torch.arange(4000)
+    hidden_BLH, cell_BLH = policy.for_texts(seed_B, episode_B).begin(4000)
+    assert (cell_BLH == 0).all()
+    assert abs(float(hidden_BLH.mean())) < 0.03
+    assert float(hidden_BLH.std()) == pytest.approx(1, abs=0.03)
+    some = policy.for_texts(seed_B[5:9], episode_B[5:9]).begin(4)[0]
+    assert torch.equal(some, hidden_BLH[5:9])
+    with pytest.raises(InputError, match="initial states of 4 texts, asked for 3"):
+        policy.for_texts(seed_B[:4], episode_B[:4]).begin(3)
+
+
+def test_with_a_random_initial_state_stepping_scores_what_log_prob_does() -> None:
+    keys = Keys.counted(3, 6)
+    policy = random_start().for_texts(keys.seed_B, keys.episode_B)
+    tokens_BT = torch.randint(4, (6, 5), generator=torch.Generator().manual_seed(0))
+    everywhere = torch.ones_like(tokens_BT, dtype=torch.bool)
+    stepped = PolicyModule.log_prob(policy, tokens_BT, everywhere)
+    torch.testing.assert_close(policy.log_prob(tokens_BT, everywhere), stepped, atol=1e-5, rtol=0)
+    assert not torch.allclose(random_start().log_prob(tokens_BT, everywhere), stepped, atol=1e-2)
+
+
+def test_the_nll_of_a_policy_with_random_initial_states_is_an_upper_bound_and_says_so() -> None:
+    task, policy = ToyTask(vocab_size=4, max_length=3, size=400), random_start()
+    result = evaluate(policy, task, samples=50)
+    assert {"nll_self", "fit"} <= set(result.missing)
+    assert "upper bound" in str(result.settings["nll"])
+    tokens_BT = task.split("test").tokens_BT
+    everywhere = torch.ones_like(tokens_BT, dtype=torch.bool)
+    with torch.no_grad():
+        logp_ZB = torch.stack(
+            [
+                policy.for_texts(keys.seed_B, keys.episode_B).log_prob(tokens_BT, everywhere).sum(1)
+                for keys in (Keys.counted(seed, len(tokens_BT)) for seed in range(200))
+            ]
+        )
+    exact = -float(logp_ZB.logsumexp(0).sub(math.log(200)).mean()) / 3
+    assert result.values["nll_test"] > exact + 0.01
+    assert result.values["nll_test"] == pytest.approx(-float(logp_ZB.mean()) / 3, abs=0.1)
 
 
 def test_lstm_has_one_bias_a_gate() -> None:

@@ -16,6 +16,7 @@ from textgan_env.policies import LSTMPolicy, TablePolicy
 from textgan_env.rewards import (
     TRANSFORMS,
     ConstantCredit,
+    EntropyCredit,
     KLCredit,
     RandomCredit,
     RolloutCredit,
@@ -169,16 +170,17 @@ def test_credit_after_the_end_is_zero() -> None:
         assert (source.credit(TEXTS, TEXTS.mask_BT)[~TEXTS.mask_BT] == 0).all(), source
 
 
-def test_monte_carlo_agrees_with_listing_all_texts() -> None:
+@pytest.mark.parametrize("gamma", [1.0, 0.6])
+def test_monte_carlo_agrees_with_listing_all_texts(gamma: float) -> None:
     task = ToyTask(vocab_size=4, max_length=4, seed=2)
     policy = random_policy(4, 4, seed=5)
     logits_S = torch.randn(4**4, generator=torch.Generator().manual_seed(6))
     reward_S = logits_S.sigmoid()
-    mean, mean_of_squares = task.exact_q(policy, reward_S), task.exact_q(policy, reward_S**2)
+    mean, mean_of_squares = task.exact_q(policy, reward_S, gamma), task.exact_q(policy, reward_S**2, gamma**2)
     texts = finished([[0, 1, 2, 3], [3, 3, 3, 3], [2, 0, 1, 0], [1, 1, 0, 2]], end_token=None, pad=4)
     rollouts = 1000
     judge = ListedDiscriminator(4, 4, logits_S)
-    credit_BT = RolloutCredit(policy, judge, "prob", rollouts).credit(texts, texts.mask_BT)
+    credit_BT = RolloutCredit(policy, judge, "prob", rollouts, gamma).credit(texts, texts.mask_BT)
     for row, column in itertools.product(range(4), range(4)):
         tokens = texts.tokens_BT[row].tolist()
         prefix = sum(token * 4**place for place, token in enumerate(reversed(tokens[:column])))
@@ -186,6 +188,29 @@ def test_monte_carlo_agrees_with_listing_all_texts() -> None:
         variance = (mean_of_squares[column][prefix, tokens[column]] - exact**2).clamp(min=0)
         error = abs(float(credit_BT[row, column] - exact))
         assert error <= 4 * math.sqrt(variance / rollouts) + 1e-6, (row, column)
+
+
+def test_each_completion_is_discounted_by_its_own_length() -> None:
+    """After one token the stub ends with probability 1/2, after two all the more: R = 1 counts gamma^k, k tokens on."""
+    policy = StubPolicy([0.0, 0.0], start_token=2)  # token 1 ends the text
+    judge = ListedDiscriminator(2, 3, torch.full((8,), 1.0))
+    texts = finished([[0, 0, 0]], max_length=3, pad=2)
+    credit_BT = RolloutCredit(policy, judge, "logit", 4000, gamma=0.5).credit(texts, texts.mask_BT)
+    # Prefix (0): ends after 1 more token with probability 1/2, else after 2: 1/2 * 1/2 + 1/2 * 1/4.
+    assert credit_BT[0].tolist() == pytest.approx([0.375, 0.5, 1.0], abs=0.01)
+
+
+@pytest.mark.parametrize("gamma", [-0.1, 1.1, math.nan])
+def test_a_discount_outside_its_range_is_refused(gamma: float) -> None:
+    judge, policy = PositionDiscriminator(V, T), random_policy()
+    for make in (
+        lambda: RolloutCredit(policy, judge, gamma=gamma),
+        lambda: TextCredit(judge, gamma=gamma),
+        lambda: KLCredit(policy, policy, 1.0, gamma),
+        lambda: EntropyCredit(policy, 1.0, gamma),
+    ):
+        with pytest.raises(InputError, match=f"gamma must be 0 to 1, found {gamma}"):
+            make()
 
 
 def test_exact_q_is_what_trying_every_text_finds() -> None:
@@ -329,9 +354,16 @@ def test_text_credit_is_the_reward_at_every_token() -> None:
     assert TextCredit(judge, "logit").credit(TEXTS, TEXTS.mask_BT).tolist() == expected.tolist()
 
 
+def test_a_discounted_reward_counts_less_the_more_tokens_follow() -> None:
+    texts = finished([[0, 2, 0, 2], [2, END]])
+    credit_BT = TextCredit(ListedDiscriminator(V, T, torch.ones(V**T)), "logit", 0.5).credit(texts, texts.mask_BT)
+    assert credit_BT.tolist() == [[0.125, 0.25, 0.5, 1.0], [0.5, 1.0, 0.0, 0.0]]
+
+
 def test_an_unfinished_text_has_no_reward_yet() -> None:
     begun = Texts(TEXTS.tokens_BT, TEXTS.lengths_B, ~TEXTS.ended_B, TEXTS.keys, END)
-    for source in (TextCredit(PositionDiscriminator(V, T)), KLCredit(random_policy(), random_policy(seed=1), 1.0)):
+    kl = KLCredit(random_policy(), random_policy(seed=1), 1.0)
+    for source in (TextCredit(PositionDiscriminator(V, T)), kl, EntropyCredit(random_policy(), 1.0)):
         with pytest.raises(InputError, match="before the text has ended"):
             source.credit(begun, begun.mask_BT)
 
@@ -344,6 +376,19 @@ def test_kl_to_go_by_hand() -> None:
     expected = [[0.5 * 2 * two, 0.5 * 2 * two, 0.5 * two, 0.5 * two], [0.0, -0.5 * two, 0.0, 0.0]]
     found = KLCredit(policy, reference, weight=0.5).credit(texts, texts.mask_BT)
     torch.testing.assert_close(found, torch.tensor(expected), atol=1e-6, rtol=0)
+
+
+def test_discounted_kl_and_entropy_to_go_by_hand() -> None:
+    policy, reference = StubPolicy([0.0, math.log(2), 0.0]), StubPolicy([0.0, 0.0, math.log(2)])
+    texts, two = finished([[0, 2, 0, 2], [2, END]]), math.log(2)
+    found = KLCredit(policy, reference, 1.0, gamma=0.5).credit(texts, texts.mask_BT)
+    # Tokens 2 pay log 2, tokens 0 nothing, END minus log 2.
+    expected = [[0.5 * two + 0.125 * two, two + 0.25 * two, 0.5 * two, two], [0.5 * two, -two, 0.0, 0.0]]
+    torch.testing.assert_close(found, torch.tensor(expected), atol=1e-6, rtol=0)
+    entropy = EntropyCredit(policy, 2.0, gamma=0.5).credit(texts, texts.mask_BT)
+    # Each token pays twice its -log G: 4 log 2 for tokens 0 and 2, 2 log 2 for END.
+    expected = [[7.5 * two, 7 * two, 6 * two, 4 * two], [5 * two, 2 * two, 0.0, 0.0]]
+    torch.testing.assert_close(entropy, torch.tensor(expected), atol=1e-6, rtol=0)
 
 
 def test_kl_to_itself_is_zero_and_carries_no_gradient() -> None:

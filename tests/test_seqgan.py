@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +13,13 @@ from agents.mle import MLE, MLEConfig
 from agents.seqgan import PRESETS, SeqGAN, SeqGANConfig, baseline, main
 from textgan_env.checkpoints import load_checkpoint
 from textgan_env.data import TokenDataset
+from textgan_env.discriminators import ReplayedTexts
 from textgan_env.envs import TextGANVectorEnv
 from textgan_env.errors import InputError
 from textgan_env.logs import read_metrics
 from textgan_env.losses import policy_gradient_loss
-from textgan_env.policies import TablePolicy
+from textgan_env.policies import LSTMPolicy, TablePolicy
+from textgan_env.rewards import EntropyCredit
 from textgan_env.sampling import derived_generator
 from textgan_env.tasks import Split, ToyTask
 from textgan_env.training import launch
@@ -63,7 +66,8 @@ def exact_return(policy: TablePolicy, reward_S: Tensor) -> Tensor:
 
 def learner(**changes: object) -> SeqGAN:
     """The agent on the toy task, with a tabular policy and the judge whose every reward is known."""
-    config = replace(TINY, batch_size=64, kl=0.0, transform="prob", learning_rate=0.1, **changes)  # type: ignore[arg-type]
+    options = {"batch_size": 64, "kl": 0.0, "transform": "prob", "learning_rate": 0.1} | changes
+    config = replace(TINY, **options)  # type: ignore[arg-type]
     agent = SeqGAN(config, TASK)
     agent.policy = TablePolicy(V, max_length=T)
     agent.g_optimizer = torch.optim.Adam(agent.policy.parameters(), lr=config.learning_rate)
@@ -102,6 +106,51 @@ def test_a_constant_reward_has_exactly_no_gradient_with_the_leave_one_out_baseli
     values = agent.g_step(derived_generator(0, "test"))
     assert values["gradient_norm"] == 0
     assert torch.equal(agent.policy.logits_PV, torch.zeros_like(agent.policy.logits_PV))  # type: ignore[union-attr]
+
+
+def test_the_untrained_control_asks_a_discriminator_that_never_learns() -> None:
+    agent = SeqGAN(replace(TINY, control="untrained"), TASK)
+    weights = {name: value.clone() for name, value in agent.discriminator.state_dict().items()}
+    steps = {name for phase in agent.schedule().phases for name, times in phase.steps if times * phase.rounds}
+    assert steps == {"mle_epoch", "g_step"}
+    agent.g_step(derived_generator(0, "a"))
+    assert agent.envs.game.judged
+    assert all(torch.equal(weights[name], value) for name, value in agent.discriminator.state_dict().items())
+
+
+def test_signal_and_noise_of_the_gradient_are_what_many_batches_show() -> None:
+    agent = learner(rollouts=0, learning_rate=1e-12, batch_size=256)
+    snr, gradients = [], []
+    for step in range(60):
+        snr.append(agent.g_step(derived_generator(1, step))["gradient_snr"])
+        assert agent.policy.logits_PV.grad is not None  # type: ignore[union-attr]
+        gradients.append(agent.policy.logits_PV.grad.flatten().double().clone())  # type: ignore[union-attr,operator]
+    batches = torch.stack(gradients)
+    variance = float(batches.var(0).sum())
+    signal = float(batches.mean(0).square().sum()) - variance / len(batches)
+    assert sum(snr) / len(snr) == pytest.approx(signal / variance, rel=0.25)
+
+
+def test_the_entropy_of_texts_rises_along_the_estimated_gradient_of_entropy() -> None:
+    logits_PV = torch.randn(13, V, generator=torch.Generator().manual_seed(1))
+    policy = TablePolicy(V, max_length=T, logits_PV=logits_PV)
+    texts_ST = TASK.texts_ST
+    logp_S = policy.log_prob(texts_ST, torch.ones_like(texts_ST, dtype=torch.bool)).sum(1)
+    (-(logp_S.exp() * logp_S).sum()).backward()
+    assert policy.logits_PV.grad is not None
+    exact = policy.logits_PV.grad.clone()
+    envs = TextGANVectorEnv(200, TASK, control="constant")
+    envs.reset(seed=0)
+    estimates = []
+    for _ in range(60):
+        batch = envs.collect(policy)
+        policy.zero_grad()
+        credit_BT = EntropyCredit(policy, 1.0).credit(batch.texts, batch.mask_BT)
+        logp_BT = policy.log_prob(batch.tokens_BT, batch.mask_BT)
+        (-policy_gradient_loss(logp_BT, credit_BT, batch.mask_BT)).backward()
+        estimates.append(policy.logits_PV.grad.clone())
+    mean, error = torch.stack(estimates).mean(0), torch.stack(estimates).std(0) / len(estimates) ** 0.5
+    assert ((mean - exact).abs() <= 4 * error + 1e-6).all()
 
 
 @pytest.mark.parametrize("rollouts", [0, 2])
@@ -185,6 +234,72 @@ def test_the_kl_holds_the_policy_near_the_pre_trained_one() -> None:
     assert moved[50.0] < 0.1 * moved[0.0]
 
 
+def test_an_entropy_bonus_keeps_the_texts_different() -> None:
+    entropy = {}
+    for weight in (0.0, 0.3):
+        agent = learner(rollouts=0, entropy=weight)
+        for step in range(60):
+            agent.g_step(derived_generator(0, "test", step))
+        texts_ST = TASK.texts_ST
+        with torch.no_grad():
+            logp_S = agent.policy.log_prob(texts_ST, torch.ones_like(texts_ST, dtype=torch.bool)).sum(1)
+        entropy[weight] = -float((logp_S.exp() * logp_S).sum())
+    assert entropy[0.3] > entropy[0.0] + 0.5
+
+
+def test_a_writing_temperature_is_the_one_texts_are_written_and_scored_at() -> None:
+    agent = SeqGAN(replace(TINY, writing_temperature=2.0, rollout_lag=0.5), TASK)
+    assert agent._writer().decoding.temperature == 2.0
+    assert agent.envs.game.rollout_policy.decoding.temperature == 2.0  # type: ignore[union-attr]
+    assert agent.policy.decoding.temperature == 1.0
+    agent.g_step(derived_generator(0, "test"))
+
+
+def test_pre_training_ends_with_the_averaged_weights_and_the_reference_there() -> None:
+    agent = SeqGAN(replace(TINY, average=0.9), TASK)
+    agent.mle_epoch(derived_generator(0, "a"))
+    assert not torch.equal(agent.policy.projection.bias, agent.average.policy.projection.bias)  # type: ignore[arg-type,union-attr]
+    agent.end_pretraining(derived_generator(0, "b"))
+    for policy in (agent.policy, agent.reference):
+        assert torch.equal(policy.projection.bias, agent.average.policy.projection.bias)  # type: ignore[arg-type,union-attr]
+
+
+def test_interleaved_maximum_likelihood_follows_the_real_texts() -> None:
+    agent = SeqGAN(replace(TINY, mle_steps=3, batch_size=64, mle_learning_rate=0.05), TASK)
+    assert ("mle_step", 3) in agent.schedule().phases[-1].steps
+    losses = [agent.mle_step(derived_generator(0, "a", step))["loss"] for step in range(60)]
+    assert sum(losses[-10:]) / 10 < losses[0] - 0.05
+
+
+def test_replayed_negatives_keep_half_of_what_the_discriminator_saw() -> None:
+    replay = ReplayedTexts(1000, 2, V)
+    generator = torch.Generator().manual_seed(0)
+    old, new = torch.zeros(1000, 2, dtype=torch.int64), torch.ones(1000, 2, dtype=torch.int64)
+    assert torch.equal(replay.renew(old, generator), old)
+    mixed = replay.renew(new, generator)
+    assert 0.4 < float((mixed[:, 0] == 0).float().mean()) < 0.6
+    assert torch.equal(mixed[:, 0], mixed[:, 1])
+    assert torch.equal(mixed, replay.tokens_RT)
+
+
+def test_a_random_initial_state_belongs_to_the_text_its_completions_and_its_gradient() -> None:
+    agent = SeqGAN(replace(TINY, initial_state="random", batch_size=4, rollouts=3, kl=0.0), TASK)
+    given: list[Tensor] = []
+
+    class Watched(LSTMPolicy):
+        def begin(self, batch_size: int) -> tuple[Tensor, Tensor]:
+            state = super().begin(batch_size)
+            given.append(state[0])
+            return state
+
+    agent.policy.__class__ = Watched
+    agent.g_step(derived_generator(0, "test"))
+    written, completed, *halves = given
+    assert torch.equal(written, completed)
+    assert torch.equal(written, torch.cat(halves))
+    assert len({tuple(row) for row in written.flatten(1).tolist()}) == 4
+
+
 def test_a_lagged_rollout_policy_trails_the_learner() -> None:
     agent = SeqGAN(replace(TINY, rollout_lag=0.8), TASK)
     assert agent.lagged is not None
@@ -195,8 +310,11 @@ def test_a_lagged_rollout_policy_trails_the_learner() -> None:
     assert torch.allclose(lagged, 0.8 * start + 0.2 * learnt, atol=1e-6)  # type: ignore[arg-type,operator]
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = launch(replace(TINY, runs=tmp_path / "whole"), SeqGAN)
+@pytest.mark.parametrize("options", [{}, {"negatives": "replayed", "mle_steps": 1, "rollout_lag": 0.5}])
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = launch(replace(TINY, runs=tmp_path / "whole", **options), SeqGAN)
     g_step, calls = SeqGAN.g_step, []
 
     def stop_in_the_second(agent: SeqGAN, generator: torch.Generator) -> dict[str, float]:
@@ -207,7 +325,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path, monk
 
     monkeypatch.setattr(SeqGAN, "g_step", stop_in_the_second)
     with pytest.raises(KeyboardInterrupt):
-        launch(replace(TINY, runs=tmp_path / "cut", checkpoint_every=0.0), SeqGAN)
+        launch(replace(TINY, runs=tmp_path / "cut", checkpoint_every=0.0, **options), SeqGAN)
     monkeypatch.setattr(SeqGAN, "g_step", g_step)
     cut = launch(replace(TINY, resume=tmp_path / "cut" / "seqgan-toy-1"), SeqGAN)
     expected, found = (load_checkpoint(run.last_checkpoint).all_tensors for run in (whole, cut))
@@ -240,6 +358,9 @@ def test_a_pre_trained_run_of_another_task_is_refused(tmp_path: Path) -> None:
         (["--rollouts", "-1"], "rollouts must be at least 0, found -1"),
         (["--batch-size", "1"], "batch_size must be at least 2, found 1"),
         (["--kl", "-1"], "kl must be at least 0"),
+        (["--entropy", "-1"], "entropy must be at least 0"),
+        (["--gamma", "1.5"], "gamma must be 0 to 1, found 1.5"),
+        (["--writing-temperature", "0"], "temperature must be above 0"),
         (["--rollout-lag", "2"], "rate of a lagged copy must be 0 to 1"),
         (["--pretrained", "nowhere"], "no run folder at 'nowhere'"),
         (["--preset", "papers"], "unknown preset 'papers'"),

@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from agents.mle import MLE, PRESETS, MLEConfig, main
+from textgan_env import training
 from textgan_env.checkpoints import load_checkpoint
+from textgan_env.data import TokenDataset
 from textgan_env.errors import InputError
 from textgan_env.evaluation import evaluate, nll
 from textgan_env.logs import read_metrics
 from textgan_env.options import parse
 from textgan_env.runs import RunFolder
-from textgan_env.tasks import ToyTask
+from textgan_env.tasks import Split, ToyTask
 from textgan_env.training import Phase, Schedule, launch, load_policy
 
 TINY = MLEConfig(task="toy", epochs=3, embed_size=4, hidden_size=4, batch_size=100, threads=1, show_samples=1)
@@ -30,6 +32,15 @@ def test_schedule_counts_rounds_through_all_phases_and_goes_on_in_the_middle() -
     seen = [(item.phase.name, item.index, item.number) for item in schedule.after(0)]
     assert seen == [("a", 0, 1), ("a", 1, 2), ("b", 0, 3), ("b", 1, 4), ("b", 2, 5)]
     assert [(item.phase.name, item.index) for item in schedule.after(3)] == [("b", 1), ("b", 2)]
+
+
+def test_the_last_step_of_a_phase_is_taken_once_at_its_end() -> None:
+    phase = Phase("a", 3, (("work", 2),), last_step="finish")
+    assert [phase.steps_of(index) for index in range(3)] == [
+        (("work", 2),),
+        (("work", 2),),
+        (("work", 2), ("finish", 1)),
+    ]
 
 
 @pytest.mark.parametrize("rounds", [0, -1])
@@ -99,6 +110,53 @@ def test_best_keeps_the_weights_of_the_lowest_validation_nll(tmp_path: Path) -> 
     seen = [row["nll_valid"] for row in read_metrics(run.path)]
     best = min(float(value) for value in seen)
     assert nll(policy, valid_BT, task.scored(valid_BT))[0] == pytest.approx(best, abs=1e-6)
+
+
+def test_a_run_without_progress_is_stopped_measured_and_stays_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nlls = iter([3.0, 2.0, 2.1, 1.9, 1.9, 2.5, 2.5])
+    look = training._look
+    monkeypatch.setattr(training, "_look", lambda agent: look(agent) | {"nll_valid": next(nlls)})
+    run = run_with(tmp_path, epochs=9, look_every=1, patience=2)
+    assert [row["nll_valid"] for row in read_metrics(run.path)] == [3.0, 2.0, 2.1, 1.9, 1.9, 2.5]
+    assert "stopped after round 6 of 9" in capsys.readouterr().out
+    assert (run.path / "evaluation.json").exists()
+    launch(replace(TINY, resume=run.path), MLE)
+    assert len(read_metrics(run.path)) == 6
+
+
+def test_a_lower_auc_of_the_discriminator_is_progress_too() -> None:
+    state = training._State()
+    for nll_valid, d_auc in ((2.0, 0.9), (2.1, 0.8), (2.2, 0.7), (2.3, 0.7), (2.4, 0.75)):
+        state = training._judged(state, {"nll_valid": nll_valid, "d_auc": d_auc}, patience=2)
+    assert (state.looks_without_progress, state.stopped) == (2, True)
+    assert state.lows == {"nll_valid": 2.0, "d_auc": 0.7}
+    assert not training._judged(state, {"nll_valid": 1.9, "d_auc": 0.9}, patience=2).stopped
+    assert not training._judged(state, {"nll_valid": 2.4, "d_auc": 0.9}, patience=0).stopped
+
+
+def test_collapse_loops_and_a_vanishing_gradient_are_told() -> None:
+    task = ToyTask(vocab_size=30, max_length=4, size=300)
+    healthy = {"unique": 0.9, "adjacent_repeats": 0.1, "credit_spread": 0.1}
+    assert training._warnings(task, healthy) == []
+    sick = {"unique": 0.05, "adjacent_repeats": 0.6, "credit_spread": 0.0001}
+    collapse, loops, vanishes = training._warnings(task, sick)
+    assert collapse.startswith("the policy collapses: 5% of its texts are different, of real ones")
+    assert loops.startswith("the policy loops: 60% of its tokens repeat the one before, of real ones")
+    assert vanishes.startswith("the gradient vanishes: credits differ by 0.0001 between texts")
+
+
+def test_a_look_measures_cover_fit_and_diversity_without_the_test_split() -> None:
+    class Watched(ToyTask):
+        def split(self, name: Split) -> TokenDataset:
+            assert name != "test"
+            return super().split(name)
+
+    values = training._look(MLE(replace(TINY, device="cpu"), Watched(vocab_size=4, max_length=4, size=200)))
+    assert set(values) == {
+        "nll_valid", "nll_self", "nll_oracle", "nll_oracle_median", "cover", "fit", "unique", "adjacent_repeats",
+    }  # fmt: skip
 
 
 def test_a_run_of_another_version_is_not_gone_on_with(tmp_path: Path) -> None:

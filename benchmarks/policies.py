@@ -3,12 +3,15 @@
 For example ``python -m benchmarks.policies --runs runs/mle-seqgan-oracle-1 --temperatures 1 0.8 0.6``.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from importlib import import_module
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from textgan_env.errors import friendly_errors, require
-from textgan_env.options import path_option
+from textgan_env.options import CommonConfig, path_option
 
 if TYPE_CHECKING:
     from textgan_env.policies import PolicyModule
@@ -111,11 +114,7 @@ def measure(options: Options) -> list[dict[str, Any]]:
     policies += [("unigram", None, fit_ngram(task, order=1)), ("bigram", None, fit_ngram(task, order=2))]
     for run, policy in zip(options.runs, trained, strict=True):
         about = RunFolder.open(run).about
-        config = about["config"]
-        sizes = policy.config()
-        label = f"{run.name.split('-')[0]} {config['preset']} {sizes['embed_size']}/{sizes['hidden_size']}"
-        if "rounds" in config:
-            label += f", {config['rounds']} rounds, {config['control'] or 'real'} reward"
+        label = label_of(about["name"].split("-")[0], about["config"], policy)
         for temperature in options.temperatures:
             decoding = replace(policy.decoding, temperature=temperature)
             policies.append((label, about["seed"], policy.with_decoding(decoding)))
@@ -133,7 +132,36 @@ def measure(options: Options) -> list[dict[str, Any]]:
     for row in rows:
         for column in unused:
             del row[column]
-    return rows
+    return rows + over_seeds(rows)
+
+
+def label_of(agent: str, config: Mapping[str, Any], policy: "PolicyModule") -> str:
+    """What a run was: agent, preset, sizes, and every option of its own that is not the preset's."""
+    module = import_module(f"agents.{agent}")
+    usual = asdict(module.PRESETS[config["preset"]](config["task"]))
+    common = {field.name for field in fields(CommonConfig)} | {"pretrained", "embed_size", "hidden_size", "control"}
+    own = [f"{name} {config[name]}" for name in usual if name not in common and config[name] != usual[name]]
+    if "control" in config:
+        own.append(f"{config['control'] or 'real'} reward")
+    sizes = policy.config()
+    return ", ".join([f"{agent} {config['preset']} {sizes['embed_size']}/{sizes['hidden_size']}", *own])
+
+
+def over_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each policy and temperature that has several seeds, a row of means, and one of largest less smallest."""
+    groups: dict[tuple[str, float | None], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["policy"], row["temperature"]), []).append(row)
+    found = []
+    for (policy, temperature), group in groups.items():
+        if len(group) < 2:
+            continue
+        told = {"mean": fmean, "range": lambda values: max(values) - min(values)}
+        for name, tell in told.items():
+            summary = {"policy": policy, "seed": f"{name} of {len(group)}", "temperature": temperature}
+            columns = [column for column in COLUMNS if all(row.get(column) is not None for row in group)]
+            found.append(summary | {column: tell([row[column] for row in group]) for column in columns})
+    return found
 
 
 if __name__ == "__main__":

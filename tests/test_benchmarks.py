@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from agents.mle import MLE, MLEConfig
-from benchmarks import generator_step, policies, results
+from agents.seqgan import SeqGAN, SeqGANConfig
+from benchmarks import curves, generator_step, policies, results
 from textgan_env.errors import InputError
 from textgan_env.tasks import ToyTask
 from textgan_env.training import launch
@@ -39,11 +40,34 @@ def test_policies_has_a_row_a_run_and_temperature_beside_the_plain_ones(tmp_path
     run = launch(config, MLE)
     rows = policies.measure(policies.Options(task="toy", runs=(run.path,), temperatures=(1.0, 0.5), samples=50))
     assert [row["policy"] for row in rows] == [
-        "real text (the oracle)", "uniform tokens", "unigram", "bigram", "mle fast 4/4", "mle fast 4/4"
+        "real text (the oracle)", "uniform tokens", "unigram", "bigram", *["mle fast 4/4, epochs 1"] * 2,
     ]  # fmt: skip
     assert [row["temperature"] for row in rows[-2:]] == [1.0, 0.5]
     assert rows[0]["fit"] == pytest.approx(0, abs=1e-6)
     assert rows[-1]["nll_self"] < rows[-2]["nll_self"]
+
+
+def test_a_row_says_what_differs_from_the_preset(tmp_path: Path) -> None:
+    config = SeqGANConfig(
+        preset="smoke", task="toy", mle_epochs=1, d_pretraining=1, rounds=1, g_steps=1, batch_size=8, rollouts=1,
+        embed_size=4, hidden_size=4, d_batch_size=256, threads=1, runs=tmp_path, show_samples=0, control="shuffled",
+    )  # fmt: skip
+    run = launch(config, SeqGAN)
+    policy = policies.policy_of(run.path, ToyTask())
+    label = policies.label_of("seqgan", run.about["config"], policy)
+    assert label == "seqgan smoke 4/4, rounds 1, batch_size 8, rollouts 1, shuffled reward"
+
+
+def test_several_seeds_have_a_mean_and_a_range() -> None:
+    rows = [
+        {"policy": "a", "seed": 0, "temperature": 1.0, "fit": 1.0, "cover": None},
+        {"policy": "a", "seed": 1, "temperature": 1.0, "fit": 4.0, "cover": 2.0},
+        {"policy": "a", "seed": 0, "temperature": 0.5, "fit": 9.0, "cover": 2.0},
+    ]
+    assert policies.over_seeds(rows) == [
+        {"policy": "a", "seed": "mean of 2", "temperature": 1.0, "fit": 2.5},
+        {"policy": "a", "seed": "range of 2", "temperature": 1.0, "fit": 3.0},
+    ]
 
 
 def test_a_run_of_another_task_is_refused(tmp_path: Path) -> None:
@@ -65,3 +89,23 @@ def test_a_generator_step_is_timed_in_its_parts() -> None:
     assert list(seconds) == ["write", "rollouts", "scores", "gradient", "whole step"]
     parts = sum(value for name, value in seconds.items() if name != "whole step")
     assert seconds["whole step"] == pytest.approx(parts, rel=1e-6)
+
+
+def test_curves_take_policies_with_several_temperatures_and_leave_summaries_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[dict[str, object]] = [
+        {"policy": "mle", "seed": 0, "temperature": 0.5, "cover": 2.0, "fit": 2.2},
+        {"policy": "mle", "seed": 0, "temperature": 1.0, "cover": 1.5, "fit": 1.9},
+        {"policy": "mle", "seed": "mean of 1", "temperature": 1.0, "cover": 9.0, "fit": 9.0},
+        {"policy": "unigram", "seed": None, "temperature": 1.0, "cover": 2.0, "fit": 2.0},
+    ]
+    assert curves.curves(rows, "cover", "fit") == {"mle": {0: [(1.0, 1.5, 1.9), (0.5, 2.0, 2.2)]}}
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(curves, "IMAGES", tmp_path)
+    results.save("mine", rows, module="benchmarks.mine", notes="Nothing.")
+    assert curves.draw(curves.Options("mine")).read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(InputError, match="no kept result 'other'"):
+        curves.draw(curves.Options("other"))
+    with pytest.raises(InputError, match="has bleu_2 and fit at several"):
+        curves.draw(curves.Options("mine", x="bleu_2"))

@@ -453,14 +453,14 @@ class _Curve:
         return cls(name, [a for a, _ in points], [b for _, b in points])
 
 
-_LINE_COLOURS = ("#1c5190", "#c2571a", "#2c7a4b", "#7b4ea3", "#a8326e", "#6b6f76")
+LINE_COLOURS = ("#1c5190", "#c2571a", "#2c7a4b", "#7b4ea3", "#a8326e", "#6b6f76")
 
 
 def _draw_panel(panel: "Axes", unit: str, curves: Sequence[_Curve], levels: Mapping[str, float]) -> None:
     """Draw the lines of one unit, with their names at their ends."""
     ends = []
     for number, curve in enumerate(curves):
-        colour = _LINE_COLOURS[number % len(_LINE_COLOURS)]
+        colour = LINE_COLOURS[number % len(LINE_COLOURS)]
         marker = "o" if len(curve.xs) < 25 else ""
         panel.plot(curve.xs, curve.ys, color=colour, linewidth=1.8, marker=marker, markersize=3.5)
         ends.append((curve.ys[-1], f"{curve.name}  {_number(curve.ys[-1])}", colour))
@@ -468,12 +468,7 @@ def _draw_panel(panel: "Axes", unit: str, curves: Sequence[_Curve], levels: Mapp
         panel.axhline(value, color=_hex(_FAINT), linewidth=1.0, linestyle=(0, (4, 3)))
         ends.append((value, f"{name}  {_number(value)}", _hex(_FAINT)))
     panel.set_ylabel(unit, color=_hex(_INK))
-    panel.grid(axis="y", color="#e9e9e6", linewidth=0.8)
-    panel.set_axisbelow(True)
-    panel.tick_params(color="#b9bcc0", labelcolor=_hex(_INK), labelsize=9)
-    for side, spine in panel.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color("#b9bcc0")
+    plain_axes(panel)
     panel.margins(x=0.01)
     low, high = panel.get_ylim()
     places = _apart([(value - low) / (high - low) for value, _, _ in ends], 0.075)
@@ -487,6 +482,16 @@ def _draw_panel(panel: "Axes", unit: str, curves: Sequence[_Curve], levels: Mapp
             va="center",
             annotation_clip=False,
         )
+
+
+def plain_axes(panel: "Axes") -> None:
+    """Two quiet axes and horizontal lines behind: the look of every chart here."""
+    panel.grid(axis="y", color="#e9e9e6", linewidth=0.8)
+    panel.set_axisbelow(True)
+    panel.tick_params(color="#b9bcc0", labelcolor=_hex(_INK), labelsize=9)
+    for side, spine in panel.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color("#b9bcc0")
 
 
 def _apart(places: Sequence[float], least: float) -> list[float]:

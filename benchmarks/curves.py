@@ -1,0 +1,106 @@
+"""Temperature curves of a kept result as a picture: cover to the right, fit upwards, one line a policy.
+
+For example ``python -m benchmarks.curves --result seqgan_tuned`` draws docs/images/seqgan_tuned.png from
+benchmarks/results/seqgan_tuned.json. A policy that is better at every temperature lies nearer to the lower left.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textgan_env.errors import friendly_errors, require
+
+IMAGES = Path(__file__).parent.parent / "docs" / "images"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Draw the temperature curves of a kept result."""
+
+    result: str
+    """Its name in benchmarks/results."""
+    x: str = "cover"
+    """The column that runs to the right."""
+    y: str = "fit"
+    """The column that runs upwards."""
+    title: str = ""
+    """A line above."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """The command."""
+    import tyro
+
+    with friendly_errors():
+        print(draw(tyro.cli(Options, description=__doc__, args=args)))
+
+
+def curves(rows: Sequence[Mapping[str, Any]], x: str, y: str) -> dict[str, dict[int, list[tuple[float, float, float]]]]:
+    """Points of each policy that has several temperatures.
+
+    Args:
+        rows: Of a kept result.
+        x: A column.
+        y: Another.
+
+    Returns:
+        Policy -> seed -> (temperature, x, y), temperatures falling.
+    """
+    found: dict[str, dict[int, list[tuple[float, float, float]]]] = {}
+    for row in rows:
+        if isinstance(row["seed"], int) and row.get(x) is not None and row.get(y) is not None:
+            found.setdefault(row["policy"], {}).setdefault(row["seed"], []).append((row["temperature"], row[x], row[y]))
+    return {
+        policy: {seed: sorted(points, reverse=True) for seed, points in seeds.items()}
+        for policy, seeds in found.items()
+        if all(len(points) > 1 for points in seeds.values())
+    }
+
+
+def draw(options: Options) -> Path:
+    """Write the picture; returns its path."""
+    import io
+    import json
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from benchmarks.results import RESULTS
+    from textgan_env.files import write_safely
+    from textgan_env.render import LINE_COLOURS, plain_axes
+
+    kept = RESULTS / f"{options.result}.json"
+    require(kept.exists(), f"no kept result '{options.result}': expected the file {kept}")
+    lines = curves(json.loads(kept.read_text())["rows"], options.x, options.y)
+    require(bool(lines), f"no policy of '{options.result}' has {options.x} and {options.y} at several temperatures")
+    figure = Figure(figsize=(8.4, 5.4), dpi=110, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    for number, (policy, seeds) in enumerate(lines.items()):
+        colour = LINE_COLOURS[number % len(LINE_COLOURS)]
+        for order, points in enumerate(seeds.values()):
+            label = f"{policy} ({len(seeds)} seeds)" if len(seeds) > 1 else policy
+            xs, ys = [at for _, at, _ in points], [at for _, _, at in points]
+            panel.plot(
+                xs, ys, color=colour, linewidth=1.3, marker="o", markersize=3.5, alpha=0.8,
+                label="" if order else label,
+            )  # fmt: skip
+    for temperature, x, y in next(iter(next(iter(lines.values())).values())):
+        panel.annotate(f"T={temperature:g}", (x, y), xytext=(5, -11), textcoords="offset points", fontsize=8.5)
+    panel.set_xlabel(f"{options.x} (nats per token)")
+    panel.set_ylabel(f"{options.y} (nats per token)")
+    plain_axes(panel)
+    panel.legend(frameon=False, fontsize=9)
+    if options.title:
+        figure.suptitle(options.title, x=0.01, ha="left", fontsize=12)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    path = IMAGES / f"{options.result}.png"
+    write_safely(path, file.getvalue())
+    return path
+
+
+if __name__ == "__main__":
+    main()

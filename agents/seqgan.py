@@ -331,7 +331,7 @@ class SeqGAN:
         """Write B texts, take their credit, and make those with more of it than the others more probable."""
         import torch
 
-        from textgan_env.losses import masked_mean
+        from textgan_env.losses import baseline, masked_mean
         from textgan_env.sampling import fold
 
         self.policy.eval()
@@ -363,7 +363,7 @@ class SeqGAN:
         """
         import torch
 
-        from textgan_env.losses import policy_gradient_loss
+        from textgan_env.losses import baseline, policy_gradient_loss
         from textgan_env.rollouts import for_texts
 
         baseline_BT = baseline(self.config.baseline, credit_BT, batch.mask_BT)
@@ -383,28 +383,18 @@ class SeqGAN:
 
     def d_step(self, generator: "torch.Generator") -> dict[str, float]:
         """Refit D on fresh texts of G, and ask what it makes of texts that neither of them has seen."""
-        from textgan_env.discriminators import fit_discriminator, judge_report
-        from textgan_env.rollouts import Keys, write
-        from textgan_env.sampling import fold
+        from textgan_env.training import refit_on_fresh_texts
 
-        real_BT, held_out_BT = self.task.writable("train"), self.task.writable("valid")
-        keys = Keys.counted(fold(generator), len(real_BT) + len(held_out_BT), device=self.policy.device)
-        written_BT = write(self._writer(), keys, self.task.max_length, end_token=self.task.end_token)[0]
-        fresh_BT, unseen_BT = written_BT.tensor_split([len(real_BT)])
-        if self.config.negatives == "replayed":
-            fresh_BT = self.negatives.renew(fresh_BT, generator)
-        steps = self.config.d_epochs * -(-len(real_BT) // self.config.d_batch_size)
-        fit = fit_discriminator(
+        return refit_on_fresh_texts(
             self.discriminator,
             self.d_optimizer,
-            real_BT.to(written_BT.device),
-            fresh_BT,
-            steps=steps,
+            self._writer(),
+            self.task,
+            epochs=self.config.d_epochs,
             batch_size=self.config.d_batch_size,
             generator=generator,
+            replay=self.negatives if self.config.negatives == "replayed" else None,
         )
-        report = judge_report(self.discriminator, held_out_BT.to(written_BT.device), unseen_BT)
-        return {"d_loss": fit.loss, "d_auc": report.auc, "d_accuracy": report.accuracy, "d_value": report.value}
 
     def _credit(self, batch: "EpisodeBatch") -> "Tensor":
         """The environment's credit, and the KL to the pre-trained policy and the entropy that are still to come."""
@@ -441,28 +431,6 @@ def _check(config: SeqGANConfig) -> None:
         config.baseline == "none" or config.batch_size >= 2,
         f"a baseline compares texts: batch_size must be at least 2, found {config.batch_size}",
     )
-
-
-def baseline(kind: str, credit_BT: "Tensor", mask_BT: "Tensor") -> "Tensor":
-    """What is taken off the credit of each token: a number that does not depend on that token.
-
-    Args:
-        kind: ``none``: 0. ``position``: the mean over the texts that reach the position (this one included, which
-            shrinks the gradient by 1 / texts). ``leave-one-out``: the mean over the others; 0 where there is none.
-        credit_BT: float.
-        mask_BT: bool; the tokens written.
-
-    Returns:
-        float (B, T).
-    """
-    import torch
-
-    if kind == "none":
-        return torch.zeros_like(credit_BT)
-    total_T, count_T = (credit_BT * mask_BT).sum(0), mask_BT.sum(0)
-    if kind == "position":
-        return (total_T / count_T.clamp(min=1)).expand_as(credit_BT)
-    return (total_T - credit_BT * mask_BT) / (count_T - mask_BT.long()).clamp(min=1)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from textgan_env.losses import TILE, linear_log_prob, masked_mean, nll_per_token, policy_gradient_loss
+from textgan_env.errors import InputError
+from textgan_env.losses import TILE, baseline, linear_log_prob, masked_mean, nll_per_token, policy_gradient_loss
 from textgan_env.sampling import derived_generator
 
 MASK_BT = torch.tensor([[True, True, False], [True, False, False]])
@@ -110,3 +111,18 @@ def test_large_logits_do_not_overflow() -> None:
     weight_VH = torch.tensor([[1.0], [-1.0], [0.0]])
     logp_R = linear_log_prob(hidden_RH, weight_VH, torch.zeros(3), torch.tensor([0, 0]))
     assert logp_R.tolist() == [0.0, -2000.0]
+
+
+def test_baselines_by_hand() -> None:
+    credit_BT = torch.tensor([[1.0, 4.0], [2.0, 0.0], [6.0, 8.0]])
+    mask_BT = torch.tensor([[True, True], [True, False], [True, True]])
+    assert baseline("none", credit_BT, mask_BT).tolist() == [[0, 0], [0, 0], [0, 0]]
+    assert baseline("position", credit_BT, mask_BT).tolist() == [[3, 6], [3, 6], [3, 6]]
+    others = baseline("leave-one-out", credit_BT, mask_BT)
+    assert others[:, 0].tolist() == [4, 3.5, 1.5]
+    assert others[[0, 2], 1].tolist() == [8, 4]
+
+
+def test_an_unknown_baseline_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown baseline 'mean', expected one of: none, position, leave-one-out"):
+        baseline("mean", torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool))

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from agents.mle import MLE, MLEConfig
-from agents.seqgan import PRESETS, SeqGAN, SeqGANConfig, baseline, main
+from agents.seqgan import PRESETS, SeqGAN, SeqGANConfig, main
 from textgan_env.checkpoints import load_checkpoint
 from textgan_env.data import TokenDataset
 from textgan_env.discriminators import ReplayedTexts
 from textgan_env.envs import TextGANVectorEnv
 from textgan_env.errors import InputError
 from textgan_env.logs import read_metrics
-from textgan_env.losses import policy_gradient_loss
+from textgan_env.losses import baseline, policy_gradient_loss
 from textgan_env.policies import LSTMPolicy, TablePolicy
 from textgan_env.rewards import EntropyCredit
 from textgan_env.sampling import derived_generator
@@ -181,16 +181,6 @@ def test_the_estimated_gradient_is_the_exact_one_within_four_standard_errors(rol
         estimates.append(-policy.logits_PV.grad.clone())
     mean, error = torch.stack(estimates).mean(0), torch.stack(estimates).std(0) / len(estimates) ** 0.5
     assert ((mean - exact).abs() <= 4 * error + 1e-6).all()
-
-
-def test_baselines_by_hand() -> None:
-    credit_BT = torch.tensor([[1.0, 4.0], [2.0, 0.0], [6.0, 8.0]])
-    mask_BT = torch.tensor([[True, True], [True, False], [True, True]])
-    assert baseline("none", credit_BT, mask_BT).tolist() == [[0, 0], [0, 0], [0, 0]]
-    assert baseline("position", credit_BT, mask_BT).tolist() == [[3, 6], [3, 6], [3, 6]]
-    others = baseline("leave-one-out", credit_BT, mask_BT)
-    assert others[:, 0].tolist() == [4, 3.5, 1.5]
-    assert others[[0, 2], 1].tolist() == [8, 4]
 
 
 def test_discriminators_that_judge_are_copies_and_steps_of_d_change_the_next_one() -> None:

@@ -5,6 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from textgan_env.errors import InputError
+
+BASELINES = ("none", "position", "leave-one-out")
+
 # Rows worked on at once: 128 rows of 5,000 float32 logits are 2.5 MB and stay in the second-level cache.
 TILE = 128
 
@@ -55,6 +59,31 @@ def policy_gradient_loss(
     """
     advantage_BT = credit_BT if baseline_BT is None else credit_BT - baseline_BT
     return -(advantage_BT.detach() * logp_BT * mask_BT).sum(1).mean()
+
+
+def baseline(kind: str, credit_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """What is taken off the credit of each token: a number that does not depend on that token.
+
+    Args:
+        kind: ``none``: 0. ``position``: the mean over the texts that reach the position (this one included, which
+            shrinks the gradient by 1 / texts). ``leave-one-out``: the mean over the others; 0 where there is none.
+        credit_BT: float.
+        mask_BT: bool; the tokens written.
+
+    Returns:
+        float (B, T).
+
+    Raises:
+        InputError: If the kind is unknown.
+    """
+    if kind not in BASELINES:
+        raise InputError(f"unknown baseline '{kind}', expected one of: {', '.join(BASELINES)}")
+    if kind == "none":
+        return torch.zeros_like(credit_BT)
+    total_T, count_T = (credit_BT * mask_BT).sum(0), mask_BT.sum(0)
+    if kind == "position":
+        return (total_T / count_T.clamp(min=1)).expand_as(credit_BT)
+    return (total_T - credit_BT * mask_BT) / (count_T - mask_BT.long()).clamp(min=1)
 
 
 class _LinearLogProb(torch.autograd.Function):

@@ -130,15 +130,14 @@ def test_sample_prints_the_texts_and_nothing_else(run: Path, capsys: pytest.Capt
 
 
 def test_a_reader_that_goes_away_is_no_error(run: Path) -> None:
-    writer = subprocess.Popen(
-        [*EXECUTABLE, "sample", str(run), "-n", "100000"], cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert writer.stdout is not None
-    assert writer.stderr is not None
-    assert writer.stdout.readline()
-    writer.stdout.close()
-    assert writer.wait(100) == 141
-    assert writer.stderr.read() == b""
+    command = [*EXECUTABLE, "sample", str(run), "-n", "100000"]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stderr is not None
+        assert writer.stdout.readline()
+        writer.stdout.close()
+        assert writer.stderr.read() == b""
+    assert writer.returncode == 141
 
 
 def test_a_written_file_can_be_scored_from_a_pipe(run: Path, text: Path) -> None:

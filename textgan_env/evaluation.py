@@ -152,7 +152,7 @@ def score_texts(
     rows, blank, unknown = _tokens_of(lines, task)
     require(len(rows) >= 2, f"scores need at least 2 texts, found {len(rows)}")
     longest = max(map(len, rows))
-    require(len(rows) * longest <= _MOST_CELLS, f"a text of {longest:,} tokens is too long beside {len(rows):,} others")
+    require(len(rows) * longest <= _MOST_CELLS, f"a text of {longest:,} tokens is too long among {len(rows):,} texts")
     tokens_BT = pad_sequence(list(map(torch.tensor, rows)), batch_first=True, padding_value=task.vocab_size)
     of_policies = ("nll_self", f"nll_{split}", *_OF_AN_ORACLE[2:])
     missing = dict.fromkeys(of_policies, "they are measured on a policy, not on texts")

@@ -24,7 +24,7 @@ class Options:
 
     task: str = "seqgan-oracle"
     """Of the rows that are no runs."""
-    path: str | None = None
+    corpus: str | None = None
     """The task's file, where it needs one that is not in the data folder."""
     runs: tuple[Path, ...] = ()
     """Run folders of that task; each adds a row a temperature."""
@@ -103,7 +103,7 @@ def measure(options: Options) -> list[dict[str, Any]]:
     from textgan_env.runs import RunFolder
     from textgan_env.tasks import fit_ngram, make_task
 
-    given = {} if options.path is None else {path_option(options.task): options.path}
+    given = {} if options.corpus is None else {path_option(options.task): options.corpus}
     task = make_task(options.task, **given)
     trained = [policy_of(run, task) for run in options.runs]
     kind = {"vocab_size": task.vocab_size, "start_token": task.start_token, "forbidden": task.forbidden}

@@ -138,6 +138,36 @@ def test_a_small_corpus_by_hand() -> None:
     assert (report.words, report.vocabulary, dict(report.texts)) == (3, 4, {"train": 3})
 
 
+def test_the_report_counts_lengths_before_anything_is_dropped_and_words_seen_once() -> None:
+    report = one_text_each(texts=["a", "a b", "a b c", "a b c d e", "a b"], max_length=4).report
+    assert report.lengths == {"shortest": 1, "median": 2, "99 %": 5, "longest": 5}
+    assert (report.words, report.once, report.dropped, report.duplicates) == (3, 1, 1, 1)
+    rows = dict(report.rows())
+    assert rows["left out"] == "blank 0, copies 1, too long 1"
+    assert rows["tokens of a text"] == "shortest 1, median 2, 99 % 5, longest 5; T = 4 with the end token"
+    assert rows["vocabulary"] == "4 tokens; of 3 words, 1 occur only once"
+
+
+MANY = [f"{a} {b} {c}" for a in "abcdefghijkl" for b in "mnopqrstuvwx" for c in "012345678"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "options", "sentence"),
+    [
+        (MANY, {}, None),
+        (MANY[:500], {}, "few texts to learn from (400)"),
+        ([text.replace(" ", "") for text in MANY], {"eos": True}, "most texts are one token"),
+        ([*MANY, "a " * 90], {}, "one text is much longer than the rest (90 tokens; 99 % have at most 3)"),
+        ([text + " m" * 70 for text in MANY], {}, "texts are long (half of them 73 tokens or more)"),
+        ([*MANY, *(text + " n" for text in MANY)], {"max_length": 4}, "1,296 texts are longer than max_length"),
+        ([f"{text} {number}x" for number, text in enumerate(MANY)], {}, "25% of the words in a split are unknown"),
+    ],
+)
+def test_advice_is_given_where_it_applies(texts: list[str], options: dict[str, Any], sentence: str | None) -> None:
+    advice = load_corpus(texts=texts, **options).report.advice()
+    assert advice == [] if sentence is None else any(said.startswith(sentence) for said in advice), advice
+
+
 def test_splits_share_no_text_and_lose_none_and_follow_the_seed() -> None:
     corpus = load_corpus(texts=TEXTS + TEXTS[:5], valid_share=0.2, test_share=0.1)
     assert {name: len(split) for name, split in corpus.splits.items()} == {"train": 28, "valid": 8, "test": 4}

@@ -1,13 +1,14 @@
 """evaluate(): values against enumeration, what does not apply, and that it changes nothing."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from textgan_env.data import load_corpus
 from textgan_env.errors import InputError
-from textgan_env.evaluation import evaluate, nll, sample_texts, token_lists
+from textgan_env.evaluation import evaluate, nll, sample_texts, score_texts, token_lists
 from textgan_env.policies import Decoding, LSTMPolicy, TablePolicy, UniformPolicy
 from textgan_env.tasks import CorpusTask, OracleTask, ToyTask
 
@@ -112,6 +113,55 @@ def test_text_without_a_known_law_has_no_oracle_numbers() -> None:
     assert "not known" in result.missing["nll_oracle"]
     assert {"nll_test", "bleu_2", "self_bleu_2", "copied_2"} <= set(result.values)
     assert len(sample_texts(policy, task, 3, seed=0)) == 3
+
+
+def test_scored_texts_get_the_overlaps_of_a_policy_that_wrote_them() -> None:
+    lines = [f"the {noun} {verb}" for noun in ("cat", "dog", "bird", "cow") for verb in ("sits", "runs", "eats", "is")]
+    task = CorpusTask(load_corpus(texts=lines * 3, mode="whitespace", valid_share=0.2, test_share=0.2, eos=False))
+    policy = UniformPolicy(task.vocab_size, start_token=task.start_token, forbidden=task.forbidden)
+    written = evaluate(policy, task, samples=20, bleu_samples=10)
+    found = score_texts([task.text(tokens) for tokens in written.tokens_BT.tolist()], task, bleu_samples=10)
+    shares = {name: value for name, value in written.values.items() if not name.startswith("nll")}
+    assert found.values == {"unknown_words": 0.0, **shares}
+    assert torch.equal(found.tokens_BT, written.tokens_BT)
+    assert found.settings == {k: v for k, v in written.settings.items() if k not in ("seed", "decoding")} | {
+        "blank_lines": 0
+    }
+    assert "measured on a policy" in found.missing["nll_test"]
+
+
+def test_words_that_the_task_does_not_have_match_each_other_but_nothing_real() -> None:
+    lines = [f"the {noun} {verb}" for noun in ("cat", "dog", "bird", "cow") for verb in ("sits", "runs", "eats", "is")]
+    task = CorpusTask(load_corpus(texts=lines * 3, valid_share=0.2, test_share=0.2))
+    found = score_texts(["zebra sings", "", "zebra sings", "the cat"], task)
+    assert found.values["unknown_words"] == pytest.approx(4 / 6)
+    assert found.settings["blank_lines"] == 1
+    assert found.values["unique"] == pytest.approx(2 / 3)
+    assert found.values["copied_2"] == pytest.approx(1 / 3)  # one of three pairs: "the cat"
+    assert found.values["self_bleu_2"] == pytest.approx(2 / 3)  # 1, 1 and 0
+
+
+def test_texts_in_numbers_get_the_oracles_likelihood_if_they_are_as_long_as_its_own() -> None:
+    found = score_texts(["0 1 2", "2 2 0"], TOY)
+    expected = -(TOY.logp_S[0 * 9 + 1 * 3 + 2] + TOY.logp_S[2 * 9 + 2 * 3 + 0]) / 6
+    assert found.values["nll_oracle"] == pytest.approx(float(expected), abs=1e-5)
+    assert "exactly 3 tokens" in score_texts(["0 1", "2 2 0"], TOY).missing["nll_oracle"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "options", "sentence"),
+    [
+        (["0 1 2", " "], {}, "at least 2 texts, found 1"),
+        (["0 1 2", "0 1 3"], {}, "0 to 2, found '3'"),
+        (["0 1 2"] * 2, {"split": "train"}, "never from 'train'"),
+        (["0 1 2"] * 2, {"bleu_samples": 1}, "at least 2 texts, found 1"),
+        (["0 " * 2**17] + ["0"] * 1024, {}, "a text of 131,072 tokens is too long among 1,025 texts"),
+    ],
+    ids=["one text", "no token", "training split", "one BLEU text", "too long"],
+)
+def test_what_cannot_be_scored_is_refused(lines: list[str], options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        score_texts(lines, TOY, **options)
 
 
 def test_token_lists_leave_out_end_token_and_pad() -> None:

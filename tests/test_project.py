@@ -32,12 +32,14 @@ FLOORS = [
     ["wrappers", "sb3"],
     ["checkpoints", "logs", "runs"],
     ["training"],
+    ["saved"],
     ["agents"],
     ["benchmarks"],
 ]
 ORDER = [room for floor in FLOORS for room in floor]
 SB3 = {"stable_baselines3", "sb3_contrib"}
-AGENT_FILES = sorted(path for path in (PROJECT / "agents").glob("*.py") if path.stem != "__init__")
+# The command that starts them lies beside them.
+AGENT_FILES = sorted(path for path in (PROJECT / "agents").glob("*.py") if path.stem not in ("__init__", "cli"))
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,8 @@ def test_wheel_holds_only_textgan_env(tmp_path: Path) -> None:
     assert top == {"textgan_env", f"textgan_env-{version}.dist-info"}
     assert {".".join(name.parent.parts) for name in names if name.suffix == ".py"} == package_folders()
     assert Path("textgan_env/py.typed") in names
+    (scripts,) = [name for name in names if name.name == "entry_points.txt"]
+    assert "textgan = textgan_env.agents.cli:main" in zipfile.ZipFile(wheel).read(str(scripts)).decode()
 
 
 def setup_cfg_version() -> str:

@@ -337,6 +337,27 @@ def test_texts_and_rollouts_from_the_empty_prefix_differ() -> None:
     assert not torch.equal(write(lstm(), keys(), T)[0], rollouts.tokens_RT)
 
 
+@pytest.mark.parametrize("end_token", [None, END])
+def test_texts_written_from_a_prefix_are_the_plain_ones(end_token: int | None) -> None:
+    policy, prefix, drawn = lstm().eval(), [4, 0], keys()
+    tokens_BT, lengths_B = write(policy, drawn, T, end_token=end_token, prefix=prefix)
+    for row, (tokens, length) in enumerate(zip(tokens_BT.tolist(), lengths_B.tolist(), strict=True)):
+        key = {"seed": int(drawn.seed_B[row]), "episode": int(drawn.episode_B[row]), "rollout": 0}
+        with torch.no_grad():
+            plain = plain_completion(policy, prefix, key, stream=Stream.TEXT, end_token=end_token)
+        assert tokens == plain + [PAD] * (T - len(plain))
+        assert length == len(plain)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "sentence"),
+    [([0] * T, f"fewer than T={T} tokens, found {T}"), ([END], f"no end token, found {END}"), ([PAD], f"found {PAD}")],
+)
+def test_a_prefix_that_no_text_can_begin_with_is_refused(prefix: list[int], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        write(lstm(), keys(), T, end_token=END, prefix=prefix)
+
+
 def test_no_keys_write_no_texts() -> None:
     tokens_BT, lengths_B = write(lstm(), Keys.counted(0, 0), T)
     assert tokens_BT.shape == (0, T)

@@ -145,6 +145,29 @@ def test_a_corpus_reads_back_as_a_person_wrote_it() -> None:
     assert task.encode("cats sleep.") == task.encode("Cats sleep .")
 
 
+def test_numbers_are_the_words_of_tasks_without_words() -> None:
+    task = ToyTask(vocab_size=12, max_length=2)
+    assert task.encode(" 3  11 ") == task.encode_writable("3 11") == [3, 11]
+    assert task.encode(task.text([3, 11])) == [3, 11]
+    for wrong in ("12", "-1", "1.5", "cat", "9" * 5000):
+        with pytest.raises(InputError, match=f"numbers without words, 0 to 11, found '{wrong[:20]}'"):
+            task.encode(wrong)
+
+
+def test_words_that_no_policy_can_write_are_named() -> None:
+    lines = [f"the {noun} {verb}" for noun in ("cat", "dog", "cow") for verb in ("sat", "ran", "ate", "slept")]
+    for options in ({"min_count": 2}, {}):
+        task = CorpusTask(load_corpus(texts=lines * 2, **options))  # type: ignore[arg-type]
+        assert task.encode_writable("The CAT") == task.encode("the cat")
+        with pytest.raises(InputError, match="'zebra' is not among the 8 words of task 'corpus'"):
+            task.encode_writable("the zebra sat")
+
+
+def test_a_split_of_unknown_words_only_is_refused() -> None:
+    with pytest.raises(InputError, match="no word of the valid split is among those of the training part"):
+        CorpusTask(load_corpus(texts=["a b", "c d", "e f"]))
+
+
 def test_a_split_that_was_given_no_share_is_named() -> None:
     lines = [f"{one} {two}" for one in ("cats", "dogs", "cows", "bees") for two in ("sleep", "eat", "run", "play")]
     task = CorpusTask(load_corpus(texts=lines, valid_share=0.0, test_share=0.2))

@@ -196,8 +196,8 @@ def test_maximum_likelihood_reaches_the_enumerated_entropy_of_the_toy_task(tmp_p
         (["--task", "toy", "--device", "abacus"], "device 'abacus' cannot be used"),
         (["--task", "toy", "--threads", "0"], "threads must be at least 1"),
         (["--resume", "no-such-run"], "leave out --runs"),
-        (["--task", "corpus"], "path"),
-        (["--task", "toy", "--path", "my.txt"], "task 'toy' reads no file: --path is for task corpus"),
+        (["--task", "corpus"], "no text: give --corpus FILE"),
+        (["--task", "toy", "--corpus", "my.txt"], "task 'toy' reads no file: --corpus is for task corpus"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_sentence_and_leaves_no_folder(
@@ -216,7 +216,7 @@ def test_a_mistake_on_the_command_line_is_one_sentence_and_leaves_no_folder(
 @pytest.mark.moves_global_rng
 def test_a_text_file_is_found_again_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert parse(PRESETS, "", ["--task", "corpus", "--path", "my.txt"]).path == str(tmp_path / "my.txt")
+    assert parse(PRESETS, "", ["--corpus", "my.txt"]).corpus == str(tmp_path / "my.txt")
 
 
 @pytest.mark.moves_global_rng

@@ -265,6 +265,12 @@ def test_text_that_is_no_json_object_is_refused(text: str, sentence: str) -> Non
         Vocabulary.from_json(text)
 
 
+def test_words_are_the_tokens_without_end_and_unknown_by_falling_count() -> None:
+    vocabulary = Vocabulary.build([["b", "a", "b", "c", "<unk>"]])
+    assert vocabulary.tokens == ("<eos>", "<unk>", "b", "a", "c")
+    assert vocabulary.words == ("b", "a", "c")
+
+
 def test_importing_the_vocabulary_loads_neither_torch_nor_nltk() -> None:
     code = "import sys, textgan_env.vocabulary; print([name for name in ('torch', 'nltk') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

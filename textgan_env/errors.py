@@ -44,6 +44,7 @@ def friendly_errors() -> Iterator[None]:
         return
     try:
         yield
+        sys.stdout.flush()  # where a reader went away, it shows here and not at the interpreter's end
     except InputError as error:
         _leave(f"error: {error}", 2)
     except KeyboardInterrupt:

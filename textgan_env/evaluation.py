@@ -1,12 +1,14 @@
 """How good is a policy: every measure that applies to a task, from one set of texts at one temperature."""
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import chain
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from textgan_env import metrics
 from textgan_env.errors import require
@@ -18,6 +20,10 @@ from textgan_env.tasks import Task
 TILE = 512
 BLEU_SAMPLES = 2_000
 _N_GRAMS = range(2, 6)
+_MOST_CELLS = 2**27  # 1 GiB of int64
+_OF_AN_ORACLE = ("nll_oracle", "nll_oracle_median", "cover", "fit")
+_OF_A_KNOWN_LAW = ("nll_self", "fit")
+_NO_ORACLE = "the true distribution of this text is not known"
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,10 @@ class Evaluation:
             names = ", ".join(name for name, why in self.missing.items() if why == reason)
             rows.append(f"not {names}: {reason}")
         return "\n".join(rows)
+
+    def document(self) -> dict[str, Any]:
+        """Values, what is missing and settings, as JSON can hold them."""
+        return {"values": dict(self.values), "missing": dict(self.missing), "settings": dict(self.settings)}
 
 
 def nll(policy: Policy, tokens_BT: Tensor, mask_BT: Tensor, tile: int = TILE) -> tuple[float, Tensor]:
@@ -106,8 +116,7 @@ def evaluate(
     Raises:
         InputError: If the split is the training split, a number is below 2, or the policy writes other tokens.
     """
-    require(split in ("valid", "test"), f"references come from the valid or the test split, never from '{split}'")
-    require(min(samples, bleu_samples) >= 2, f"evaluation needs at least 2 texts, found {min(samples, bleu_samples)}")
+    _check_protocol(split, min(samples, bleu_samples))
     require(
         policy.vocab_size == task.vocab_size,
         f"the policy writes V={policy.vocab_size} tokens, task '{task.name}' has V={task.vocab_size}",
@@ -116,22 +125,100 @@ def evaluate(
     tokens_BT = write(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
     real_BT = task.split(split).tokens_BT
     values = likelihoods(policy, task, real_BT, tokens_BT, split) | overlaps(task, tokens_BT, split, bleu_samples)
-    missing = {name: _why_not(value) for name, value in values.items() if not math.isfinite(value)}
-    if task.oracle is None:
-        missing |= dict.fromkeys(
-            ("nll_oracle", "nll_oracle_median", "cover", "fit"), "the true distribution of this text is not known"
-        )
-    settings: dict[str, object] = {"task": task.name, "split": split, "samples": samples, "seed": seed}
+    missing = {} if task.oracle is not None else dict.fromkeys(_OF_AN_ORACLE, _NO_ORACLE)
+    settings = {"seed": seed, "decoding": str(getattr(policy, "decoding", "the policy's own"))}
     if _random_start(policy):
-        missing |= dict.fromkeys(
-            ("nll_self", "fit"), "the initial state is random: the law of the texts has no formula"
-        )
+        missing |= dict.fromkeys(_OF_A_KNOWN_LAW, "the initial state is random: the law of the texts has no formula")
         settings["nll"] = f"nll_{split} and cover are upper bounds, under one random initial state a text"
-    settings |= {"bleu_samples": min(bleu_samples, samples), "references": len(task.split(split))}
-    settings["bleu"] = "nltk sentence BLEU, smoothing method 1"
-    settings["tokens"] = "numbers" if task.vocabulary is None else f"{task.vocabulary.mode} rules"
-    settings["decoding"] = str(getattr(policy, "decoding", "the policy's own"))
-    return Evaluation({name: values[name] for name in values if name not in missing}, missing, settings, tokens_BT)
+    return _evaluation(values, missing, settings, task, tokens_BT, split, bleu_samples)
+
+
+def score_texts(
+    lines: Iterable[str], task: Task, *, split: Literal["valid", "test"] = "test", bleu_samples: int = BLEU_SAMPLES
+) -> Evaluation:
+    """Measure texts of any origin: what `evaluate` says of a policy, as far as it takes no more than the texts.
+
+    A line is split into words as the task's text is. Words that the task does not have count as what they are: they
+    match nothing real, but each other. (A policy's own texts, written down and split again, can differ by a few words
+    from what it wrote, so numbers can differ from `evaluate`'s in the last digits.)
+
+    Args:
+        lines: The texts, as a person reads them; numbers between blanks where tokens mean nothing. Blank ones are left
+            out.
+        task: Gives real text, and the oracle where there is one.
+        split: Whose texts are the references; never the training texts.
+        bleu_samples: How many of the texts, from the first on, BLEU and Self-BLEU look at.
+
+    Returns:
+        The numbers, and what does not apply and why. In ``tokens_BT`` numbers above V stand for words that the task
+        does not have.
+
+    Raises:
+        InputError: If there are fewer than 2 texts or one is far too long, the split is the training split, or a
+            number is no token.
+    """
+    _check_protocol(split, bleu_samples)
+    rows, blank, unknown = _tokens_of(lines, task)
+    require(len(rows) >= 2, f"scores need at least 2 texts, found {len(rows)}")
+    longest = max(map(len, rows))
+    require(len(rows) * longest <= _MOST_CELLS, f"a text of {longest:,} tokens is too long among {len(rows):,} texts")
+    tokens_BT = pad_sequence(list(map(torch.tensor, rows)), batch_first=True, padding_value=task.vocab_size)
+    of_policies = ("nll_self", f"nll_{split}", *_OF_AN_ORACLE[2:])
+    missing = dict.fromkeys(of_policies, "they are measured on a policy, not on texts")
+    values: dict[str, float] = {}
+    if task.oracle is None:
+        missing |= dict.fromkeys(_OF_AN_ORACLE[:2], _NO_ORACLE)
+    elif tokens_BT.shape[1] != task.max_length or (tokens_BT == task.vocab_size).any():
+        missing |= dict.fromkeys(_OF_AN_ORACLE[:2], f"the oracle writes texts of exactly {task.max_length} tokens")
+    else:
+        mean, each_B = nll(task.oracle, tokens_BT, task.scored(tokens_BT))
+        values |= {"nll_oracle": mean, "nll_oracle_median": float(each_B.median())}
+    values["unknown_words"] = unknown
+    values |= overlaps(task, tokens_BT, split, bleu_samples)
+    return _evaluation(values, missing, {"blank_lines": blank}, task, tokens_BT, split, bleu_samples)
+
+
+def _tokens_of(lines: Iterable[str], task: Task) -> tuple[list[list[int]], int, float]:
+    """Texts as tokens, words that the task does not have as numbers above V; blank lines; share of such words."""
+    vocabulary = task.vocabulary
+    texts = [line.split() if vocabulary is None else vocabulary.tokenize(line) for line in lines]
+    found = [text for text in texts if text]
+    if vocabulary is None:
+        return [task.encode(" ".join(text)) for text in found], len(texts) - len(found), 0.0
+    ids = dict(zip(vocabulary.words, vocabulary.encode(vocabulary.words), strict=True))
+    rows = [[ids.setdefault(word, len(ids) + task.vocab_size) for word in text] for text in found]
+    words = list(chain.from_iterable(rows))
+    unknown = sum(word > task.vocab_size for word in words) / max(1, len(words))
+    return rows, len(texts) - len(found), unknown
+
+
+def _check_protocol(split: str, bleu_samples: int) -> None:
+    require(split in ("valid", "test"), f"references come from the valid or the test split, never from '{split}'")
+    require(bleu_samples >= 2, f"evaluation needs at least 2 texts, found {bleu_samples}")
+
+
+def _evaluation(
+    values: Mapping[str, float],
+    missing: Mapping[str, str],
+    settings: Mapping[str, object],
+    task: Task,
+    tokens_BT: Tensor,
+    split: Literal["valid", "test"],
+    bleu_samples: int,
+) -> Evaluation:
+    """Set apart what is no number, and say how all was measured."""
+    missing = {name: _why_not(value) for name, value in values.items() if not math.isfinite(value)} | dict(missing)
+    protocol: dict[str, object] = {
+        "task": task.name,
+        "split": split,
+        "samples": len(tokens_BT),
+        "bleu_samples": min(bleu_samples, len(tokens_BT)),
+        "references": len(task.split(split)),
+        "bleu": "nltk sentence BLEU, smoothing method 1",
+        "tokens": "numbers" if task.vocabulary is None else f"{task.vocabulary.mode} rules",
+    }
+    kept = {name: value for name, value in values.items() if name not in missing}
+    return Evaluation(kept, missing, protocol | dict(settings), tokens_BT)
 
 
 def likelihoods(
@@ -161,7 +248,7 @@ def likelihoods(
             "cover": values[f"nll_{split}"] - entropy,
             "fit": oracle_mean - values["nll_self"],
         }
-    unknown = ("nll_self", "fit") if _random_start(policy) else ()
+    unknown = _OF_A_KNOWN_LAW if _random_start(policy) else ()
     return {name: value for name, value in values.items() if name not in unknown}
 
 
@@ -215,16 +302,33 @@ def token_lists(tokens_BT: Tensor, task: Task) -> list[list[Hashable]]:
     ]
 
 
-def sample_texts(policy: Policy, task: Task, count: int, seed: int) -> list[str]:
-    """Some texts of a policy as a person reads them.
+def sample_texts(policy: Policy, task: Task, count: int, seed: int, prefix: Sequence[int] = ()) -> list[str]:
+    """Some texts of a policy as a person reads them; arguments and errors are those of `stream_texts`."""
+    return list(stream_texts(policy, task, count, seed, prefix))
+
+
+def stream_texts(policy: Policy, task: Task, count: int, seed: int, prefix: Sequence[int] = ()) -> Iterator[str]:
+    """Texts of a policy as a person reads them, written some hundred at a time.
+
+    Args:
+        policy: Writes.
+        task: Says how long texts are, and which words tokens stand for.
+        count: How many; the first texts of a larger number are the same.
+        seed: Of the draws.
+        prefix: Tokens that every text begins with.
+
+    Returns:
+        An iterator; it does the checks when its first text is asked for.
 
     Raises:
-        InputError: If ``count`` is below 1.
+        InputError: If ``count`` is below 1, or no text can begin with the prefix.
     """
     require(count >= 1, f"the number of texts must be at least 1, found {count}")
-    keys = Keys.counted(derived_seed(seed, "samples"), count, device=policy.device)
-    tokens_BT, _ = write(policy, keys, task.max_length, end_token=task.end_token)
-    return [task.text(tokens) for tokens in tokens_BT.tolist()]
+    for first in range(0, count, TILE):
+        rows = min(TILE, count - first)
+        keys = Keys.counted(derived_seed(seed, "samples"), rows, first_episode=first, device=policy.device)
+        tokens_BT, _ = write(policy, keys, task.max_length, end_token=task.end_token, prefix=prefix)
+        yield from (task.text(tokens) for tokens in tokens_BT.tolist())
 
 
 def _why_not(value: float) -> str:

@@ -1,8 +1,12 @@
 """The command line of an agent: presets, the options all agents share, and how the words are read. Loads no torch."""
 
+import contextlib
+import io
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -10,25 +14,53 @@ from textgan_env.errors import InputError, require
 
 
 @dataclass(frozen=True)
-class CommonConfig:
+class TaskOptions:
+    """Which text: options of every command that reads a task."""
+
+    task: str = "oracle"
+    """oracle, seqgan-oracle, toy, corpus (when there is a --corpus), wordnet, wordnet-glosses, coco, emnlp, poems."""
+    corpus: str | None = None
+    """Your text file, one text a line. (With another --task: the folder with its files, or seqgan-oracle's weights.)"""
+    mode: Literal["word", "char", "whitespace"] | None = None
+    """How the lines of your text become tokens [word]."""
+    max_length: int | None = None
+    """T, the most tokens of a text [what the task says]."""
+    longer: Literal["cut", "drop", "grow"] | None = None
+    """What happens to longer lines of your text [drop]."""
+    min_count: int | None = None
+    """Words of your text seen less often become unknown [1]."""
+    max_vocab: int | None = None
+    """Words of your text beyond the most frequent ones become unknown [no limit]."""
+
+    def task_options(self) -> dict[str, Any]:
+        """The task's options that were given, as `textgan_env.tasks.make_task` takes them.
+
+        Raises:
+            InputError: If the task reads no file but one is given, or needs one.
+        """
+        require(self.task != "corpus" or self.corpus is not None, "no text: give --corpus FILE, one text a line")
+        given = {name: getattr(self, name) for name in ("mode", "max_length", "longer", "min_count", "max_vocab")}
+        if self.corpus is not None:
+            given[path_option(self.task)] = self.corpus
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def path_option(task: str) -> str:
+    """Which option of a task says where its text is: a file, a file of weights, or the folder with published files.
+
+    Raises:
+        InputError: If the task reads no file.
+    """
+    require(task not in ("oracle", "toy"), f"task '{task}' reads no file: --corpus is for task corpus, your own text")
+    return {"corpus": "path", "seqgan-oracle": "weights"}.get(task, "data_dir")
+
+
+@dataclass(frozen=True)
+class CommonConfig(TaskOptions):
     """Options of every agent."""
 
     preset: str = "fast"
     """Where all other defaults come from; see the list above."""
-    task: str = "oracle"
-    """oracle, seqgan-oracle, toy, corpus (when there is a --path), wordnet, wordnet-glosses, coco, emnlp, poems."""
-    path: str | None = None
-    """Your text file, one text a line (task corpus), the weights file (seqgan-oracle), or the folder with its files."""
-    mode: Literal["word", "char", "whitespace"] | None = None
-    """How the lines of --path become tokens [word]."""
-    max_length: int | None = None
-    """T, the most tokens of a text [what the task says]."""
-    longer: Literal["cut", "drop", "grow"] | None = None
-    """What happens to longer lines of --path [drop]."""
-    min_count: int | None = None
-    """Words of --path seen less often become unknown [1]."""
-    max_vocab: int | None = None
-    """Words of --path beyond the most frequent ones become unknown [no limit]."""
     seed: int = 0
     """Everything random follows from it, the oracle task's weights and texts excepted (they have their own)."""
     temperature: float = 1.0
@@ -55,23 +87,6 @@ class CommonConfig:
     """Stop the last phase after so many looks without a new low of NLL on the valid split, or of D's AUC on unseen
     texts; 0: never."""
 
-    def task_options(self) -> dict[str, Any]:
-        """The task's options that were given."""
-        given = {name: getattr(self, name) for name in ("mode", "max_length", "longer", "min_count", "max_vocab")}
-        if self.path is not None:
-            given[path_option(self.task)] = self.path
-        return {name: value for name, value in given.items() if value is not None}
-
-
-def path_option(task: str) -> str:
-    """Which option of a task says where its text is: a file, a file of weights, or the folder with published files.
-
-    Raises:
-        InputError: If the task reads no file.
-    """
-    require(task not in ("oracle", "toy"), f"task '{task}' reads no file: --path is for task corpus, your own text")
-    return {"corpus": "path", "seqgan-oracle": "weights"}.get(task, "data_dir")
-
 
 Config = TypeVar("Config", bound=CommonConfig)
 
@@ -91,10 +106,8 @@ def parse(presets: Mapping[str, Callable[[str], Config]], description: str, args
         InputError: If there is no such preset, or options come with a run to go on with.
         SystemExit: After ``--help``, or at an option that does not exist.
     """
-    import tyro
-
     words = sys.argv[1:] if args is None else args
-    own_text = any(word.split("=")[0] == "--path" for word in words)
+    own_text = any(word.split("=")[0] == "--corpus" for word in words)
     chosen = {"preset": next(iter(presets)), "task": "corpus" if own_text else "oracle"}
     for at, word in enumerate(words):
         for name in chosen:
@@ -105,12 +118,74 @@ def parse(presets: Mapping[str, Callable[[str], Config]], description: str, args
     if chosen["preset"] not in presets:
         raise InputError(f"unknown preset '{chosen['preset']}', expected one of: {', '.join(presets)}")
     default = presets[chosen["preset"]](chosen["task"])
-    config = tyro.cli(type(default), default=default, description=description, args=words)
+    config = read_words(type(default), words, default=default, description=description)
     if config.resume is not None:
         options = {f"--{field.name.replace('_', '-')}" for field in fields(default)}
         given = sorted((options - {"--resume", "--device", "--threads"}) & {word.split("=")[0] for word in words})
         require(not given, f"a run goes on with the options it began with: leave out {', '.join(given)}")
-    if config.path is None:
+    if config.corpus is None:
         return config
     # A run is gone on with, and its policy loaded, from any folder.
-    return replace(config, path=str(Path(config.path).expanduser().absolute()))
+    return replace(config, corpus=str(Path(config.corpus).expanduser().absolute()))
+
+
+Read = TypeVar("Read")
+
+
+def read_words(
+    what: Callable[..., Read],
+    words: Sequence[str],
+    *,
+    default: Read | None = None,
+    description: str | None = None,
+    program: str | None = None,
+) -> Read:
+    """Read a command line into a config dataclass, or another thing whose arguments have types and docstrings.
+
+    Args:
+        what: What is made of the words; its docstrings are the help.
+        words: The command line without the program.
+        default: The config that the words change; None: what ``what`` says itself.
+        description: On top of the help; None: the docstring of ``what``.
+        program: What the help calls the program; None: the name of the script.
+
+    Raises:
+        InputError: If an option does not exist, is missing, or has a value of another kind.
+        SystemExit: After ``--help``.
+    """
+    import tyro
+
+    settings: dict[str, Any] = {} if default is None else {"default": default}
+    if description is not None:
+        settings["description"] = description
+    markers = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName)
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            read: Read = tyro.cli(what, args=words, prog=program, config=markers, **settings)
+            return read
+    except SystemExit as leaving:
+        if leaving.code and box.getvalue():
+            raise InputError(_sentence(box.getvalue())) from None
+        raise
+
+
+def _sentence(box: str) -> str:
+    """What tyro says about a wrong command line in a box of many lines, as one line.
+
+    Below its title the box says what is wrong, down to a rule or an empty line. Where options of like names follow, the
+    first is kept.
+    """
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)  # on a terminal it has colours
+    lines = [line.strip("│ ") for line in plain.splitlines()[1:]]
+    first = next((at for at, line in enumerate(lines) if _says_something(line)), len(lines))
+    said = list(takewhile(_says_something, lines[first:]))
+    rest = filter(_says_something, lines[first + len(said) :])
+    like = next((line.split()[0] for line in rest if line.startswith("--")), None)
+    sentence = " ".join(said).removesuffix(".")
+    meant = f" (did you mean {like}?)" if like and sentence.startswith("Unrecognized") else ""
+    return f"{sentence[:1].lower()}{sentence[1:]}{meant}; --help lists the options"
+
+
+def _says_something(line: str) -> bool:
+    return any(character.isalnum() for character in line)

@@ -6,11 +6,14 @@ reached; from then on every row is an independent text. SeqGAN's published code 
 the first token.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from textgan_env.core import check_prefix
 from textgan_env.errors import require
 from textgan_env.policies.base import Policy, PolicyModule, State, map_state
 from textgan_env.sampling import Stream, evaluating, keyed_uniform, sample_categorical
@@ -135,22 +138,34 @@ def write(
     max_length: int,
     *,
     end_token: int | None = None,
+    prefix: Sequence[int] = (),
     stream: Stream = Stream.TEXT,
     tile: int = TILE,
 ) -> tuple[Tensor, Tensor]:
-    """Write one text for each key from the first token on.
+    """Write one text for each key, from the first token on or from the end of a given prefix.
+
+    Args:
+        policy: Writes.
+        keys: Of the draws, one a text.
+        max_length: T.
+        end_token: The token that ends a text before T tokens. None: every text has T tokens.
+        prefix: Tokens that every text begins with.
+        stream: What the draws are for.
+        tile: Rows stepped at once; changes memory and speed, never a draw.
 
     Returns:
-        tokens_BT: int64, PAD after the end.
+        tokens_BT: int64, the prefix included, PAD after the end.
         lengths_B: int64.
 
     Raises:
-        InputError: If T is below 1.
+        InputError: If T is below 1, or the prefix has no room in it or holds a token that may not stand there.
     """
     require(max_length >= 1, f"a text must have room for at least 1 token, found T={max_length}")
+    check_prefix(np.array(prefix, dtype=np.int64), max_length, policy.vocab_size, end_token)
     tokens_BT = torch.full((len(keys.seed_B), max_length), policy.vocab_size, device=keys.seed_B.device)
+    tokens_BT[:, : len(prefix)] = torch.tensor(prefix, dtype=torch.int64, device=tokens_BT.device)
     wanted_BT = torch.zeros_like(tokens_BT, dtype=torch.bool)
-    wanted_BT[:, 0] = True
+    wanted_BT[:, len(prefix)] = True
     texts = complete(policy, tokens_BT, wanted_BT, keys=keys, end_token=end_token, stream=stream, tile=tile)
     return texts.tokens_RT, texts.lengths_R
 

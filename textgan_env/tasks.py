@@ -118,14 +118,30 @@ class Task(ABC):
         return self.vocabulary.join(words) if self.vocabulary is not None else " ".join(words)
 
     def encode(self, text: str) -> list[int]:
-        """Tokens of a piece of text, without end token.
+        """Tokens of a piece of text, without end token; numbers between blanks where tokens mean nothing.
 
         Raises:
-            InputError: If tokens of this task mean nothing, or a word is not in the vocabulary and there is no UNK.
+            InputError: If such a number is none of this task's, or a word is not in the vocabulary and there is no UNK.
         """
-        if self.vocabulary is None:
-            raise InputError(f"tokens of task '{self.name}' are numbers without words: give a list of tokens, not text")
-        return self.vocabulary.encode(self.vocabulary.tokenize(text))
+        if self.vocabulary is not None:
+            return self.vocabulary.encode(self.vocabulary.tokenize(text))
+        for part in text.split():
+            if not (part.isdecimal() and len(part) < 19 and int(part) < self.vocab_size):
+                few = f"numbers without words, 0 to {self.vocab_size - 1}"
+                raise InputError(f"tokens of task '{self.name}' are {few}, found '{part[:20]}'")
+        return [int(part) for part in text.split()]
+
+    def encode_writable(self, text: str) -> list[int]:
+        """Tokens of a piece of text that a policy could have written, as `encode` gives them.
+
+        Raises:
+            InputError: If there are others; the sentence names the first.
+        """
+        if self.vocabulary is not None:
+            known = set(self.vocabulary.words)
+            for word in self.vocabulary.tokenize(text):
+                require(word in known, f"{word!r} is not among the {len(known):,} words of task '{self.name}'")
+        return self.encode(text)
 
 
 class OracleTask(Task):
@@ -232,10 +248,16 @@ class CorpusTask(Task):
         corpus: From `textgan_env.data.load_corpus` or `textgan_env.data.named_corpus`.
         name: Of the task.
         settings: Plain data from which `make_task` reads the same corpus again.
+
+    Raises:
+        InputError: If a split consists of unknown words only.
     """
 
     def __init__(self, corpus: Corpus, *, name: str = "corpus", settings: dict[str, Any] | None = None) -> None:
         super().__init__()
+        for split, share in corpus.report.unknown.items():
+            known = f"no word of the {split} split is among those of the training part, so nothing could be measured"
+            require(share < 1, f"{corpus.report.source}: {known}; more text is needed")
         self.name = name
         self.corpus = corpus
         self.vocabulary: Vocabulary = corpus.vocabulary
@@ -247,8 +269,9 @@ class CorpusTask(Task):
         self._settings = settings or {}
 
     def __str__(self) -> str:
-        """What became of every line of the corpus."""
-        return f"Task '{self.name}': {self.corpus.report}"
+        """What became of every line of the corpus, and what may disappoint in it."""
+        report = self.corpus.report
+        return "\n".join([f"Task '{self.name}': {report}", *(f"note: {sentence}" for sentence in report.advice())])
 
     def config(self) -> dict[str, Any]:
         """Plain data from which `make_task` makes the same task."""

@@ -286,7 +286,7 @@ def _finish(agent: Agent, run: RunFolder, config: CommonConfig, log: MetricLog, 
         load_checkpoint(run.best_checkpoint).restore_module(agent.finished, _policy(agent))
     policy = _policy(agent).with_decoding(_decoding(config))
     result = evaluate(policy, agent.task, seed=config.seed)
-    document: dict[str, Any] = {"values": result.values, "missing": result.missing, "settings": result.settings}
+    document = result.document()
     document |= {"select": config.select, "round": state.best_round if config.select == "best" else state.done}
     write_safely(run.path / "evaluation.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     texts = [agent.task.text(tokens) for tokens in result.tokens_BT[:20].tolist()]
@@ -295,10 +295,12 @@ def _finish(agent: Agent, run: RunFolder, config: CommonConfig, log: MetricLog, 
     title = f"{run.path.name} (at temperature 1)"
     learning_curve(log.rows, run.curve_file, lines=agent.curves(), x_label="round", title=title, levels=oracle)
     about = f"{result.settings['samples']:,} texts against the test split, {_told(config)}"
+    if config.select == "best":
+        print(f"\nThe finished policy is that of round {state.best_round}, whose nll_valid was the lowest.")
     print(f"\nMeasured on {about} (NLLs in nats per token, the rest are shares):\n{result.table()}")
     print(f"\n{len(texts)} texts, as they come, {_told(config)}:")
     print("\n".join(f"    {text}" for text in texts))
-    print(f"\nrun folder: {run.path}")
+    print(f"\nrun folder: {run.path}\nmore texts: textgan sample {run.path} -n 20 --temperature 0.8")
 
 
 def _decoding(config: CommonConfig) -> Decoding:
@@ -482,7 +484,7 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
         The policy (eval mode) under the decoding that the run asked for, and the task, made again.
 
     Raises:
-        InputError: If the folder is not that of a run, or holds no whole checkpoint.
+        InputError: If the folder is not that of a run, or holds no whole checkpoint, or the task's words have changed.
         MissingDataError: If the task's text is not here any more.
     """
     folder = RunFolder.open(run)
@@ -491,7 +493,8 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
     checkpoint = load_checkpoint(folder.best_checkpoint if best else folder.last_checkpoint)
     options = dict(checkpoint.document["task"])
     task = make_task(options.pop("name"), **options)
-    checkpoint.require_vocabulary(task.vocabulary)
+    same = checkpoint.vocabulary == task.vocabulary
+    require(same, f"the text that run '{run}' was trained on has other words now: put it back as it was")
     saved = checkpoint.document["policy"]
     policy = make_policy(saved["kind"], saved["config"])
     checkpoint.restore_module(saved["module"], policy)

@@ -238,6 +238,11 @@ class Vocabulary:
         """The id after the end of a text, V; never an action."""
         return len(self.tokens)
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The tokens that are words (or characters): all but EOS and UNK, the most frequent first."""
+        return tuple(token for index, token in enumerate(self.tokens) if index not in (self.eos, self.unk))
+
     @cached_property
     def _ids(self) -> dict[str, int]:
         return {token: index for index, token in enumerate(self.tokens)}

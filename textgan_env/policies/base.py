@@ -104,7 +104,8 @@ class Decoding:
         """Check the ranges."""
         require(
             self.temperature != 0,
-            "temperature must be above 0, found 0: ask for deterministic=True to write the most probable token always",
+            "temperature must be above 0, found 0: ask for deterministic=True (or top_k=1) to write the most probable "
+            "token always",
         )
         require(
             math.isfinite(self.temperature) and self.temperature > 0,

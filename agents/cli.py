@@ -1,0 +1,297 @@
+"""The command `textgan`: train on your own text, let the result write, measure it, look at text files.
+
+Each function in `COMMANDS` is a command: its arguments are the options, its docstring is the help.
+``textgan train NAME`` is agents/NAME.py.
+"""
+
+import ast
+import functools
+import importlib
+import json as json_format
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+from textgan_env import __version__
+from textgan_env.errors import InputError, friendly_errors, require
+from textgan_env.options import TaskOptions, read_words
+
+if TYPE_CHECKING:
+    from textgan_env.evaluation import Evaluation
+    from textgan_env.tasks import Task
+
+HERE = Path(__file__).parent
+AGENTS = tuple(sorted(path.stem for path in HERE.glob("*.py") if path.stem not in ("__init__", "cli")))
+
+
+@dataclass(frozen=True)
+class _Reading(TaskOptions):
+    """How the lines of a text become tokens; which text is said elsewhere."""
+
+    task: Annotated[str, tyro.conf.Suppress] = "corpus"
+    corpus: Annotated[str | None, tyro.conf.Suppress] = None
+
+
+def train(words: list[str]) -> None:
+    """Train an agent on your text, or on a named one, and keep everything in a run folder."""
+    name = words[0] if words else "--help"
+    if name in ("-h", "--help"):
+        sources = {agent: ast.parse((HERE / f"{agent}.py").read_text("utf-8")) for agent in AGENTS}
+        rows = [(agent, _first_line(ast.get_docstring(source))) for agent, source in sources.items()]
+        print(f"usage: textgan train AGENT [--corpus FILE] [options]\n\n{train.__doc__}\n\n{_table(rows)}\n")
+        print("For example: textgan train mle --corpus my.txt\nAll options: textgan train mle --help")
+        return
+    if name not in AGENTS:
+        raise InputError(f"unknown agent '{name}', expected one of: {', '.join(AGENTS)}")
+    module = importlib.import_module(f"{__package__}.{name}" if __package__ else name)
+    command, sys.argv = sys.argv, [f"textgan train {name}", *words[1:]]  # what its help and its run folder show
+    try:
+        module.main(words[1:])
+    finally:
+        sys.argv = command
+
+
+def sample(
+    run: Positional[Path],
+    n: Annotated[int, arg(aliases=("-n",))] = 20,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    prefix: str = "",
+    seed: int = 0,
+) -> None:
+    """Write texts with the policy of a run, one a line.
+
+    For example: textgan sample runs/mle-corpus-1 -n 5 --prefix "a man" --temperature 0.8
+
+    Args:
+        run: The run folder.
+        n: How many texts.
+        temperature: Below 1 writes safer text, above 1 more varied text; left out: that of the run.
+        top_k: Write one of the k most probable tokens only; 1 writes the most probable text always.
+        top_p: Write one of the most probable tokens that together reach this probability only.
+        prefix: What every text begins with, in words of the text that the run has learnt from.
+        seed: The same seed writes the same texts.
+    """
+    from textgan_env import load
+
+    saved = load(run)
+    for text in saved.stream(n, temperature=temperature, top_k=top_k, top_p=top_p, prefix=prefix, seed=seed):
+        print(text)
+
+
+def evaluate(
+    run: Positional[Path],
+    split: Literal["valid", "test"] = "test",
+    samples: int = 10_000,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    json: bool = False,
+) -> None:
+    """Measure the policy of a run: likelihoods, BLEU, Self-BLEU, what it copies.
+
+    Without options this gives what the run itself said at its end. For example:
+    textgan evaluate runs/mle-corpus-1 --temperature 0.8
+
+    Args:
+        run: The run folder.
+        split: Whose texts the policy's are compared with.
+        samples: How many texts are written to be measured.
+        temperature: Below 1 writes safer text, above 1 more varied text; left out: that of the run.
+        top_k: Write one of the k most probable tokens only.
+        top_p: Write one of the most probable tokens that together reach this probability only.
+        seed: Of these texts; left out: that of the run.
+        json: Print JSON.
+    """
+    from textgan_env import load
+
+    decoding = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    _show(load(run).evaluate(split=split, samples=samples, seed=seed, **decoding), json)  # type: ignore[arg-type]
+
+
+def score(
+    file: Positional[str],
+    task: Annotated[TaskOptions, arg(name="")] = TaskOptions(task="corpus"),  # noqa: B008  frozen
+    split: Literal["valid", "test"] = "test",
+    json: bool = False,
+) -> None:
+    """Measure a file of texts, whoever wrote them: BLEU, Self-BLEU, what is copied.
+
+    The texts are compared with the real text of --corpus FILE or --task NAME. For example:
+    textgan score theirs.txt --task coco
+
+    Args:
+        file: The texts, one a line; - reads them from a pipe.
+        task: The real text.
+        split: Which part of it.
+        json: Print JSON.
+    """
+    from textgan_env.data import read_lines
+    from textgan_env.evaluation import score_texts
+
+    lines = list(read_lines("/dev/stdin" if file == "-" else file))
+    _show(score_texts(lines, _task(task), split=split), json)
+
+
+def data_list(json: bool = False) -> None:
+    """List the named texts, and whether their files are here already.
+
+    Args:
+        json: Print JSON.
+    """
+    from textgan_env.data import CORPORA, cache_dir, is_here
+
+    here = {name: is_here(name) for name in CORPORA}
+    if json:
+        _print_json([{"task": name, "text": CORPORA[name], "here": here[name]} for name in CORPORA])
+        return
+    print(_table((name, f"{text}: {'here' if here[name] else 'not here yet'}") for name, text in CORPORA.items()))
+    print(f"\nFolder: {cache_dir()} (the environment variable TEXTGAN_DATA names another).")
+
+
+def data_fetch(names: Positional[tuple[str, ...]]) -> None:
+    """Fetch named texts, or make them, and check them; what is here already is only checked.
+
+    For example: textgan data fetch coco poems
+
+    Args:
+        names: What `textgan data list` lists, or seqgan-oracle.
+    """
+    from textgan_env.data import CORPORA, PUBLISHED
+    from textgan_env.tasks import make_task
+
+    known = list(dict.fromkeys((*CORPORA, *PUBLISHED)))
+    unknown = [name for name in names if name not in known]
+    require(bool(names) and not unknown, f"expected some of {', '.join(known)}, found {', '.join(unknown) or 'none'}")
+    for name in names:
+        print(make_task(name), flush=True)
+
+
+def data_inspect(
+    text: Positional[str],
+    reading: Annotated[_Reading, arg(name="")] = _Reading(),
+    json: bool = False,
+) -> None:
+    """Show what training would make of a text: splits, lengths, vocabulary, unknown words, what is dropped.
+
+    For example: textgan data inspect my.txt --max-length 30 --min-count 2
+
+    Args:
+        text: Your file, one text a line, or a name that `textgan data list` lists.
+        reading: How it is read.
+        json: Print JSON.
+    """
+    from textgan_env.data import CORPORA
+    from textgan_env.tasks import CorpusTask
+
+    named = text in CORPORA and not Path(text).exists()
+    task = _task(replace(reading, task=text) if named else replace(reading, corpus=text))
+    assert isinstance(task, CorpusTask)
+    report, vocabulary = task.corpus.report, task.vocabulary
+    if json:
+        _print_json(asdict(report) | {"frequent": vocabulary.words[:20], "advice": report.advice()})
+        return
+    texts = [task.text(tokens) for tokens in task.split("train").tokens_BT[:3].tolist()]
+    shown = {"frequent words": [" ".join(vocabulary.words[:15])], "as it is learnt": texts}
+    rows = [*report.rows(), *((name, _shortened(text)) for name, found in shown.items() for text in found)]
+    print(_table(rows))
+    for sentence in report.advice():
+        print(f"note: {sentence}")
+
+
+# What is typed after `textgan`, and what is done.
+COMMANDS: dict[str, Callable[..., None]] = {
+    "train": train,
+    "sample": sample,
+    "evaluate": evaluate,
+    "score": score,
+    "data list": data_list,
+    "data fetch": data_fetch,
+    "data inspect": data_inspect,
+}
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command that the words name, or list the commands."""
+    with friendly_errors():
+        words = list(sys.argv[1:] if args is None else args)
+        name = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
+        if name == "train":
+            train(words[1:])
+        elif name is not None:
+            given = words[len(name.split()) :]
+            read_words(_kept(COMMANDS[name]), given, program=f"textgan {name}")()
+        elif words[:1] == ["--version"]:
+            print(f"textgan_env {__version__}")
+        else:
+            group = words[0] if words and any(name.startswith(f"{words[0]} ") for name in COMMANDS) else ""
+            asked = words[1:] if group else words
+            if asked and asked[0] not in ("-h", "--help"):
+                known = ", ".join(name for name in COMMANDS if name.startswith(group))
+                raise InputError(f"unknown command '{f'{group} {asked[0]}'.strip()}', expected one of: {known}")
+            print(_overview(group))
+
+
+def _overview(group: str) -> str:
+    """The help of `textgan`, or of a group of its commands."""
+    rows = [(name, _first_line(command.__doc__)) for name, command in COMMANDS.items() if name.startswith(group)]
+    return (
+        f"usage: textgan {group or 'COMMAND'} ...\n\n{_first_line(__doc__)}\n\n{_table(rows)}\n\n"
+        "What a command takes: textgan COMMAND --help"
+    )
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().partition("\n")[0]
+
+
+def _shortened(text: str, width: int = 90) -> str:
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def _table(rows: Iterable[tuple[str, object]]) -> str:
+    """Names and what is said of them, in two columns."""
+    rows = list(rows)
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"  {name:<{width}}  {said}" for name, said in rows)
+
+
+def _kept(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """A function of the same arguments that only keeps them: mistakes in words are told apart from those in files."""
+
+    @functools.wraps(command)
+    def keep(*values: Any, **named: Any) -> Callable[[], None]:
+        return functools.partial(command, *values, **named)
+
+    return keep
+
+
+def _task(options: TaskOptions) -> "Task":
+    from textgan_env.tasks import make_task
+
+    return make_task(options.task, **options.task_options())
+
+
+def _show(result: "Evaluation", json: bool) -> None:
+    """Numbers and how they were measured."""
+    if json:
+        _print_json(result.document())
+        return
+    print(result.table())
+    print("\nNLLs, cover and fit in nats per token, the rest are shares. Measured with:")
+    print(_table(result.settings.items()))
+
+
+def _print_json(document: object) -> None:
+    print(json_format.dumps(document, indent=2, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

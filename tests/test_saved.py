@@ -1,0 +1,113 @@
+"""A loaded run writes and is measured as the one that was saved."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import textgan_env
+from agents.mle import MLE, MLEConfig
+from textgan_env.errors import InputError
+from textgan_env.evaluation import evaluate, sample_texts
+from textgan_env.policies import PolicyModule
+from textgan_env.runs import RunFolder
+from textgan_env.saved import SavedRun
+from textgan_env.tasks import Task, make_task
+from textgan_env.training import train
+
+NOUNS, VERBS = ("cat", "dog", "fox", "cow", "bee"), ("sat", "ran", "ate", "hid")
+LINES = [f"{article} {noun} {verb}" for article in ("the", "a") for noun in NOUNS for verb in VERBS]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[PolicyModule, Task, Path]:
+    """The policy still in memory, its task, and the folder it was saved in."""
+    folder = tmp_path_factory.mktemp("saved")
+    (folder / "my.txt").write_text("\n".join([*LINES, "a yak sang well"]))
+    config = MLEConfig(
+        task="corpus", epochs=2, embed_size=4, hidden_size=4, seed=5, device="cpu", select="last", show_samples=0
+    )
+    task = make_task("corpus", path=str(folder / "my.txt"))
+    agent = MLE(config, task)
+    run = RunFolder.create(folder, "mle", config=config.__dict__, task=task.config(), seed=config.seed)
+    train(agent, run, config)
+    return agent.average.policy, task, run.path
+
+
+@pytest.fixture(scope="module")
+def saved(trained: tuple[PolicyModule, Task, Path]) -> SavedRun:
+    return textgan_env.load(trained[2])
+
+
+def test_the_same_seed_writes_the_same_texts_before_saving_and_after_loading(
+    trained: tuple[PolicyModule, Task, Path], saved: SavedRun
+) -> None:
+    policy, task, _ = trained
+    assert saved.sample(50, seed=3) == sample_texts(policy, task, 50, seed=3)
+    assert saved.sample(50, seed=3) != saved.sample(50, seed=4)
+
+
+def test_the_loaded_run_measures_what_the_run_said_at_its_end(saved: SavedRun) -> None:
+    said = json.loads((saved.folder.path / "evaluation.json").read_text())
+    assert saved.evaluate().document() == {name: said[name] for name in ("values", "missing", "settings")}
+    assert said["settings"]["seed"] == 5
+
+
+def test_evaluating_otherwise_is_what_evaluate_says(saved: SavedRun) -> None:
+    found = saved.evaluate(split="valid", samples=20, seed=1, temperature=0.5)
+    expected = evaluate(saved.decoded(temperature=0.5), saved.task, split="valid", samples=20, seed=1)
+    assert found.values == expected.values
+    assert "temperature=0.5" in str(found.settings["decoding"])
+
+
+def test_a_few_texts_are_the_first_of_many(saved: SavedRun) -> None:
+    assert saved.sample(3) == saved.sample(1500)[:3]
+    assert saved.sample(600)[510:] == saved.sample(1500)[510:600]
+
+
+def test_every_text_begins_with_the_prefix_and_goes_on_in_its_own_way(saved: SavedRun) -> None:
+    texts = saved.sample(40, prefix="The cat")
+    assert all(text.startswith("the cat") for text in texts)
+    assert len(set(texts)) > 1
+    assert saved.sample(2, prefix="") == saved.sample(2)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"prefix": "the zebra"}, "'zebra' is not among the 1. words of task 'corpus'"),
+        ({"prefix": "the cat " * 9}, "fewer than T=5 tokens, found 18"),
+        ({"n": 0}, "the number of texts must be at least 1, found 0"),
+        ({"temperature": -1.0}, "temperature must be a finite number above 0"),
+        ({"top_k": 0}, "top_k must be at least 1"),
+        ({"top_p": 1.5}, "top_p must be above 0 and at most 1"),
+    ],
+)
+def test_what_cannot_be_written_is_refused(saved: SavedRun, options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        saved.sample(**options)  # type: ignore[arg-type]
+
+
+def test_other_decoding_leaves_the_run_as_it_is(saved: SavedRun) -> None:
+    assert len(set(saved.sample(50, top_k=1))) == 1
+    assert len(set(saved.sample(50))) > 1
+    assert saved.decoded() is saved.policy
+    assert saved.decoded(top_p=0.5).decoding.temperature == saved.policy.decoding.temperature
+
+
+def test_a_run_whose_text_has_changed_says_so(trained: tuple[PolicyModule, Task, Path], tmp_path: Path) -> None:
+    file = trained[2].parent / "my.txt"
+    before = file.read_text()
+    try:
+        file.write_text(before + "\nsome quite new words")
+        with pytest.raises(InputError, match="other words now"):
+            textgan_env.load(trained[2])
+    finally:
+        file.write_text(before)
+
+
+def test_load_stands_in_a_package_that_loads_no_torch() -> None:
+    code = "import sys, textgan_env; textgan_env.load; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0

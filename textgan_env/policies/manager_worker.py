@@ -95,9 +95,13 @@ class Worker(_Recurrent):
         self.dropout = nn.Dropout(dropout)
         self._initialise(init_scale)
 
+    def goal_before(self) -> Tensor:
+        """The learnt goal that stands for those before the first token: a unit vector like the others, float (F,)."""
+        return functional.normalize(self.first_goal, dim=0)
+
     def first(self) -> Tensor:
-        """What is heard of the learnt goal that stands for those before the first token, float (k,)."""
-        heard_k: Tensor = self.psi(functional.normalize(self.first_goal, dim=0))
+        """What is heard of it, float (k,)."""
+        heard_k: Tensor = self.psi(self.goal_before())
         return heard_k
 
     def hear(self, goals: Tensor) -> Tensor:
@@ -150,6 +154,63 @@ def block_sum(goals_BTX: Tensor, first_X: Tensor, steps: int, late: int = 0) -> 
     sums_BKX = goals_BTX[:, late : late + blocks * steps].reshape(rows, blocks, steps, size).sum(2)
     held_BKX = torch.cat([first_X.expand(rows, 1, -1), sums_BKX], dim=1)
     return held_BKX.repeat_interleave(steps, dim=1)[:, :length]
+
+
+def manager_cosines(features_BSF: Tensor, goals_BTF: Tensor, steps: int) -> Tensor:
+    """cos(f_{t+c} - f_t, g_t) for t = 0 to T - c, float (B, T - c + 1): how well goals foretell where texts went.
+
+    Times Q(s_t, g_t) it is what the Manager maximises (the paper's eq. 3), times 1 in pre-training on real text.
+
+    Args:
+        features_BSF: float; f_0 to f_T.
+        goals_BTF: float; g_0 to g_{T-1}.
+        steps: c.
+    """
+    moved_BTF = features_BSF[:, steps:] - features_BSF[:, :-steps]
+    return functional.cosine_similarity(moved_BTF, goals_BTF[:, : moved_BTF.shape[1]], dim=2)
+
+
+def intrinsic_reward(features_BSF: Tensor, goals_BTF: Tensor, steps: int) -> Tensor:
+    """What the Worker is paid for each token, float (B, T): the paper's eq. 7.
+
+    For the token that makes s_t, the mean over i = 1 to min(c, t) of cos(f_t - f_{t-i}, g_{t-i}): from -1 to 1.
+
+    Args:
+        features_BSF: float; f_0 to f_T.
+        goals_BTF: float; g_0 to g_{T-1}.
+        steps: c.
+    """
+    length = goals_BTF.shape[1]
+    sum_BT = goals_BTF.new_zeros(goals_BTF.shape[:2])
+    for back in range(1, steps + 1):
+        sum_BT[:, back - 1 :] += manager_cosines(features_BSF, goals_BTF, back).detach()
+    return sum_BT / torch.arange(1, length + 1, device=sum_BT.device).clamp(max=steps)
+
+
+def block_cosines(features_BSF: Tensor, sums_BTF: Tensor, steps: int) -> Tensor:
+    """The published code's `manager_cosines`: a block's move against the sum of goals held in it, float (B, T // c).
+
+    Args:
+        features_BSF: float; f_0 to f_T.
+        sums_BTF: float; `block_sum` of the goals.
+        steps: c.
+    """
+    starts_BKF = features_BSF[:, ::steps]
+    moved_BKF = starts_BKF[:, 1:] - starts_BKF[:, :-1]
+    return functional.cosine_similarity(moved_BKF, sums_BTF[:, ::steps][:, : moved_BKF.shape[1]], dim=2)
+
+
+def block_reward(features_BSF: Tensor, sums_BTF: Tensor, steps: int) -> Tensor:
+    """The published code's `intrinsic_reward`: the move since the block began against the sum held, float (B, T).
+
+    Args:
+        features_BSF: float; f_0 to f_T.
+        sums_BTF: float; `block_sum` of the goals.
+        steps: c.
+    """
+    length = sums_BTF.shape[1]
+    start_BTF = features_BSF[:, ::steps].repeat_interleave(steps, dim=1)[:, :length]
+    return functional.cosine_similarity(features_BSF[:, 1:] - start_BTF, sums_BTF, dim=2).detach()
 
 
 def check_goal_steps(steps: int, max_length: int) -> None:

@@ -59,7 +59,7 @@ def draw(options: Options) -> tuple[Path, Path]:
         policy, of_run = load_policy(run)
         same = (of_run.name, of_run.vocab_size, of_run.max_length) == (task.name, task.vocab_size, task.max_length)
         require(same, f"run '{run}' is of another task ('{of_run.name}'), expected '{task.name}'")
-        writers[run.name] = policy
+        writers[str(run)] = policy
     texts = {
         name: write(policy, Keys.counted(options.seed, options.written), task.max_length, end_token=task.end_token)
         for name, policy in writers.items()
@@ -67,7 +67,7 @@ def draw(options: Options) -> tuple[Path, Path]:
     real_BT = task.writable("valid")[: options.real]
     real_B2, paths = plane(leaked, real_BT, {name: tokens_BT for name, (tokens_BT, _) in texts.items()})
     lengths = {name: lengths_B.tolist() for name, (_, lengths_B) in texts.items()}
-    tokens_BT, lengths_B = texts[options.run.name]
+    tokens_BT, lengths_B = texts[str(options.run)]
     longest = int(lengths_B.argmax())
     heard_tk, cosine_t = goal_trace(leaked, tokens_BT[longest : longest + 1, : int(lengths_B[longest])])
     words = _words(task, tokens_BT[longest, : int(lengths_B[longest])].tolist())
@@ -163,7 +163,7 @@ def _paths_figure(
             panel.plot(*way, color="#1c5190", linewidth=0.8, alpha=0.6)
             panel.scatter(*way[:, -1:], s=16, color="#c2571a", zorder=3, label=None if row else "written texts, end")
         panel.scatter(*path_BS2[0, 0], s=40, marker="s", color="#2c7a4b", zorder=4, label="the empty prefix")
-        panel.set_title(name, fontsize=10)
+        panel.set_title(Path(name).name, fontsize=10)
         panel.set_xlabel("first principal component of D's features")
     panels[0].set_ylabel("second")
     panels[-1].legend(fontsize=8, frameon=False)
@@ -179,7 +179,8 @@ def _goals_figure(words: list[str], heard_tk: "NDArray[Any]", cosine_t: "NDArray
     largest = float(abs(heard_tk).max()) or 1.0
     image = above.imshow(heard_tk.T, aspect="auto", cmap="RdBu_r", vmin=-largest, vmax=largest)
     figure.colorbar(image, ax=above, label="heard goal w")
-    above.set_ylabel("component, 1 to k")
+    above.set_yticks([])
+    above.set_ylabel("components, 1 to k")
     below.plot(range(len(words)), cosine_t, color="#1c5190", marker="o", markersize=3.5)
     below.axhline(0, color="#b9bcc0", linewidth=0.8)
     below.set_ylabel(f"cosine of the goal set here\nand the move of the next {steps}")

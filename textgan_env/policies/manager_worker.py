@@ -1,7 +1,7 @@
 """The two networks of LeakGAN's generator: a Manager that sets goals, a Worker that writes toward them.
 
-Guo et al. 2018, *Long Text Generation via Adversarial Training with Leaked Information*, eq. 2 to 5. A goal is a
-direction in the space of the discriminator's features; what the Worker hears of the goals is a vector of k numbers.
+Guo et al. 2018, *Long Text Generation via Adversarial Training with Leaked Information*. A goal is a direction in the
+space of the discriminator's features; what the Worker hears of the goals is a vector of k numbers.
 """
 
 import torch
@@ -121,7 +121,7 @@ def meet(hidden: Tensor, heard: Tensor) -> Tensor:
 
 
 def sliding_sum(goals_BTX: Tensor, first_X: Tensor, steps: int) -> Tensor:
-    """For each position t the sum of the last c goals before it, g_{t-c} to g_{t-1}: the paper's eq. 4.
+    """For each position t the sum of the last c goals before it, g_{t-c} to g_{t-1}, as in the paper.
 
     Args:
         goals_BTX: float; g_0 to g_{T-1}, or what is heard of them.
@@ -159,7 +159,7 @@ def block_sum(goals_BTX: Tensor, first_X: Tensor, steps: int, late: int = 0) -> 
 def manager_cosines(features_BSF: Tensor, goals_BTF: Tensor, steps: int) -> Tensor:
     """cos(f_{t+c} - f_t, g_t) for t = 0 to T - c, float (B, T - c + 1): how well goals foretell where texts went.
 
-    Times Q(s_t, g_t) it is what the Manager maximises (the paper's eq. 3), times 1 in pre-training on real text.
+    Times Q(s_t, g_t) it is what the Manager maximises in the paper, times 1 in pre-training on real text.
 
     Args:
         features_BSF: float; f_0 to f_T.
@@ -171,7 +171,7 @@ def manager_cosines(features_BSF: Tensor, goals_BTF: Tensor, steps: int) -> Tens
 
 
 def intrinsic_reward(features_BSF: Tensor, goals_BTF: Tensor, steps: int) -> Tensor:
-    """What the Worker is paid for each token, float (B, T): the paper's eq. 7.
+    """What the Worker is paid for each token, float (B, T), as in the paper.
 
     For the token that makes s_t, the mean over i = 1 to min(c, t) of cos(f_t - f_{t-i}, g_{t-i}): from -1 to 1.
 

@@ -26,6 +26,8 @@ class Options:
     """Of the rows that are no runs."""
     corpus: str | None = None
     """The task's file, where it needs one that is not in the data folder."""
+    max_length: int | None = None
+    """T, where it is not what the task says."""
     runs: tuple[Path, ...] = ()
     """Run folders of that task; each adds a row a temperature."""
     temperatures: tuple[float, ...] = (1.0,)
@@ -103,7 +105,9 @@ def measure(options: Options) -> list[dict[str, Any]]:
     from textgan_env.runs import RunFolder
     from textgan_env.tasks import fit_ngram, make_task
 
-    given = {} if options.corpus is None else {path_option(options.task): options.corpus}
+    given: dict[str, Any] = {} if options.corpus is None else {path_option(options.task): options.corpus}
+    if options.max_length is not None:
+        given["max_length"] = options.max_length
     task = make_task(options.task, **given)
     trained = [policy_of(run, task) for run in options.runs]
     kind = {"vocab_size": task.vocab_size, "start_token": task.start_token, "forbidden": task.forbidden}

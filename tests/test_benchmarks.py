@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from agents.leakgan import LeakGAN, LeakGANConfig
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import SeqGAN, SeqGANConfig
-from benchmarks import curves, generator_step, policies, results
+from benchmarks import curves, generator_step, leak_pictures, leakgan_step, policies, results
 from textgan_env.errors import InputError
 from textgan_env.tasks import ToyTask
 from textgan_env.training import launch
@@ -109,3 +112,39 @@ def test_curves_take_policies_with_several_temperatures_and_leave_summaries_out(
         curves.draw(curves.Options("other"))
     with pytest.raises(InputError, match="has bleu_2 and fit at several"):
         curves.draw(curves.Options("mine", x="bleu_2"))
+
+
+def test_a_step_of_leakgan_is_timed_in_its_parts() -> None:
+    rows = leakgan_step.measure(
+        leakgan_step.Options(rows=2, rollouts=2, max_length=5, vocab_size=20, hidden_size=4, goal_steps=2, repeats=1)
+    )
+    assert [row["part"] for row in rows] == ["write", "Q", "losses and steps", "whole step"]
+    *parts, whole = (row["seconds"] for row in rows)
+    assert whole == pytest.approx(sum(parts), rel=1e-6)
+
+
+def test_pictures_of_the_leak_show_other_runs_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leak_pictures, "IMAGES", tmp_path / "images")
+    small = {"task": "toy", "embed_size": 4, "hidden_size": 4, "threads": 1, "runs": tmp_path, "show_samples": 0}
+    mle = launch(MLEConfig(epochs=1, **small), MLE)  # type: ignore[arg-type]
+    leakgan = launch(
+        LeakGANConfig(pretrain_rounds=1, pretrain_epochs=1, rounds=0, goal_steps=2, goal_size=3, **small),  # type: ignore[arg-type]
+        LeakGAN,
+    )
+    options = leak_pictures.Options(run=leakgan.path, others=(mle.path,), real=50, written=3)
+    for path in leak_pictures.draw(options):
+        assert path.read_bytes().startswith(b"\x89PNG")
+    policy, task = leak_pictures.load_leaked(leakgan.path)
+    tokens_BT = task.split("valid").tokens_BT[:50]
+    real_B2, paths = leak_pictures.plane(policy, tokens_BT, {"same": tokens_BT})
+    np.testing.assert_allclose(paths["same"][:, -1], real_B2, atol=1e-4)  # a whole text's prefix is the text
+    assert real_B2[:, 0].var() >= real_B2[:, 1].var()
+    heard_tk, cosine_t = leak_pictures.goal_trace(policy, tokens_BT[:1])
+    assert heard_tk.shape == (4, 3)
+    features_1SF = policy.prefix_features(tokens_BT[:1])
+    goal_F = policy.goals(features_1SF)[0, 1].detach()
+    moved_F = features_1SF[0, 3] - features_1SF[0, 1]
+    assert cosine_t[1] == pytest.approx(float(torch.cosine_similarity(moved_F, goal_F, dim=0)), abs=1e-5)
+    assert np.isnan(cosine_t).tolist() == [False, False, False, True]
+    with pytest.raises(InputError, match="nothing leaks there"):
+        leak_pictures.draw(leak_pictures.Options(run=mle.path))

@@ -7,7 +7,7 @@ A text is a row of T tokens 0..V-1, filled with PAD = V after its end. A logit i
 import inspect
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -33,6 +33,7 @@ __all__ = [
     "fit_discriminator",
     "judge_report",
     "make_discriminator",
+    "score_features",
     "score_logits",
 ]
 
@@ -104,6 +105,52 @@ class DiscriminatorModule(nn.Module):
     def features(self, tokens_BT: Tensor) -> Tensor:
         """What the head reads, float (B, F)."""
         raise NotImplementedError
+
+    def begin_features(self, batch_size: int) -> dict[str, Tensor]:
+        """The state from which `step_features` follows B growing prefixes; axis B first.
+
+        Returns:
+            ``tokens`` int64 (B, T), the prefix and then PAD; ``length`` int64 (B,), -1 before the first step.
+        """
+        device = self.output.weight.device
+        return {
+            "tokens": torch.full((batch_size, self.max_length), self.vocab_size, device=device),
+            "length": torch.full((batch_size,), -1, device=device),
+        }
+
+    def step_features(self, tokens_B: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Take the next token of each prefix, and say what `features` would of the prefix filled up with PAD.
+
+        The first step of a row reads no token, as the first step of a policy reads the start token: it gives the
+        features of the empty prefix.
+
+        Args:
+            tokens_B: int64.
+            state: What the step before returned; it is left as it was.
+
+        Returns:
+            Features, float (B, F), and the state of the longer prefixes.
+
+        Raises:
+            InputError: If a prefix has T tokens already.
+        """
+        state = self.append_tokens(tokens_B, state)
+        return self.features(state["tokens"]), state
+
+    def append_tokens(self, tokens_B: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The first half of `step_features`: the longer prefixes, when nobody asks for their features."""
+        length_B = state["length"] + 1
+        # PAD after the last token makes no prefix longer.
+        length_B = torch.where(tokens_B == self.vocab_size, length_B.clamp(max=self.max_length), length_B)
+        if not length_B.is_cuda and len(length_B):
+            require(
+                int(length_B.max()) <= self.max_length,
+                f"the discriminator reads texts of {self.max_length} tokens, and was given one more",
+            )
+        place_B1 = (length_B - 1).clamp(min=0)[:, None]
+        held_B = state["tokens"].gather(1, place_B1)[:, 0]
+        written_B = torch.where(length_B > state["length"].clamp(min=0), tokens_B, held_B)
+        return {**state, "tokens": state["tokens"].scatter(1, place_B1, written_B[:, None]), "length": length_B}
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, as plain data: with the weights, all that a checkpoint needs."""
@@ -258,6 +305,58 @@ class ConvDiscriminator(DiscriminatorModule):
             best_BF: Tensor = _BestMatch.apply(embedded_BTE, *self.kernels)  # type: ignore[no-untyped-call]
         else:
             best_BF = _best_match(embedded_BTE, list(self.kernels))
+        return self._through_highway(best_BF)
+
+    def begin_features(self, batch_size: int) -> dict[str, Tensor]:
+        """As the base, and ``closed`` float (B, F): each filter's best match with a window inside the prefix."""
+        closed_BF = self.bias.new_full((batch_size, self.feature_size), -math.inf)
+        return {**super().begin_features(batch_size), "closed": closed_BF}
+
+    def step_features(self, tokens_B: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `DiscriminatorModule.step_features`: equal to `features` but for rounding, without gradients.
+
+        A window that lies inside the prefix never changes again, so only its maximum is kept. A window that reaches
+        into the padding is the inner product with the m tokens it sees, m below its width, plus a number that depends
+        on m alone: these are made anew at each token.
+        """
+        state = self.append_tokens(tokens_B, state)
+        length_B, closed_BF = state["length"], state["closed"].clone()
+        best_BF = torch.empty_like(closed_BF)
+        with torch.no_grad():
+            embedded_BX = functional.embedding(state["tokens"], self.embedding).flatten(1)
+            lengths = length_B.unique().tolist()
+            for length in lengths:
+                if len(lengths) == 1:
+                    self._match_prefix(embedded_BX, length, closed_BF, best_BF)
+                    continue
+                rows_r = (length_B == length).nonzero()[:, 0]
+                closed_rF, best_rF = closed_BF[rows_r], best_BF[rows_r]
+                self._match_prefix(embedded_BX[rows_r], length, closed_rF, best_rF)
+                closed_BF[rows_r], best_BF[rows_r] = closed_rF, best_rF
+            return self._through_highway(best_BF), {**state, "closed": closed_BF}
+
+    def _match_prefix(self, embedded_BX: Tensor, length: int, closed_BF: Tensor, best_BF: Tensor) -> None:
+        """Bring ``closed_BF`` up to prefixes of this length, and fill ``best_BF``, the best match with any window."""
+        embed_size = self.embedding.shape[1]
+        columns = 0
+        for width, kernel in zip(self.widths, self.kernels, strict=True):
+            closed_Bf, best_Bf = (part[:, columns : columns + len(kernel)] for part in (closed_BF, best_BF))
+            columns += len(kernel)
+            if width <= length:
+                last = embedded_BX[:, (length - width) * embed_size : length * embed_size]
+                torch.maximum(closed_Bf, last @ kernel.t(), out=closed_Bf)
+            best_Bf.copy_(closed_Bf)
+            # What the padding adds to a window that sees m tokens before it, m = 0 to width - 1.
+            padding_mf = (
+                (kernel.view(len(kernel), width, embed_size) @ self.embedding[-1]).t().flip(0).cumsum(0).flip(0)
+            )
+            # A window starts at T - width at the latest, and not before the text does.
+            for seen in range(max(0, length + width - self.max_length), min(width - 1, length) + 1):
+                tail = embedded_BX[:, (length - seen) * embed_size : length * embed_size]
+                match_Bf = torch.addmm(padding_mf[seen], tail, kernel[:, : seen * embed_size].t())
+                torch.maximum(best_Bf, match_Bf, out=best_Bf)
+
+    def _through_highway(self, best_BF: Tensor) -> Tensor:
         # ReLU never swaps two values, so the maximum may come first: T times fewer of them.
         pooled_BF = (best_BF + self.bias).relu()
         candidate_BF, gate_BF = self.highway(pooled_BF).chunk(2, dim=1)
@@ -478,6 +577,18 @@ def score_logits(discriminator: Discriminator, tokens_RT: Tensor, tile: int = SC
         InputError: If ``tile`` is below 1, or D refuses the tokens.
     """
     require(tile >= 1, f"tile must be at least 1, found {tile}")
+    return _in_tiles(discriminator, discriminator.logits, tokens_RT, tile)
+
+
+def score_features(discriminator: Discriminator, tokens_RT: Tensor, tile: int = SCORING_TILE) -> Tensor:
+    """Features of any number of texts, float (R, F): in all else as `score_logits`."""
+    require(tile >= 1, f"tile must be at least 1, found {tile}")
+    return _in_tiles(discriminator, discriminator.features, tokens_RT, tile)
+
+
+def _in_tiles(
+    discriminator: Discriminator, function: Callable[[Tensor], Tensor], tokens_RT: Tensor, tile: int
+) -> Tensor:
     require(tokens_RT.dim() == 2, f"tokens must have shape (R, T), found {tuple(tokens_RT.shape)}")
     weight = next(discriminator.parameters(), None) if isinstance(discriminator, nn.Module) else None
     device = tokens_RT.device if weight is None else weight.device
@@ -485,7 +596,7 @@ def score_logits(discriminator: Discriminator, tokens_RT: Tensor, tile: int = SC
     with evaluating(discriminator), torch.inference_mode():
         for part in tokens_RT.to(device).split(tile):
             filling = (0, 0, 0, tile - len(part))
-            scored.append(discriminator.logits(functional.pad(part, filling, value=discriminator.vocab_size)))
+            scored.append(function(functional.pad(part, filling, value=discriminator.vocab_size)))
     # A copy made outside of inference mode may take part in a loss.
     return torch.cat(scored)[: len(tokens_RT)].to(tokens_RT.device, copy=True)
 

@@ -18,7 +18,13 @@ from torch.nn import functional
 
 from textgan_env import render
 from textgan_env.core import Bools, Episodes, Ints
-from textgan_env.discriminators import Discriminator, fit_discriminator, make_discriminator, score_logits
+from textgan_env.discriminators import (
+    Discriminator,
+    fit_discriminator,
+    make_discriminator,
+    score_features,
+    score_logits,
+)
 from textgan_env.errors import InputError, require
 from textgan_env.policies.base import Policy
 from textgan_env.policies.ngram import NGramPolicy
@@ -132,6 +138,7 @@ class TextGame:
         rollout_policy: Completes prefixes; None: `default_rollout_policy`, or, in `collect`, the policy that writes.
         discriminator: D; None: `default_discriminator`.
         discriminator_seed: Of that default.
+        leak_features: Observations hold D's features of the prefix, and policies that read them may be used.
 
     Raises:
         InputError: If a name is unknown, a number out of range, or policy, discriminator and task do not fit.
@@ -150,6 +157,7 @@ class TextGame:
         rollout_policy: Policy | None,
         discriminator: Discriminator | None,
         discriminator_seed: int,
+        leak_features: bool = False,
     ) -> None:
         if reward not in REWARDS:
             raise InputError(f"unknown reward mode '{reward}', expected one of: {', '.join(REWARDS)}")
@@ -173,12 +181,13 @@ class TextGame:
         self.rollouts = rollouts
         self.gamma = gamma
         self.control = control
+        self.leak_features = leak_features
         self.episodes = Episodes(rows, task.max_length, task.vocab_size, task.end_token, task.forbidden)
         self.credit_BT: NDArray[np.float64] = np.full((rows, task.max_length), np.nan)
         self.rollout_policy: Policy | None = None
         self.judges: list[Discriminator] = []
         self.version_B: Ints = np.zeros(rows, dtype=np.int64)
-        if self.judged:
+        if self.judged or leak_features:
             if discriminator is None:
                 discriminator = default_discriminator(task, discriminator_seed)
             self.queue_discriminator(discriminator)
@@ -207,14 +216,10 @@ class TextGame:
             policy: None goes back to the default.
 
         Raises:
-            InputError: If it writes another vocabulary.
+            InputError: If it writes another vocabulary, or reads features that are not leaked.
         """
         if policy is not None:
-            require(
-                policy.vocab_size == self.task.vocab_size,
-                f"the rollout policy must write the V={self.task.vocab_size} tokens of task '{self.task.name}', "
-                f"found V={policy.vocab_size}",
-            )
+            self._check_policy(policy, "rollout policy")
         self.rollout_policy = policy
 
     def queue_discriminator(self, discriminator: Discriminator) -> bool:
@@ -231,10 +236,13 @@ class TextGame:
         Raises:
             InputError: If it reads another vocabulary or another T, or this reward has no use for it.
         """
-        require(self.judged, f"the '{self.control}' control has no use for a discriminator")
+        require(self.judged or self.leak_features, f"the '{self.control}' control has no use for a discriminator")
         for name in ("vocab_size", "max_length"):
             has, needs = getattr(discriminator, name), getattr(self.task, name)
             require(has == needs, f"the discriminator must have {name}={needs} as task '{self.task.name}', found {has}")
+        if self.leak_features and self.judges:
+            has, needs = discriminator.feature_size, self.judges[-1].feature_size
+            require(has == needs, f"the discriminator must have feature_size={needs} as the one before, found {has}")
         if len(self.judges) < 2:
             self.judges.append(discriminator)
         elif not (self._busy & (self.version_B == 0)).any():  # the older one has no text left to judge
@@ -280,26 +288,26 @@ class TextGame:
             reward_B[rows] -= np.nan_to_num(before)
         return reward_B
 
-    def collect(self, policy: Policy) -> EpisodeBatch:
+    def collect(self, policy: Policy, positions: Sequence[int] | None = None) -> EpisodeBatch:
         """Start a new text in every row, let a policy write them all, and judge every token, in one pass each.
 
         Draws are keyed as everywhere, so this gives what stepping with the same draws gives.
 
         Args:
             policy: Writes; without a rollout policy of the environment's own it completes the prefixes, too.
+            positions: Tokens (0 to T-1) whose credit is asked for, with the ``rollout`` reward only: the others' is 0.
+                None: all.
 
         Returns:
             The texts with their credit.
 
         Raises:
-            InputError: If the policy writes another vocabulary, or `reset` was never called.
+            InputError: If the policy writes another vocabulary or reads features that are not leaked, a position is
+                out of range, or `reset` was never called.
         """
         require(bool(self.episodes.started_B.all()), "collect was called before reset: call reset(seed=...) first")
-        require(
-            policy.vocab_size == self.task.vocab_size,
-            f"the policy must write the V={self.task.vocab_size} tokens of task '{self.task.name}', "
-            f"found V={policy.vocab_size}",
-        )
+        self._check_policy(policy, "policy")
+        asked_T = self._asked(positions)
         everywhere_B = np.ones(len(self.version_B), dtype=np.bool_)
         self.begin(everywhere_B)
         texts = self._texts(policy.device)
@@ -307,9 +315,11 @@ class TextGame:
         self.episodes.fill(tokens_BT.cpu().numpy(), lengths_B.cpu().numpy())
         completing = policy if self.rollout_policy is None else self.rollout_policy
         texts = self._texts(completing.device)
-        credit_BT = self._source(completing).credit(texts, texts.mask_BT).to(policy.device)
+        credit_BT = self._source(completing).credit(texts, texts.mask_BT & asked_T.to(completing.device))
+        credit_BT = credit_BT.to(policy.device)
         texts = self._texts(policy.device)
-        self.credit_BT[:] = np.where(texts.mask_BT.cpu().numpy(), credit_BT.cpu().numpy(), np.nan)
+        known_BT = texts.mask_BT & asked_T.to(policy.device)
+        self.credit_BT[:] = np.where(known_BT.cpu().numpy(), credit_BT.cpu().numpy(), np.nan)
         reward_BT = step_rewards(self.reward, credit_BT, texts)
         return EpisodeBatch(tokens_BT, lengths_B, texts.mask_BT, credit_BT, reward_BT, texts.keys, texts.end_token)
 
@@ -324,11 +334,49 @@ class TextGame:
         return score_B[rows_B]
 
     def observation(self, rows: slice | int | Bools = slice(None)) -> Observation:
-        """Fresh arrays: ``tokens`` int64 (..., T) and ``length`` int64 (..., 1)."""
-        return {
+        """Fresh arrays: ``tokens`` int64 (..., T), ``length`` int64 (..., 1); leaked ``features`` float32 (..., F)."""
+        seen = {
             "tokens": self.episodes.tokens_BT[rows].copy(),
             "length": self.episodes.lengths_B[rows][..., None].copy(),
         }
+        return {**seen, "features": self._features(rows)} if self.leak_features else seen
+
+    def _features(self, rows: slice | int | Bools) -> NDArray[np.float32]:
+        """What D makes of some rows' prefixes, by the D that judges them, float32 (..., F)."""
+        tokens, version = self.episodes.tokens_BT[rows], self.version_B[rows]
+        features = np.zeros((*np.shape(version), self.discriminator.feature_size), dtype=np.float32)
+        for number, judge in enumerate(self.judges):
+            chosen = version == number
+            if np.any(chosen):
+                found = score_features(judge, self._tensor(tokens[chosen].reshape(-1, self.task.max_length)), tile=32)
+                features[chosen] = found.float().cpu().numpy().reshape(features[chosen].shape)
+        return features
+
+    def _check_policy(self, policy: Policy, name: str) -> None:
+        require(
+            policy.vocab_size == self.task.vocab_size,
+            f"the {name} must write the V={self.task.vocab_size} tokens of task '{self.task.name}', "
+            f"found V={policy.vocab_size}",
+        )
+        require(
+            self.leak_features or not getattr(policy, "reads_features", False),
+            f"the {name} reads the discriminator's features, but this environment leaks none: "
+            "make it with leak_features=True",
+        )
+
+    def _asked(self, positions: Sequence[int] | None) -> Tensor:
+        """The columns whose credit `collect` is asked for, bool (T,)."""
+        if positions is None:
+            return torch.ones(self.task.max_length, dtype=torch.bool)
+        require(
+            self.reward == "rollout",
+            f"credit of some positions alone needs reward='rollout', found '{self.reward}'",
+        )
+        wrong = [position for position in positions if not 0 <= position < self.task.max_length]
+        require(not wrong, f"positions must be 0 to {self.task.max_length - 1}, found {wrong}")
+        return torch.zeros(self.task.max_length, dtype=torch.bool).index_fill(
+            0, torch.tensor([*positions]).long(), True
+        )
 
     def frame(self, row: int, mode: str) -> str | NDArray[np.uint8]:
         """One row's text with each token's credit as colour: a string for terminals, or a picture."""
@@ -453,6 +501,7 @@ _MANUAL = """
         | discriminator | None | D; None: a small judge of words and word pairs, see `default_discriminator` |
         | discriminator_seed | 0 | of that default |
         | control | None | constant, random or shuffled: rewards that know nothing, to compare with |
+        | leak_features | False | observations get ``features``, float32 (F,): D's features of the prefix |
         | render_mode | None | ansi, human (one text only), rgb_array: the text, each token's Q as colour |
         | others | | options of the task, such as max_length=, seed=, path= |
 
@@ -477,6 +526,7 @@ class TextGANEnv(gym.Env[Observation, np.int64]):  # noqa: D101  it shares a man
         rollout_policy: Policy | None = None,
         discriminator: Discriminator | None = None,
         discriminator_seed: int = 0,
+        leak_features: bool = False,
         render_mode: str | None = None,
         **task_options: Any,
     ) -> None:
@@ -493,8 +543,9 @@ class TextGANEnv(gym.Env[Observation, np.int64]):  # noqa: D101  it shares a man
             rollout_policy=rollout_policy,
             discriminator=discriminator,
             discriminator_seed=discriminator_seed,
+            leak_features=leak_features,
         )
-        self.observation_space, self.action_space = _spaces(self.task)
+        self.observation_space, self.action_space = _spaces(self.game)
         self._row: Bools = np.ones(1, dtype=np.bool_)
 
     def reset(
@@ -569,6 +620,7 @@ class TextGANVectorEnv(VectorEnv[Observation, Ints, NDArray[Any]]):  # noqa: D10
         rollout_policy: Policy | None = None,
         discriminator: Discriminator | None = None,
         discriminator_seed: int = 0,
+        leak_features: bool = False,
         autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
         render_mode: str | None = None,
         **task_options: Any,
@@ -589,8 +641,9 @@ class TextGANVectorEnv(VectorEnv[Observation, Ints, NDArray[Any]]):  # noqa: D10
             rollout_policy=rollout_policy,
             discriminator=discriminator,
             discriminator_seed=discriminator_seed,
+            leak_features=leak_features,
         )
-        self.single_observation_space, self.single_action_space = _spaces(self.task)
+        self.single_observation_space, self.single_action_space = _spaces(self.game)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
 
@@ -639,9 +692,9 @@ class TextGANVectorEnv(VectorEnv[Observation, Ints, NDArray[Any]]):  # noqa: D10
             self.game.begin(ended_B)
         return self.game.observation(), reward_B, ended_B, np.zeros(self.num_envs, dtype=np.bool_), infos
 
-    def collect(self, policy: Policy) -> EpisodeBatch:
+    def collect(self, policy: Policy, positions: Sequence[int] | None = None) -> EpisodeBatch:
         """See `TextGame.collect`."""
-        return self.game.collect(policy)
+        return self.game.collect(policy, positions)
 
     def action_masks(self) -> Bools:
         """The tokens that may be written, bool (num_envs, V)."""
@@ -697,14 +750,15 @@ class TextGANVectorEnv(VectorEnv[Observation, Ints, NDArray[Any]]):  # noqa: D10
         return cast("list[int | None]", seeds)
 
 
-def _spaces(task: Task) -> tuple[spaces.Space[Observation], spaces.Discrete]:
-    observation = spaces.Dict(
-        {
-            "tokens": spaces.Box(0, task.vocab_size, (task.max_length,), np.int64),
-            "length": spaces.Box(0, task.max_length, (1,), np.int64),
-        }
-    )
-    return cast("spaces.Space[Observation]", observation), spaces.Discrete(task.vocab_size)
+def _spaces(game: TextGame) -> tuple[spaces.Space[Observation], spaces.Discrete]:
+    task = game.task
+    parts: dict[str, spaces.Space[Any]] = {
+        "tokens": spaces.Box(0, task.vocab_size, (task.max_length,), np.int64),
+        "length": spaces.Box(0, task.max_length, (1,), np.int64),
+    }
+    if game.leak_features:
+        parts["features"] = spaces.Box(-np.inf, np.inf, (game.discriminator.feature_size,), np.float32)
+    return cast("spaces.Space[Observation]", spaces.Dict(parts)), spaces.Discrete(task.vocab_size)
 
 
 def _tokens(values: Any, expected: str) -> Ints:

@@ -101,6 +101,33 @@ class Schedule:
                     yield Round(phase, index, number)
 
 
+class Patience(nn.Module):
+    """Says when a phase has stopped helping; its memory is in checkpoints like any module's weights.
+
+    Args:
+        rounds: Rounds without a better value after which it is over; 0: never.
+    """
+
+    def __init__(self, rounds: int) -> None:
+        super().__init__()
+        self.rounds = rounds
+        self.best: torch.Tensor
+        self.rounds_since: torch.Tensor
+        self.register_buffer("best", torch.tensor(math.inf, dtype=torch.float64))
+        self.register_buffer("rounds_since", torch.tensor(0))
+
+    def note(self, value: float) -> None:
+        """Take the value of a round; lower is better."""
+        better = value < float(self.best)
+        self.rounds_since.copy_(torch.zeros_like(self.rounds_since) if better else self.rounds_since + 1)
+        self.best.clamp_(max=value)
+
+    @property
+    def over(self) -> bool:
+        """Whether the last rounds brought nothing."""
+        return 0 < self.rounds <= int(self.rounds_since)
+
+
 class Agent(Protocol):
     """One algorithm. Its step methods, named by its schedule, take a `torch.Generator` and return numbers to log.
 

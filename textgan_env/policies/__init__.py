@@ -7,6 +7,7 @@ from typing import Any
 from textgan_env.errors import InputError, require
 from textgan_env.policies.base import Decoding, Policy, PolicyModule, State, map_state
 from textgan_env.policies.lagged import LaggedCopy
+from textgan_env.policies.leaked import LeakedPolicy
 from textgan_env.policies.lstm import LSTMPolicy
 from textgan_env.policies.ngram import NGramPolicy, UniformPolicy, UnigramPolicy
 from textgan_env.policies.table import TablePolicy
@@ -16,6 +17,7 @@ __all__ = [
     "Decoding",
     "LSTMPolicy",
     "LaggedCopy",
+    "LeakedPolicy",
     "NGramPolicy",
     "Policy",
     "PolicyModule",
@@ -29,7 +31,7 @@ __all__ = [
 
 # Fixed on purpose: what a file can name is listed here, it never says what to import.
 POLICIES: dict[str, type[PolicyModule]] = {
-    policy.kind: policy for policy in (LSTMPolicy, NGramPolicy, TablePolicy, UniformPolicy, UnigramPolicy)
+    policy.kind: policy for policy in (LSTMPolicy, LeakedPolicy, NGramPolicy, TablePolicy, UniformPolicy, UnigramPolicy)
 }
 
 

@@ -1,0 +1,209 @@
+"""Two pictures of LeakGAN: how texts of several policies move through D's features, and the goals of one text.
+
+For example ``python -m benchmarks.leak_pictures --run runs/leakgan-coco-1 --others runs/mle-coco-1``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textgan_env.errors import friendly_errors, require
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from textgan_env.policies import LeakedPolicy, Policy
+    from textgan_env.tasks import Task
+
+IMAGES = Path(__file__).parent.parent / "docs" / "images"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Draw the paths of texts through D's features, and the goals over the words of one text."""
+
+    run: Path
+    """A finished run of agents/leakgan.py, whose D looks at all texts."""
+    others: tuple[Path, ...] = ()
+    """Further runs on the same task (MLE, SeqGAN), each with a panel beside it."""
+    real: int = 1000
+    """Real texts of the valid split whose end points are drawn."""
+    written: int = 12
+    """Texts of each policy whose paths are drawn."""
+    seed: int = 0
+    """Of these texts."""
+    name: str = "leak"
+    """Of the PNG files in docs/images: NAME_paths.png and NAME_goals.png."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """The command."""
+    import tyro
+
+    with friendly_errors():
+        for path in draw(tyro.cli(Options, description=__doc__, args=args)):
+            print(path)
+
+
+def draw(options: Options) -> tuple[Path, Path]:
+    """Write both pictures; returns their paths."""
+    from textgan_env.rollouts import Keys, write
+    from textgan_env.training import load_policy
+
+    leaked, task = load_leaked(options.run)
+    writers: dict[str, Policy] = {}
+    for run in (*options.others, options.run):
+        policy, of_run = load_policy(run)
+        same = (of_run.name, of_run.vocab_size, of_run.max_length) == (task.name, task.vocab_size, task.max_length)
+        require(same, f"run '{run}' is of another task ('{of_run.name}'), expected '{task.name}'")
+        writers[str(run)] = policy
+    texts = {
+        name: write(policy, Keys.counted(options.seed, options.written), task.max_length, end_token=task.end_token)
+        for name, policy in writers.items()
+    }
+    real_BT = task.writable("valid")[: options.real]
+    real_B2, paths = plane(leaked, real_BT, {name: tokens_BT for name, (tokens_BT, _) in texts.items()})
+    lengths = {name: lengths_B.tolist() for name, (_, lengths_B) in texts.items()}
+    tokens_BT, lengths_B = texts[str(options.run)]
+    longest = int(lengths_B.argmax())
+    heard_tk, cosine_t = goal_trace(leaked, tokens_BT[longest : longest + 1, : int(lengths_B[longest])])
+    words = _words(task, tokens_BT[longest, : int(lengths_B[longest])].tolist())
+    return (
+        _save(_paths_figure(real_B2, paths, lengths), f"{options.name}_paths"),
+        _save(_goals_figure(words, heard_tk, cosine_t, leaked.goal_steps), f"{options.name}_goals"),
+    )
+
+
+def load_leaked(run: Path) -> tuple["LeakedPolicy", "Task"]:
+    """The policy and the task of a run of agents/leakgan.py.
+
+    Raises:
+        InputError: If it is a run of another agent.
+    """
+    from textgan_env.policies import LeakedPolicy
+    from textgan_env.training import load_policy
+
+    policy, task = load_policy(run)
+    require(isinstance(policy, LeakedPolicy), f"'{run}' is no run of agents/leakgan.py: nothing leaks there")
+    assert isinstance(policy, LeakedPolicy)
+    return policy, task
+
+
+def plane(
+    policy: "LeakedPolicy", real_BT: "Tensor", written: Mapping[str, "Tensor"]
+) -> tuple["NDArray[Any]", dict[str, "NDArray[Any]"]]:
+    """D's features on the two directions in which real texts differ most (PCA of whole real texts).
+
+    Args:
+        policy: Brings D.
+        real_BT: int64; whole real texts.
+        written: Name -> texts, int64 (B, T).
+
+    Returns:
+        The real texts, float (B, 2), and by name every prefix of the written ones, float (B, T + 1, 2).
+    """
+    import torch
+
+    from textgan_env.discriminators import score_features
+
+    features_BF = score_features(policy.discriminator, real_BT)
+    middle_F = features_BF.mean(0)
+    _, _, directions_DF = torch.linalg.svd(features_BF - middle_F, full_matrices=False)
+    onto_F2 = directions_DF[:2].t()
+    paths = {name: (policy.prefix_features(tokens) - middle_F) @ onto_F2 for name, tokens in written.items()}
+    return ((features_BF - middle_F) @ onto_F2).numpy(), {name: path.numpy() for name, path in paths.items()}
+
+
+def goal_trace(policy: "LeakedPolicy", tokens_1t: "Tensor") -> tuple["NDArray[Any]", "NDArray[Any]"]:
+    """What the Worker hears before each token of a text, and how well each goal was reached.
+
+    Args:
+        policy: The generator.
+        tokens_1t: int64 (1, t); one text without PAD.
+
+    Returns:
+        Heard goals, float (t, k), and cos(f_{s+c} - f_s, g_s), float (t,), NaN where the text ends before s + c.
+    """
+    import torch
+    from torch.nn import functional
+
+    from textgan_env.policies.manager_worker import block_sum, manager_cosines, sliding_sum
+
+    length, steps = tokens_1t.shape[1], policy.goal_steps
+    room = policy.discriminator.max_length - length
+    with torch.no_grad():
+        features_1SF = policy.prefix_features(functional.pad(tokens_1t, (0, room), value=policy.vocab_size))
+        goals_1TF = policy.goals(features_1SF)
+        summed = sliding_sum if policy.variant == "paper" else block_sum
+        heard_1Tk = summed(policy.worker.hear(goals_1TF), policy.worker.first(), steps)
+        cosine_1K = manager_cosines(features_1SF, goals_1TF, steps)[:, : max(0, length - steps + 1)]
+        cosine_1t = functional.pad(cosine_1K, (0, length - cosine_1K.shape[1]), value=float("nan"))
+    return heard_1Tk[0, :length].numpy(), cosine_1t[0].numpy()
+
+
+def _words(task: "Task", tokens: list[int]) -> list[str]:
+    return ["<eos>" if token == task.end_token else task.words([token])[0] for token in tokens]
+
+
+def _paths_figure(
+    real_B2: "NDArray[Any]", paths: Mapping[str, "NDArray[Any]"], lengths: Mapping[str, list[int]]
+) -> "Figure":
+    """A panel a policy: real end points in grey, each text's way from the empty prefix to its end."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(0.6 + 4.2 * len(paths), 4.4), dpi=110, layout="constrained", facecolor="white")
+    panels = figure.subplots(1, len(paths), sharex=True, sharey=True, squeeze=False)[0]
+    for panel, (name, path_BS2) in zip(panels, paths.items(), strict=True):
+        panel.scatter(*real_B2.T, s=5, color="#b9bcc0", linewidths=0, label="real texts, whole")
+        for row, length in enumerate(lengths[name]):
+            way = path_BS2[row, : length + 1].T
+            panel.plot(*way, color="#1c5190", linewidth=0.8, alpha=0.6)
+            panel.scatter(*way[:, -1:], s=16, color="#c2571a", zorder=3, label=None if row else "written texts, end")
+        panel.scatter(*path_BS2[0, 0], s=40, marker="s", color="#2c7a4b", zorder=4, label="the empty prefix")
+        panel.set_title(Path(name).name, fontsize=10)
+        panel.set_xlabel("first principal component of D's features")
+    panels[0].set_ylabel("second")
+    panels[-1].legend(fontsize=8, frameon=False)
+    return figure
+
+
+def _goals_figure(words: list[str], heard_tk: "NDArray[Any]", cosine_t: "NDArray[Any]", steps: int) -> "Figure":
+    """Above what the Worker hears, below how well the goals were reached, over the words of one text."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.8 + 0.42 * len(words), 4.6), dpi=110, layout="constrained", facecolor="white")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    largest = float(abs(heard_tk).max()) or 1.0
+    image = above.imshow(heard_tk.T, aspect="auto", cmap="RdBu_r", vmin=-largest, vmax=largest)
+    figure.colorbar(image, ax=above, label="heard goal w")
+    above.set_yticks([])
+    above.set_ylabel("components, 1 to k")
+    below.plot(range(len(words)), cosine_t, color="#1c5190", marker="o", markersize=3.5)
+    below.axhline(0, color="#b9bcc0", linewidth=0.8)
+    below.set_ylabel(f"cosine of the goal set here\nand the move of the next {steps}")
+    below.set_ylim(-1.05, 1.05)
+    below.set_xticks(range(len(words)), words, rotation=60, ha="right", fontsize=9)
+    return figure
+
+
+def _save(figure: "Figure", name: str) -> Path:
+    import io
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from textgan_env.files import write_safely
+
+    FigureCanvasAgg(figure)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    path = IMAGES / f"{name}.png"
+    write_safely(path, file.getvalue())
+    return path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+"""LeakGAN's generator: a policy that reads the discriminator's features of what it has written so far."""
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from textgan_env.discriminators import DiscriminatorModule, make_discriminator
+from textgan_env.errors import require
+from textgan_env.losses import linear_log_prob
+from textgan_env.policies.base import PolicyModule, State
+from textgan_env.policies.manager_worker import Manager, Worker, block_sum, check_goal_steps, meet, sliding_sum
+from textgan_env.sampling import seeded
+
+Variant = Literal["paper", "reference"]
+
+
+class LeakedPolicy(PolicyModule):
+    """Manager and Worker over the leaked features of the prefix (Guo et al. 2018).
+
+    At position t, with f_t = D's features of the first t tokens filled up with PAD::
+
+        g_t = M(f_0..f_t), |g_t| = 1              the Manager's goal, (F,)
+        w_t = psi(g_{t-c} + ... + g_{t-1})        what the Worker hears of the last c goals, (k,)
+        logits_t = O(h_t) w_t                     h_t the Worker's LSTM over the tokens so far
+
+    Goals before the first are one learnt vector, the same in all rows: with zeros the first token would be uniform.
+    D's part of the state is updated token by token. D is a copy that never learns here; `leak` takes a newer one.
+
+    Args:
+        vocab_size: V.
+        start_token: What is read before the first token.
+        discriminator: D to copy, or its ``kind`` and config as plain data (then its weights are still to be loaded).
+        embed_size: Of the Worker.
+        hidden_size: Of the Worker's LSTM.
+        manager_size: Of the Manager's LSTM.
+        goal_size: k.
+        goal_steps: c.
+        variant: ``paper``, or ``reference``, the published code: goals are summed in blocks of c positions, a sum holds
+            for the next block, and w_t is scaled to length 1.
+        dropout: Share of the Worker's units set to 0 in training.
+        init_scale: Standard deviation of the initial weights.
+        forbidden: Tokens that are never written, such as UNK.
+        seed: Of the initial weights.
+
+    Raises:
+        InputError: If a size is below 1, c is above T, or D reads another vocabulary.
+    """
+
+    kind: ClassVar[str] = "leaked"
+    # An environment lets it write only where features leak.
+    reads_features: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        vocab_size: int,
+        *,
+        start_token: int,
+        discriminator: DiscriminatorModule | Mapping[str, Any],
+        embed_size: int = 32,
+        hidden_size: int = 32,
+        manager_size: int = 32,
+        goal_size: int = 16,
+        goal_steps: int = 4,
+        variant: Variant = "paper",
+        dropout: float = 0.0,
+        init_scale: float = 0.1,
+        forbidden: Sequence[int] = (),
+        seed: int = 0,
+    ) -> None:
+        super().__init__(vocab_size, start_token, forbidden)
+        sizes = {"embed_size": embed_size, "hidden_size": hidden_size, "manager_size": manager_size}
+        for name, size in {**sizes, "goal_size": goal_size}.items():
+            require(size >= 1, f"{name} must be at least 1, found {size}")
+        require(variant in ("paper", "reference"), f"variant must be paper or reference, found '{variant}'")
+        require(0 <= dropout < 1, f"dropout must be at least 0 and below 1, found {dropout}")
+        require(init_scale >= 0, f"init_scale must be at least 0, found {init_scale}")
+        leaking = copy.deepcopy(discriminator) if isinstance(discriminator, DiscriminatorModule) else None
+        leaking = leaking or make_discriminator(**discriminator)  # type: ignore[arg-type]
+        require(
+            leaking.vocab_size == vocab_size,
+            f"the discriminator that leaks must read the V={vocab_size} tokens of the policy, "
+            f"found V={leaking.vocab_size}",
+        )
+        check_goal_steps(goal_steps, leaking.max_length)
+        self.discriminator = leaking.eval().requires_grad_(False)
+        self.goal_steps = goal_steps
+        self.variant = variant
+        self.init_scale = init_scale
+        # Inverse temperature of the first two tokens, whatever the decoding says of the others.
+        self.first_two: float | None = None
+        with seeded(seed):
+            self.manager = Manager(leaking.feature_size, manager_size, init_scale)
+            self.worker = Worker(
+                vocab_size,
+                leaking.feature_size,
+                embed_size=embed_size,
+                hidden_size=hidden_size,
+                goal_size=goal_size,
+                init_scale=init_scale,
+                dropout=dropout,
+            )
+
+    @property
+    def feature_size(self) -> int:
+        """F."""
+        return self.discriminator.feature_size
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, as plain data."""
+        return {
+            "vocab_size": self.vocab_size,
+            "start_token": self.start_token,
+            "discriminator": {"kind": self.discriminator.kind, **self.discriminator.config()},
+            "embed_size": self.worker.embedding.embedding_dim,
+            "hidden_size": self.worker.lstm.hidden_size,
+            "manager_size": self.manager.lstm.hidden_size,
+            "goal_size": self.worker.psi.out_features,
+            "goal_steps": self.goal_steps,
+            "variant": self.variant,
+            "dropout": self.worker.dropout.p,
+            "init_scale": self.init_scale,
+            "forbidden": self.forbidden.tolist(),
+        }
+
+    def leak(self, discriminator: DiscriminatorModule) -> None:
+        """Read the features of this D from now on: its weights are copied.
+
+        Raises:
+            InputError: If it is of another kind or size than the one before.
+        """
+        ours, theirs = ({"kind": judge.kind, **judge.config()} for judge in (self.discriminator, discriminator))
+        changed = ", ".join(f"{key}={theirs.get(key)}" for key in theirs if theirs.get(key) != ours.get(key))
+        require(
+            theirs == ours,
+            f"the discriminator that leaks must be as the policy was made for, F={self.feature_size}, "
+            f"found F={discriminator.feature_size} ({changed})",
+        )
+        self.discriminator.load_state_dict(discriminator.state_dict())
+
+    def with_first_two(self, inverse_temperature: float) -> Self:
+        """The same policy, sharing its weights, whose first two tokens have an inverse temperature of their own."""
+        view = copy.copy(self)
+        view.first_two = inverse_temperature
+        return view
+
+    def begin(self, batch_size: int) -> State:
+        """D's state, both LSTMs', and the heard goals: the last c of them, or the sum that holds and the one to be."""
+        first_k = self.worker.first()
+        if self.variant == "paper":
+            heard = first_k.expand(batch_size, self.goal_steps, -1)
+        else:
+            heard = torch.stack([first_k, torch.zeros_like(first_k)]).expand(batch_size, 2, -1)
+        return {
+            "prefix": self.discriminator.begin_features(batch_size),
+            "manager": self.manager.begin(batch_size),
+            "worker": self.worker.begin(batch_size),
+            "heard": heard,
+        }
+
+    def raw_step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
+        """Logits under the goals set before this position; then a new goal from the features of the prefix."""
+        hidden_B1H, worker = self.worker.read(tokens_B[:, None], state["worker"])
+        heard_Bk = state["heard"].sum(1) if self.variant == "paper" else state["heard"][:, 0]
+        position_B = state["prefix"]["length"] + 1
+        met_BX = meet(hidden_B1H[:, 0], self._scaled(heard_Bk)) * self._sharpening(position_B)[:, None]
+        logits_BV = met_BX @ self.worker.output.t()
+        with torch.no_grad():
+            # Nobody hears a goal that is set at the last token.
+            if not tokens_B.is_cuda and bool((position_B >= self.discriminator.max_length - 1).all()):
+                prefix = self.discriminator.append_tokens(tokens_B, state["prefix"])
+                return logits_BV, {**state, "prefix": prefix, "worker": worker}
+            features_BF, prefix = self.discriminator.step_features(tokens_B, state["prefix"])
+            goal_B1F, manager = self.manager(features_BF[:, None], state["manager"])
+        heard = self._heard(state["heard"], self.worker.hear(goal_B1F), position_B)
+        return logits_BV, {"prefix": prefix, "manager": manager, "worker": worker, "heard": heard}
+
+    def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """Log-probability (nats) of each written token, float (B, T): the Worker learns from it, no one else."""
+        if self.decoding.deterministic or self.decoding.top_k is not None or self.decoding.top_p is not None:
+            return super().log_prob(tokens_BT, mask_BT)
+        with torch.no_grad():
+            goals_BTF = self.goals(self.prefix_features(tokens_BT))
+        return self.worker_log_prob(tokens_BT, mask_BT, goals_BTF)
+
+    @torch.no_grad()
+    def prefix_features(self, tokens_BT: Tensor) -> Tensor:
+        """f_0 to f_T, float (B, T + 1, F), without gradients."""
+        state = self.discriminator.begin_features(len(tokens_BT))
+        features = []
+        for tokens_B in functional.pad(tokens_BT, (1, 0), value=self.start_token).unbind(1):
+            features_BF, state = self.discriminator.step_features(tokens_B, state)
+            features.append(features_BF)
+        return torch.stack(features, dim=1)
+
+    def goals(self, features_BSF: Tensor) -> Tensor:
+        """g_0 to g_{T-1}, float (B, T, F), from f_0 to f_T: only the Manager learns from them."""
+        goals_BTF: Tensor = self.manager(features_BSF[:, :-1], self.manager.begin(len(features_BSF)))[0]
+        return goals_BTF
+
+    def worker_log_prob(self, tokens_BT: Tensor, mask_BT: Tensor, goals_BTF: Tensor, *, late: int = 0) -> Tensor:
+        """`log_prob` under given goals, which get no gradient.
+
+        Args:
+            tokens_BT: int64, PAD after the end.
+            mask_BT: bool; the cells asked for.
+            goals_BTF: float; the Manager's.
+            late: See `block_sum`; for the reference variant only.
+        """
+        start_B1 = torch.full_like(tokens_BT[:, :1], self.start_token)
+        read_BT = torch.cat([start_B1, tokens_BT[:, :-1]], dim=1)
+        hidden_BTH, _ = self.worker.read(read_BT, self.worker.begin(len(tokens_BT)))
+        heard_BTk, first_k = self.worker.hear(goals_BTF), self.worker.first()
+        if self.variant == "paper":
+            heard_BTk = sliding_sum(heard_BTk, first_k, self.goal_steps)
+        else:
+            heard_BTk = block_sum(heard_BTk, first_k, self.goal_steps, late)
+        asked_R = mask_BT.flatten().nonzero()[:, 0]
+        met_RX = meet(hidden_BTH.flatten(0, 1)[asked_R], self._scaled(heard_BTk).flatten(0, 1)[asked_R])
+        met_RX = met_RX * (self._sharpening(asked_R % tokens_BT.shape[1]) / self.decoding.temperature)[:, None]
+        bias_V = met_RX.new_zeros(self.vocab_size).index_fill(0, self.forbidden, -math.inf)
+        logp_R = linear_log_prob(met_RX, self.worker.output, bias_V, tokens_BT.flatten()[asked_R])
+        logp_X: Tensor = torch.zeros_like(mask_BT, dtype=logp_R.dtype).flatten().index_copy(0, asked_R, logp_R)
+        return logp_X.view_as(mask_BT)
+
+    def _scaled(self, heard: Tensor) -> Tensor:
+        return heard if self.variant == "paper" else functional.normalize(heard, dim=-1)
+
+    def _sharpening(self, position_R: Tensor) -> Tensor:
+        """What logits are multiplied by before the decoding divides them by its temperature, float (R,)."""
+        ones_R = torch.ones_like(position_R, dtype=torch.float32)
+        if self.first_two is None:
+            return ones_R
+        return torch.where(position_R < 2, self.first_two * self.decoding.temperature, ones_R)
+
+    def _heard(self, heard: Tensor, goal_B1k: Tensor, position_B: Tensor) -> Tensor:
+        """What is heard at the next position, after the goal of this one."""
+        if self.variant == "paper":
+            return torch.cat([heard[:, 1:], goal_B1k], dim=1)
+        holds_B1k, grown_B1k = heard[:, :1], heard[:, 1:] + goal_B1k
+        full_B11 = ((position_B + 1) % self.goal_steps == 0)[:, None, None]
+        return torch.cat([torch.where(full_B11, grown_B1k, holds_B1k), grown_B1k.masked_fill(full_B11, 0.0)], dim=1)

@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from textgan_env.discriminators import ConvDiscriminator
 from textgan_env.errors import InputError
 from textgan_env.evaluation import evaluate
 from textgan_env.policies import (
     POLICIES,
     Decoding,
     LaggedCopy,
+    LeakedPolicy,
     LSTMPolicy,
     NGramPolicy,
     Policy,
@@ -69,7 +71,15 @@ def lstm(forbidden: Sequence[int] = ()) -> LSTMPolicy:
     )
 
 
-MAKERS: list[Callable[..., PolicyModule]] = [uniform, unigram, trigram, table, lstm]
+def leaked(forbidden: Sequence[int] = ()) -> LeakedPolicy:
+    judge = ConvDiscriminator(V, T, embed_size=2, widths=(1, 2), filters=(3, 3))
+    return LeakedPolicy(
+        V, start_token=PAD, discriminator=judge, embed_size=3, hidden_size=5, manager_size=4, goal_size=2,
+        goal_steps=2, init_scale=1.0, forbidden=forbidden, seed=3,
+    )  # fmt: skip
+
+
+MAKERS: list[Callable[..., PolicyModule]] = [uniform, unigram, trigram, table, lstm, leaked]
 each_policy = pytest.mark.parametrize("make", MAKERS)
 
 DECODINGS = {
@@ -221,7 +231,9 @@ def test_policy_without_a_possible_token_or_start_is_refused(arguments: dict[str
 
 
 def test_unknown_kind_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"must be one of lstm, ngram, table, uniform, unigram, found 'os\.system'"):
+    with pytest.raises(
+        InputError, match=r"must be one of leaked, lstm, ngram, table, uniform, unigram, found 'os\.system'"
+    ):
         make_policy("os.system", {})
 
 

@@ -31,7 +31,7 @@ __all__ = [
 
 # Fixed on purpose: what a file can name is listed here, it never says what to import.
 POLICIES: dict[str, type[PolicyModule]] = {
-    policy.kind: policy for policy in (LSTMPolicy, LeakedPolicy, NGramPolicy, TablePolicy, UniformPolicy, UnigramPolicy)
+    policy.kind: policy for policy in (LeakedPolicy, LSTMPolicy, NGramPolicy, TablePolicy, UniformPolicy, UnigramPolicy)
 }
 
 

@@ -198,20 +198,14 @@ class SeqGAN:
         )
 
     def _first_policy(self) -> "PolicyModule":
-        from textgan_env.policies import Decoding, LSTMPolicy
+        from textgan_env.policies import LSTMPolicy
         from textgan_env.sampling import derived_seed
 
         config, task = self.config, self.task
         if config.pretrained is not None:
-            from textgan_env.training import load_policy
+            from textgan_env.training import pretrained_policy
 
-            policy, of_run = load_policy(config.pretrained)
-            require(
-                of_run.name == task.name and of_run.vocab_size == task.vocab_size,
-                f"the pre-trained run '{config.pretrained}' is of task '{of_run.name}', V={of_run.vocab_size}; "
-                f"expected '{task.name}', V={task.vocab_size}",
-            )
-            return policy.with_decoding(Decoding())
+            return pretrained_policy(config.pretrained, task)
         return LSTMPolicy(
             task.vocab_size,
             start_token=task.start_token,
@@ -304,25 +298,17 @@ class SeqGAN:
 
     def d_step(self, generator: "torch.Generator") -> dict[str, float]:
         """Refit D on fresh texts of G, and ask what it makes of texts that neither of them has seen."""
-        from textgan_env.discriminators import fit_discriminator, judge_report
-        from textgan_env.rollouts import Keys, write
-        from textgan_env.sampling import fold
+        from textgan_env.training import refit_discriminator
 
-        real_BT, held_out_BT = self.task.writable("train"), self.task.writable("valid")
-        keys = Keys.counted(fold(generator), len(real_BT) + len(held_out_BT), device=self.policy.device)
-        written_BT = write(self.policy, keys, self.task.max_length, end_token=self.task.end_token)[0]
-        steps = self.config.d_epochs * -(-len(real_BT) // self.config.d_batch_size)
-        fit = fit_discriminator(
+        return refit_discriminator(
             self.discriminator,
             self.d_optimizer,
-            real_BT.to(written_BT.device),
-            written_BT[: len(real_BT)],
-            steps=steps,
+            self.policy,
+            self.task,
             batch_size=self.config.d_batch_size,
+            epochs=self.config.d_epochs,
             generator=generator,
         )
-        report = judge_report(self.discriminator, held_out_BT.to(written_BT.device), written_BT[len(real_BT) :])
-        return {"d_loss": fit.loss, "d_auc": report.auc, "d_accuracy": report.accuracy, "d_value": report.value}
 
     def _credit(self, batch: "EpisodeBatch") -> "Tensor":
         """The environment's credit, and the KL to the pre-trained policy that is still to come."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv
@@ -319,6 +320,37 @@ class SB3RolloutPolicy(PolicyModule):
             distribution = network.get_distribution(observation)
         logits_BV: Tensor = distribution.distribution.logits  # type: ignore[union-attr]
         return logits_BV, (tokens_BT, length_B, memory)
+
+
+class ReplayState(nn.Module):
+    """A replay buffer as a module without weights: its arrays are buffers, so that checkpoints hold them.
+
+    The arrays are shared; where the buffer stands is not, because SB3 counts in plain numbers: `take` copies it from
+    the buffer, `put_back` into it.
+
+    Args:
+        buffer: Of an SB3 model on a TextGAN environment.
+    """
+
+    def __init__(self, buffer: DictReplayBuffer) -> None:
+        super().__init__()
+        self.buffer = buffer
+        arrays = {f"{name}_before": array for name, array in buffer.observations.items()}
+        arrays |= {f"{name}_after": array for name, array in buffer.next_observations.items()}
+        arrays |= {"actions": buffer.actions, "rewards": buffer.rewards}
+        arrays |= {"dones": buffer.dones, "timeouts": buffer.timeouts}
+        for name, array in arrays.items():
+            self.register_buffer(name, torch.from_numpy(array))
+        self.register_buffer("place", torch.zeros(2, dtype=torch.int64))
+        self.place: Tensor
+
+    def take(self) -> None:
+        """Keep where the buffer stands."""
+        self.place.copy_(torch.tensor([self.buffer.pos, int(self.buffer.full)]))
+
+    def put_back(self) -> None:
+        """Let the buffer go on from where it stood."""
+        self.buffer.pos, self.buffer.full = int(self.place[0]), bool(self.place[1])
 
 
 def share_weights(model: BaseAlgorithm, policy: LSTMPolicy) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from textgan_env.checkpoints import load_checkpoint, save_checkpoint
+from textgan_env.discriminators import DiscriminatorModule, fit_discriminator, judge_report
 from textgan_env.errors import InputError, require
 from textgan_env.evaluation import evaluate, nll, sample_texts
 from textgan_env.files import write_safely
@@ -346,6 +347,62 @@ def mle_epoch(
     mean = float(torch.stack(losses).mean())
     require(math.isfinite(mean), f"the training loss is {mean}: try a smaller learning rate")
     return mean
+
+
+def refit_discriminator(
+    discriminator: DiscriminatorModule,
+    optimizer: Optimizer,
+    policy: PolicyModule,
+    task: Task,
+    *,
+    batch_size: int,
+    epochs: int,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """Fit D to tell the training texts from as many fresh texts of the policy, and ask it about texts nobody has seen.
+
+    Args:
+        discriminator: Learns.
+        optimizer: Of its weights.
+        policy: Writes, at its own temperature.
+        task: Gives the texts; those of the valid split, and as many further ones of the policy, are the unseen ones.
+        batch_size: Texts of each side a step.
+        epochs: Passes over both sides.
+        generator: Of the written texts, the order and dropout.
+
+    Returns:
+        ``d_loss`` of the fit; ``d_auc``, ``d_accuracy`` and ``d_value`` (V(D, G), -2 ln 2 where D is blind) on unseen
+        texts.
+    """
+    real_BT, held_out_BT = task.writable("train"), task.writable("valid")
+    keys = Keys.counted(fold(generator), len(real_BT) + len(held_out_BT), device=policy.device)
+    written_BT = write(policy, keys, task.max_length, end_token=task.end_token)[0]
+    fit = fit_discriminator(
+        discriminator,
+        optimizer,
+        real_BT.to(written_BT.device),
+        written_BT[: len(real_BT)],
+        steps=epochs * -(-len(real_BT) // batch_size),
+        batch_size=batch_size,
+        generator=generator,
+    )
+    report = judge_report(discriminator, held_out_BT.to(written_BT.device), written_BT[len(real_BT) :])
+    return {"d_loss": fit.loss, "d_auc": report.auc, "d_accuracy": report.accuracy, "d_value": report.value}
+
+
+def pretrained_policy(run: str | Path, task: Task) -> PolicyModule:
+    """The finished policy of a run, to begin with on the same task, at temperature 1.
+
+    Raises:
+        InputError: If the run is of another task, or as `load_policy`.
+    """
+    policy, of_run = load_policy(run)
+    require(
+        of_run.name == task.name and of_run.vocab_size == task.vocab_size,
+        f"the pre-trained run '{run}' is of task '{of_run.name}', V={of_run.vocab_size}; "
+        f"expected '{task.name}', V={task.vocab_size}",
+    )
+    return policy.with_decoding(Decoding())
 
 
 def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:

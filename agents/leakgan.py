@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from textgan_env.errors import friendly_errors, require
+from textgan_env.errors import InputError, friendly_errors, require
 from textgan_env.options import CommonConfig
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ class LeakGAN:
 
         config, task = self.config, self.task
         if config.pretrained is not None:
-            return pretrained_policy(config, task)
+            return leaked_policy(config, task)
         options: dict[str, object] = {}
         if config.discriminator == "conv":
             # Neither dropout nor L2, as published: its "keep" is 1, and its L2 is declared but never used.
@@ -419,9 +419,9 @@ class LeakGAN:
 
     def d_step(self, generator: "torch.Generator") -> dict[str, float]:
         """Refit D on fresh texts of G; its new features leak from then on."""
-        from textgan_env.training import refit_on_fresh_texts
+        from textgan_env.training import refit_discriminator
 
-        values = refit_on_fresh_texts(
+        values = refit_discriminator(
             self.discriminator,
             self.d_optimizer,
             self.for_d,
@@ -512,26 +512,21 @@ def _published_widths(task: "Task") -> dict[str, object]:
     }
 
 
-def pretrained_policy(config: LeakGANConfig, task: "Task") -> "LeakedPolicy":
+def leaked_policy(config: LeakGANConfig, task: "Task") -> "LeakedPolicy":
     """The policy of an earlier run, with the D that it reads.
 
     Raises:
         InputError: If the run is of another agent or task, or made for other goals or another D.
     """
-    from textgan_env.policies import Decoding, LeakedPolicy
-    from textgan_env.training import load_policy
+    from textgan_env.policies import LeakedPolicy
+    from textgan_env.training import pretrained_policy
 
-    policy, of_run = load_policy(str(config.pretrained))
-    require(
-        isinstance(policy, LeakedPolicy),
-        f"the pre-trained run '{config.pretrained}' holds a policy of kind '{policy.kind}', expected one of this agent",
-    )
-    assert isinstance(policy, LeakedPolicy)
-    require(
-        of_run.name == task.name and of_run.vocab_size == task.vocab_size and of_run.max_length == task.max_length,
-        f"the pre-trained run '{config.pretrained}' is of task '{of_run.name}', V={of_run.vocab_size}, "
-        f"T={of_run.max_length}; expected '{task.name}', V={task.vocab_size}, T={task.max_length}",
-    )
+    policy = pretrained_policy(str(config.pretrained), task)
+    if not isinstance(policy, LeakedPolicy):
+        raise InputError(
+            f"the pre-trained run '{config.pretrained}' holds a policy of kind '{policy.kind}', "
+            "expected one of this agent"
+        )
     has = policy.config()
     found = {name: has[name] for name in ("goal_size", "goal_steps", "variant")}
     found["discriminator"] = policy.discriminator.kind
@@ -542,7 +537,7 @@ def pretrained_policy(config: LeakGANConfig, task: "Task") -> "LeakedPolicy":
         + ", ".join(f"{name}={found[name]}" for name in found)
         + f"; this run asks for {', '.join(f'{name}={getattr(config, name)}' for name in wrong)}",
     )
-    return policy.with_decoding(Decoding())
+    return policy
 
 
 def main(args: list[str] | None = None) -> None:

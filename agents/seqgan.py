@@ -221,17 +221,14 @@ class SeqGAN:
         )
 
     def _first_policy(self) -> "PolicyModule":
-        from textgan_env.policies import Decoding, LSTMPolicy
+        from textgan_env.policies import LSTMPolicy
         from textgan_env.sampling import derived_seed
 
         config, task = self.config, self.task
         if config.pretrained is not None:
-            from textgan_env.training import load_policy
+            from textgan_env.training import pretrained_policy
 
-            policy, of_run = load_policy(config.pretrained)
-            found, expected = (f"task '{one.name}', V={one.vocab_size}, T={one.max_length}" for one in (of_run, task))
-            require(found == expected, f"the pre-trained run '{config.pretrained}' is of {found}; expected {expected}")
-            return policy.with_decoding(Decoding())
+            return pretrained_policy(config.pretrained, task)
         return LSTMPolicy(
             task.vocab_size,
             start_token=task.start_token,
@@ -383,15 +380,15 @@ class SeqGAN:
 
     def d_step(self, generator: "torch.Generator") -> dict[str, float]:
         """Refit D on fresh texts of G, and ask what it makes of texts that neither of them has seen."""
-        from textgan_env.training import refit_on_fresh_texts
+        from textgan_env.training import refit_discriminator
 
-        return refit_on_fresh_texts(
+        return refit_discriminator(
             self.discriminator,
             self.d_optimizer,
             self._writer(),
             self.task,
-            epochs=self.config.d_epochs,
             batch_size=self.config.d_batch_size,
+            epochs=self.config.d_epochs,
             generator=generator,
             replay=self.negatives if self.config.negatives == "replayed" else None,
         )

@@ -16,6 +16,7 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from torch import Tensor
 
 import textgan_env
@@ -396,13 +397,17 @@ def make(
     return make_small
 
 
-# What Gymnasium may say of us: nothing so far.
+# What the checkers may say of us: nothing so far.
 EXPECTED_WARNINGS: tuple[str, ...] = ()
 
 
+@pytest.mark.parametrize("check", [check_env, sb3_check_env], ids=["gymnasium", "stable-baselines3"])
 @pytest.mark.parametrize("name", textgan_env.ENVIRONMENTS)
-def test_gymnasium_finds_nothing_wrong(
-    name: str, make: Callable[..., gym.Env[Any, Any]], monkeypatch: pytest.MonkeyPatch
+def test_the_checkers_of_gymnasium_and_stable_baselines3_find_nothing_wrong(
+    name: str,
+    check: Callable[[gym.Env[Any, Any]], None],
+    make: Callable[..., gym.Env[Any, Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     env = make(name, render_mode="ansi")
     # The checker draws actions without asking for the mask, so now and then it would try to write the unknown word.
@@ -410,7 +415,7 @@ def test_gymnasium_finds_nothing_wrong(
     monkeypatch.setattr(space, "sample", partial(space.sample, mask))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        check_env(env.unwrapped)
+        check(env.unwrapped)
     unexpected = [
         str(one.message) for one in caught if not any(known in str(one.message) for known in EXPECTED_WARNINGS)
     ]

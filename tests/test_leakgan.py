@@ -360,7 +360,7 @@ def test_a_finished_run_is_loaded_as_it_was_and_can_be_begun_with(tmp_path: Path
     ):
         with pytest.raises(InputError, match=sentence):
             launch(replace(TINY, runs=tmp_path, pretrained=run.path, **changes), LeakGAN)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"is of task 'toy', V=4, T=4; expected 'toy', V=3, T=5"):
+    with pytest.raises(InputError, match=r"is of task 'toy', V=4, T=4; expected task 'toy', V=3, T=5"):
         LeakGAN(replace(TINY, pretrained=run.path), TASK)
     mle = launch(MLEConfig(task="toy", epochs=1, embed_size=4, hidden_size=4, threads=1, runs=tmp_path), MLE)
     with pytest.raises(InputError, match=r"holds a policy of kind 'lstm', expected one of this agent"):

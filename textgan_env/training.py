@@ -458,7 +458,7 @@ def update_average(average: LaggedCopy[Module], policy: Module, optimizer: Optim
     average.update(policy, min(average.rate, steps / (steps + 10)))
 
 
-def refit_on_fresh_texts(
+def refit_discriminator(
     discriminator: DiscriminatorModule,
     optimizer: Optimizer,
     policy: PolicyModule,
@@ -499,6 +499,18 @@ def refit_on_fresh_texts(
     )
     report = judge_report(discriminator, held_out_BT, unseen_BT)
     return {"d_loss": fit.loss, "d_auc": report.auc, "d_accuracy": report.accuracy, "d_value": report.value}
+
+
+def pretrained_policy(run: str | Path, task: Task) -> PolicyModule:
+    """The finished policy of a run, to begin with on the same task, at temperature 1.
+
+    Raises:
+        InputError: If the run is of another task, or as `load_policy`.
+    """
+    policy, of_run = load_policy(run)
+    found, expected = (f"task '{one.name}', V={one.vocab_size}, T={one.max_length}" for one in (of_run, task))
+    require(found == expected, f"the pre-trained run '{run}' is of {found}; expected {expected}")
+    return policy.with_decoding(Decoding())
 
 
 def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:

@@ -1,0 +1,63 @@
+"""A2C on the environment's rewards, by Stable-Baselines3: one step of policy gradient a collection, with a critic.
+
+Mnih et al. 2016, without the asynchronous workers: pre-train the actor by maximum likelihood, pre-train D against it,
+then alternate A2C with refits of D. Presets:
+
+  fast    an LSTM of 32 units, the whole text's reward (the default)
+  smoke   seconds, to see that everything runs
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from textgan_env.errors import friendly_errors
+from textgan_env.sb3_training import ActorCriticAgent, ActorCriticConfig
+
+
+@dataclass(frozen=True)
+class A2CConfig(ActorCriticConfig):
+    """Train a policy by A2C."""
+
+
+def fast(task: str) -> A2CConfig:
+    """Minutes on two cores."""
+    return A2CConfig(preset="fast", task=task, select="last")
+
+
+def smoke(task: str) -> A2CConfig:
+    """As small as it can be."""
+    return A2CConfig(
+        preset="smoke", task=task, select="last", mle_epochs=1, embed_size=8, hidden_size=8, d_pretraining=1,
+        d_batch_size=256, rounds=2, learn_steps=1, envs=16,
+    )  # fmt: skip
+
+
+PRESETS: dict[str, Callable[[str], A2CConfig]] = {"fast": fast, "smoke": smoke}
+
+
+class A2C(ActorCriticAgent):
+    """See `SB3Agent` and `ActorCriticAgent`. Where SB3 cuts collections after five steps, here they are whole texts."""
+
+    config: A2CConfig
+
+    def make_model(self, envs: Any, **common: Any) -> Any:
+        """The model."""
+        from stable_baselines3 import A2C as Algorithm
+
+        return Algorithm("MultiInputPolicy", envs, normalize_advantage=True, **self.actor_critic, **common)
+
+
+def main(args: list[str] | None = None) -> None:
+    """The command."""
+    with friendly_errors():
+        from textgan_env.options import parse
+
+        config = parse(PRESETS, __doc__ or "", args)
+        from textgan_env.training import launch
+
+        launch(config, A2C)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""DQN on the environment's rewards, by Stable-Baselines3: the policy writes tokens by ``exp(Q / temperature)``.
+
+Mnih et al. 2015. Where we differ: no epsilon; the network explores as it is measured, by Boltzmann's distribution over
+its Q at --temperature, in units of reward (the best token alone would write one text). Pre-training by maximum
+likelihood makes that distribution the one of the training texts, so Q begins as temperature times its logarithm, up to
+a constant for each prefix. The target network is renewed before each collection. Rewards in the replay buffer were
+paid by the D of their time. Presets:
+
+  fast    an LSTM of 32 units, the whole text's reward (the default)
+  smoke   seconds, to see that everything runs
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from textgan_env.errors import friendly_errors, require
+from textgan_env.sb3_training import SB3Agent, SB3Config
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from textgan_env.tasks import Task
+
+
+@dataclass(frozen=True)
+class DQNConfig(SB3Config):
+    """Train a policy by DQN."""
+
+    buffer: int = 50_000
+    """Tokens in the replay buffer."""
+    gradient_steps: int = 20
+    """Steps of the optimizer after each collection."""
+    batch_size: int = 256
+    """Tokens a step."""
+
+
+def fast(task: str) -> DQNConfig:
+    """Minutes on two cores."""
+    return DQNConfig(preset="fast", task=task, select="last", temperature=0.2)
+
+
+def smoke(task: str) -> DQNConfig:
+    """As small as it can be."""
+    return DQNConfig(
+        preset="smoke", task=task, select="last", temperature=0.2, mle_epochs=1, embed_size=8, hidden_size=8,
+        d_pretraining=1, d_batch_size=256, rounds=2, learn_steps=1, envs=16, buffer=1000, gradient_steps=2,
+    )  # fmt: skip
+
+
+PRESETS: dict[str, Callable[[str], DQNConfig]] = {"fast": fast, "smoke": smoke}
+
+
+class DQN(SB3Agent):
+    """See `SB3Agent`; checkpoints hold the replay buffer, too.
+
+    Args:
+        config: Sizes, schedule, reward.
+        task: What to write.
+
+    Raises:
+        InputError: If a number is out of its range, or the pre-trained policy is of another task or kind.
+    """
+
+    config: DQNConfig
+
+    def __init__(self, config: DQNConfig, task: "Task") -> None:
+        from textgan_env.policies import Decoding
+
+        for name in ("gradient_steps", "batch_size"):
+            require(getattr(config, name) >= 1, f"{name} must be at least 1, found {getattr(config, name)}")
+        require(config.buffer >= config.envs, f"buffer must be at least envs={config.envs}, found {config.buffer}")
+        decoding = Decoding(config.temperature)
+        super().__init__(config, task)
+        # What is pre-trained, completes prefixes and is looked at is what the model writes by.
+        self.policy.decoding = decoding
+        from textgan_env.sb3 import ReplayState
+
+        self.replay = ReplayState(self.model.replay_buffer)
+
+    def make_model(self, envs: Any, **common: Any) -> Any:
+        """The model."""
+        from stable_baselines3 import DQN as Algorithm
+
+        from textgan_env.sb3 import BoltzmannDQNPolicy
+
+        return Algorithm(
+            BoltzmannDQNPolicy,
+            envs,
+            buffer_size=self.config.buffer,
+            learning_starts=0,
+            batch_size=self.config.batch_size,
+            train_freq=(self.steps, "step"),
+            gradient_steps=self.config.gradient_steps,
+            target_update_interval=2**62,  # `learn` does it
+            exploration_initial_eps=0.0,
+            exploration_final_eps=0.0,
+            **common,
+        )
+
+    def _network(self) -> dict[str, Any]:
+        return {**super()._network(), "temperature": self.config.temperature}
+
+    def modules(self) -> "Mapping[str, nn.Module]":
+        """What `SB3Agent` has, and the replay buffer."""
+        return {**super().modules(), "replay": self.replay}
+
+    def learn(self, generator: "torch.Generator") -> dict[str, float]:
+        """Renew the target network, then collect and learn."""
+        self.model.q_net_target.load_state_dict(self.model.q_net.state_dict())
+        self.replay.put_back()
+        told = super().learn(generator)
+        self.replay.take()
+        return told
+
+
+def main(args: list[str] | None = None) -> None:
+    """The command."""
+    with friendly_errors():
+        from textgan_env.options import parse
+
+        config = parse(PRESETS, __doc__ or "", args)
+        from textgan_env.training import launch
+
+        launch(config, DQN)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""PPO on the environment's rewards: Stable-Baselines3's PPO, MaskablePPO or RecurrentPPO.
+
+Schulman et al. 2017, in SB3's implementation: pre-train the actor by maximum likelihood, pre-train D against it, then
+alternate PPO with refits of D. The state is the whole prefix, so a model without a memory of its own is enough:
+
+  --kind plain      re-reads the prefix at every token; may not write UNK
+  --kind maskable   the same, but asks the environment's masks which tokens may be written
+  --kind recurrent  is shown the last token and remembers the others
+
+Presets:
+
+  fast    an LSTM of 32 units, the whole text's reward (the default)
+  smoke   seconds, to see that everything runs
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from textgan_env.errors import friendly_errors, require
+from textgan_env.sb3_training import ActorCriticAgent, ActorCriticConfig
+
+if TYPE_CHECKING:
+    from textgan_env.tasks import Task
+
+
+@dataclass(frozen=True)
+class PPOConfig(ActorCriticConfig):
+    """Train a policy by PPO."""
+
+    kind: Literal["plain", "maskable", "recurrent"] = "plain"
+    """Which PPO, see above."""
+    minibatches: int = 4
+    """Parts of a collection that are learnt from one after the other."""
+    epochs: int = 4
+    """Passes over a collection."""
+    clip_range: float = 0.2
+    """How far the probability of a token may move in a collection, as a share of what it was."""
+
+
+def fast(task: str) -> PPOConfig:
+    """Minutes on two cores."""
+    return PPOConfig(preset="fast", task=task, select="last")
+
+
+def smoke(task: str) -> PPOConfig:
+    """As small as it can be."""
+    return PPOConfig(
+        preset="smoke", task=task, select="last", mle_epochs=1, embed_size=8, hidden_size=8, d_pretraining=1,
+        d_batch_size=256, rounds=2, learn_steps=1, envs=16,
+    )  # fmt: skip
+
+
+PRESETS: dict[str, Callable[[str], PPOConfig]] = {"fast": fast, "smoke": smoke}
+
+
+class PPO(ActorCriticAgent):
+    """See `SB3Agent` and `ActorCriticAgent`.
+
+    Args:
+        config: Sizes, schedule, reward.
+        task: What to write.
+
+    Raises:
+        InputError: If a number is out of its range, or the pre-trained policy is of another task or kind.
+    """
+
+    config: PPOConfig
+
+    def __init__(self, config: PPOConfig, task: "Task") -> None:
+        for name in ("minibatches", "epochs"):
+            require(getattr(config, name) >= 1, f"{name} must be at least 1, found {getattr(config, name)}")
+        require(config.clip_range > 0, f"clip_range must be above 0, found {config.clip_range}")
+        self.recurrent, self.masked = config.kind == "recurrent", config.kind == "maskable"
+        super().__init__(config, task)
+
+    def make_model(self, envs: Any, **common: Any) -> Any:
+        """The model of the kind that was asked for."""
+        import sb3_contrib
+        import stable_baselines3
+
+        config, tokens = self.config, self.config.envs * self.steps
+        require(
+            tokens % config.minibatches == 0 and tokens > config.minibatches,
+            f"minibatches must divide the {tokens} tokens of a collection (envs x texts x T), "
+            f"found {config.minibatches}",
+        )
+        kinds = {"maskable": sb3_contrib.MaskablePPO, "recurrent": sb3_contrib.RecurrentPPO}
+        algorithm: Any = kinds.get(config.kind, stable_baselines3.PPO)
+        return algorithm(
+            "MultiInputLstmPolicy" if self.recurrent else "MultiInputPolicy",
+            envs,
+            batch_size=tokens // config.minibatches,
+            n_epochs=config.epochs,
+            clip_range=config.clip_range,
+            **self.actor_critic,
+            **common,
+        )
+
+
+def main(args: list[str] | None = None) -> None:
+    """The command."""
+    with friendly_errors():
+        from textgan_env.options import parse
+
+        config = parse(PRESETS, __doc__ or "", args)
+        from textgan_env.training import launch
+
+        launch(config, PPO)
+
+
+if __name__ == "__main__":
+    main()

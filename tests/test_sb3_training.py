@@ -1,0 +1,276 @@
+"""Agents that learn by Stable-Baselines3: they find the best text, go on where they stopped, and are what they say."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import textgan_env.sb3  # noqa: F401  importing SB3 draws from the global generator, once
+from agents.a2c import A2C, A2CConfig
+from agents.a2c import main as a2c_main
+from agents.dqn import DQN, DQNConfig
+from agents.dqn import main as dqn_main
+from agents.mle import MLE, MLEConfig
+from agents.ppo import PPO, PPOConfig
+from agents.ppo import main as ppo_main
+from conftest import PROJECT
+from textgan_env.checkpoints import load_checkpoint
+from textgan_env.errors import InputError
+from textgan_env.evaluation import nll
+from textgan_env.logs import read_metrics
+from textgan_env.policies import LSTMPolicy
+from textgan_env.sampling import derived_generator
+from textgan_env.sb3_training import SB3Agent
+from textgan_env.tasks import ToyTask
+from textgan_env.training import launch, load_policy
+
+V, T = 3, 3
+TASK = ToyTask(vocab_size=V, max_length=T, size=200)
+SMALL: dict[str, Any] = {
+    "preset": "smoke", "task": "toy", "mle_epochs": 1, "d_pretraining": 1, "d_batch_size": 500, "rounds": 2,
+    "learn_steps": 1, "envs": 8, "embed_size": 4, "hidden_size": 4, "threads": 1, "show_samples": 0,
+}  # fmt: skip
+AGENTS: dict[str, tuple[Any, Any]] = {
+    "ppo": (PPO, PPOConfig(**SMALL)),
+    "maskable": (PPO, PPOConfig(**SMALL, kind="maskable")),
+    "recurrent": (PPO, PPOConfig(**SMALL, kind="recurrent")),
+    "a2c": (A2C, A2CConfig(**SMALL)),
+    "dqn": (DQN, DQNConfig(**SMALL, temperature=0.2, buffer=64, gradient_steps=2, batch_size=16)),
+}
+EACH = pytest.mark.parametrize("name", AGENTS)
+
+
+class TableJudge(nn.Module):
+    """The logit of each of the V^T texts, from a table: one is real (reward .982), the others are random (.52)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits_S = torch.randn(V**T, generator=torch.Generator().manual_seed(3))
+        self.logits_S[17] = 4.0
+        self.vocab_size, self.max_length, self.feature_size = V, T, 1
+
+    def logits(self, tokens_BT: Tensor) -> Tensor:
+        number_B = torch.zeros_like(tokens_BT[:, 0])
+        for tokens_B in tokens_BT.clamp(max=V - 1).unbind(1):
+            number_B = number_B * V + tokens_B
+        return self.logits_S[number_B]
+
+    def features(self, tokens_BT: Tensor) -> Tensor:
+        return self.logits(tokens_BT)[:, None]
+
+
+def expected_reward(agent: SB3Agent) -> float:
+    """E[R] of the policy as it is, by listing all texts."""
+    policy = agent.policy.eval()
+    with torch.no_grad():
+        logp_S = policy.log_prob(TASK.texts_ST, torch.ones_like(TASK.texts_ST, dtype=torch.bool)).sum(1)
+    return float((logp_S.exp() * TableJudge().logits_S.sigmoid()).sum())
+
+
+def learner(name: str, **changes: Any) -> SB3Agent:
+    """An agent that begins from nothing, with the judge whose every reward is known."""
+    agent, config = AGENTS[name]
+    known = {"transform": "prob", "learning_rate": 1e-2, "embed_size": 8, "hidden_size": 8, "envs": 64}
+    if name == "dqn":
+        known |= {"temperature": 0.05, "buffer": 4000, "gradient_steps": 20, "batch_size": 256}
+    made: SB3Agent = agent(replace(config, **{**known, **changes}), TASK)
+    made.discriminator = TableJudge()  # type: ignore[assignment]
+    return made
+
+
+def reward_after(agent: SB3Agent, steps: int) -> float:
+    for step in range(steps):
+        agent.learn(derived_generator(0, "test", step))
+    return expected_reward(agent)
+
+
+# -- They learn -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "steps", "changes"),
+    [
+        ("ppo", 20, {}),
+        ("maskable", 20, {}),
+        ("recurrent", 24, {}),
+        ("a2c", 30, {"envs": 256}),
+        ("dqn", 30, {}),
+        ("ppo", 20, {"reward": "difference"}),
+        ("ppo", 20, {"reward": "rollout"}),
+    ],
+    ids=["ppo", "maskable", "recurrent", "a2c", "dqn", "ppo-difference", "ppo-rollout"],
+)
+def test_every_learner_finds_the_best_text(name: str, steps: int, changes: dict[str, Any]) -> None:
+    """The best text has a reward of .982, the second best .83, the random policy expects .52: beat all but the first.
+
+    Rewards differ in what they pay when, not in what the best policy is.
+    """
+    agent = learner(name, **changes)
+    assert expected_reward(agent) == pytest.approx(0.52, abs=0.05)
+    assert reward_after(agent, steps) > 0.92
+
+
+@EACH
+def test_pre_training_is_maximum_likelihood_of_what_the_model_writes_by(name: str) -> None:
+    """For DQN that is Boltzmann's distribution at its temperature; ln 3 nats a token is the uniform policy."""
+    agent, config = AGENTS[name]
+    made: SB3Agent = agent(replace(config, mle_batch_size=20, dropout=0.0), TASK)
+    before = {key: part.clone() for key, part in made.model.policy.state_dict().items()}
+    for epoch in range(6):
+        made.mle_epoch(derived_generator(0, "epoch", epoch))
+    texts_BT = TASK.split("valid").tokens_BT
+    assert nll(made.policy, texts_BT, TASK.scored(texts_BT))[0] < 1.04
+    assert made.policy.decoding.temperature == (0.2 if name == "dqn" else 1)
+    after = made.model.policy.state_dict()
+    assert any("embedding" in key and not torch.equal(before[key], after[key]) for key in after)
+
+
+# -- They run as every agent does -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@EACH
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, config = AGENTS[name]
+    config = replace(config, rounds=3)
+    whole = launch(replace(config, runs=tmp_path / "whole"), agent)
+    rounds, learn = [], agent.learn
+
+    def stop_in_the_third_round(one: SB3Agent, generator: torch.Generator) -> dict[str, float]:
+        rounds.append(generator)
+        if len(rounds) == 3:
+            raise KeyboardInterrupt
+        told: dict[str, float] = learn(one, generator)
+        return told
+
+    monkeypatch.setattr(agent, "learn", stop_in_the_third_round)
+    with pytest.raises(KeyboardInterrupt):
+        launch(replace(config, runs=tmp_path / "cut", checkpoint_every=0.0), agent)
+    monkeypatch.setattr(agent, "learn", learn)
+    (folder,) = (tmp_path / "cut").glob("*-toy-1")
+    cut = launch(replace(config, resume=folder), agent)
+    tensors = [load_checkpoint(run.last_checkpoint).all_tensors for run in (whole, cut)]
+    assert set(tensors[0]) == set(tensors[1])
+    assert [key for key in tensors[0] if not torch.equal(tensors[0][key], tensors[1][key])] == []
+    assert read_metrics(whole.path) == read_metrics(cut.path)
+
+
+@pytest.mark.slow
+@EACH
+def test_a_finished_run_is_an_lstm_policy_that_needs_no_stable_baselines3(name: str, tmp_path: Path) -> None:
+    agent, config = AGENTS[name]
+    run = launch(replace(config, runs=tmp_path, select="last"), agent)
+    policy, task = load_policy(run.path)
+    assert isinstance(policy, LSTMPolicy)
+    assert policy.decoding.temperature == (0.2 if name == "dqn" else 1)
+    texts = (task.split("test").tokens_BT, task.split("test").mask_BT)  # type: ignore[attr-defined]
+    values = json.loads((run.path / "evaluation.json").read_text())["values"]
+    assert nll(policy, *texts)[0] == pytest.approx(values["nll_test"], abs=1e-6)
+    last = read_metrics(run.path)[-1]
+    assert {"reward", "length", "train/loss" if name != "a2c" else "train/policy_loss", "d_auc", "nll_oracle"} <= set(
+        last
+    )
+    assert last["length"] == 4
+    assert (run.path / "curve.png").exists() or run.curve_file.exists()
+
+
+def test_the_model_begins_as_a_run_of_maximum_likelihood(tmp_path: Path) -> None:
+    mle = MLEConfig(
+        task="toy", epochs=2, embed_size=5, hidden_size=6, layers=2, threads=1, show_samples=0, runs=tmp_path
+    )
+    run = launch(mle, MLE)
+    begun = load_policy(run.path)[0]
+    for name, (agent, config) in AGENTS.items():
+        made = agent(replace(config, pretrained=run.path), ToyTask())
+        assert [phase.rounds for phase in made.schedule().phases] == [0, 1, 2]
+        tensors = made.policy.state_dict()
+        assert all(torch.equal(tensors[key], part) for key, part in begun.state_dict().items()), name
+
+
+def test_prefixes_are_completed_by_the_actor_as_it_is_and_judged_by_a_copy() -> None:
+    for agent, config in AGENTS.values():
+        made = agent(replace(config, reward="difference", rollouts=2), TASK)
+        made.learn(derived_generator(0, "learn"))
+        game = made.envs.game
+        assert game.rollout_policy is made.policy
+        assert made.discriminator not in game.judges
+        assert [judge.training for judge in game.judges] == [False, False]
+
+
+@pytest.mark.slow
+@EACH
+def test_texts_with_an_end_and_unknown_words_are_learnt(name: str, tmp_path: Path) -> None:
+    words = ("cat", "dog", "fox", "hen")
+    lines = [f"{['the', 'a', 'my'][n % 3]} {words[n % 4]} {n % 5 * 'ran '}" for n in range(60)] + ["the owl", "an ox"]
+    path = tmp_path / "lines.txt"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    agent, config = AGENTS[name]
+    config = replace(config, task="corpus", path=str(path), min_count=2, max_length=5, runs=tmp_path, texts=2)
+    run = launch(config, agent)
+    assert 1 < read_metrics(run.path)[-1]["length"] < 5
+    assert "<unk>" not in (run.path / "final_samples.txt").read_text()
+
+
+# -- What is refused ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "sentence"),
+    [
+        ("ppo", {"envs": 0}, "envs must be at least 1, found 0"),
+        ("a2c", {"texts": 0}, "texts must be at least 1, found 0"),
+        ("a2c", {"learning_rate": 0.0}, "learning_rate must be above 0, found 0.0"),
+        ("a2c", {"d_steps": -1}, "d_steps must be at least 0, found -1"),
+        ("ppo", {"epochs": 0}, "epochs must be at least 1, found 0"),
+        ("ppo", {"clip_range": 0.0}, "clip_range must be above 0, found 0.0"),
+        ("ppo", {"gae_lambda": 1.5}, "gae_lambda must be 0 to 1, found 1.5"),
+        ("a2c", {"gae_lambda": -0.1}, "gae_lambda must be 0 to 1, found -0.1"),
+        ("ppo", {"minibatches": 5}, r"minibatches must divide the 24 tokens of a collection .*, found 5"),
+        ("dqn", {"buffer": 7}, "buffer must be at least envs=8, found 7"),
+        ("dqn", {"batch_size": 0}, "batch_size must be at least 1, found 0"),
+        ("dqn", {"temperature": 0.0}, "temperature must be above 0, found 0"),
+        ("ppo", {"rollouts": 0}, "rollouts must be at least 1, found 0"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_numbers_out_of_range_are_refused(name: str, changes: dict[str, Any], sentence: str) -> None:
+    agent, config = AGENTS[name]
+    with pytest.raises(InputError, match=sentence):
+        agent(replace(config, **changes), TASK)
+
+
+def test_a_pre_trained_run_of_another_task_is_refused(tmp_path: Path) -> None:
+    run = launch(MLEConfig(task="toy", epochs=1, threads=1, show_samples=0, runs=tmp_path), MLE)
+    with pytest.raises(InputError, match="is of task 'toy', V=4, T=4; expected task 'toy', V=3, T=3"):
+        PPO(PPOConfig(**SMALL, pretrained=run.path), TASK)
+
+
+@pytest.mark.moves_global_rng  # the library that reads command lines does
+@pytest.mark.parametrize("main", [ppo_main, a2c_main, dqn_main], ids=["ppo", "a2c", "dqn"])
+def test_a_mistake_on_the_command_line_is_one_sentence(main: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(["--task", "toy", "--preset", "smoke", "--envs", "0"])
+    assert leaving.value.code == 2
+    assert "error: envs must be at least 1, found 0" in capsys.readouterr().err
+
+
+def test_without_stable_baselines3_the_agent_says_what_to_install() -> None:
+    code = """
+import importlib.util, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "sb3_contrib" else find(name, *rest)
+from agents.ppo import main
+main(["--task", "toy", "--preset", "smoke"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "needs the package sb3_contrib: pip install 'textgan-env[sb3]'" in done.stderr

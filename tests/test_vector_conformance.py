@@ -1,0 +1,133 @@
+"""The vector environment in other people's hands: worker processes, Gymnasium's vector wrappers, SB3's workers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers.vector import NormalizeReward, RecordEpisodeStatistics, TransformReward
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+from textgan_env.discriminators import make_discriminator
+from textgan_env.envs import TextGANEnv, TextGANVectorEnv
+from textgan_env.policies import TablePolicy
+from textgan_env.tasks import ToyTask
+
+OPTIONS: dict[str, Any] = {"size": 40, "rollouts": 2, "reward": "difference", "transform": "logit"}
+ACTIONS = np.random.default_rng(0).integers(4, size=(9, 2))
+
+
+def make_toy() -> gym.Env[Any, Any]:
+    """By the name of the package: a fresh process has imported nothing."""
+    return gym.make("textgan_env:TextGAN/Toy-v0", **OPTIONS)
+
+
+def outputs(envs: VectorEnv[Any, Any, Any]) -> list[tuple[list[Any], ...]]:
+    """Observations, rewards and ends of a run with fixed actions."""
+    found = []
+    observation, _ = envs.reset(seed=3)
+    for actions in ACTIONS:
+        observation, reward, terminated, truncated, _ = envs.step(actions)
+        assert not truncated.any()
+        found.append((observation["tokens"].tolist(), reward.tolist(), terminated.tolist()))
+    envs.close()
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP], ids=lambda mode: mode.value)
+def test_spawned_workers_do_what_one_process_does(mode: AutoresetMode) -> None:
+    spawned = AsyncVectorEnv([make_toy] * 2, context="spawn", shared_memory=False, autoreset_mode=mode)
+    together = SyncVectorEnv([make_toy] * 2, autoreset_mode=mode)
+    native = TextGANVectorEnv(2, "toy", autoreset_mode=mode, **OPTIONS)
+    found = outputs(spawned)
+    assert found == outputs(together)
+    for (tokens, rewards, ends), (others, paid, finished) in zip(found, outputs(native), strict=True):
+        assert (tokens, ends) == (others, finished)
+        assert rewards == pytest.approx(paid, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_sb3s_spawned_workers_do_what_one_process_does() -> None:
+    spawned, together = SubprocVecEnv([make_toy] * 2, start_method="spawn"), DummyVecEnv([make_toy] * 2)
+    for envs in (spawned, together):
+        envs.seed(3)
+        envs.reset()
+    for actions in ACTIONS:
+        found, expected = (envs.step(actions) for envs in (spawned, together))
+        np.testing.assert_array_equal(found[0]["tokens"], expected[0]["tokens"])  # type: ignore[call-overload, index]
+        np.testing.assert_allclose(found[1], expected[1], rtol=1e-6)
+        assert found[2].tolist() == expected[2].tolist()
+        for row in found[2].nonzero()[0]:
+            last, same = (told[3][row]["terminal_observation"]["tokens"].tolist() for told in (found, expected))
+            assert last == same
+    assert spawned.env_method("action_masks")[1].tolist() == [True] * 4
+    spawned.close()
+
+
+@pytest.mark.slow
+def test_a_worker_holds_the_judge_and_the_policy_as_they_were_when_it_was_given_them() -> None:
+    """What is trained here does not reach another process; `call` gives it a new snapshot."""
+    task = ToyTask(size=40)
+    judge = make_discriminator("pair", vocab_size=4, max_length=4, seed=1)
+    policy = TablePolicy(4, max_length=4)
+
+    def make() -> TextGANEnv:
+        return TextGANEnv(task, rollouts=2, transform="logit", discriminator=judge, rollout_policy=policy)
+
+    def first_reward(envs: VectorEnv[Any, Any, Any]) -> float:
+        envs.reset(seed=0)
+        return float(envs.step(np.array([1]))[1][0])
+
+    here, there = SyncVectorEnv([make]), AsyncVectorEnv([make], context="spawn", shared_memory=False)
+    assert first_reward(here) == first_reward(there)
+    policy.logits_PV.data[:, 2] = 1e4  # whatever begins goes on with token 2
+    assert first_reward(here) != first_reward(there)
+    there.call("set_rollout_policy", policy)
+    assert first_reward(here) == first_reward(there)
+    there.close()
+
+
+# -- Gymnasium's vector wrappers ------------------------------------------------------------------------------------
+
+NATIVE_AND_SYNC: dict[str, Callable[..., VectorEnv[Any, Any, Any]]] = {
+    "native": lambda **options: TextGANVectorEnv(2, "toy", size=40, **options),
+    "sync": lambda **options: SyncVectorEnv(
+        [lambda: TextGANEnv("toy", size=40, **options)] * 2, autoreset_mode=AutoresetMode.SAME_STEP
+    ),
+}
+BOTH = pytest.mark.parametrize("make", NATIVE_AND_SYNC.values(), ids=NATIVE_AND_SYNC)
+
+
+@BOTH
+def test_episode_statistics_count_each_text(make: Callable[..., VectorEnv[Any, Any, Any]]) -> None:
+    """The constant control pays 1 a token, so a text of 4 tokens returns 4."""
+    envs = RecordEpisodeStatistics(make(control="constant"))
+    envs.reset(seed=0)
+    told = [envs.step(np.array([0, 1]))[4] for _ in range(8)]
+    ends = [number for number, infos in enumerate(told) if "episode" in infos]
+    assert ends == [3, 7]
+    for number in ends:
+        episode = told[number]["episode"]
+        assert episode["r"].tolist() == [4, 4]
+        assert episode["l"].tolist() == [4, 4]
+
+
+@BOTH
+def test_rewards_can_be_transformed_and_normalised(make: Callable[..., VectorEnv[Any, Any, Any]]) -> None:
+    envs = TransformReward(make(control="constant"), lambda reward: 3 * reward - 1)
+    envs.reset(seed=0)
+    assert envs.step(np.array([0, 1]))[1].tolist() == [2, 2]
+    envs = NormalizeReward(make(control="random"), gamma=1.0)
+    envs.reset(seed=0)
+    rewards = np.array([envs.step(np.array([0, 1]))[1] for _ in range(400)])
+    # Of the return so far, 0 to 4 tokens of mean 1/2, the variance becomes 1; the sign stays.
+    plain = make(control="random")
+    plain.reset(seed=0)
+    paid = np.array([plain.step(np.array([0, 1]))[1] for _ in range(400)])
+    late = slice(300, None)
+    ratio = rewards[late] / paid[late]
+    assert ratio.min() > 0
+    assert ratio.max() / ratio.min() < 1.1

@@ -68,8 +68,8 @@ class SB3Config(CommonConfig):
     texts: int = 1
     """Texts of T tokens that each of them has room for in a collection."""
     reward: Literal["terminal", "difference", "rollout"] = "terminal"
-    """terminal: the whole text's reward at its end; the others complete prefixes at every token, which costs hours on
-    large tasks. rollout is learnt with gamma 0, the others with gamma 1."""
+    """terminal: the whole text's reward at its end; the others complete prefixes at every token, which costs far
+    more. rollout is learnt with gamma 0, the others with gamma 1."""
     rollouts: int = 4
     """Completions of each prefix (N), by the actor as it is at that moment; not with reward terminal."""
     transform: Literal["prob", "logit", "log", "minimax", "2p-1", "rank"] = "logit"

@@ -1,0 +1,79 @@
+"""The picture of docs/reinforcement_learning.md: REINFORCE on the toy task with and without what makes it work.
+
+``python -m benchmarks.ideas_picture``
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textgan_env.errors import friendly_errors
+
+IMAGES = Path(__file__).parent.parent / "docs" / "images"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train the arms of docs/examples/reinforce.py and draw their exact values."""
+
+    steps: int = 200
+    """Gradient steps of each."""
+    seed: int = 2
+    """Of the texts."""
+    path: Path = IMAGES / "reinforce.png"
+    """The file to write."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """The command."""
+    import tyro
+
+    with friendly_errors():
+        print(draw(tyro.cli(Options, description=__doc__, args=args)))
+
+
+def draw(options: Options) -> Path:
+    """Write the picture; returns its path."""
+    from PIL import Image
+
+    from docs.examples.reinforce import Args, learn
+    from textgan_env.discriminators import score_logits
+    from textgan_env.envs import default_discriminator
+    from textgan_env.policies import TablePolicy
+    from textgan_env.render import learning_curve
+    from textgan_env.tasks import ToyTask
+
+    common: dict[str, Any] = {"steps": options.steps, "seed": options.seed}
+    arms = {
+        "baseline and entropy bonus": Args(**common),
+        "baseline, no bonus": Args(entropy=0.0, **common),
+        "neither": Args(entropy=0.0, baseline="none", **common),
+        "constant reward, neither": Args(control="constant", entropy=0.0, baseline="none", **common),
+        "constant reward, baseline": Args(control="constant", entropy=0.0, **common),
+    }
+    task = ToyTask(seed=Args().task_seed)
+    reward_S = score_logits(default_discriminator(task, seed=0), task.texts_ST).sigmoid()
+    rows: list[dict[str, Any]] = [{"step": step} for step in range(options.steps + 1)]
+    for name, args in arms.items():
+        curve = learn(args, TablePolicy(task.vocab_size, max_length=task.max_length), task, reward_S)
+        for row, (value, entropy) in zip(rows, curve, strict=True):
+            row |= {f"value {name}": value, f"entropy {name}": entropy}
+    learning_curve(
+        rows,
+        options.path,
+        lines={
+            "expected R of a text": {f"value {name}": name for name in arms},
+            "entropy of texts, nats": {f"entropy {name}": name for name in arms},
+        },
+        x="step",
+        x_label="gradient step",
+        levels={"best text": reward_S.max().item(), "second best": reward_S.topk(2).values[1].item()},
+    )
+    with Image.open(options.path) as picture:
+        smaller = picture.convert("RGB").quantize(64)
+    smaller.save(options.path, optimize=True)
+    return options.path
+
+
+if __name__ == "__main__":
+    main()

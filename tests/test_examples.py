@@ -1,0 +1,191 @@
+"""The runnable examples reach the answers that listing all texts gives, and their page shows what they print."""
+
+import contextlib
+import importlib.util
+import io
+import math
+import re
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from types import ModuleType
+
+import pytest
+import torch
+import tyro
+
+from conftest import PROJECT
+from textgan_env.discriminators import score_logits
+from textgan_env.envs import default_discriminator
+from textgan_env.errors import InputError
+from textgan_env.policies import TablePolicy
+from textgan_env.tasks import ToyTask
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, PROJECT / "docs" / "examples" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look for their module
+    spec.loader.exec_module(module)
+    return module
+
+
+q_learning, reinforce = load("q_learning"), load("reinforce")
+TASK = ToyTask(seed=5)
+
+
+@pytest.fixture(scope="module")
+def reward_S() -> torch.Tensor:
+    return score_logits(default_discriminator(TASK, seed=0), TASK.texts_ST).sigmoid()
+
+
+@pytest.mark.slow
+def test_q_learning_finds_the_best_text_that_listing_finds() -> None:
+    """R of the best text is .793, of the second best .738; a uniform policy expects .451."""
+    result = q_learning.main(q_learning.Args(texts=2000))
+    assert result["reached"] == pytest.approx(result["optimum"], abs=1e-6)
+    assert result["uniform"] < result["optimum"] - 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gamma", [1.0, 0.5])
+def test_the_learnt_table_is_the_discounted_reward_of_the_best_completion_everywhere(gamma: float) -> None:
+    result = q_learning.main(q_learning.Args(epsilon=1.0, learning_rate=1.0, gamma=gamma))
+    assert result["largest_error"] < 1e-6
+
+
+@pytest.mark.slow
+def test_without_exploring_q_learning_stays_at_its_first_text_unless_it_is_optimistic() -> None:
+    stuck = q_learning.main(q_learning.Args(texts=800, epsilon=0.0))
+    optimistic = q_learning.main(q_learning.Args(texts=800, epsilon=0.0, initial=1.0))
+    assert stuck["reached"] < stuck["optimum"] - 0.3
+    assert optimistic["reached"] == pytest.approx(optimistic["optimum"], abs=1e-6)
+
+
+def test_the_enumerated_q_of_the_best_policy_is_q_star(reward_S: torch.Tensor) -> None:
+    optimal = q_learning.optimal_q(TASK, reward_S, gamma=1.0)
+    prefixes = [()] + [tuple(text) for p in (1, 2, 3) for text in TASK.texts_ST[:: 4 ** (4 - p), :p].tolist()]
+    logits_PV = torch.full((85, 4), -math.inf)
+    for row, prefix in enumerate(prefixes):
+        logits_PV[row, int(optimal[prefix].argmax())] = 0.0
+    q_of_lengths = TASK.exact_q(TablePolicy(4, max_length=4, logits_PV=logits_PV), reward_S)
+    listed_PV = torch.cat(q_of_lengths)
+    assert torch.allclose(listed_PV, torch.tensor([optimal[prefix].tolist() for prefix in prefixes]).double())
+
+
+def test_adding_up_q_finds_another_text_best(reward_S: torch.Tensor) -> None:
+    assert reward_S[q_learning.best_by_sum(TASK, reward_S)] < reward_S.max() - 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [{}, {"reward": "rollout", "gamma": 0.0}, {"reward": "difference"}])
+def test_reinforce_comes_within_a_hundredth_of_the_best_text(mode: dict[str, object]) -> None:
+    """The optimum is .793, the second best text .738, and the uniform policy it starts from expects .451."""
+    result = reinforce.main(reinforce.Args(**mode))
+    assert result["reached"] > result["optimum"] - 0.01
+    assert result["uniform"] < result["optimum"] - 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("control", ["constant", "random", "shuffled"])
+def test_reinforce_learns_nothing_from_a_reward_that_knows_nothing(control: str, reward_S: torch.Tensor) -> None:
+    policy = TablePolicy(4, max_length=4)
+    reached, _ = reinforce.learn(reinforce.Args(control=control, entropy=0.0), policy, TASK, reward_S)[-1]
+    assert reached < reward_S.max() - 0.15
+
+
+def test_a_constant_reward_moves_nothing_with_a_baseline_and_sharpens_without(reward_S: torch.Tensor) -> None:
+    ends = {}
+    for baseline in ("leave-one-out", "none"):
+        args = reinforce.Args(control="constant", entropy=0.0, baseline=baseline, steps=30)
+        policy = TablePolicy(4, max_length=4)
+        ends[baseline] = reinforce.learn(args, policy, TASK, reward_S)[-1][1]
+        assert policy.logits_PV.any() == (baseline == "none")
+    assert ends["leave-one-out"] == pytest.approx(math.log(256), abs=1e-5)
+    assert ends["none"] < ends["leave-one-out"] - 0.2
+
+
+def test_returns_to_go_by_hand() -> None:
+    reward_BT = torch.tensor([[1.0, 2.0, 4.0]])
+    assert reinforce.returns_to_go(reward_BT, 1.0).tolist() == [[7.0, 6.0, 4.0]]
+    assert reinforce.returns_to_go(reward_BT, 0.5).tolist() == [[3.0, 4.0, 4.0]]
+    assert reinforce.returns_to_go(reward_BT, 0.0).tolist() == [[1.0, 2.0, 4.0]]
+
+
+@pytest.mark.parametrize(
+    ("reward", "gamma", "unbiased"),
+    [("terminal", 1.0, True), ("difference", 1.0, True), ("rollout", 0.0, True), ("rollout", 1.0, False)],
+)
+def test_the_estimate_is_unbiased_where_a_return_is_counted_once(
+    reward: str, gamma: float, unbiased: bool, reward_S: torch.Tensor
+) -> None:
+    """Independent errors shrink by sqrt(64) = 8 in the mean of 64 batches; a bias does not."""
+    args = reinforce.Args(reward=reward, gamma=gamma)
+    one, mean = reinforce.gradient_errors(args, TASK, reward_S, batches=64)
+    assert (mean < 1.5 * one / 8) == unbiased
+
+
+def test_a_baseline_and_completions_make_the_gradient_less_noisy(reward_S: torch.Tensor) -> None:
+    plain = reinforce.Args(baseline="none")
+    based = replace(plain, baseline="leave-one-out")
+    rollouts = replace(based, reward="rollout", gamma=0.0)
+    errors = [reinforce.gradient_errors(args, TASK, reward_S, batches=32)[0] for args in (plain, based, rollouts)]
+    assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("module", "option", "sentence"),
+    [
+        (q_learning, {"texts": 5}, "texts must be at least 10, found 5"),
+        (reinforce, {"steps": 0}, "steps must be at least 10, found 0"),
+        (reinforce, {"batch_size": 1}, "batch_size must be at least 2, found 1"),
+    ],
+)
+def test_a_number_out_of_range_is_one_sentence(module: ModuleType, option: dict[str, int], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        module.main(module.Args(**option))
+
+
+# ----------------------------------------------------------------------------------------------------
+# The page.
+PAGE = (PROJECT / "docs" / "reinforcement_learning.md").read_text("utf-8")
+FENCES = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+CONSOLES = [body for kind, body in FENCES if kind == "console"]
+
+
+def alike(shown: str, printed: str) -> bool:
+    """The same words; numbers with a point may differ by .02, since rounding differs from machine to machine."""
+    pairs = list(zip(shown.split(), printed.split(), strict=False))
+    if len(shown.split()) != len(printed.split()):
+        return False
+    return all(
+        one == other or ("." in one and "." in other and abs(float(one.strip(",;")) - float(other.strip(",;"))) <= 0.02)
+        for one, other in pairs
+        if one != other
+    )
+
+
+def test_python_shown_on_the_page_is_in_an_example_or_prints_what_stands_below_it() -> None:
+    sources = [path.read_text("utf-8") for path in (PROJECT / "docs" / "examples").glob("*.py")]
+    assert len(CONSOLES) + sum(kind == "python" for kind, _ in FENCES) >= 8
+    for (kind, body), (_, following) in pairwise([*FENCES, ("", "")]):
+        if kind == "python" and not any(body in source for source in sources):
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                exec(body, {})
+            assert out.getvalue() == following
+
+
+@pytest.mark.slow
+@pytest.mark.moves_global_rng  # the library that reads command lines does
+@pytest.mark.parametrize("body", CONSOLES, ids=lambda body: body.splitlines()[0].rpartition("/")[2])
+def test_an_output_on_the_page_is_what_the_command_prints(body: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command, *shown = body.splitlines()
+    script, *options = command.removeprefix("$ python docs/examples/").split()
+    module = {"q_learning.py": q_learning, "reinforce.py": reinforce}[script]
+    module.main(tyro.cli(module.Args, args=options))
+    printed = iter(capsys.readouterr().out.splitlines())
+    for line in shown:
+        assert line == "..." or any(alike(line, other) for other in printed), f"not printed in this order: {line}"

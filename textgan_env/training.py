@@ -135,7 +135,7 @@ def train(agent: Agent, run: RunFolder, config: CommonConfig) -> None:
     saved_at = time.monotonic()
     with log, Progress(schedule.rounds, f"{run.path.name}", initial=state.done) as bar:
         for current in schedule.after(state.done):
-            values = _run_round(agent, current, config.seed)
+            values = run_round(agent, current, config.seed)
             bar.update()
             state = replace(state, done=current.number)
             last = current.number == schedule.rounds
@@ -168,8 +168,8 @@ class _State:
     best_round: int = 0
 
 
-def _run_round(agent: Agent, current: Round, seed: int) -> dict[str, float]:
-    """All steps of a round; a number that several steps give is averaged."""
+def run_round(agent: Agent, current: Round, seed: int) -> dict[str, float]:
+    """All steps of a round; the numbers to log, averaged where several steps give one."""
     values: dict[str, list[float]] = {}
     for name, times in current.phase.steps:
         for repeat in range(times):

@@ -102,9 +102,11 @@ class Vanishing:
 
     def draw(self) -> Path:
         """Write the picture; returns its path."""
+        from benchmarks.results import table
         from textgan_env.render import learning_curve
 
         rows = self.measure()
+        print(table(rows))
         of_d = {"real_train": "real, learnt", "real_valid": "real, unseen", "written": "of G, unseen"}
         path = _path(self.name)
         learning_curve(
@@ -319,6 +321,8 @@ class Curve:
 
     runs: tuple[Path, ...]
     """Run folders. A run whose --pretrained is another of them begins where that one ends."""
+    names: tuple[str, ...] = ()
+    """Of the lines, one a run; without any, the names of the folders."""
     title: str = ""
     """Above the picture."""
     name: str = "curve"
@@ -328,7 +332,9 @@ class Curve:
         """Write the picture; returns its path."""
         from textgan_env.render import learning_curve
 
-        rows, names = curve_rows(self.runs)
+        rows = curve_rows(self.runs)
+        names = self.names or tuple(run.name for run in self.runs)
+        require(len(names) == len(self.runs), f"a name a run is needed, found {len(names)} for {len(self.runs)} runs")
         path = _path(self.name)
         lines = {
             f"{unit} (nats per token)": {f"{key} {number}": name for number, name in enumerate(names)}
@@ -340,11 +346,11 @@ class Curve:
         return path
 
 
-def curve_rows(runs: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]]:
+def curve_rows(runs: Sequence[Path]) -> list[dict[str, Any]]:
     """The NLLs of runs as rows of one log: ``nll_valid 0`` is that of the first run.
 
     Returns:
-        The rows, with the phases of the first run that has several; and a name for each run.
+        The rows, with the phases of the first run that has several.
 
     Raises:
         InputError: If there is no run, or a folder is none.
@@ -364,7 +370,7 @@ def curve_rows(runs: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]]:
             values = {f"{key} {number}": row[key] for key in ("nll_valid", "nll_oracle") if key in row}
             phase = {"phase": row["phase"]} if number == phased else {}
             rows.append({"step": before + row["step"], **phase, **values})
-    return rows, [folder.path.name for folder in folders]
+    return rows
 
 
 @dataclass(frozen=True)

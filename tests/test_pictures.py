@@ -173,21 +173,22 @@ def logged(root: Path, name: str, values: list[tuple[str, float]], **config: obj
 def test_a_run_begins_where_the_run_it_was_pretrained_by_ends(tmp_path: Path) -> None:
     before = logged(tmp_path, "mle", [("mle", 9.0), ("mle", 8.0)])
     after = logged(tmp_path, "seqgan", [("pretrain_d", 8.0), ("adversarial", 7.0)], pretrained=str(before))
-    rows, names = pictures.curve_rows((before, after))
-    assert names == ["mle-1", "seqgan-1"]
-    assert rows == [
+    assert pictures.curve_rows((before, after)) == [
         {"step": 1, "nll_valid 0": 9.0},
         {"step": 2, "nll_valid 0": 8.0},
         {"step": 3, "phase": "pretrain_d", "nll_valid 1": 8.0},
         {"step": 4, "phase": "adversarial", "nll_valid 1": 7.0},
     ]
-    assert [row["step"] for row in pictures.curve_rows((after,))[0]] == [1, 2]
+    assert [row["step"] for row in pictures.curve_rows((after,))] == [1, 2]
 
 
 def test_a_curve_without_runs_or_numbers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "IMAGES", tmp_path)
     with pytest.raises(InputError, match="at least one run folder"):
         pictures.Curve(()).draw()
+    run = logged(tmp_path, "mle", [("mle", 9.0)])
+    with pytest.raises(InputError, match="found 1 for 2 runs"):
+        pictures.Curve((run, run), names=("one",)).draw()
     with pytest.raises(InputError, match="no NLL is logged in"):
         pictures.Curve((logged(tmp_path, "mle", []),)).draw()
 

@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 
 from textgan_env import files, render
 from textgan_env.errors import InputError
-from textgan_env.render import ansi, credit_colour, credit_limits, ink_on, learning_curve, rgb_array
+from textgan_env.render import (
+    ansi,
+    credit_colour,
+    credit_limits,
+    heat_map,
+    ink_on,
+    learning_curve,
+    rgb_array,
+    score_list,
+)
 
 WORDS = ["a", "man", "in", "a", "red", "shirt", "rides", "a", "horse", "."]
 CREDIT = [0.05, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
@@ -262,3 +271,63 @@ def test_names_at_the_ends_of_lines_do_not_overlap_and_keep_their_order(places: 
     assert all(moved[b] - moved[a] > 0.06 for a, b in pairwise(order))
     if places:
         assert np.mean(moved) == pytest.approx(np.mean(places), abs=1e-6)
+
+
+def pixels(path: Path) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def test_on_a_logarithmic_axis_what_is_not_above_0_has_no_point(tmp_path: Path) -> None:
+    lines = {"size": {"a": "a"}}
+    rows = [{"step": 1, "a": 0.001}, {"step": 2, "a": 10.0}]
+    learning_curve(rows, tmp_path / "plain.png", lines=lines)
+    learning_curve(rows, tmp_path / "log.png", lines=lines, log=("size",))
+    learning_curve([*rows, {"step": 2, "a": 0.0}], tmp_path / "zero.png", lines=lines, log=("size",))
+    assert (pixels(tmp_path / "plain.png") != pixels(tmp_path / "log.png")).any()
+    assert (pixels(tmp_path / "zero.png") == pixels(tmp_path / "log.png")).all()
+    assert not learning_curve([{"step": 1, "a": 0.0}], tmp_path / "none.png", lines=lines, log=("size",))
+
+
+def test_a_heat_map_puts_each_value_at_its_row_and_column(tmp_path: Path) -> None:
+    path = tmp_path / "map.png"
+    heat_map(np.array([[0.0, 0.5], [0.5, 1.0]]), path, rows=["a", "b"], columns=["c", "d"], x_label="x", title="map")
+    picture = pixels(path)
+    places = {
+        value: np.argwhere((abs(picture.astype(int) - credit_colour(value, UNIT)) < 8).all(-1)) for value in (0.0, 1.0)
+    }
+    # The colour scale to the right shows these colours, too, in a line or so.
+    low, high = (np.median(places[value], axis=0) for value in (0.0, 1.0))
+    assert low[0] < high[0]
+    assert low[1] < high[1]
+    assert min(map(len, places.values())) > 1000
+
+
+def test_a_heat_map_of_other_names_than_numbers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"got 1 x 2 names for \(2, 2\)"):
+        heat_map(np.zeros((2, 2)), tmp_path / "map.png", rows=["a"], columns=["c", "d"])
+    with pytest.raises(InputError, match="two finite numbers"):
+        heat_map(np.zeros((1, 1)), tmp_path / "map.png", rows=["a"], columns=["c"], limits=(1.0, 1.0))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_list_of_texts_has_each_score_on_its_colour_one_below_the_other() -> None:
+    picture = score_list(["one", "two"], [0.0, 1.0], limits=UNIT, title="texts", width=400)
+    assert picture.shape == (110, 400, 3)
+    tops = [np.argwhere((picture == credit_colour(value, UNIT)).all(-1))[:, 0].min() for value in (0.0, 1.0)]
+    assert tops[1] - tops[0] == 29
+
+
+def test_a_text_wider_than_the_list_is_cut() -> None:
+    picture = score_list(["word " * 100], [0.5], limits=UNIT, width=400)
+    paper = picture[0, 0]
+    assert (picture[:, -30:] == paper).all()
+
+
+def test_a_list_without_a_score_for_each_text_is_refused() -> None:
+    with pytest.raises(InputError, match="got 1 values for 2 words"):
+        score_list(["a", "b"], [0.5])
+    with pytest.raises(InputError, match="at least 320 pixels, got 100"):
+        score_list(["a"], [0.5], width=100)

@@ -9,7 +9,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import pairwise
@@ -23,6 +23,7 @@ from textgan_env.files import write_safely
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from PIL import ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
@@ -207,6 +208,7 @@ def learning_curve(
     x_label: str = "",
     title: str = "",
     levels: Mapping[str, float] | None = None,
+    log: Collection[str] = (),
 ) -> bool:
     """Draw measurements over time as a PNG.
 
@@ -223,6 +225,7 @@ def learning_curve(
         x_label: Its name and unit; the key itself by default.
         title: A line above.
         levels: Name -> value of dashed horizontal lines in the first panel, e.g. the entropy of the oracle.
+        log: Units whose axis is logarithmic; there a value of 0 or below has no point, either.
 
     Returns:
         Whether a picture was written: without a single point there is none.
@@ -232,29 +235,155 @@ def learning_curve(
     """
     panels = {}
     for unit, names in lines.items():
-        curves = [_Curve.of(rows, x, key, name) for key, name in names.items()]
+        curves = [_Curve.of(rows, x, key, name, positive=unit in log) for key, name in names.items()]
         panels[unit] = [curve for curve in curves if curve.xs]
     panels = {unit: curves for unit, curves in panels.items() if curves}
     if not panels:
         return False
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(8.4, 1.1 + 3.0 * len(panels)), dpi=110, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = _figure(8.4, 1.1 + 3.0 * len(panels))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for number, (panel, (unit, curves)) in enumerate(zip(axes, panels.items(), strict=True)):
+        panel.set_yscale("log" if unit in log else "linear")
         _draw_panel(panel, unit, curves, levels if levels and number == 0 else {})
         _mark_phases(panel, rows, x, named=number == 0)
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[-1].set_xlabel(x_label or x, color=_hex(_INK))
+    _save_figure(figure, path, title)
+    return True
+
+
+def heat_map(
+    values_RC: np.ndarray,
+    path: str | os.PathLike[str],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    limits: Limits = (0.0, 1.0),
+    x_label: str = "",
+    y_label: str = "",
+    label: str = "",
+    title: str = "",
+) -> None:
+    """Draw a table of numbers as a PNG, each on its colour.
+
+    Args:
+        values_RC: float; first row on top.
+        path: The file to write.
+        rows: Names, one a row.
+        columns: Names, one a column.
+        limits: The values of the ends of the scale.
+        x_label: What the columns are.
+        y_label: What the rows are.
+        label: What the values are, beside the scale.
+        title: A line above.
+
+    Raises:
+        InputError: If there are not as many names as rows and columns, or the limits are not a range.
+        OSError: If the file cannot be written; an older picture stays as it was.
+    """
+    require(
+        values_RC.shape == (len(rows), len(columns)),
+        f"a heat map needs a name a row and a column, got {len(rows)} x {len(columns)} names for {values_RC.shape}",
+    )
+    _checked([], [], limits)
+    from matplotlib.colors import LinearSegmentedColormap
+
+    figure = _figure(2.2 + 0.62 * len(columns), 1.6 + 0.44 * len(rows))
+    panel = figure.subplots()
+    colours = LinearSegmentedColormap.from_list("credit", _SCALE / 255)
+    panel.set_facecolor(_hex(_NO_VALUE))  # where a value is NaN
+    shown = panel.imshow(values_RC, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
+    for (row, column), value in np.ndenumerate(values_RC):
+        ink = ink_on(credit_colour(float(value), limits))
+        panel.text(column, row, _short(float(value)), ha="center", va="center", fontsize=9.5, color=_hex(ink))
+    panel.set_xticks(range(len(columns)), columns)
+    panel.set_yticks(range(len(rows)), rows)
+    panel.set_xlabel(x_label, color=_hex(_INK))
+    panel.set_ylabel(y_label, color=_hex(_INK))
+    panel.tick_params(length=0, labelcolor=_hex(_INK), labelsize=9.5)
+    panel.spines[:].set_visible(False)
+    figure.colorbar(shown, ax=panel, shrink=0.8, pad=0.02).set_label(label, color=_hex(_INK))
+    _save_figure(figure, path, title)
+
+
+def score_list(
+    texts: Sequence[str], scores: Sequence[float], *, limits: Limits | None = None, title: str = "", width: int = 960
+) -> np.ndarray:
+    """A picture of texts one below the other, each behind its score on the score's colour.
+
+    Args:
+        texts: One a line; cut where it is wider than the picture.
+        scores: One a text.
+        limits: The values of the ends of the scale; those of ``scores`` by default.
+        title: A line above.
+        width: In pixels, at least 320.
+
+    Returns:
+        (height, width, 3) uint8; the height follows from the number of texts.
+
+    Raises:
+        InputError: If there are not as many scores as texts, the limits are not a range, or the width is too small.
+    """
+    from PIL import Image, ImageDraw
+
+    require(width >= 320, f"a list of texts needs at least 320 pixels, got {width}")
+    limits = _checked(texts, scores, limits)
+    zoom, edge, line = 2, 32, 29
+    height = 52 + line * len(texts)
+    picture = Image.new("RGB", (width * zoom, height * zoom), _PAPER)
+    pen = ImageDraw.Draw(picture)
+    pen.text((edge * zoom, 8 * zoom), _visible(title), font=_font(title, 17 * zoom), fill=_FAINT)
+    for number, (text, score) in enumerate(zip(texts, scores, strict=True)):
+        top = (38 + line * number) * zoom
+        box = (edge * zoom, top, (edge + 54) * zoom, top + 25 * zoom)
+        colour = credit_colour(float(score), limits)
+        pen.rounded_rectangle(box, radius=5 * zoom, fill=colour)
+        middle = top + 12.5 * zoom
+        number_font = _font("0", 14 * zoom)
+        pen.text(((box[0] + box[2]) / 2, middle), _short(score), font=number_font, fill=ink_on(colour), anchor="mm")
+        text = _visible(text)
+        font = _font(text, 17 * zoom)
+        shown = _cut(text, font, (width - 2 * edge - 68) * zoom)
+        pen.text((box[2] + 14 * zoom, middle), shown, font=font, fill=_INK, anchor="lm")
+    return np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS))
+
+
+def save_png(pixels_HWC: np.ndarray, path: str | os.PathLike[str]) -> None:
+    """Write a picture as a PNG of 256 colours: enough for lines and text, in a quarter of the bytes.
+
+    Args:
+        pixels_HWC: uint8, (height, width, 3).
+        path: The file to write.
+
+    Raises:
+        OSError: If the file cannot be written; an older picture stays as it was.
+    """
+    from PIL import Image
+
+    file = io.BytesIO()
+    few = Image.fromarray(pixels_HWC).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    few.save(file, format="png", optimize=True)
+    write_safely(path, file.getvalue())
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """An empty figure, its size in inches; pyplot's global state stays as it is."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save_figure(figure: "Figure", path: str | os.PathLike[str], title: str) -> None:
+    """Write a figure with its title."""
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=_hex(_INK))
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    write_safely(path, file.getvalue())
-    return True
+    figure.canvas.draw()
+    save_png(np.asarray(figure.canvas.buffer_rgba())[:, :, :3], path)  # type: ignore[attr-defined]  # of Agg's canvas
 
 
 def _checked(words: Sequence[str], credit: Sequence[float], limits: Limits | None) -> Limits:
@@ -445,15 +574,18 @@ class _Curve:
     ys: list[float]
 
     @classmethod
-    def of(cls, rows: Sequence[Mapping[str, object]], x: str, key: str, name: str) -> "_Curve":
-        """Collect what the rows hold of a quantity."""
+    def of(
+        cls, rows: Sequence[Mapping[str, object]], x: str, key: str, name: str, *, positive: bool = False
+    ) -> "_Curve":
+        """Collect what the rows hold of a quantity; only what is above 0 if ``positive``."""
         pairs = [(row.get(x), row.get(key)) for row in rows]
         points = [(float(a), float(b)) for a, b in pairs if isinstance(a, int | float) and isinstance(b, int | float)]
-        points = [point for point in points if all(map(math.isfinite, point))]
+        points = [point for point in points if all(map(math.isfinite, point)) and (point[1] > 0 or not positive)]
         return cls(name, [a for a, _ in points], [b for _, b in points])
 
 
 LINE_COLOURS = ("#1c5190", "#c2571a", "#2c7a4b", "#7b4ea3", "#a8326e", "#6b6f76")
+_MARKERS = "os^DvP"
 
 
 def _draw_panel(panel: "Axes", unit: str, curves: Sequence[_Curve], levels: Mapping[str, float]) -> None:
@@ -461,7 +593,7 @@ def _draw_panel(panel: "Axes", unit: str, curves: Sequence[_Curve], levels: Mapp
     ends = []
     for number, curve in enumerate(curves):
         colour = LINE_COLOURS[number % len(LINE_COLOURS)]
-        marker = "o" if len(curve.xs) < 25 else ""
+        marker = _MARKERS[number % len(_MARKERS)] if len(curve.xs) < 25 else ""
         panel.plot(curve.xs, curve.ys, color=colour, linewidth=1.8, marker=marker, markersize=3.5)
         ends.append((curve.ys[-1], f"{curve.name}  {_number(curve.ys[-1])}", colour))
     for name, value in levels.items():
@@ -470,8 +602,8 @@ def _draw_panel(panel: "Axes", unit: str, curves: Sequence[_Curve], levels: Mapp
     panel.set_ylabel(unit, color=_hex(_INK))
     plain_axes(panel)
     panel.margins(x=0.01)
-    low, high = panel.get_ylim()
-    places = _apart([(value - low) / (high - low) for value, _, _ in ends], 0.075)
+    to_share = panel.transData + panel.transAxes.inverted()
+    places = _apart([to_share.transform((panel.get_xlim()[1], value))[1] for value, _, _ in ends], 0.075)
     for place, (_, text, colour) in zip(places, ends, strict=True):
         panel.annotate(
             text,

@@ -176,7 +176,7 @@ def train(agent: Agent, run: RunFolder, config: CommonConfig) -> None:
         for current in schedule.after(state.done):
             if state.stopped:
                 break
-            values = _run_round(agent, current, config.seed)
+            values = run_round(agent, current, config.seed)
             bar.update()
             state = replace(state, done=current.number)
             last = current.number == schedule.rounds
@@ -220,8 +220,8 @@ def _judged(state: _State, values: Mapping[str, float], patience: int) -> _State
     return replace(state, lows=lows, looks_without_progress=waited, stopped=0 < patience <= waited)
 
 
-def _run_round(agent: Agent, current: Round, seed: int) -> dict[str, float]:
-    """All steps of a round; a number that several steps give is averaged."""
+def run_round(agent: Agent, current: Round, seed: int) -> dict[str, float]:
+    """All steps of a round; the numbers to log, averaged where several steps give one."""
     values: dict[str, list[float]] = {}
     for name, times in current.phase.steps_of(current.index):
         for repeat in range(times):

@@ -1,0 +1,250 @@
+"""The pictures of docs/pictures.md: what stands in them is right, and each command draws its own on a tiny task."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from agents.mle import MLE, MLEConfig
+from agents.seqgan import SeqGAN
+from benchmarks import pictures
+from benchmarks.pictures import Chase, Credit, Estimates, Rollouts, Vanishing
+from textgan_env.discriminators import PairDiscriminator
+from textgan_env.errors import InputError
+from textgan_env.logs import MetricLog
+from textgan_env.policies import LSTMPolicy
+from textgan_env.rewards import RolloutCredit
+from textgan_env.runs import RunFolder
+from textgan_env.tasks import ToyTask
+from textgan_env.training import launch
+
+SIZES = {"vocab_size": 4, "max_length": 4}
+
+
+class SameForAll(nn.Module):
+    """Every text has one logit."""
+
+    vocab_size, max_length, feature_size = 4, 4, 1
+
+    def __init__(self, logit: float) -> None:
+        super().__init__()
+        self.logit = logit
+
+    def features(self, tokens_BT: Tensor) -> Tensor:
+        return torch.full((len(tokens_BT), 1), self.logit)
+
+    def logits(self, tokens_BT: Tensor) -> Tensor:
+        return self.features(tokens_BT)[:, 0]
+
+
+def policy() -> LSTMPolicy:
+    return LSTMPolicy(4, start_token=0, embed_size=4, hidden_size=4, seed=1).eval()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    config = MLEConfig(task="toy", epochs=1, embed_size=4, hidden_size=4, threads=1, runs=folder, show_samples=0)
+    return launch(config, MLE).path
+
+
+# -- The gradient, and how far its estimates agree ----------------------------------------------------------------
+def test_signal_and_noise_of_two_estimates_by_hand() -> None:
+    estimates = Estimates()
+    estimates.add(torch.tensor([3.0, 0.0]))
+    estimates.add(torch.tensor([1.0, 0.0]))
+    # The product of the two is 3, their mean square norm 5, so 2 is left for noise.
+    assert estimates.norm == pytest.approx(math.sqrt(5))
+    assert estimates.signal_to_noise == pytest.approx(math.sqrt(3 / 2))
+
+
+@pytest.mark.parametrize(
+    ("gradients", "expected"),
+    [([[1.0, 0.0], [0.0, 1.0]], 0.0), ([[1.0], [-1.0]], 0.0), ([[0.0], [0.0]], 0.0), ([[2.0], [2.0]], math.inf)],
+    ids=["at right angles", "against each other", "no gradient", "without noise"],
+)
+def test_signal_to_noise_at_its_ends(gradients: list[list[float]], expected: float) -> None:
+    estimates = Estimates()
+    for gradient in gradients:
+        estimates.add(torch.tensor(gradient))
+    assert estimates.signal_to_noise == expected
+
+
+def test_the_signal_of_many_noisy_estimates_is_that_of_their_law() -> None:
+    estimates = Estimates()
+    for gradient_P in torch.randn(4000, 9, generator=torch.Generator().manual_seed(0)):
+        estimates.add(gradient_P + 0.5)
+    # Mean vector of norm 1.5, noise of norm 3.
+    assert estimates.signal_to_noise == pytest.approx(0.5, abs=0.03)
+
+
+def plain_gradient(writer: LSTMPolicy, tokens_BT: Tensor, credit: float) -> Tensor:
+    """Text by text: the mean of credit times the gradient of the log-probability of the whole text."""
+    weights = [weight for weight in writer.parameters() if weight.requires_grad]
+    total = torch.zeros(())
+    for tokens_T in tokens_BT:
+        logp = writer.log_prob(tokens_T[None], torch.ones(1, 4, dtype=torch.bool)).sum()
+        total = total - credit * torch.cat([part.flatten() for part in torch.autograd.grad(logp, weights)])
+    return total / len(tokens_BT)
+
+
+@pytest.mark.parametrize("logit", [0.0, -12.0])
+def test_gradients_under_a_judge_that_says_the_same_of_all_texts(logit: float) -> None:
+    writer, task = policy(), ToyTask()
+    batches = [pictures._written(writer, task, 6, seed) for seed in (1, 2)]
+    found = pictures.gradient_estimates(writer, SameForAll(logit), batches)
+    # Six texts share the ranks 1 to 6: on average 3.5 of 6.
+    credit = {
+        "prob": 1 / (1 + math.exp(-logit)),
+        "log": -math.log(1 + math.exp(-logit)),
+        "logit": logit,
+        "rank": 1 / (1 + math.exp(-16 * (0.5 - 3.5 / 6))),
+        "prob, baseline": 0.0,
+    }
+    assert list(found) == list(credit)
+    for name, value in credit.items():
+        squares = [float(plain_gradient(writer, texts.tokens_BT, value).square().sum()) for texts in batches]
+        assert found[name].norm == pytest.approx(math.sqrt(sum(squares) / 2), rel=1e-4, abs=1e-9), name
+
+
+def test_vanishing_follows_d_from_knowing_nothing(run: Path) -> None:
+    rows = Vanishing(run, texts=40, epochs=(0, 12), batches=2, batch_size=8).measure()
+    first, last = rows
+    assert (first["epoch"], last["epoch"]) == (0, 12)
+    for name in ("real_train", "real_valid", "written"):
+        assert first[name] == pytest.approx(0.5, abs=0.01)
+    # All scores are near 1/2 at first, so the baseline takes nearly everything away, and rank makes differences full.
+    assert first["norm prob, baseline"] < 0.05 * first["norm prob"] < 0.1 * first["norm rank"]
+    assert last["real_train"] > first["real_train"]
+    with pytest.raises(InputError, match="at least 2 batches, found 1"):
+        Vanishing(run, batches=1).measure()
+
+
+# -- The chase ----------------------------------------------------------------------------------------------------
+def test_row_i_is_d_of_round_i_and_column_j_texts_of_g_of_round_j(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = {"d": 0, "g": 0}
+
+    def d_step(agent: SeqGAN, generator: torch.Generator) -> dict[str, float]:
+        # Its logit is its own number, more by a half for each token 2 of the text.
+        judge = agent.discriminator
+        assert isinstance(judge, PairDiscriminator)
+        with torch.no_grad():
+            judge.left.zero_()
+            judge.single.zero_()[2] = 0.5
+            judge.output.bias.fill_(rounds["d"])
+        rounds["d"] += 1
+        return {}
+
+    def g_step(agent: SeqGAN, generator: torch.Generator) -> dict[str, float]:
+        rounds["g"] += 1
+        with torch.no_grad():
+            agent.policy.projection.bias.zero_()[rounds["g"]] = 100.0  # from now on it writes nothing else
+        return {}
+
+    monkeypatch.setattr(SeqGAN, "d_step", d_step)
+    monkeypatch.setattr(SeqGAN, "g_step", g_step)
+    score_DG = Chase(run, rounds=2, g_steps=1, texts=10).measure()
+    assert score_DG.shape == (3, 4)
+    # D is changed 3 times before the first round, then once a round: its numbers are 2, 3, 4.
+    sigmoid = [[1 / (1 + math.exp(-number - more)) for more in (0.0, 2.0)] for number in (2, 3, 4)]
+    assert score_DG[:, 1:3] == pytest.approx(np.array(sigmoid), rel=1e-5)
+    assert (np.diff(score_DG, axis=0) > 0).all()
+
+
+def test_what_the_matrix_says_in_means() -> None:
+    score_DG = np.array([[0.1, 0.5, 0.0, 0.9], [0.2, 0.2, 0.7, 0.8], [0.3, 0.4, 0.3, 0.7]])
+    said = "mean D: its own G 0.200, the next G 0.600, older G 0.300, real text 0.800"
+    assert pictures.chase_summary(score_DG) == said
+
+
+# -- Learning curves ----------------------------------------------------------------------------------------------
+def logged(root: Path, name: str, values: list[tuple[str, float]], **config: object) -> Path:
+    folder = RunFolder.create(root, name, config=config)
+    with MetricLog(folder.path, tensorboard=False) as log:
+        for step, (phase, value) in enumerate(values, start=1):
+            log.write(step, {"nll_valid": value, "loss": 1.0}, phase)
+    return folder.path
+
+
+def test_a_run_begins_where_the_run_it_was_pretrained_by_ends(tmp_path: Path) -> None:
+    before = logged(tmp_path, "mle", [("mle", 9.0), ("mle", 8.0)])
+    after = logged(tmp_path, "seqgan", [("pretrain_d", 8.0), ("adversarial", 7.0)], pretrained=str(before))
+    assert pictures.curve_rows((before, after)) == [
+        {"step": 1, "nll_valid 0": 9.0},
+        {"step": 2, "nll_valid 0": 8.0},
+        {"step": 3, "phase": "pretrain_d", "nll_valid 1": 8.0},
+        {"step": 4, "phase": "adversarial", "nll_valid 1": 7.0},
+    ]
+    assert [row["step"] for row in pictures.curve_rows((after,))] == [1, 2]
+
+
+def test_a_curve_without_runs_or_numbers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "IMAGES", tmp_path)
+    with pytest.raises(InputError, match="at least one run folder"):
+        pictures.Curve(()).draw()
+    run = logged(tmp_path, "mle", [("mle", 9.0)])
+    with pytest.raises(InputError, match="found 1 for 2 runs"):
+        pictures.Curve((run, run), names=("one",)).draw()
+    with pytest.raises(InputError, match="no NLL is logged in"):
+        pictures.Curve((logged(tmp_path, "mle", []),)).draw()
+
+
+# -- Rollouts -----------------------------------------------------------------------------------------------------
+def test_the_mean_of_the_listed_completions_is_the_credit_of_the_token() -> None:
+    writer, task = policy(), ToyTask()
+    judge = PairDiscriminator(**SIZES, seed=2)
+    with torch.no_grad():
+        judge.left.mul_(100)
+    texts = pictures._written(writer, task, 1, 7)
+    found = pictures.completions(writer, judge, task, texts, 5)
+    assert [len(rest) for rest in found] == [5, 5, 5, 1]
+    credit_BT = RolloutCredit(writer, judge, "prob", 5).credit(texts, texts.mask_BT)
+    means = [sum(score for _, score in rest) / len(rest) for rest in found]
+    assert means == pytest.approx(credit_BT[0].tolist(), rel=1e-5)
+    # What is listed is what was judged: the prefix and the rest make the text of that score.
+    prefix = texts.tokens_BT[0, :2].tolist()
+    for rest, score in found[1]:
+        whole_BT = torch.tensor([prefix + [int(word) for word in rest.split()]])
+        assert judge.score_real(whole_BT).item() == pytest.approx(score, rel=1e-5)
+
+
+def test_largest_changes_are_found_in_order() -> None:
+    assert pictures.largest_changes([0.5, 0.6, 0.2, 0.2, 0.5], 2) == [2, 4]
+    assert pictures.largest_changes([0.5], 3) == []
+
+
+# -- The commands -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (Credit, {"rollouts": 2}),
+        (Vanishing, {"texts": 16, "epochs": (0, 1), "batches": 2, "batch_size": 4}),
+        (Chase, {"rounds": 1, "g_steps": 1, "texts": 8}),
+        (Rollouts, {"d_epochs": 1, "seed": 3}),
+    ],
+    ids=["credit", "vanishing", "chase", "rollouts"],
+)
+def test_each_picture_is_a_small_png_of_readable_width(
+    run: Path, kind: type, options: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "IMAGES", tmp_path / "images")
+    path = kind(run=run, **options).draw()
+    assert path == tmp_path / "images" / f"{kind.__name__.lower()}.png"
+    with Image.open(path) as picture:
+        assert 400 <= picture.width <= 1000
+        assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 20
+    assert path.stat().st_size < 80_000
+
+
+@pytest.mark.moves_global_rng  # the library that reads command lines does
+def test_a_command_says_where_its_picture_is(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pictures, "IMAGES", tmp_path)
+    pictures.main(["curve", "--runs", str(run), "--name", "mine"])
+    assert capsys.readouterr().out == f"{tmp_path / 'mine.png'}\n"
+    assert (tmp_path / "mine.png").stat().st_size < 80_000

@@ -322,6 +322,10 @@ class Curve:
     """Run folders. A run whose --pretrained is another of them begins where that one ends."""
     names: tuple[str, ...] = ()
     """Of the lines, one a run; without any, the names of the folders."""
+    measures: tuple[str, ...] = ("nll_valid", "nll_oracle")
+    """What is drawn, a panel each, where it was logged: names in metrics.csv, in nats per token."""
+    phase: str = ""
+    """Draw this phase alone, counted from its own first round."""
     title: str = ""
     """Above the picture."""
     name: str = "curve"
@@ -331,22 +335,35 @@ class Curve:
         """Write the picture; returns its path."""
         from textgan_env.render import learning_curve
 
-        rows = curve_rows(self.runs)
+        rows = curve_rows(self.runs, self.measures, self.phase)
         names = self.names or tuple(run.name for run in self.runs)
         require(len(names) == len(self.runs), f"a name a run is needed, found {len(names)} for {len(self.runs)} runs")
         path = _path(self.name)
         lines = {
-            f"{unit} (nats per token)": {f"{key} {number}": name for number, name in enumerate(names)}
-            for key, unit in (("nll_valid", "NLL-valid"), ("nll_oracle", "NLL-oracle"))
+            f"{key.replace('nll_', 'NLL-')} (nats per token)": {
+                f"{key} {number}": name for number, name in enumerate(names)
+            }
+            for key in self.measures
         }
-        label = "round (an epoch of MLE, or an adversarial round)"
+        label = f"round of phase {self.phase}" if self.phase else "round (an epoch of MLE, or an adversarial round)"
         drawn = learning_curve(rows, path, lines=lines, x_label=label, title=self.title)
-        require(drawn, f"no NLL is logged in {', '.join(map(str, self.runs))}: have these runs begun?")
+        require(
+            drawn,
+            f"none of {', '.join(self.measures)} is logged in {', '.join(map(str, self.runs))}: have these runs begun?",
+        )
         return path
 
 
-def curve_rows(runs: Sequence[Path]) -> list[dict[str, Any]]:
-    """The NLLs of runs as rows of one log: ``nll_valid 0`` is that of the first run.
+def curve_rows(
+    runs: Sequence[Path], measures: Sequence[str] = ("nll_valid", "nll_oracle"), phase: str = ""
+) -> list[dict[str, Any]]:
+    """Measures of runs as rows of one log: ``nll_valid 0`` is that of the first run.
+
+    Args:
+        runs: Run folders.
+        measures: Names in their metrics.
+        phase: Take this phase alone, counted from its own first round; "": the whole run, from where the run that it
+            began from ends, if that is among them.
 
     Returns:
         The rows, with the phases of the first run that has several.
@@ -360,15 +377,18 @@ def curve_rows(runs: Sequence[Path]) -> list[dict[str, Any]]:
     require(bool(runs), "a curve needs at least one run folder")
     folders = [RunFolder.open(run) for run in runs]
     logs = [read_metrics(folder.path) for folder in folders]
+    if phase:
+        logs = [[row for row in log if row.get("phase") == phase] for log in logs]
+        logs = [[{**row, "step": row["step"] - log[0]["step"] + 1} for row in log] for log in logs]
     last = {folder.path.name: log[-1]["step"] for folder, log in zip(folders, logs, strict=True) if log}
     phased = next((number for number, log in enumerate(logs) if len({row.get("phase") for row in log}) > 1), None)
     rows: list[dict[str, Any]] = []
     for number, (folder, log) in enumerate(zip(folders, logs, strict=True)):
-        before = last.get(Path(folder.about["config"].get("pretrained") or "").name, 0)
+        before = 0 if phase else last.get(Path(folder.about["config"].get("pretrained") or "").name, 0)
         for row in log:
-            values = {f"{key} {number}": row[key] for key in ("nll_valid", "nll_oracle") if key in row}
-            phase = {"phase": row["phase"]} if number == phased else {}
-            rows.append({"step": before + row["step"], **phase, **values})
+            values = {f"{key} {number}": row[key] for key in measures if key in row}
+            mark = {"phase": row["phase"]} if number == phased else {}
+            rows.append({"step": before + row["step"], **mark, **values})
     return rows
 
 

@@ -180,6 +180,8 @@ def test_a_run_begins_where_the_run_it_was_pretrained_by_ends(tmp_path: Path) ->
         {"step": 4, "phase": "adversarial", "nll_valid 1": 7.0},
     ]
     assert [row["step"] for row in pictures.curve_rows((after,))] == [1, 2]
+    alone = {"step": 1, "nll_valid 1": 7.0}
+    assert pictures.curve_rows((before, after), ("nll_valid",), "adversarial") == [alone]
 
 
 def test_a_curve_without_runs_or_numbers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +191,7 @@ def test_a_curve_without_runs_or_numbers_is_refused(tmp_path: Path, monkeypatch:
     run = logged(tmp_path, "mle", [("mle", 9.0)])
     with pytest.raises(InputError, match="found 1 for 2 runs"):
         pictures.Curve((run, run), names=("one",)).draw()
-    with pytest.raises(InputError, match="no NLL is logged in"):
+    with pytest.raises(InputError, match="none of nll_valid, nll_oracle is logged in"):
         pictures.Curve((logged(tmp_path, "mle", []),)).draw()
 
 

@@ -214,7 +214,7 @@ def test_texts_with_an_end_and_unknown_words_are_learnt(name: str, tmp_path: Pat
     path = tmp_path / "lines.txt"
     path.write_text("\n".join(lines), encoding="utf-8")
     agent, config = AGENTS[name]
-    config = replace(config, task="corpus", path=str(path), min_count=2, max_length=5, runs=tmp_path, texts=2)
+    config = replace(config, task="corpus", corpus=str(path), min_count=2, max_length=5, runs=tmp_path, texts=2)
     run = launch(config, agent)
     assert 1 < read_metrics(run.path)[-1]["length"] < 5
     assert "<unk>" not in (run.path / "final_samples.txt").read_text()

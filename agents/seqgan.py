@@ -41,6 +41,8 @@ class SeqGANConfig(CommonConfig):
     """A finished run of agents/mle.py on the same task, whose policy G begins as; None: pre-train here."""
     mle_epochs: int = 20
     """Epochs of pre-training."""
+    mle_batch_size: int = 128
+    """Real texts in a step of maximum likelihood."""
     mle_learning_rate: float = 1e-2
     """Of G in pre-training."""
     weight_decay: float = 0.1
@@ -74,7 +76,7 @@ class SeqGANConfig(CommonConfig):
     mle_steps: int = 0
     """Steps of maximum likelihood in an adversarial round."""
     batch_size: int = 128
-    """Texts in a g-step (B); also in a step of pre-training."""
+    """Texts in a g-step (B)."""
     learning_rate: float = 2e-3
     """Of G in g-steps (Adam)."""
     clip_norm: float = 5.0
@@ -112,7 +114,8 @@ def fast(task: str) -> SeqGANConfig:
 
 def tuned(task: str) -> SeqGANConfig:
     """From MLE `tuned`; the whole text's reward of 1,024 texts a g-step says more in a second than completions do."""
-    config = replace(fast(task), preset="tuned", mle_epochs=60, batch_size=1024, rollouts=0, g_steps=10)
+    config = replace(fast(task), preset="tuned", mle_epochs=60, mle_batch_size=64)
+    config = replace(config, batch_size=1024, rollouts=0, g_steps=10)
     return config if task in ORACLES else replace(config, mle_learning_rate=3e-3, weight_decay=0.2, dropout=0.5)
 
 
@@ -123,6 +126,7 @@ def paper(task: str) -> SeqGANConfig:
         task=task,
         select="last",
         batch_size=64,
+        mle_batch_size=64,
         mle_epochs=120,
         weight_decay=0.0,
         dropout=0.0,
@@ -294,7 +298,7 @@ class SeqGAN:
             self.policy,
             self.mle_optimizer,
             self.task,
-            batch_size=self.config.batch_size,
+            batch_size=self.config.mle_batch_size,
             clip_norm=self.config.clip_norm,
             generator=generator,
             after_step=lambda: update_average(self.average, self.policy, self.mle_optimizer),
@@ -311,14 +315,14 @@ class SeqGAN:
         return {}
 
     def mle_step(self, generator: "torch.Generator") -> dict[str, float]:
-        """One step of maximum likelihood on as many real texts as a g-step has."""
+        """One step of maximum likelihood on some real texts."""
         import torch
 
         from textgan_env.sampling import fold, seeded
         from textgan_env.training import mle_step
 
         real_BT = self.task.split("train").tokens_BT
-        chosen_B = torch.randint(len(real_BT), (self.config.batch_size,), generator=generator)
+        chosen_B = torch.randint(len(real_BT), (self.config.mle_batch_size,), generator=generator)
         self.policy.train()
         with seeded(fold(generator)):
             loss = mle_step(self.policy, self.mle_optimizer, self.task, real_BT[chosen_B], self.config.clip_norm)
@@ -418,7 +422,7 @@ class SeqGAN:
 
 
 def _check(config: SeqGANConfig) -> None:
-    for name in ("batch_size", "d_batch_size", "d_epochs"):
+    for name in ("batch_size", "mle_batch_size", "d_batch_size", "d_epochs"):
         require(getattr(config, name) >= 1, f"{name} must be at least 1, found {getattr(config, name)}")
     for name in ("rollouts", "d_steps", "g_steps", "mle_steps", "kl", "entropy"):
         require(getattr(config, name) >= 0, f"{name} must be at least 0, found {getattr(config, name)}")

@@ -544,12 +544,9 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
 def _config_of(run: RunFolder, given: Config) -> Config:
     """The config a run was made with, and what may change; a run of another agent or version is refused."""
     saved = dict(run.about["config"])
-    names = {field.name for field in fields(given)}
-    require(
-        set(saved) == names,
-        f"'{run.path}' was not made by this agent in this version: "
-        f"its config differs in {', '.join(sorted(set(saved) ^ names))}",
-    )
+    different = sorted(set(saved) ^ {field.name for field in fields(given)})
+    named = ", ".join(different[:4]) + (f" and {len(different) - 4} others" if len(different) > 4 else "")
+    require(not different, f"'{run.path}' was not made by this agent in this version: its config differs in {named}")
     # JSON knows no paths: whatever the config says is one becomes one again.
     paths = [field.name for field in fields(given) if "Path" in str(field.type) and saved[field.name] is not None]
     saved |= {name: Path(saved[name]) for name in paths} | {"resume": None}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from textgan_env.errors import friendly_errors, require
+from textgan_env.options import at_least
 from textgan_env.sb3_training import SB3Agent, SB3Config
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ class DQN(SB3Agent):
     def __init__(self, config: DQNConfig, task: "Task") -> None:
         from textgan_env.policies import Decoding
 
-        for name in ("gradient_steps", "batch_size"):
-            require(getattr(config, name) >= 1, f"{name} must be at least 1, found {getattr(config, name)}")
+        at_least(1, config, "gradient_steps", "batch_size")
         require(config.buffer >= config.envs, f"buffer must be at least envs={config.envs}, found {config.buffer}")
         decoding = Decoding(config.temperature)
         super().__init__(config, task)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from textgan_env.errors import InputError, friendly_errors, require
-from textgan_env.options import CommonConfig
+from textgan_env.options import ORACLES, CommonConfig, above_zero, at_least
 
 if TYPE_CHECKING:
     import torch
@@ -102,14 +102,11 @@ class LeakGANConfig(CommonConfig):
     """A reward that knows nothing instead; D's features leak all the same."""
 
 
-TEXT = ("corpus", "coco", "emnlp", "wordnet", "wordnet-glosses")
-
-
 def fast(task: str) -> LeakGANConfig:
     """Minutes on two cores for 20 tokens."""
     config = LeakGANConfig(preset="fast", task=task, select="last", d_temperature=0.8)
     # A larger Worker for words that mean something, and a smaller k that pays for it.
-    return replace(config, embed_size=64, hidden_size=64, goal_size=8) if task in (*TEXT, "poems") else config
+    return config if task in ORACLES else replace(config, embed_size=64, hidden_size=64, goal_size=8)
 
 
 def paper(task: str) -> LeakGANConfig:
@@ -139,7 +136,7 @@ def paper(task: str) -> LeakGANConfig:
         q_every=1,
         baseline="none",
     )
-    if task not in TEXT:
+    if task in (*ORACLES, "poems"):
         return config
     return replace(
         config, embed_size=128, hidden_size=128, d_embed_size=256, learning_rate=1e-3, mle_learning_rate=1e-3
@@ -485,16 +482,10 @@ def _check(config: LeakGANConfig, task: "Task") -> None:
     """Refuse numbers that make no sense together."""
     from textgan_env.policies.manager_worker import check_goal_steps
 
-    for name in ("batch_size", "d_batch_size", "d_epochs", "g_steps", "rollouts", "q_every", "pretrain_epochs"):
-        require(getattr(config, name) >= 1, f"{name} must be at least 1, found {getattr(config, name)}")
-    for name in ("d_steps", "pretrain_d_steps", "mle_every", "pretrain_patience"):
-        require(getattr(config, name) >= 0, f"{name} must be at least 0, found {getattr(config, name)}")
-    for name in ("learning_rate", "mle_learning_rate", "clip_norm", "d_learning_rate"):
-        value = getattr(config, name)
-        require(value is None or value > 0, f"{name} must be above 0, found {value}")
-    for name in ("embed_size", "hidden_size"):
-        size = getattr(config, name)
-        require(size is None or size >= 1, f"{name} must be at least 1, found {size}")
+    at_least(1, config, "batch_size", "d_batch_size", "d_epochs", "g_steps", "rollouts", "q_every", "pretrain_epochs")
+    at_least(0, config, "d_steps", "pretrain_d_steps", "mle_every", "pretrain_patience")
+    above_zero(config, "learning_rate", "mle_learning_rate", "clip_norm", "d_learning_rate")
+    at_least(1, config, "embed_size", "hidden_size")
     require(
         config.baseline == "none" or config.batch_size >= 2,
         f"a baseline compares texts: batch_size must be at least 2, found {config.batch_size}",

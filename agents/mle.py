@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from textgan_env.errors import friendly_errors, require
-from textgan_env.options import CommonConfig
+from textgan_env.errors import friendly_errors
+from textgan_env.options import ORACLES, CommonConfig, above_zero, at_least
 
 if TYPE_CHECKING:
     import torch
@@ -49,9 +49,6 @@ class MLEConfig(CommonConfig):
     """Width of the LSTM."""
     layers: int = 1
     """Layers of the LSTM."""
-
-
-ORACLES = ("oracle", "seqgan-oracle", "toy")
 
 
 def fast(task: str) -> MLEConfig:
@@ -107,10 +104,9 @@ class MLE:
         from textgan_env.policies import LaggedCopy, LSTMPolicy
         from textgan_env.sampling import derived_seed
 
-        require(config.batch_size >= 1, f"batch_size must be at least 1, found {config.batch_size}")
-        require(config.learning_rate > 0, f"learning_rate must be above 0, found {config.learning_rate}")
-        require(config.weight_decay >= 0, f"weight_decay must be at least 0, found {config.weight_decay}")
-        require(config.clip_norm > 0, f"clip_norm must be above 0, found {config.clip_norm}")
+        at_least(1, config, "batch_size")
+        above_zero(config, "learning_rate", "clip_norm")
+        at_least(0, config, "weight_decay")
         self.config = config
         self.task = task
         self.policy = LSTMPolicy(

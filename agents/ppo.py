@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from textgan_env.errors import friendly_errors, require
+from textgan_env.options import above_zero, at_least
 from textgan_env.sb3_training import ActorCriticAgent, ActorCriticConfig
 
 if TYPE_CHECKING:
@@ -68,9 +69,8 @@ class PPO(ActorCriticAgent):
     config: PPOConfig
 
     def __init__(self, config: PPOConfig, task: "Task") -> None:
-        for name in ("minibatches", "epochs"):
-            require(getattr(config, name) >= 1, f"{name} must be at least 1, found {getattr(config, name)}")
-        require(config.clip_range > 0, f"clip_range must be above 0, found {config.clip_range}")
+        at_least(1, config, "minibatches", "epochs")
+        above_zero(config, "clip_range")
         self.recurrent, self.masked = config.kind == "recurrent", config.kind == "maskable"
         super().__init__(config, task)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from textgan_env.errors import friendly_errors, require
-from textgan_env.options import CommonConfig
+from textgan_env.options import ORACLES, CommonConfig, above_zero, at_least
 
 if TYPE_CHECKING:
     import torch
@@ -99,9 +99,6 @@ class SeqGANConfig(CommonConfig):
     """G's temperature while it writes for D and learns from rewards; above 1 it explores."""
     rollout_lag: float = 0.0
     """Share of old weights that the policy which completes prefixes keeps at each g-step; 0: the current policy."""
-
-
-ORACLES = ("oracle", "seqgan-oracle", "toy")
 
 
 def fast(task: str) -> SeqGANConfig:
@@ -211,7 +208,9 @@ class SeqGAN:
         self.mle_optimizer = AdamW(trained, lr=config.mle_learning_rate, weight_decay=config.weight_decay)
         self.g_optimizer = Adam(trained, lr=config.learning_rate)
         self.d_optimizer = self.discriminator.make_optimizer()
-        self.negatives = ReplayedTexts(len(task.writable("train")), task.max_length, task.vocab_size).to(config.device)
+        self.replay: ReplayedTexts | None = None
+        if config.negatives == "replayed":
+            self.replay = ReplayedTexts(len(task.writable("train")), task.max_length, task.vocab_size).to(config.device)
         self.envs = TextGANVectorEnv(
             config.batch_size,
             task,
@@ -270,8 +269,8 @@ class SeqGAN:
         modules["discriminator"] = self.discriminator
         if self.config.average and self.config.pretrained is None:
             modules["average"] = self.average.policy
-        if self.config.negatives == "replayed":
-            modules["negatives"] = self.negatives
+        if self.replay is not None:
+            modules["negatives"] = self.replay
         if self.lagged is not None:
             modules["lagged"] = self.lagged.policy
         return modules
@@ -394,7 +393,7 @@ class SeqGAN:
             batch_size=self.config.d_batch_size,
             epochs=self.config.d_epochs,
             generator=generator,
-            replay=self.negatives if self.config.negatives == "replayed" else None,
+            replay=self.replay,
         )
 
     def _credit(self, batch: "EpisodeBatch") -> "Tensor":
@@ -422,12 +421,9 @@ class SeqGAN:
 
 
 def _check(config: SeqGANConfig) -> None:
-    for name in ("batch_size", "mle_batch_size", "d_batch_size", "d_epochs"):
-        require(getattr(config, name) >= 1, f"{name} must be at least 1, found {getattr(config, name)}")
-    for name in ("rollouts", "d_steps", "g_steps", "mle_steps", "kl", "entropy"):
-        require(getattr(config, name) >= 0, f"{name} must be at least 0, found {getattr(config, name)}")
-    for name in ("learning_rate", "mle_learning_rate", "clip_norm"):
-        require(getattr(config, name) > 0, f"{name} must be above 0, found {getattr(config, name)}")
+    at_least(1, config, "batch_size", "mle_batch_size", "d_batch_size", "d_epochs")
+    at_least(0, config, "rollouts", "d_steps", "g_steps", "mle_steps", "kl", "entropy")
+    above_zero(config, "learning_rate", "mle_learning_rate", "clip_norm")
     require(
         config.baseline == "none" or config.batch_size >= 2,
         f"a baseline compares texts: batch_size must be at least 2, found {config.batch_size}",

@@ -55,6 +55,32 @@ def path_option(task: str) -> str:
     return {"corpus": "path", "seqgan-oracle": "weights"}.get(task, "data_dir")
 
 
+# Tasks of tokens without words; presets size networks for them otherwise than for text.
+ORACLES = ("oracle", "seqgan-oracle", "toy")
+
+
+def at_least(least: int, config: object, *names: str) -> None:
+    """Refuse numbers of a config that are too small; None passes.
+
+    Raises:
+        InputError: If one is.
+    """
+    for name in names:
+        value = getattr(config, name)
+        require(value is None or value >= least, f"{name} must be at least {least}, found {value}")
+
+
+def above_zero(config: object, *names: str) -> None:
+    """Refuse numbers of a config that are not above 0; None passes.
+
+    Raises:
+        InputError: If one is not.
+    """
+    for name in names:
+        value = getattr(config, name)
+        require(value is None or value > 0, f"{name} must be above 0, found {value}")
+
+
 @dataclass(frozen=True)
 class CommonConfig(TaskOptions):
     """Options of every agent."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from textgan_env.errors import MissingDataError, require
-from textgan_env.options import CommonConfig
+from textgan_env.options import CommonConfig, above_zero, at_least
 
 if TYPE_CHECKING:
     import torch
@@ -306,8 +306,7 @@ class ActorCriticAgent(SB3Agent):
 
     def __init__(self, config: ActorCriticConfig, task: "Task") -> None:
         require(0 <= config.gae_lambda <= 1, f"gae_lambda must be 0 to 1, found {config.gae_lambda}")
-        for name in ("entropy", "critic"):
-            require(getattr(config, name) >= 0, f"{name} must be at least 0, found {getattr(config, name)}")
+        at_least(0, config, "entropy", "critic")
         super().__init__(config, task)
 
     @property
@@ -326,11 +325,9 @@ class ActorCriticAgent(SB3Agent):
 
 
 def _check(config: SB3Config) -> None:
-    for name in ("envs", "texts", "learn_steps", "mle_batch_size", "d_batch_size", "d_epochs"):
-        require(getattr(config, name) >= 1, f"{name} must be at least 1, found {getattr(config, name)}")
-    require(config.d_steps >= 0, f"d_steps must be at least 0, found {config.d_steps}")
-    for name in ("learning_rate", "mle_learning_rate"):
-        require(getattr(config, name) > 0, f"{name} must be above 0, found {getattr(config, name)}")
+    at_least(1, config, "envs", "texts", "learn_steps", "mle_batch_size", "d_batch_size", "d_epochs")
+    at_least(0, config, "d_steps")
+    above_zero(config, "learning_rate", "mle_learning_rate")
     for package in ("stable_baselines3", "sb3_contrib"):
         if importlib.util.find_spec(package) is None:
             raise MissingDataError(f"this agent needs the package {package}: pip install 'textgan-env[sb3]'")

@@ -197,6 +197,42 @@ def test_an_untrained_discriminator_stays_as_it_was_drawn() -> None:
     assert all(torch.equal(part, after[name]) for name, part in before.items())
 
 
+def test_pre_training_ends_with_the_average_of_its_weights() -> None:
+    agent = LeakGAN(replace(TINY, batch_size=40, average=0.5), TASK)
+    seen = []
+
+    def keep(agent: LeakGAN = agent, learn: Any = agent.learn) -> Any:
+        def learning(optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
+            norm: float = learn(optimizer, loss)
+            if optimizer is agent.mle_optimizer:
+                seen.append(agent.policy.worker.output.detach().clone())
+            return norm
+
+        return learning
+
+    expected = agent.policy.worker.output.detach().clone()
+    agent.learn = keep()  # type: ignore[method-assign]
+    agent.pretrain_g(derived_generator(0, "pretrain"))
+    assert len(seen) == 3  # 120 texts
+    for step, weights in enumerate(seen, start=1):
+        rate = min(0.5, step / (step + 10))
+        expected = rate * expected + (1 - rate) * weights
+    assert not torch.allclose(agent.policy.worker.output, expected, atol=1e-4)
+    agent.take_average(derived_generator(0))
+    torch.testing.assert_close(agent.policy.worker.output.detach(), expected)
+
+
+def test_an_interleaved_epoch_moves_the_worker_by_the_share_of_its_average() -> None:
+    agents = [LeakGAN(replace(TINY, mle_every=1, average=average), TASK) for average in (0.0, 0.9)]
+    moved = []
+    for agent in agents:
+        agent.g_step(derived_generator(0, "g"))
+        before = agent.policy.worker.output.detach().clone()
+        agent.interleaved_mle(derived_generator(0, "m"))
+        moved.append((agent.policy.worker.output - before).norm())
+    assert 0 < moved[1] < 0.8 * moved[0]
+
+
 def test_maximum_likelihood_comes_after_every_few_rounds() -> None:
     agent = LeakGAN(replace(TINY, mle_every=3, g_steps=2), TASK)
     happened = []

@@ -60,22 +60,16 @@ def curves(rows: Sequence[Mapping[str, Any]], x: str, y: str) -> dict[str, dict[
 
 def draw(options: Options) -> Path:
     """Write the picture; returns its path."""
-    import io
     import json
 
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     from benchmarks.results import RESULTS
-    from textgan_env.files import write_safely
-    from textgan_env.render import LINE_COLOURS, plain_axes
+    from textgan_env.render import LINE_COLOURS, new_figure, plain_axes, save_figure
 
     kept = RESULTS / f"{options.result}.json"
     require(kept.exists(), f"no kept result '{options.result}': expected the file {kept}")
     lines = curves(json.loads(kept.read_text())["rows"], options.x, options.y)
     require(bool(lines), f"no policy of '{options.result}' has {options.x} and {options.y} at several temperatures")
-    figure = Figure(figsize=(8.4, 5.4), dpi=110, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8.4, 5.4)
     panel = figure.subplots()
     for number, (policy, seeds) in enumerate(lines.items()):
         colour = LINE_COLOURS[number % len(LINE_COLOURS)]
@@ -92,13 +86,9 @@ def draw(options: Options) -> Path:
     panel.set_ylabel(f"{options.y} (nats per token)")
     plain_axes(panel)
     panel.legend(frameon=False, fontsize=9)
-    if options.title:
-        figure.suptitle(options.title, x=0.01, ha="left", fontsize=12)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
     IMAGES.mkdir(parents=True, exist_ok=True)
     path = IMAGES / f"{options.result}.png"
-    write_safely(path, file.getvalue())
+    save_figure(figure, path, options.title)
     return path
 
 

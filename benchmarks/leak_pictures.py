@@ -152,9 +152,9 @@ def _paths_figure(
     real_B2: "NDArray[Any]", paths: Mapping[str, "NDArray[Any]"], lengths: Mapping[str, list[int]]
 ) -> "Figure":
     """A panel a policy: real end points in grey, each text's way from the empty prefix to its end."""
-    from matplotlib.figure import Figure
+    from textgan_env.render import new_figure
 
-    figure = Figure(figsize=(0.6 + 4.2 * len(paths), 4.4), dpi=110, layout="constrained", facecolor="white")
+    figure = new_figure(0.6 + 4.2 * len(paths), 4.4)
     panels = figure.subplots(1, len(paths), sharex=True, sharey=True, squeeze=False)[0]
     for panel, (name, path_BS2) in zip(panels, paths.items(), strict=True):
         panel.scatter(*real_B2.T, s=5, color="#b9bcc0", linewidths=0, label="real texts, whole")
@@ -172,9 +172,9 @@ def _paths_figure(
 
 def _goals_figure(words: list[str], heard_tk: "NDArray[Any]", cosine_t: "NDArray[Any]", steps: int) -> "Figure":
     """Above what the Worker hears, below how well the goals were reached, over the words of one text."""
-    from matplotlib.figure import Figure
+    from textgan_env.render import new_figure
 
-    figure = Figure(figsize=(1.8 + 0.42 * len(words), 4.6), dpi=110, layout="constrained", facecolor="white")
+    figure = new_figure(1.8 + 0.42 * len(words), 4.6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     largest = float(abs(heard_tk).max()) or 1.0
     image = above.imshow(heard_tk.T, aspect="auto", cmap="RdBu_r", vmin=-largest, vmax=largest)
@@ -190,18 +190,11 @@ def _goals_figure(words: list[str], heard_tk: "NDArray[Any]", cosine_t: "NDArray
 
 
 def _save(figure: "Figure", name: str) -> Path:
-    import io
+    from textgan_env.render import save_figure
 
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    from textgan_env.files import write_safely
-
-    FigureCanvasAgg(figure)
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
     IMAGES.mkdir(parents=True, exist_ok=True)
     path = IMAGES / f"{name}.png"
-    write_safely(path, file.getvalue())
+    save_figure(figure, path)
     return path
 
 

@@ -242,7 +242,7 @@ def learning_curve(
         return False
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(8.4, 1.1 + 3.0 * len(panels))
+    figure = new_figure(8.4, 1.1 + 3.0 * len(panels))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for number, (panel, (unit, curves)) in enumerate(zip(axes, panels.items(), strict=True)):
         panel.set_yscale("log" if unit in log else "linear")
@@ -250,7 +250,7 @@ def learning_curve(
         _mark_phases(panel, rows, x, named=number == 0)
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[-1].set_xlabel(x_label or x, color=_hex(_INK))
-    _save_figure(figure, path, title)
+    save_figure(figure, path, title)
     return True
 
 
@@ -290,7 +290,7 @@ def heat_map(
     _checked([], [], limits)
     from matplotlib.colors import LinearSegmentedColormap
 
-    figure = _figure(2.2 + 0.62 * len(columns), 1.6 + 0.44 * len(rows))
+    figure = new_figure(2.2 + 0.62 * len(columns), 1.6 + 0.44 * len(rows))
     panel = figure.subplots()
     colours = LinearSegmentedColormap.from_list("credit", _SCALE / 255)
     panel.set_facecolor(_hex(_NO_VALUE))  # where a value is NaN
@@ -305,7 +305,7 @@ def heat_map(
     panel.tick_params(length=0, labelcolor=_hex(_INK), labelsize=9.5)
     panel.spines[:].set_visible(False)
     figure.colorbar(shown, ax=panel, shrink=0.8, pad=0.02).set_label(label, color=_hex(_INK))
-    _save_figure(figure, path, title)
+    save_figure(figure, path, title)
 
 
 def score_list(
@@ -368,7 +368,7 @@ def save_png(pixels_HWC: np.ndarray, path: str | os.PathLike[str]) -> None:
     write_safely(path, file.getvalue())
 
 
-def _figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
     """An empty figure, its size in inches; pyplot's global state stays as it is."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -378,8 +378,12 @@ def _figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def _save_figure(figure: "Figure", path: str | os.PathLike[str], title: str) -> None:
-    """Write a figure with its title."""
+def save_figure(figure: "Figure", path: str | os.PathLike[str], title: str = "") -> None:
+    """Write a figure of `new_figure` as a small PNG, with a title on its left.
+
+    Raises:
+        OSError: If the file cannot be written; an older picture stays as it was.
+    """
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=_hex(_INK))
     figure.canvas.draw()

@@ -346,7 +346,9 @@ def bleu(sizes: Sizes) -> Work:
 
     # Words as frequent as words are (Zipf), in texts of about eleven.
     draws = np.random.default_rng(0)
-    texts = [(draws.zipf(1.3, size) % 5000).tolist() for size in draws.integers(8, 15, size=12_000)]
+    share_V = 1 / np.arange(1, sizes.vocab_size + 1)
+    share_V /= share_V.sum()
+    texts = [draws.choice(sizes.vocab_size, size, p=share_V).tolist() for size in draws.integers(8, 15, size=12_000)]
     hypotheses, references = texts[:2000], texts[2000:]
     smooth = SmoothingFunction().method1
 

@@ -188,6 +188,53 @@ def rollouts(sizes: Sizes) -> Work:
     return Work(ours, plain, completions, "completions", _names(sizes, "B", "N", "T", "V"))
 
 
+def draws(sizes: Sizes) -> Work:
+    """Draw one token a row from given logits, a hundred times: two-level inversion against `torch.multinomial`."""
+    import torch
+
+    from textgan_env.sampling import sample_categorical
+
+    times = 100
+    logits_BV = torch.randn(sizes.rows, sizes.vocab_size, generator=_draws(sizes, 0), device=sizes.device)
+
+    def ours(turn: int) -> None:
+        uniform_NB = torch.rand(
+            times, sizes.rows, generator=_draws(sizes, turn), dtype=torch.float64, device=sizes.device
+        )
+        for uniform_B in uniform_NB:
+            sample_categorical(logits_BV, uniform_B)
+
+    def plain(turn: int) -> None:
+        generator = _draws(sizes, turn)
+        for _ in range(times):
+            torch.multinomial(logits_BV.softmax(1), 1, generator=generator)
+
+    return Work(ours, plain, times * sizes.rows, "tokens", _names(sizes, "B", "V"))
+
+
+def scores(sizes: Sizes) -> Work:
+    """Score the N completions of one prefix of every row by the CNN, without gradients."""
+    import torch
+
+    from benchmarks.reference import PlainDiscriminator
+    from textgan_env.discriminators import score_logits
+
+    judge = _judge(sizes).eval()
+    slow = PlainDiscriminator(judge).eval()
+    shape = (sizes.rows * sizes.rollouts, sizes.max_length)
+    tokens_RT = torch.randint(sizes.vocab_size, shape, generator=_draws(sizes, 0), device=sizes.device)
+
+    def plain(_: int) -> None:
+        with torch.no_grad():
+            for tokens_BT in tokens_RT.split(sizes.rows):
+                slow(tokens_BT)
+
+    def ours(_: int) -> None:
+        score_logits(judge, tokens_RT)
+
+    return Work(ours, plain, len(tokens_RT), "texts", f"{_names(sizes, 'B', 'N', 'T')} F={judge.feature_size}")
+
+
 def sampling(sizes: Sizes) -> Work:
     """Write many texts."""
     import torch
@@ -366,6 +413,8 @@ def bleu(sizes: Sizes) -> Work:
 WORKS: dict[str, Callable[[Sizes], Work]] = {
     "generator step": generator_step,
     "rollouts": rollouts,
+    "draws": draws,
+    "scores": scores,
     "sampling": sampling,
     "D step": d_step,
     "MLE step": mle_step,

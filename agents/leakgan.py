@@ -44,10 +44,12 @@ class LeakGANConfig(CommonConfig):
     """Rounds of pre-training: in each D, then G."""
     pretrain_d_steps: int = 1
     """d-steps in a round of pre-training."""
-    pretrain_epochs: int = 2
+    pretrain_epochs: int = 3
     """Epochs of G in a round of pre-training."""
     pretrain_patience: int = 3
     """Rounds of pre-training without a better NLL-valid after which it ends; 0: never."""
+    mle_batch_size: int = 64
+    """Real texts in a step of maximum likelihood."""
     mle_learning_rate: float = 1e-2
     """Of the Worker in maximum likelihood."""
     weight_decay: float = 0.1
@@ -86,7 +88,7 @@ class LeakGANConfig(CommonConfig):
     mle_every: int = 5
     """Adversarial rounds between two epochs of maximum likelihood; 0: no such epochs."""
     batch_size: int = 128
-    """Texts in a g-step (B); also in a step of maximum likelihood."""
+    """Texts in a g-step (B)."""
     g_temperature: float = 1.0
     """Of G when it writes texts to learn from (alpha)."""
     learning_rate: float | None = 2e-3
@@ -162,6 +164,7 @@ def smoke(task: str) -> LeakGANConfig:
         g_steps=1,
         mle_every=2,
         batch_size=64,
+        mle_batch_size=256,
         rollouts=2,
         d_batch_size=256,
     )
@@ -353,7 +356,7 @@ class LeakGAN:
         losses, cosines = [], []
         self.policy.train()
         with seeded(fold(generator)):
-            for tokens_BT, _ in self.task.split("train").batches(self.config.batch_size, generator):
+            for tokens_BT, _ in self.task.split("train").batches(self.config.mle_batch_size, generator):
                 tokens_BT = tokens_BT.to(self.policy.device)
                 features_BSF = self.policy.prefix_features(tokens_BT)
                 goals_BTF = self.policy.goals(features_BSF)
@@ -523,7 +526,18 @@ def _check(config: LeakGANConfig, task: "Task") -> None:
     """Refuse numbers that make no sense together."""
     from textgan_env.policies.manager_worker import check_goal_steps
 
-    at_least(1, config, "batch_size", "d_batch_size", "d_epochs", "g_steps", "rollouts", "q_every", "pretrain_epochs")
+    at_least(
+        1,
+        config,
+        "batch_size",
+        "mle_batch_size",
+        "d_batch_size",
+        "d_epochs",
+        "g_steps",
+        "rollouts",
+        "q_every",
+        "pretrain_epochs",
+    )
     at_least(0, config, "d_steps", "pretrain_d_steps", "mle_every", "pretrain_patience")
     above_zero(config, "learning_rate", "mle_learning_rate", "clip_norm", "d_learning_rate")
     at_least(1, config, "embed_size", "hidden_size")

@@ -30,8 +30,8 @@ V, T, C, B = 3, 5, 2, 6
 TASK = ToyTask(vocab_size=V, max_length=T, size=120)
 TINY = LeakGANConfig(
     preset="smoke", task="toy", pretrain_rounds=1, pretrain_epochs=1, rounds=2, g_steps=1, mle_every=2, batch_size=16,
-    rollouts=2, embed_size=4, hidden_size=4, goal_size=3, goal_steps=C, q_every=1, d_batch_size=64, threads=1,
-    show_samples=0, select="last", device="cpu",
+    mle_batch_size=16, rollouts=2, embed_size=4, hidden_size=4, goal_size=3, goal_steps=C, q_every=1, d_batch_size=64,
+    threads=1, show_samples=0, select="last", device="cpu",
 )  # fmt: skip
 each_variant = pytest.mark.parametrize("variant", ["paper", "reference"])
 
@@ -198,7 +198,7 @@ def test_an_untrained_discriminator_stays_as_it_was_drawn() -> None:
 
 
 def test_pre_training_ends_with_the_average_of_its_weights() -> None:
-    agent = LeakGAN(replace(TINY, batch_size=40, average=0.5), TASK)
+    agent = LeakGAN(replace(TINY, mle_batch_size=40, average=0.5), TASK)
     seen = []
 
     def keep(agent: LeakGAN = agent, learn: Any = agent.learn) -> Any:
@@ -342,7 +342,9 @@ def test_a_reward_that_knows_nothing_cannot_tell_the_turned_discriminator() -> N
 def test_maximum_likelihood_learns_the_distribution_of_the_toy_task(variant: str) -> None:
     """KL(p||q) / T: 0 at best; 0.42 nats for uniform text."""
     task = ToyTask(vocab_size=4, max_length=4, size=4000)
-    config = replace(TINY, variant=variant, embed_size=16, hidden_size=16, dropout=0.0, weight_decay=0.0, batch_size=64)  # type: ignore[arg-type]
+    config = replace(
+        TINY, variant=variant, embed_size=16, hidden_size=16, dropout=0.0, weight_decay=0.0, mle_batch_size=64
+    )  # type: ignore[arg-type]
     agent = LeakGAN(config, task)
     agent.d_step(derived_generator(0, "d"))
     first = agent.mle_epoch(derived_generator(0, 0))

@@ -72,7 +72,10 @@ class LeakGANConfig(CommonConfig):
     d_embed_size: int = 64
     """Of the CNN."""
     d_learning_rate: float | None = None
-    """Of D; None: its own."""
+    """Of D in pre-training; None: its own."""
+    d_slower: float = 0.1
+    """What D's rate is multiplied by in adversarial rounds: G reads D's features, so they may not change faster than it
+    learns to."""
     d_steps: int = 1
     """d-steps in an adversarial round; each takes fresh texts of G, as many as there are training texts."""
     d_epochs: int = 1
@@ -130,6 +133,7 @@ def paper(task: str) -> LeakGANConfig:
         average=0.0,
         discriminator="conv",
         d_learning_rate=5e-5,
+        d_slower=1.0,
         d_steps=5,
         d_epochs=3,
         d_batch_size=32,
@@ -314,7 +318,7 @@ class LeakGAN:
 
     def pretrain_d(self, generator: "torch.Generator") -> dict[str, float]:
         """A d-step, unless pre-training has ended early."""
-        return {} if self.patience.over else self.d_step(generator)
+        return {} if self.patience.over else self._refit(generator, 1.0)
 
     def pretrain_g(self, generator: "torch.Generator") -> dict[str, float]:
         """Some epochs of maximum likelihood, unless pre-training has ended early."""
@@ -459,9 +463,15 @@ class LeakGAN:
         )
 
     def d_step(self, generator: "torch.Generator") -> dict[str, float]:
-        """Refit D on fresh texts of G; its new features leak from then on."""
+        """Refit D, more slowly than in pre-training."""
+        return self._refit(generator, self.config.d_slower)
+
+    def _refit(self, generator: "torch.Generator", slower: float) -> dict[str, float]:
+        """Refit D on fresh texts of G at a part of its own rate; its new features leak from then on."""
         from textgan_env.training import refit_discriminator
 
+        for group in self.d_optimizer.param_groups:
+            group["lr"] = slower * self.d_optimizer.defaults["lr"]
         values = refit_discriminator(
             self.discriminator,
             self.d_optimizer,
@@ -539,7 +549,7 @@ def _check(config: LeakGANConfig, task: "Task") -> None:
         "pretrain_epochs",
     )
     at_least(0, config, "d_steps", "pretrain_d_steps", "mle_every", "pretrain_patience")
-    above_zero(config, "learning_rate", "mle_learning_rate", "clip_norm", "d_learning_rate")
+    above_zero(config, "learning_rate", "mle_learning_rate", "clip_norm", "d_learning_rate", "d_slower")
     at_least(1, config, "embed_size", "hidden_size")
     require(
         config.baseline == "none" or config.batch_size >= 2,

@@ -57,8 +57,8 @@ class LeakGANConfig(CommonConfig):
     dropout: float = 0.3
     """Of the Worker in maximum likelihood; never while it writes or learns from rewards."""
     average: float = 0.998
-    """Share of the old that each step of maximum likelihood keeps in averaged weights of the Worker, which goes on with
-    them after pre-training and after each interleaved epoch; 0: none."""
+    """Share of the old that each step of maximum likelihood keeps in averaged weights, which Manager and Worker go on
+    with after pre-training and after each interleaved epoch; 0: none."""
     embed_size: int | None = None
     """Of the Worker; None: 32, or 64 where T is above 20, as published."""
     hidden_size: int | None = None
@@ -84,17 +84,17 @@ class LeakGANConfig(CommonConfig):
     """Texts of each side in a step of D."""
     d_temperature: float = 1.0
     """Of G when it writes texts for D."""
-    rounds: int = 20
+    rounds: int = 10
     """Adversarial rounds."""
     g_steps: int = 10
     """g-steps in an adversarial round."""
-    mle_every: int = 5
+    mle_every: int = 2
     """Adversarial rounds between two epochs of maximum likelihood; 0: no such epochs."""
     batch_size: int = 128
     """Texts in a g-step (B)."""
     g_temperature: float = 1.0
     """Of G when it writes texts to learn from (alpha)."""
-    learning_rate: float | None = 2e-3
+    learning_rate: float | None = 1e-4
     """Of Manager and Worker (Adam); None: 1.5e-3, or 5e-4 where T is above 20, as published."""
     clip_norm: float = 5.0
     """Largest norm of a gradient, the Manager's and the Worker's each."""
@@ -198,6 +198,7 @@ class LeakGAN:
     """
 
     def __init__(self, config: LeakGANConfig, task: "Task") -> None:
+        from torch import nn
         from torch.optim import Adam, AdamW
 
         from textgan_env.envs import TextGANVectorEnv
@@ -212,7 +213,9 @@ class LeakGAN:
         # The D that learns; the one that leaks and judges is the policy's copy.
         self.discriminator = copy.deepcopy(self.policy.discriminator).requires_grad_(True)
         self.patience = Patience(config.pretrain_patience)
-        self.average = LaggedCopy(self.policy.worker, config.average)
+        # Averaged together: a Worker that lags behind its Manager's goals would misunderstand them.
+        self.learners = nn.ModuleDict({"manager": self.policy.manager, "worker": self.policy.worker})
+        self.average = LaggedCopy(self.learners, config.average)
         rate = config.learning_rate or (1.5e-3 if task.max_length <= 20 else 5e-4)
         worker = [parameter for parameter in self.policy.worker.parameters() if parameter.requires_grad]
         manager = [parameter for parameter in self.policy.manager.parameters() if parameter.requires_grad]
@@ -294,7 +297,7 @@ class LeakGAN:
         )
 
     def modules(self) -> "Mapping[str, nn.Module]":
-        """G with the D that leaks, the D that learns, how pre-training goes, and the averaged Worker."""
+        """G with the D that leaks, the D that learns, how pre-training goes, and the averaged weights."""
         modules = {"policy": self.policy, "discriminator": self.discriminator, "patience": self.patience}
         return modules | ({"average": self.average.policy} if self.config.average else {})
 
@@ -327,9 +330,7 @@ class LeakGAN:
         if self.patience.over:
             return {}
         for _ in range(self.config.pretrain_epochs):
-            values = self.mle_epoch(
-                generator, lambda: update_average(self.average, self.policy.worker, self.mle_optimizer)
-            )
+            values = self.mle_epoch(generator, lambda: update_average(self.average, self.learners, self.mle_optimizer))
         if self.config.pretrain_patience:
             self.patience.note(self._nll_of_average())
         return values
@@ -339,10 +340,10 @@ class LeakGAN:
         from textgan_env.evaluation import nll
 
         valid_BT = self.task.split("valid").head(2000).tokens_BT
-        own = copy.deepcopy(self.policy.worker.state_dict())
-        self.policy.worker.load_state_dict(self.average.policy.state_dict() if self.config.average else own)
+        own = copy.deepcopy(self.learners.state_dict())
+        self.learners.load_state_dict(self.average.policy.state_dict() if self.config.average else own)
         mean, _ = nll(self.policy, valid_BT, self.task.scored(valid_BT))
-        self.policy.worker.load_state_dict(own)
+        self.learners.load_state_dict(own)
         return mean
 
     def mle_epoch(
@@ -385,14 +386,14 @@ class LeakGAN:
         rounds = round(steps / self.config.g_steps)
         if rounds % self.config.mle_every:
             return {}
-        self.average.policy.load_state_dict(self.policy.worker.state_dict())
-        values = self.mle_epoch(generator, lambda: self.average.update(self.policy.worker))
+        self.average.policy.load_state_dict(self.learners.state_dict())
+        values = self.mle_epoch(generator, lambda: self.average.update(self.learners))
         return values | self.take_average(generator)
 
     def take_average(self, _: "torch.Generator") -> dict[str, float]:
-        """Go on with the averaged weights of the Worker."""
+        """Go on with the averaged weights."""
         if self.config.average:
-            self.policy.worker.load_state_dict(self.average.policy.state_dict())
+            self.learners.load_state_dict(self.average.policy.state_dict())
         return {}
 
     def g_step(self, generator: "torch.Generator") -> dict[str, float]:

@@ -386,7 +386,6 @@ class LeakGAN:
         rounds = round(steps / self.config.g_steps)
         if rounds % self.config.mle_every:
             return {}
-        self.average.policy.load_state_dict(self.learners.state_dict())
         values = self.mle_epoch(generator, lambda: self.average.update(self.learners))
         return values | self.take_average(generator)
 
@@ -410,6 +409,8 @@ class LeakGAN:
             "manager_norm": self.learn(self.manager_optimizer, manager_loss),
             "worker_norm": self.learn(self.worker_optimizer, worker_loss),
         }
+        # An epoch of maximum likelihood averages from here on.
+        self.average.policy.load_state_dict(self.learners.state_dict())
         asked_BT = batch.mask_BT[:, positions]
         credit_BT = batch.credit_BT[:, positions]
         mean_T = (credit_BT * asked_BT).sum(0) / asked_BT.sum(0).clamp(min=1)

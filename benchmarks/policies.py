@@ -148,7 +148,8 @@ def label_of(agent: str, config: Mapping[str, Any], policy: "PolicyModule") -> s
     if "control" in config:
         own.append(f"{config['control'] or 'real'} reward")
     sizes = policy.config()
-    return ", ".join([f"{agent} {config['preset']} {sizes['embed_size']}/{sizes['hidden_size']}", *own])
+    size = f"{sizes['embed_size']}/{sizes['hidden_size']}" if "hidden_size" in sizes else policy.kind
+    return ", ".join([f"{agent} {config['preset']} {size}", *own])
 
 
 def over_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import torch
 from agents.leakgan import LeakGAN, LeakGANConfig
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import SeqGAN, SeqGANConfig
-from benchmarks import curves, generator_step, leak_pictures, leakgan_step, policies, results
+from benchmarks import adapter_cost, curves, generator_step, leak_pictures, leakgan_step, policies, results
 from textgan_env.errors import InputError
 from textgan_env.tasks import ToyTask
 from textgan_env.training import launch
@@ -148,3 +148,11 @@ def test_pictures_of_the_leak_show_other_runs_beside_it(tmp_path: Path, monkeypa
     assert np.isnan(cosine_t).tolist() == [False, False, False, True]
     with pytest.raises(InputError, match="nothing leaks there"):
         leak_pictures.draw(leak_pictures.Options(run=mle.path))
+
+
+def test_the_parts_of_an_iteration_are_apart_and_add_up() -> None:
+    rows = adapter_cost.measure(adapter_cost.Options(envs=16, max_length=4, vocab_size=50, repeats=1))
+    assert [row["part"] for row in rows] == ["adapter", "environment", "networks and learning", "whole iteration"]
+    *parts, whole = (row["seconds"] for row in rows)
+    assert sum(parts) == pytest.approx(whole)
+    assert all(part > 0 for part in parts)

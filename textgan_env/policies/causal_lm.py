@@ -50,7 +50,7 @@ class CausalLMPolicy(PolicyModule):
     ) -> None:
         super().__init__(vocab_size, start_token, forbidden)
         self.model: Any = model if isinstance(model, nn.Module) else _untrained(model)
-        config = self.model.config
+        config: Any = self.model.config
         require(
             len(token_ids) == vocab_size + 1,
             f"token_ids must be V + 1 = {vocab_size + 1} numbers (the last for PAD), found {len(token_ids)}",

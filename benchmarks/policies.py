@@ -144,6 +144,8 @@ def label_of(agent: str, config: Mapping[str, Any], policy: "PolicyModule") -> s
     module = import_module(f"agents.{agent}")
     usual = asdict(module.PRESETS[config["preset"]](config["task"]))
     common = {field.name for field in fields(CommonConfig)} | {"pretrained", "embed_size", "hidden_size", "control"}
+    # An option that did not exist yet when the run was made cannot have been anything else.
+    config = {**usual, **config}
     own = [f"{name} {config[name]}" for name in usual if name not in common and config[name] != usual[name]]
     if "control" in config:
         own.append(f"{config['control'] or 'real'} reward")

@@ -59,6 +59,8 @@ def test_a_row_says_what_differs_from_the_preset(tmp_path: Path) -> None:
     policy = policies.policy_of(run.path, ToyTask())
     label = policies.label_of("seqgan", run.about["config"], policy)
     assert label == "seqgan smoke 4/4, rounds 1, batch_size 8, rollouts 1, shuffled reward"
+    older = {name: value for name, value in run.about["config"].items() if name != "kl"}
+    assert policies.label_of("seqgan", older, policy) == label
 
 
 def test_several_seeds_have_a_mean_and_a_range() -> None:

@@ -8,8 +8,14 @@ READY := $(VENV)/.ready
 # One thread a process: JOBS test processes that each start a pool of threads slow one another down.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
+# The oldest versions that setup.cfg allows; TORCH=2.13.0 takes another torch than the oldest.
+OLDEST := .venv-oldest
+TORCH ?= $(shell sed -n 's/^torch==//p' constraints-oldest.txt)
+OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,envs vector_conformance wrappers sb3 sb3_training policies \
+  train_your_own_agent))
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format coverage hooks clean
+.PHONY: help setup demo test test-slow test-oldest lint format coverage hooks clean
 
 help: ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12] [JOBS=2]"
@@ -27,6 +33,9 @@ test: lint ## lint, types and the fast tests
 test-slow: $(READY) ## the tests that train agents or build the package
 	$(PYTEST) -m slow --timeout 900
 
+test-oldest: $(OLDEST)/.ready ## environment, policies and Stable-Baselines3 on the oldest versions allowed [TORCH=2.13.0]
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadfile --timeout 900 $(OLDEST_TESTS)
+
 lint: $(READY) ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,9 +52,16 @@ hooks: $(READY) ## run the checks at every git commit, the fast tests at every p
 	$(BIN)/pre-commit install --hook-type pre-commit --hook-type pre-push
 
 clean: ## remove .venv, builds and caches; run folders stay
-	rm -rf $(VENV) build dist *.egg-info .coverage htmlcov
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .coverage htmlcov
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find agents benchmarks tests textgan_env -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(OLDEST)/.ready: $(READY) constraints-oldest.txt
+	$(BIN)/python -m venv --clear $(OLDEST)
+	sed 's/^torch==.*/torch==$(TORCH)/' constraints-oldest.txt \
+	  | awk -F== 'NR == FNR { oldest[$$1]; print; next } !($$1 in oldest)' - constraints.txt > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --disable-pip-version-check -c $(OLDEST)/constraints.txt -e ".[dev]"
+	@touch $@
 
 # Made once, and again when the requirements change.
 $(READY): setup.cfg pyproject.toml constraints.txt

@@ -11,6 +11,7 @@ This is how SeqGAN and LeakGAN begin, and the baseline they are measured against
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textgan_env.errors import friendly_errors
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
+    from textgan_env.policies import PolicyModule
     from textgan_env.tasks import Task
     from textgan_env.training import Schedule
 
@@ -49,6 +51,9 @@ class MLEConfig(CommonConfig):
     """Width of the LSTM."""
     layers: int = 1
     """Layers of the LSTM."""
+    model: Path | None = None
+    """A folder with a Hugging Face causal language model to begin as instead; its sizes and dropout are its own. Text
+    needs its --tokenizer."""
 
 
 def fast(task: str) -> MLEConfig:
@@ -101,15 +106,29 @@ class MLE:
     def __init__(self, config: MLEConfig, task: "Task") -> None:
         from torch.optim import AdamW
 
-        from textgan_env.policies import LaggedCopy, LSTMPolicy
-        from textgan_env.sampling import derived_seed
+        from textgan_env.policies import LaggedCopy
 
         at_least(1, config, "batch_size")
         above_zero(config, "learning_rate", "clip_norm")
         at_least(0, config, "weight_decay")
         self.config = config
         self.task = task
-        self.policy = LSTMPolicy(
+        self.policy = self._first_policy().to(config.device)
+        self.average = LaggedCopy(self.policy, config.average)
+        self.finished = "average" if config.average else "policy"
+        trained = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+        self.optimizer = AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+
+    def _first_policy(self) -> "PolicyModule":
+        from textgan_env.policies import LSTMPolicy
+        from textgan_env.sampling import derived_seed
+
+        config, task = self.config, self.task
+        if config.model is not None:
+            from textgan_env.tasks import load_causal_lm
+
+            return load_causal_lm(config.model, task)
+        return LSTMPolicy(
             task.vocab_size,
             start_token=task.start_token,
             embed_size=config.embed_size,
@@ -118,11 +137,7 @@ class MLE:
             dropout=config.dropout,
             forbidden=task.forbidden,
             seed=derived_seed(config.seed, "policy"),
-        ).to(config.device)
-        self.average = LaggedCopy(self.policy, config.average)
-        self.finished = "average" if config.average else "policy"
-        trained = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
-        self.optimizer = AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+        )
 
     def schedule(self) -> "Schedule":
         """One phase, an epoch a round."""

@@ -144,11 +144,14 @@ def label_of(agent: str, config: Mapping[str, Any], policy: "PolicyModule") -> s
     module = import_module(f"agents.{agent}")
     usual = asdict(module.PRESETS[config["preset"]](config["task"]))
     common = {field.name for field in fields(CommonConfig)} | {"pretrained", "embed_size", "hidden_size", "control"}
+    # An option that did not exist yet when the run was made cannot have been anything else.
+    config = {**usual, **config}
     own = [f"{name} {config[name]}" for name in usual if name not in common and config[name] != usual[name]]
     if "control" in config:
         own.append(f"{config['control'] or 'real'} reward")
     sizes = policy.config()
-    return ", ".join([f"{agent} {config['preset']} {sizes['embed_size']}/{sizes['hidden_size']}", *own])
+    size = f"{sizes['embed_size']}/{sizes['hidden_size']}" if "hidden_size" in sizes else policy.kind
+    return ", ".join([f"{agent} {config['preset']} {size}", *own])
 
 
 def over_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

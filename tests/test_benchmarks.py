@@ -10,7 +10,7 @@ import torch
 from agents.leakgan import LeakGAN, LeakGANConfig
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import SeqGAN, SeqGANConfig
-from benchmarks import curves, generator_step, leak_pictures, leakgan_step, policies, results
+from benchmarks import adapter_cost, curves, generator_step, leak_pictures, leakgan_step, policies, results
 from textgan_env.errors import InputError
 from textgan_env.tasks import ToyTask
 from textgan_env.training import launch
@@ -59,6 +59,8 @@ def test_a_row_says_what_differs_from_the_preset(tmp_path: Path) -> None:
     policy = policies.policy_of(run.path, ToyTask())
     label = policies.label_of("seqgan", run.about["config"], policy)
     assert label == "seqgan smoke 4/4, rounds 1, batch_size 8, rollouts 1, shuffled reward"
+    older = {name: value for name, value in run.about["config"].items() if name != "kl"}
+    assert policies.label_of("seqgan", older, policy) == label
 
 
 def test_several_seeds_have_a_mean_and_a_range() -> None:
@@ -148,3 +150,11 @@ def test_pictures_of_the_leak_show_other_runs_beside_it(tmp_path: Path, monkeypa
     assert np.isnan(cosine_t).tolist() == [False, False, False, True]
     with pytest.raises(InputError, match="nothing leaks there"):
         leak_pictures.draw(leak_pictures.Options(run=mle.path))
+
+
+def test_the_parts_of_an_iteration_are_apart_and_add_up() -> None:
+    rows = adapter_cost.measure(adapter_cost.Options(envs=16, max_length=4, vocab_size=50, repeats=1))
+    assert [row["part"] for row in rows] == ["adapter", "environment", "networks and learning", "whole iteration"]
+    *parts, whole = (row["seconds"] for row in rows)
+    assert sum(parts) == pytest.approx(whole)
+    assert all(part > 0 for part in parts)

@@ -749,6 +749,17 @@ def test_what_reads_or_writes_another_task_is_refused(toy: Task) -> None:
         TextGANEnv(toy, control="constant").game.queue_discriminator(judge)
 
 
+def test_a_discriminator_that_is_not_on_one_device_is_refused(toy: Task) -> None:
+    """On another one it may be: what it is shown is brought there, see below."""
+    for places, moved in (("cpu and meta", "output"), ("meta", None)):
+        judge = make_discriminator("pair", vocab_size=4, max_length=4)
+        (judge if moved is None else judge.get_submodule(moved)).to("meta")
+        with pytest.raises(
+            InputError, match=f"discriminator must have all its weights on one device .* found {places}$"
+        ):
+            TextGANEnv(toy, discriminator=judge)
+
+
 # -- The discriminator: the default one, and its successors ---------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from textgan_env.errors import InputError
 from textgan_env.evaluation import evaluate
 from textgan_env.policies import (
     POLICIES,
+    CausalLMPolicy,
     Decoding,
     LaggedCopy,
     LeakedPolicy,
@@ -79,7 +80,19 @@ def leaked(forbidden: Sequence[int] = ()) -> LeakedPolicy:
     )  # fmt: skip
 
 
-MAKERS: list[Callable[..., PolicyModule]] = [uniform, unigram, trigram, table, lstm, leaked]
+def causal_lm(forbidden: Sequence[int] = ()) -> CausalLMPolicy:
+    """A GPT-2 of 9 tokens, of which the task has four in another order; token 8 begins a text."""
+    config = {
+        "model_type": "gpt2", "vocab_size": 9, "n_positions": 8, "n_embd": 8, "n_layer": 2, "n_head": 2,
+        "initializer_range": 1.0, "bos_token_id": 8, "eos_token_id": 8,
+        "embd_pdrop": 0, "attn_pdrop": 0, "resid_pdrop": 0,
+    }  # fmt: skip
+    return CausalLMPolicy(
+        V, start_token=PAD, max_length=T, token_ids=[6, 0, 3, 1, 8], model=config, forbidden=forbidden
+    )
+
+
+MAKERS: list[Callable[..., PolicyModule]] = [uniform, unigram, trigram, table, lstm, leaked, causal_lm]
 each_policy = pytest.mark.parametrize("make", MAKERS)
 
 DECODINGS = {
@@ -232,7 +245,7 @@ def test_policy_without_a_possible_token_or_start_is_refused(arguments: dict[str
 
 def test_unknown_kind_is_refused_with_the_known_ones() -> None:
     with pytest.raises(
-        InputError, match=r"must be one of leaked, lstm, ngram, table, uniform, unigram, found 'os\.system'"
+        InputError, match=r"must be one of causal_lm, leaked, lstm, ngram, table, uniform, unigram, found 'os\.system'"
     ):
         make_policy("os.system", {})
 

@@ -287,6 +287,19 @@ def test_every_make_target_in_the_documents_exists(document: str) -> None:
     assert named - targets == set()
 
 
+def test_the_oldest_versions_that_are_tested_are_those_that_may_be_installed() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(PROJECT / "setup.cfg")
+    wanted = setup["options"]["install_requires"] + setup["options.extras_require"]["sb3"]
+    least = dict(re.findall(r"^([a-z0-9-]+)>=([0-9.]+)", wanted, re.MULTILINE))
+    tested = dict(
+        re.findall(r"^([a-z0-9-]+)==([0-9.]+)$", (PROJECT / "constraints-oldest.txt").read_text("utf-8"), re.M)
+    )
+    assert {name: [*version.split("."), "0", "0"][:3] for name, version in least.items()} == {
+        name: version.split(".") for name, version in tested.items()
+    }
+
+
 # ----------------------------------------------------------------------------------------------------
 # The agents' scripts.
 @pytest.mark.parametrize("path", AGENT_FILES, ids=lambda path: path.stem)

@@ -215,6 +215,24 @@ def test_the_extractor_reads_the_prefix_and_nothing_behind_it(layers: int) -> No
         torch.testing.assert_close(found[row], extractor.lstm(read)[1][0][-1, 0])
 
 
+@pytest.mark.moves_global_rng  # SB3 draws from the global generators
+def test_leaked_features_are_joined_to_what_the_prefix_says() -> None:
+    envs = TextGANVectorEnv(4, ToyTask(size=40), reward="terminal", leak_features=True)
+    width = envs.single_observation_space["features"].shape[0]  # type: ignore[index]
+    with seeded(0):
+        extractor = TokenExtractor(envs.single_observation_space, hidden_size=3)  # type: ignore[arg-type]
+    assert extractor.features_dim == 3 + width
+    observation = {name: torch.from_numpy(part) for name, part in envs.reset(seed=0)[0].items()}
+    joined_BF = extractor(observation)
+    assert torch.equal(joined_BF[:, 3:], observation["features"])
+    assert torch.equal(joined_BF[:, :3], extractor({name: observation[name] for name in ("tokens", "length")}))
+    policy = {"features_extractor_class": TokenExtractor}
+    model = PPO("MultiInputPolicy", SB3VecEnv(envs), n_steps=4, batch_size=16, gamma=1.0, policy_kwargs=policy)
+    assert model.learn(16).num_timesteps == 16
+    with pytest.raises(InputError, match="model must read tokens and length only to complete prefixes"):
+        SB3RolloutPolicy(model)
+
+
 def test_the_start_is_pad_unless_told_otherwise() -> None:
     space = vector_env().single_observation_space
     with seeded(1):

@@ -1,13 +1,16 @@
 """The vector environment in other people's hands: worker processes, Gymnasium's vector wrappers, SB3's workers."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers import RecordVideo
 from gymnasium.wrappers.vector import NormalizeReward, RecordEpisodeStatistics, TransformReward
+from gymnasium.wrappers.vector import RecordVideo as VectorRecordVideo
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from textgan_env.discriminators import make_discriminator
@@ -88,6 +91,46 @@ def test_a_worker_holds_the_judge_and_the_policy_as_they_were_when_it_was_given_
     there.call("set_rollout_policy", policy)
     assert first_reward(here) == first_reward(there)
     there.close()
+
+
+# -- Videos ---------------------------------------------------------------------------------------------------------
+
+
+def frames(path: Path) -> tuple[list[int], int]:
+    """Width and height of a video, and how many frames it has."""
+    from moviepy import VideoFileClip
+
+    with VideoFileClip(str(path)) as clip:
+        return list(clip.size), clip.n_frames
+
+
+def test_a_text_is_recorded_as_a_video(tmp_path: Path) -> None:
+    """The empty text and one picture a token, all of one size."""
+    env = gym.make("TextGAN/Toy-v0", size=40, rollouts=1, render_mode="rgb_array")
+    recorded = RecordVideo(env, str(tmp_path / "videos"), episode_trigger=lambda number: number == 1)
+    for _ in range(2):
+        recorded.reset(seed=0)
+        for token in (0, 3, 2, 1):
+            recorded.step(np.int64(token))
+    height, width, _ = env.render().shape  # type: ignore[union-attr]
+    recorded.close()
+    (path,) = (tmp_path / "videos").iterdir()
+    size, number = frames(path)
+    assert size == [width - width % 2, height - height % 2]
+    assert number == 5
+
+
+def test_texts_side_by_side_are_recorded_as_a_video(tmp_path: Path) -> None:
+    envs = gym.make_vec(
+        "TextGAN/Toy-v0", num_envs=4, size=40, rollouts=1, render_mode="rgb_array", autoreset_mode="next_step"
+    )
+    recorded = VectorRecordVideo(envs, str(tmp_path / "videos"), episode_trigger=lambda number: number == 0)
+    recorded.reset(seed=0)
+    for _ in range(6):
+        recorded.step(np.array([0, 1, 2, 3]))
+    recorded.close()
+    (path,) = (tmp_path / "videos").iterdir()
+    assert frames(path)[1] == 5
 
 
 # -- Gymnasium's vector wrappers ------------------------------------------------------------------------------------

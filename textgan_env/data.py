@@ -17,9 +17,9 @@ import re
 import urllib.request
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from textgan_env.errors import InputError, MissingDataError, require
 from textgan_env.files import write_safely
-from textgan_env.vocabulary import EOS, MODES, Mode, Vocabulary, tokenize
+from textgan_env.vocabulary import EOS, MODES, Mode, Subwords, Vocabulary, tokenize
 
 Split = Literal["train", "valid", "test"]
 Longer = Literal["cut", "drop", "grow"]
@@ -256,12 +256,14 @@ class Corpus:
         splits: "train", and "valid" and "test" unless their share is 0.
         max_length: T, EOS counted where there is one.
         report: What became of every line.
+        subwords: What the tokens are the numbers of; None: words as they stand in the vocabulary.
     """
 
     vocabulary: Vocabulary
     splits: Mapping[Split, TokenDataset]
     max_length: int
     report: CorpusReport
+    subwords: Subwords | None = None
 
 
 def load_corpus(
@@ -270,6 +272,7 @@ def load_corpus(
     texts: Sequence[str] | None = None,
     mode: Mode = "word",
     lower: bool = True,
+    tokenizer: PathLike | None = None,
     min_count: int = 1,
     max_vocab: int | None = None,
     max_length: int | None = None,
@@ -289,6 +292,8 @@ def load_corpus(
         texts: The texts themselves.
         mode: How a line is split into tokens (`textgan_env.vocabulary.tokenize`).
         lower: Whether to make the text lower case.
+        tokenizer: A folder with a Hugging Face tokenizer, whose subwords are then the tokens
+            (`textgan_env.vocabulary.Subwords`); it decides about lower case.
         min_count: Words that are rarer in the training part become the unknown word.
         max_vocab: At most this many tokens in the vocabulary, V, EOS and UNK counted.
         max_length: T, the most tokens of a text, EOS counted; None: the longest text of any split decides.
@@ -312,6 +317,10 @@ def load_corpus(
     if test_path is not None:
         test_share = 0.0
     _check_choices(mode, longer)
+    require(tokenizer is None or mode == "word", f"a tokenizer has rules of its own: leave out mode, found '{mode}'")
+    subwords = None if tokenizer is None else Subwords(tokenizer)
+    if subwords is not None:
+        mode, lower = "whitespace", False
     _check_numbers(max_length, min_count, max_vocab, valid_share, test_share, seed)
     sources = [read_lines(path) if path is not None else _checked(texts or ())]
     names = ["texts" if path is None else f"'{os.fspath(path)}'"]
@@ -319,7 +328,8 @@ def load_corpus(
         sources.append(read_lines(test_path))
         names.append(f"'{os.fspath(test_path)}'")
     words: dict[str, int] = {}
-    parts = [_read(name, lines, mode, lower, words) for name, lines in zip(names, sources, strict=True)]
+    split = subwords.tokenize if subwords is not None else partial(tokenize, mode=mode, lower=lower)
+    parts = [_read(name, lines, split, words) for name, lines in zip(names, sources, strict=True)]
     width, with_eos = _width(parts, max_length, longer, eos)
     fitted = [part.fit(width, with_eos, longer) for part in parts]
     _check_memory(fitted, width)
@@ -346,7 +356,7 @@ def load_corpus(
         fixed_length=not with_eos,
     )
     splits = {split: part.dataset(split, ids, width, vocabulary) for split, part in by_split.items()}
-    return Corpus(vocabulary, splits, width, report)
+    return Corpus(vocabulary, splits, width, report, subwords)
 
 
 def _check_choices(mode: str, longer: str) -> None:
@@ -450,12 +460,12 @@ class _Texts:
         return TokenDataset(split, torch.from_numpy(tokens_BT), torch.from_numpy(lengths_B), vocabulary.pad)
 
 
-def _read(name: str, lines: Iterable[str], mode: Mode, lower: bool, words: dict[str, int]) -> _Texts:
+def _read(name: str, lines: Iterable[str], split: Callable[[str], list[str]], words: dict[str, int]) -> _Texts:
     """Tokenize lines; ``words`` maps each word to an id and grows."""
     flat, lengths, count = array("i"), array("q"), 0
     for line in lines:
         count += 1
-        tokens = tokenize(line, mode, lower)
+        tokens = split(line)
         if tokens:
             flat.extend([words.setdefault(token, len(words)) for token in tokens])
             lengths.append(len(tokens))

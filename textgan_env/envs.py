@@ -13,7 +13,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from textgan_env import render
@@ -234,12 +234,14 @@ class TextGame:
             Whether it was queued; if not, ask again after more texts have ended.
 
         Raises:
-            InputError: If it reads another vocabulary or another T, or this reward has no use for it.
+            InputError: If it reads another vocabulary or another T, its weights are not all on one device, or this
+                reward has no use for it.
         """
         require(self.judged or self.leak_features, f"the '{self.control}' control has no use for a discriminator")
         for name in ("vocab_size", "max_length"):
             has, needs = getattr(discriminator, name), getattr(self.task, name)
             require(has == needs, f"the discriminator must have {name}={needs} as task '{self.task.name}', found {has}")
+        _check_place(discriminator)
         if self.leak_features and self.judges:
             has, needs = discriminator.feature_size, self.judges[-1].feature_size
             require(has == needs, f"the discriminator must have feature_size={needs} as the one before, found {has}")
@@ -770,6 +772,18 @@ def _tokens(values: Any, expected: str) -> Ints:
     whole = np.issubdtype(array.dtype, np.integer) or array.size == 0
     require(array.ndim == 1 and whole, f"{expected}, found {array.dtype} of shape {array.shape}")
     return array.astype(np.int64)
+
+
+def _check_place(discriminator: Discriminator) -> None:
+    """A D may be on any device: what it is shown is brought there. But it must be in one place."""
+    if isinstance(discriminator, nn.Module):
+        parts = (*discriminator.parameters(), *discriminator.buffers())
+        places = sorted({str(part.device) for part in parts})
+        require(
+            len(places) <= 1 and "meta" not in places,
+            "the discriminator must have all its weights on one device that holds numbers, "
+            f"found {' and '.join(places)}",
+        )
 
 
 def _prefix(task: Task, options: dict[str, Any] | None) -> Ints | None:

@@ -181,7 +181,7 @@ def score_texts(
 def _tokens_of(lines: Iterable[str], task: Task) -> tuple[list[list[int]], int, float]:
     """Texts as tokens, words that the task does not have as numbers above V; blank lines; share of such words."""
     vocabulary = task.vocabulary
-    texts = [line.split() if vocabulary is None else vocabulary.tokenize(line) for line in lines]
+    texts = [task.tokenize(line) for line in lines]
     found = [text for text in texts if text]
     if vocabulary is None:
         return [task.encode(" ".join(text)) for text in found], len(texts) - len(found), 0.0
@@ -215,7 +215,7 @@ def _evaluation(
         "bleu_samples": min(bleu_samples, len(tokens_BT)),
         "references": len(task.split(split)),
         "bleu": "nltk sentence BLEU, smoothing method 1",
-        "tokens": "numbers" if task.vocabulary is None else f"{task.vocabulary.mode} rules",
+        "tokens": task.rules,
     }
     kept = {name: value for name, value in values.items() if name not in missing}
     return Evaluation(kept, missing, protocol | dict(settings), tokens_BT)

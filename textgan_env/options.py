@@ -23,6 +23,8 @@ class TaskOptions:
     """Your text file, one text a line. (With another --task: the folder with its files, or seqgan-oracle's weights.)"""
     mode: Literal["word", "char", "whitespace"] | None = None
     """How the lines of your text become tokens [word]."""
+    tokenizer: Path | None = None
+    """A folder with a Hugging Face tokenizer, whose subwords are then the tokens of your text, instead of --mode."""
     max_length: int | None = None
     """T, the most tokens of a text [what the task says]."""
     longer: Literal["cut", "drop", "grow"] | None = None
@@ -42,6 +44,8 @@ class TaskOptions:
         given = {name: getattr(self, name) for name in ("mode", "max_length", "longer", "min_count", "max_vocab")}
         if self.corpus is not None:
             given[path_option(self.task)] = self.corpus
+        if self.tokenizer is not None:
+            given["tokenizer"] = str(self.tokenizer)
         return {name: value for name, value in given.items() if value is not None}
 
 
@@ -149,10 +153,12 @@ def parse(presets: Mapping[str, Callable[[str], Config]], description: str, args
         options = {f"--{field.name.replace('_', '-')}" for field in fields(default)}
         given = sorted((options - {"--resume", "--device", "--threads"}) & {word.split("=")[0] for word in words})
         require(not given, f"a run goes on with the options it began with: leave out {', '.join(given)}")
-    if config.corpus is None:
-        return config
     # A run is gone on with, and its policy loaded, from any folder.
-    return replace(config, corpus=str(Path(config.corpus).expanduser().absolute()))
+    if config.corpus is not None:
+        config = replace(config, corpus=str(Path(config.corpus).expanduser().absolute()))
+    if config.tokenizer is not None:
+        config = replace(config, tokenizer=config.tokenizer.expanduser().absolute())
+    return config
 
 
 Read = TypeVar("Read")

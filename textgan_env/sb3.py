@@ -166,12 +166,12 @@ class TokenExtractor(BaseFeaturesExtractor):
 
     What stands after the prefix (PAD) is never read. With ``net_arch=[]`` the actor of an SB3 model is exactly the
     network of `LSTMPolicy`, see `share_weights`. SB3's own extractor for this space would take token ids for
-    quantities.
+    quantities. Where the environment leaks D's features of the prefix, they are joined as they are.
 
     Args:
         observation_space: Of a TextGAN environment.
         embed_size: Width of the embedding.
-        hidden_size: Width of the LSTM, and of the features.
+        hidden_size: Width of the LSTM, and of the features but for leaked ones.
         num_layers: LSTM layers.
         start_token: What is read before the first token; None: PAD.
 
@@ -190,19 +190,20 @@ class TokenExtractor(BaseFeaturesExtractor):
         for name, size in (("embed_size", embed_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
             require(size >= 1, f"{name} must be at least 1, found {size}")
         pad = _pad_of(observation_space)
-        super().__init__(observation_space, features_dim=hidden_size)
+        leaked = observation_space.spaces.get("features")
+        super().__init__(observation_space, hidden_size + (0 if leaked is None else int(np.prod(leaked.shape or ()))))
         self.start_token = pad if start_token is None else start_token
         self.embedding = nn.Embedding(pad + 1, embed_size)
         self.lstm = nn.LSTM(embed_size, hidden_size, num_layers, batch_first=True)
 
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
-        """Features of the prefixes, float (B, hidden_size)."""
+        """Features of the prefixes, float (B, hidden_size), or (B, hidden_size + F) with leaked ones."""
         tokens_BT, length_B = observations["tokens"].long(), observations["length"].long()[:, 0]
         start_B1 = torch.full_like(tokens_BT[:, :1], self.start_token)
         read_BT = torch.cat([start_B1, tokens_BT[:, : int(length_B.max())]], dim=1)
         hidden_BTH, _ = self.lstm(self.embedding(read_BT))
         features_BH: Tensor = hidden_BTH[torch.arange(len(length_B), device=length_B.device), length_B]
-        return features_BH
+        return torch.cat([features_BH, observations["features"]], dim=1) if "features" in observations else features_BH
 
 
 class LastTokenExtractor(BaseFeaturesExtractor):
@@ -273,7 +274,8 @@ class SB3RolloutPolicy(PolicyModule):
         model: PPO, A2C, DQN, MaskablePPO or RecurrentPPO on an `SB3VecEnv`, or another with the same kind of network.
 
     Raises:
-        InputError: If its network is of another kind, or its observations are not those of a TextGAN environment.
+        InputError: If its network is of another kind, its observations are not those of a TextGAN environment, or it
+            reads leaked features, which only the environment has.
     """
 
     kind: ClassVar[str] = "sb3"
@@ -287,6 +289,10 @@ class SB3RolloutPolicy(PolicyModule):
         vocab_size = _pad_of(model.observation_space)
         super().__init__(vocab_size, start_token=vocab_size, forbidden=forbidden_tokens(model))
         assert isinstance(model.observation_space, spaces.Dict)
+        require(
+            "features" not in model.observation_space.spaces,
+            "model must read tokens and length only to complete prefixes, found one that reads leaked features, too",
+        )
         self.max_length = int(np.prod(model.observation_space["tokens"].shape or (0,)))
         self.network = network
         self.to(model.device)

@@ -29,6 +29,7 @@ from textgan_env.data import (
 )
 from textgan_env.errors import InputError, require
 from textgan_env.policies.base import Policy
+from textgan_env.policies.causal_lm import CausalLMPolicy, read_causal_lm
 from textgan_env.policies.lstm import LSTMPolicy
 from textgan_env.policies.ngram import NGramPolicy
 from textgan_env.policies.table import TablePolicy
@@ -106,6 +107,15 @@ class Task(ABC):
             mask_BT &= ~torch.isin(tokens_BT, torch.tensor(self.forbidden, device=tokens_BT.device))
         return mask_BT
 
+    def tokenize(self, text: str) -> list[str]:
+        """Words of a piece of text; what stands between blanks where tokens mean nothing."""
+        return text.split() if self.vocabulary is None else self.vocabulary.tokenize(text)
+
+    @property
+    def rules(self) -> str:
+        """What tokens are, in a word or two."""
+        return "numbers" if self.vocabulary is None else f"{self.vocabulary.mode} rules"
+
     def words(self, tokens_T: Sequence[int]) -> list[str]:
         """The words of one text, without end token and PAD; numbers where tokens mean nothing."""
         if self.vocabulary is not None:
@@ -124,7 +134,7 @@ class Task(ABC):
             InputError: If such a number is none of this task's, or a word is not in the vocabulary and there is no UNK.
         """
         if self.vocabulary is not None:
-            return self.vocabulary.encode(self.vocabulary.tokenize(text))
+            return self.vocabulary.encode(self.tokenize(text))
         for part in text.split():
             if not (part.isdecimal() and len(part) < 19 and int(part) < self.vocab_size):
                 few = f"numbers without words, 0 to {self.vocab_size - 1}"
@@ -139,9 +149,15 @@ class Task(ABC):
         """
         if self.vocabulary is not None:
             known = set(self.vocabulary.words)
-            for word in self.vocabulary.tokenize(text):
-                require(word in known, f"{word!r} is not among the {len(known):,} words of task '{self.name}'")
+            for word in self.tokenize(text):
+                require(
+                    word in known, f"{self._seen(word)!r} is not among the {len(known):,} words of task '{self.name}'"
+                )
         return self.encode(text)
+
+    def _seen(self, word: str) -> str:
+        """A word of the vocabulary as a person sees it."""
+        return word
 
 
 class OracleTask(Task):
@@ -277,6 +293,28 @@ class CorpusTask(Task):
         """Plain data from which `make_task` makes the same task."""
         return {"name": self.name, **self._settings}
 
+    def tokenize(self, text: str) -> list[str]:
+        """Words of a piece of text, or the numbers of its subwords."""
+        return super().tokenize(text) if self.corpus.subwords is None else self.corpus.subwords.tokenize(text)
+
+    @property
+    def rules(self) -> str:
+        """What tokens are."""
+        return super().rules if self.corpus.subwords is None else "subwords of a tokenizer"
+
+    def words(self, tokens_T: Sequence[int]) -> list[str]:
+        """The words or subwords of one text, without end token and PAD."""
+        return [self._seen(word) for word in super().words(tokens_T)]
+
+    def text(self, tokens_T: Sequence[int]) -> str:
+        """One text as a person reads it."""
+        if self.corpus.subwords is None:
+            return super().text(tokens_T)
+        return self.corpus.subwords.join(self.vocabulary.decode(tokens_T))
+
+    def _seen(self, word: str) -> str:
+        return word if self.corpus.subwords is None else self.corpus.subwords.piece(word)
+
     def _load(self, name: Split) -> TokenDataset:
         found = ", ".join(self.corpus.splits)
         require(name in self.corpus.splits, f"task '{self.name}' has no {name} split (its share was 0), only: {found}")
@@ -374,6 +412,47 @@ def fit_ngram(task: Task, order: int) -> NGramPolicy:
         vocab_size=task.vocab_size,
         start_token=task.start_token,
         order=order,
+        forbidden=task.forbidden,
+    )
+
+
+def load_causal_lm(folder: str | os.PathLike[str], task: Task) -> CausalLMPolicy:
+    """A causal language model of Hugging Face's transformers as a policy for a task of its own subwords.
+
+    Where tokens mean nothing (an oracle task), token i is the model's token i.
+
+    Args:
+        folder: Of the model, as ``save_pretrained`` writes it: safetensors only, nothing is fetched or executed.
+        task: Its text must be in the subwords of the model's tokenizer: ``tokenizer=folder``.
+
+    Returns:
+        The policy, with float32 weights, in eval mode. Its texts begin and end with the model's own tokens for that.
+
+    Raises:
+        InputError: If there is no such model, it is no causal one, it has too few tokens or positions, or the task has
+            words of its own.
+        MissingDataError: If transformers is not installed.
+    """
+    model = read_causal_lm(folder)
+    ends = model.config.eos_token_id
+    end = ends[0] if isinstance(ends, list) else ends
+    start = end if model.config.bos_token_id is None else model.config.bos_token_id
+    if task.vocabulary is None:
+        numbers = [*range(task.vocab_size)]
+    else:
+        subwords = isinstance(task, CorpusTask) and task.corpus.subwords is not None
+        require(
+            subwords, f"task '{task.name}' has words of its own: read its text with tokenizer='{os.fspath(folder)}'"
+        )
+        # EOS is the model's; UNK, which is never written, is read as it.
+        numbers = [int(word) if word.isdecimal() else end for word in task.vocabulary.tokens]
+    require(None not in (start, *numbers), f"the config of the model at '{os.fspath(folder)}' has no eos_token_id")
+    return CausalLMPolicy(
+        task.vocab_size,
+        start_token=task.start_token,
+        max_length=task.max_length,
+        token_ids=[*numbers, start],
+        model=model,
         forbidden=task.forbidden,
     )
 

@@ -8,9 +8,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Literal, Self, get_args
 
-from textgan_env.errors import InputError, require
+from textgan_env.errors import InputError, MissingDataError, require
 
 Mode = Literal["word", "char", "whitespace"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -113,6 +116,46 @@ def _split_apostrophes(piece: str) -> list[str]:
 
 def _unknown_mode(mode: object) -> InputError:
     return InputError(f"unknown token mode {mode!r}, expected one of: {', '.join(MODES)}")
+
+
+class Subwords:
+    """The subwords of a Hugging Face tokenizer; each is called by its number there, so "464 3797" may be "The cat".
+
+    Args:
+        folder: With a ``tokenizer.json``, as ``save_pretrained`` writes it.
+
+    Raises:
+        InputError: If there is no such file, or it is no tokenizer.
+        MissingDataError: If the package tokenizers is not installed.
+    """
+
+    def __init__(self, folder: str | PathLike[str]) -> None:
+        try:
+            from tokenizers import Tokenizer
+        except ImportError:
+            raise MissingDataError("subwords need the package tokenizers: pip install 'textgan-env[hf]'") from None
+        path = Path(folder) / "tokenizer.json"
+        require(path.is_file(), f"no tokenizer at '{fspath(folder)}': it has no tokenizer.json")
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing narrower
+            raise InputError(f"'{path}' is no tokenizer: {error}") from None
+
+    def tokenize(self, line: str) -> list[str]:
+        """Split a line, without anything at its ends."""
+        return [str(number) for number in self._tokenizer.encode(line.strip(), add_special_tokens=False).ids]
+
+    def piece(self, word: str) -> str:
+        """One subword as the tokenizer spells it; what is no number stays."""
+        return str(self._tokenizer.id_to_token(int(word)) or word) if word.isdecimal() else word
+
+    def join(self, words: Sequence[str]) -> str:
+        """Subwords as readable text."""
+        parts = []
+        for known, run in groupby(words, key=str.isdecimal):
+            numbers = list(run)
+            parts.append(self._tokenizer.decode([int(word) for word in numbers]) if known else " ".join(numbers))
+        return " ".join(parts).strip()
 
 
 # ---------------------------------------------------------------------------------------------- words to text

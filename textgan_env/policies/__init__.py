@@ -6,6 +6,7 @@ from typing import Any
 
 from textgan_env.errors import InputError, require
 from textgan_env.policies.base import Decoding, Policy, PolicyModule, State, map_state
+from textgan_env.policies.causal_lm import CausalLMPolicy
 from textgan_env.policies.lagged import LaggedCopy
 from textgan_env.policies.leaked import LeakedPolicy
 from textgan_env.policies.lstm import LSTMPolicy
@@ -14,6 +15,7 @@ from textgan_env.policies.table import TablePolicy
 
 __all__ = [
     "POLICIES",
+    "CausalLMPolicy",
     "Decoding",
     "LSTMPolicy",
     "LaggedCopy",
@@ -31,7 +33,16 @@ __all__ = [
 
 # Fixed on purpose: what a file can name is listed here, it never says what to import.
 POLICIES: dict[str, type[PolicyModule]] = {
-    policy.kind: policy for policy in (LeakedPolicy, LSTMPolicy, NGramPolicy, TablePolicy, UniformPolicy, UnigramPolicy)
+    policy.kind: policy
+    for policy in (
+        CausalLMPolicy,
+        LeakedPolicy,
+        LSTMPolicy,
+        NGramPolicy,
+        TablePolicy,
+        UniformPolicy,
+        UnigramPolicy,
+    )
 }
 
 

@@ -1,0 +1,111 @@
+"""What SB3VecEnv costs of a PPO iteration: a collection of texts, and what is learnt from it.
+
+``python -m benchmarks.adapter_cost`` takes agents/ppo.py as it is by default. All shares are of one run, in seconds of
+the process, so a busy machine hardly matters.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from textgan_env.errors import friendly_errors
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure the share of the adapter."""
+
+    envs: int = 128
+    """B."""
+    max_length: int = 20
+    """T."""
+    vocab_size: int = 5000
+    """V."""
+    repeats: int = 5
+    """Iterations measured after one that is not."""
+    threads: int | None = 1
+    """CPU threads."""
+    name: str = "adapter_cost"
+    """Of the result files."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """The command."""
+    import tyro
+
+    with friendly_errors():
+        options = tyro.cli(Options, description=__doc__, args=args)
+        rows = measure(options)
+        from benchmarks.results import save, table
+
+        notes = (
+            "One iteration of agents/ppo.py with the terminal reward, in its parts; seconds of the process, median of "
+            "the repeats. Adapter: everything in SB3VecEnv but the environment that it calls."
+        )
+        print(table(rows))
+        print(save(options.name, rows, module="benchmarks.adapter_cost", notes=notes))
+
+
+def measure(options: Options) -> list[dict[str, Any]]:
+    """A row for each part and one for the whole."""
+    import torch
+
+    from agents.ppo import PPO, PPOConfig
+    from textgan_env.sampling import derived_generator
+    from textgan_env.tasks import OracleTask
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    task = OracleTask(
+        max_length=options.max_length, vocab_size=options.vocab_size, train_size=1, valid_size=1, test_size=1
+    )
+    agent = PPO(PPOConfig(task="oracle", envs=options.envs), task)
+    spent = dict.fromkeys(("adapter", "environment"), 0.0)
+    adapter = agent.model.get_env().venv
+    for name in ("reset", "step_async", "step_wait"):
+        setattr(adapter, name, _clocked(getattr(adapter, name), spent, "adapter"))
+    for name in ("reset", "step"):
+        setattr(adapter.envs, name, _clocked(getattr(adapter.envs, name), spent, "environment"))
+    seconds: dict[str, list[float]] = {}
+    for repeat in range(-1, options.repeats):
+        spent.update(adapter=0.0, environment=0.0)
+        began = time.process_time()
+        agent.learn(derived_generator(0, "benchmark", repeat + 1))
+        whole = time.process_time() - began
+        parts = {
+            "adapter": spent["adapter"] - spent["environment"],  # it waits for the environment
+            "environment": spent["environment"],
+            "networks and learning": whole - spent["adapter"],
+            "whole iteration": whole,
+        }
+        if repeat >= 0:
+            for name, value in parts.items():
+                seconds.setdefault(name, []).append(value)
+    whole = statistics.median(seconds["whole iteration"])
+    return [
+        {
+            "part": name,
+            "sizes": f"B={options.envs} T={options.max_length} V={options.vocab_size}",
+            "seconds": statistics.median(values),
+            "share": f"{statistics.median(values) / whole:.2%}",
+            "threads": torch.get_num_threads(),
+        }
+        for name, values in seconds.items()
+    ]
+
+
+def _clocked(call: Callable[..., Any], spent: dict[str, float], name: str) -> Callable[..., Any]:
+    def clocked(*args: Any, **options: Any) -> Any:
+        began = time.process_time()
+        try:
+            return call(*args, **options)
+        finally:
+            spent[name] += time.process_time() - began
+
+    return clocked
+
+
+if __name__ == "__main__":
+    main()

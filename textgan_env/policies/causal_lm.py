@@ -1,0 +1,223 @@
+"""A causal language model of Hugging Face's transformers as a policy: read from a folder, never from the network."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from textgan_env.errors import InputError, MissingDataError, require
+from textgan_env.policies.base import PolicyModule, State
+from textgan_env.sampling import seeded
+
+
+class CausalLMPolicy(PolicyModule):
+    """GPT-2, Llama and their kin; the task's tokens are some of the model's own, named by ``token_ids``.
+
+    Of the model's probabilities those of the task's tokens are taken and made to sum to 1. The state is the key-value
+    cache: for each layer keys and values, float (B, heads, T, width) each, and the tokens read, (B,). It has its full
+    size from the first token on, so a row of it takes ``state_bytes`` and the completions of B texts take
+    B x T x N x ``state_bytes``.
+
+    Args:
+        vocab_size: V.
+        start_token: What is read before the first token; V (PAD) for text corpora.
+        max_length: T, the most tokens of a text.
+        token_ids: V + 1 numbers of the model: of the tokens 0 to V-1, and of PAD, which is what a text begins with.
+        model: The model itself, or its config as plain data (then its weights are still to be loaded).
+        forbidden: Tokens that are never written, such as UNK.
+
+    Raises:
+        InputError: If token_ids are too many, too few, or none of the model's, T is below 1 or above what the model can
+            read, or the model is no causal one with a key-value cache.
+        MissingDataError: If transformers is not installed.
+    """
+
+    kind: ClassVar[str] = "causal_lm"
+
+    def __init__(
+        self,
+        vocab_size: int,
+        *,
+        start_token: int,
+        max_length: int,
+        token_ids: Sequence[int],
+        model: nn.Module | Mapping[str, Any],
+        forbidden: Sequence[int] = (),
+    ) -> None:
+        super().__init__(vocab_size, start_token, forbidden)
+        self.model: Any = model if isinstance(model, nn.Module) else _untrained(model)
+        config: Any = self.model.config
+        require(
+            len(token_ids) == vocab_size + 1,
+            f"token_ids must be V + 1 = {vocab_size + 1} numbers (the last for PAD), found {len(token_ids)}",
+        )
+        wrong = [number for number in token_ids if not 0 <= number < config.vocab_size]
+        require(not wrong, f"token_ids must be 0 to {config.vocab_size - 1}, the model's tokens, found {wrong[:3]}")
+        most = getattr(config, "max_position_embeddings", None) or max_length
+        require(
+            1 <= max_length <= most,
+            f"max_length must be 1 to {most}, the most tokens that the {config.model_type} model reads, "
+            f"found {max_length}",
+        )
+        self.max_length = max_length
+        self.register_buffer("token_ids", torch.tensor([*token_ids]), persistent=False)
+        self.token_ids: Tensor
+        self._cache_shapes = self._shapes()
+        self.train(self.model.training)
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, as plain data; of the model its config, without what names code."""
+        config = self.model.config.to_dict()
+        return {
+            "vocab_size": self.vocab_size,
+            "start_token": self.start_token,
+            "max_length": self.max_length,
+            "token_ids": self.token_ids.tolist(),
+            "model": {name: value for name, value in config.items() if name not in ("auto_map", "_name_or_path")},
+            "forbidden": self.forbidden.tolist(),
+        }
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of one row of the state."""
+        return sum(part.numel() * part.element_size() for part in self._parts(self.begin(1)))
+
+    def begin(self, batch_size: int) -> State:
+        """An empty cache: ``layers``, a pair of float (B, heads, T, width) each, and ``length`` int64 (B,)."""
+        like = self.model.get_input_embeddings().weight
+        layers = tuple(
+            tuple(like.new_zeros(batch_size, heads, self.max_length, width) for heads, width in shapes)
+            for shapes in self._cache_shapes
+        )
+        return {"layers": layers, "length": torch.zeros(batch_size, dtype=torch.int64, device=self.device)}
+
+    def raw_step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read one token a row; rows may have read different numbers of tokens.
+
+        Raises:
+            InputError: If a row has read T tokens.
+        """
+        length_B = state["length"]
+        longest = int(length_B.max())
+        require(longest < self.max_length, f"the policy reads at most max_length={self.max_length} tokens of a text")
+        slots_S = torch.arange(longest + 1, device=self.device)
+        # The new token stands in the last slot, behind those that a shorter row has not filled.
+        seen_BS = (slots_S < length_B[:, None]) | (slots_S == longest)
+        cache = _transformers().DynamicCache()
+        if longest:
+            for number, (keys, values) in enumerate(state["layers"]):
+                cache.update(keys[:, :, :longest], values[:, :, :longest], number)
+        out = self.model(
+            input_ids=self.token_ids[tokens_B][:, None],
+            attention_mask=seen_BS.long(),
+            position_ids=length_B[:, None],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        here_B1T1 = (torch.arange(self.max_length, device=self.device) == length_B[:, None])[:, None, :, None]
+        layers = tuple(
+            tuple(torch.where(here_B1T1, new[:, :, -1:], old) for new, old in zip(_newest(layer), pair, strict=True))
+            for layer, pair in zip(out.past_key_values.layers, state["layers"], strict=True)
+        )
+        return self._of_task(out.logits[:, 0]), {"layers": layers, "length": length_B + 1}
+
+    def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """Log-probability (nats) of each written token in one pass over the whole text (teacher forcing)."""
+        start_B1 = torch.full_like(tokens_BT[:, :1], self.start_token)
+        read_BT = self.token_ids[torch.cat([start_B1, tokens_BT[:, :-1]], dim=1)]
+        logits_BTM = self.model(input_ids=read_BT, use_cache=False).logits
+        asked_R = mask_BT.flatten().nonzero()[:, 0]
+        logits_RV = self._of_task(logits_BTM.flatten(0, 1)[asked_R])
+        logp_RV = self.decoding.apply(self._forbid(logits_RV)).log_softmax(1)
+        logp_R = logp_RV.gather(1, tokens_BT.flatten()[asked_R, None])[:, 0]
+        return torch.zeros_like(mask_BT, dtype=logp_R.dtype).flatten().index_copy(0, asked_R, logp_R).view_as(mask_BT)
+
+    def _of_task(self, logits_RM: Tensor) -> Tensor:
+        """Logits of the task's tokens, of those of all M tokens of the model."""
+        return logits_RM[:, self.token_ids[:-1]].float()
+
+    def _shapes(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """For each layer, heads and width of its keys and of its values, as one token shows them."""
+        kind = self.model.config.model_type
+        cache = _transformers().DynamicCache()
+        was_training = self.model.training
+        with torch.no_grad():
+            out = self.model.eval()(input_ids=self.token_ids[None, -1:], past_key_values=cache, use_cache=True)
+        self.model.train(was_training)
+        layers = getattr(getattr(out, "past_key_values", None), "layers", None) or []
+        pairs = [_newest(layer) for layer in layers]
+        whole = bool(pairs) and all(part is not None and part.shape[::2] == (1, 1) for pair in pairs for part in pair)
+        require(whole, f"model must keep keys and values of every token in every layer, a {kind} model does not")
+        return tuple(tuple((part.shape[1], part.shape[3]) for part in pair) for pair in pairs)
+
+    @staticmethod
+    def _parts(state: State) -> Iterator[Tensor]:
+        yield state["length"]
+        for pair in state["layers"]:
+            yield from pair
+
+
+def read_causal_lm(folder: str | os.PathLike[str]) -> Any:
+    """Read a model that ``save_pretrained`` wrote: safetensors only, nothing is fetched or executed.
+
+    Args:
+        folder: With ``config.json`` and ``model.safetensors``.
+
+    Returns:
+        A ``transformers.PreTrainedModel`` with float32 weights, in eval mode.
+
+    Raises:
+        InputError: If there is no such folder or no such model in it.
+        MissingDataError: If transformers is not installed.
+    """
+    transformers, name = _transformers(), os.fspath(folder)
+    require((Path(folder) / "config.json").is_file(), f"no model at '{name}': it has no config.json")
+    try:
+        with seeded(0), _quiet(transformers):
+            return transformers.AutoModelForCausalLM.from_pretrained(
+                name, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+            )
+    except (OSError, ValueError) as error:
+        raise InputError(f"the model at '{name}' cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _newest(layer: Any) -> tuple[Any, Any]:
+    return getattr(layer, "keys", None), getattr(layer, "values", None)
+
+
+def _untrained(config: Mapping[str, Any]) -> Any:
+    """A model of this config with random weights, which are loaded later."""
+    transformers = _transformers()
+    plain = {name: value for name, value in config.items() if name not in ("auto_map", "model_type")}
+    try:
+        with seeded(0), _quiet(transformers):
+            settings = transformers.AutoConfig.for_model(config.get("model_type", ""), **plain)
+            return transformers.AutoModelForCausalLM.from_config(settings, trust_remote_code=False, dtype=torch.float32)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"model must be the config of a causal language model, found {error}") from None
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError:
+        raise MissingDataError(
+            "a causal language model needs the package transformers: pip install 'textgan-env[hf]'"
+        ) from None
+    return transformers
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """No progress bar for what takes a moment."""
+    shown = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers.utils.logging.enable_progress_bar()

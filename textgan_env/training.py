@@ -12,12 +12,18 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from textgan_env.checkpoints import load_checkpoint, save_checkpoint
-from textgan_env.discriminators import DiscriminatorModule, ReplayedTexts, fit_discriminator, judge_report
+from textgan_env.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from textgan_env.discriminators import (
+    DiscriminatorModule,
+    ReplayedTexts,
+    fit_discriminator,
+    judge_report,
+    make_discriminator,
+)
 from textgan_env.errors import InputError, require
 from textgan_env.evaluation import diversity, evaluate, likelihoods, nll, sample_texts
 from textgan_env.files import write_safely
-from textgan_env.logs import MetricLog, Progress, console_line
+from textgan_env.logs import MetricLog, Progress, console_line, read_metrics
 from textgan_env.losses import nll_per_token
 from textgan_env.options import CommonConfig, Config
 from textgan_env.policies import Decoding, LaggedCopy, PolicyModule, make_policy
@@ -282,6 +288,11 @@ def _document(agent: Agent, config: CommonConfig, state: _State) -> dict[str, An
         "config": {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()},
         "task": agent.task.config(),
         "policy": {"module": agent.finished, "kind": policy.kind, "config": policy.config()},
+        "discriminators": {
+            name: {"kind": module.kind, **module.config()}
+            for name, module in agent.modules().items()
+            if isinstance(module, DiscriminatorModule)
+        },
         "state": asdict(state),
     }
 
@@ -527,9 +538,7 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
         MissingDataError: If the task's text is not here any more.
     """
     folder = RunFolder.open(run)
-    config = folder.about["config"]
-    best = config.get("select") == "best" and folder.best_checkpoint.exists()
-    checkpoint = load_checkpoint(folder.best_checkpoint if best else folder.last_checkpoint)
+    config, checkpoint = folder.about["config"], _finished_checkpoint(folder)
     options = dict(checkpoint.document["task"])
     task = make_task(options.pop("name"), **options)
     same = checkpoint.vocabulary == task.vocabulary
@@ -539,6 +548,40 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
     checkpoint.restore_module(saved["module"], policy)
     decoding = Decoding(config["temperature"], deterministic=config["deterministic"])
     return policy.eval().with_decoding(decoding), task
+
+
+def load_discriminator(run: str | Path, task: Task) -> DiscriminatorModule | None:
+    """D as it stood when the finished policy was saved.
+
+    Args:
+        run: The run folder.
+        task: What the run was trained on.
+
+    Returns:
+        D in eval mode, without gradients; None where the run has none, or has one that never learnt (a control).
+
+    Raises:
+        InputError: If the folder is not that of a run, or holds no whole checkpoint.
+    """
+    folder = RunFolder.open(run)
+    checkpoint = _finished_checkpoint(folder)
+    learnt = any("d_auc" in row for row in read_metrics(folder.path))
+    if not learnt or "discriminator" not in checkpoint.modules:
+        return None
+    document = checkpoint.document
+    # Runs of before checkpoints said what D is: the policy that reads D says it, or else its kind says all.
+    plain = {"kind": document["config"].get("discriminator"), "vocab_size": task.vocab_size}
+    plain |= {"max_length": task.max_length}
+    of_policy = document["policy"]["config"].get("discriminator", plain)
+    discriminator = make_discriminator(**document.get("discriminators", {}).get("discriminator", of_policy))
+    checkpoint.restore_module("discriminator", discriminator)
+    return discriminator.eval().requires_grad_(False)
+
+
+def _finished_checkpoint(folder: RunFolder) -> Checkpoint:
+    """Where the finished policy is."""
+    best = folder.about["config"].get("select") == "best" and folder.best_checkpoint.exists()
+    return load_checkpoint(folder.best_checkpoint if best else folder.last_checkpoint)
 
 
 def _config_of(run: RunFolder, given: Config) -> Config:

@@ -31,7 +31,6 @@ from textgan_env.runs import RunFolder
 from textgan_env.sampling import derived_seed
 from textgan_env.tasks import CorpusTask, make_task
 from textgan_env.traces import Judge, Plane, trace, write_traces
-from textgan_env.training import load_discriminator
 
 WORDS = ("cat", "dog", "fox", "cow", "bee")
 LINES = [f"{article} {noun} {verb}" for article in ("the", "a") for noun in WORDS for verb in ("sat", "ran", "ate")]
@@ -292,9 +291,8 @@ def test_a_run_of_before_checkpoints_said_what_their_discriminator_is_still_has_
         training, "_document", lambda *given: {k: v for k, v in now(*given).items() if k != "discriminators"}
     )
     old = make_run(SeqGAN, seqgan_smoke, text_file)
-    run = load(old.path)
-    found, expected = load_discriminator(old.path, run.task), load_discriminator(seqgan.path, run.task)
+    found, expected = load(old.path).discriminator, load(seqgan.path).discriminator
     assert found is not None
     assert expected is not None
-    tokens_BT = run.task.writable("test")
+    tokens_BT = load(old.path).task.writable("test")
     assert torch.equal(score_logits(found, tokens_BT), score_logits(expected, tokens_BT))

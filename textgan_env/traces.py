@@ -19,12 +19,12 @@ from textgan_env.discriminators import (
 )
 from textgan_env.envs import default_discriminator
 from textgan_env.errors import require
+from textgan_env.evaluation import write_texts
 from textgan_env.policies import Policy
 from textgan_env.rollouts import Keys, complete, write
 from textgan_env.sampling import derived_seed
 from textgan_env.saved import SavedRun
 from textgan_env.tasks import Task
-from textgan_env.training import load_discriminator
 
 REAL_TEXTS = 1000  # that a judge is measured on, and that a plane is laid through
 
@@ -60,7 +60,7 @@ class Judge:
             InputError: If the run holds no whole checkpoint.
         """
         task, policy = run.task, policy or run.policy
-        trained = load_discriminator(run.folder.path, task) if own else None
+        trained = run.discriminator if own else None
         discriminator = default_discriminator(task, seed) if trained is None else trained
         assert isinstance(discriminator, DiscriminatorModule)
         real_BT = task.writable("test")[:REAL_TEXTS]
@@ -134,9 +134,7 @@ def write_traces(
     Raises:
         InputError: If a number is below 1, or no text can begin with the prefix.
     """
-    require(count >= 1, f"the number of texts must be at least 1, found {count}")
-    keys = Keys.counted(derived_seed(seed, "samples"), count, device=getattr(policy, "device", None))
-    tokens_BT, lengths_B = write(policy, keys, task.max_length, end_token=task.end_token, prefix=prefix)
+    tokens_BT, lengths_B, keys = write_texts(policy, task, count, seed, prefix)
     return [
         trace(policy, task, discriminator, tokens_BT[row, :length].tolist(), keys=keys, row=row, rollouts=rollouts)
         for row, length in enumerate(lengths_B.tolist())

@@ -13,17 +13,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from textgan_env.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from textgan_env.discriminators import (
-    DiscriminatorModule,
-    ReplayedTexts,
-    fit_discriminator,
-    judge_report,
-    make_discriminator,
-)
+from textgan_env.discriminators import DiscriminatorModule, ReplayedTexts, fit_discriminator, judge_report
 from textgan_env.errors import InputError, require
 from textgan_env.evaluation import diversity, evaluate, likelihoods, nll, sample_texts
 from textgan_env.files import write_safely
-from textgan_env.logs import MetricLog, Progress, console_line, read_metrics
+from textgan_env.logs import MetricLog, Progress, console_line
 from textgan_env.losses import nll_per_token
 from textgan_env.options import CommonConfig, Config
 from textgan_env.policies import Decoding, LaggedCopy, PolicyModule, make_policy
@@ -538,7 +532,8 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
         MissingDataError: If the task's text is not here any more.
     """
     folder = RunFolder.open(run)
-    config, checkpoint = folder.about["config"], _finished_checkpoint(folder)
+    config = folder.about["config"]
+    checkpoint = finished_checkpoint(folder)
     options = dict(checkpoint.document["task"])
     task = make_task(options.pop("name"), **options)
     same = checkpoint.vocabulary == task.vocabulary
@@ -550,38 +545,14 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
     return policy.eval().with_decoding(decoding), task
 
 
-def load_discriminator(run: str | Path, task: Task) -> DiscriminatorModule | None:
-    """D as it stood when the finished policy was saved.
-
-    Args:
-        run: The run folder.
-        task: What the run was trained on.
-
-    Returns:
-        D in eval mode, without gradients; None where the run has none, or has one that never learnt (a control).
+def finished_checkpoint(run: RunFolder) -> Checkpoint:
+    """The checkpoint with the finished policy: the best or the last, as the run was told to select.
 
     Raises:
-        InputError: If the folder is not that of a run, or holds no whole checkpoint.
+        InputError: If there is no whole one.
     """
-    folder = RunFolder.open(run)
-    checkpoint = _finished_checkpoint(folder)
-    learnt = any("d_auc" in row for row in read_metrics(folder.path))
-    if not learnt or "discriminator" not in checkpoint.modules:
-        return None
-    document = checkpoint.document
-    # Runs of before checkpoints said what D is: the policy that reads D says it, or else its kind says all.
-    plain = {"kind": document["config"].get("discriminator"), "vocab_size": task.vocab_size}
-    plain |= {"max_length": task.max_length}
-    of_policy = document["policy"]["config"].get("discriminator", plain)
-    discriminator = make_discriminator(**document.get("discriminators", {}).get("discriminator", of_policy))
-    checkpoint.restore_module("discriminator", discriminator)
-    return discriminator.eval().requires_grad_(False)
-
-
-def _finished_checkpoint(folder: RunFolder) -> Checkpoint:
-    """Where the finished policy is."""
-    best = folder.about["config"].get("select") == "best" and folder.best_checkpoint.exists()
-    return load_checkpoint(folder.best_checkpoint if best else folder.last_checkpoint)
+    best = run.about["config"].get("select") == "best" and run.best_checkpoint.exists()
+    return load_checkpoint(run.best_checkpoint if best else run.last_checkpoint)
 
 
 def _config_of(run: RunFolder, given: Config) -> Config:

@@ -103,7 +103,7 @@ function lines({ width, height, series, x, y, xLabel, label, levels = [], bands 
     if (index % 2) root.append(svg("rect", { class: "phase", x: from, y: top, width: Math.max(0, to - from), height: height - bottom - top }));
     if (to - from > 6.2 * band.name.length) root.append(svg("text", { x: from + 4, y: 12 }, band.name));
   });
-  for (const value of ticks(y[0], y[1], 4)) {
+  for (const value of ticks(y[0], y[1], 5)) {
     root.append(svg("line", { class: "grid", x1: left, x2: width - right, y1: atY(value), y2: atY(value) }));
     root.append(svg("text", { x: left - 6, y: atY(value) + 4, "text-anchor": "end" }, tick(value)));
   }
@@ -445,7 +445,7 @@ function showRound(at) {
 function buildLearn() {
   $("learn-lead").textContent = "Move the slider, or point into a chart: the same round is shown everywhere. Curves are measured on the valid split, at temperature 1.";
   const notes = [], runs = data.runs;
-  if (runs.some((run) => run.phases.length > 1)) notes.push(el("p", { class: "small faint" }, "Dotted across a chart: the value at which pre-training (maximum likelihood) ended. What comes after has to get below it to be worth its while."));
+  if (runs.some((run) => run.phases.length > 1)) notes.push(el("p", { class: "small faint" }, "Dotted across a chart: the value at which pre-training (maximum likelihood) ended. Where a curve lies above it afterwards, likelihood was paid for whatever else was gained."));
   const adversarial = runs.filter((run) => run.phases.length > 1 && !run.control);
   if (adversarial.length && !runs.some((run) => run.control)) notes.push(note("There is no control run on this page. Whether the judge taught anything shows only beside the same training with a reward that knows nothing (", el("code", {}, "--control shuffled"), "): name both runs to one report."));
   if (runs.some((run) => run.curves.nll_oracle)) notes.push(note("NLL-oracle alone is no result: safer writing lowers it. Read it together with NLL-valid, cover and fit, all at one temperature."));

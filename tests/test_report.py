@@ -72,6 +72,7 @@ def test_the_data_are_the_traces_of_the_run(seqgan: RunFolder, data: dict[str, A
     traces = write_traces(run.policy, run.task, judge.discriminator, 3, rollouts=4, seed=5)
     (shown,) = data["runs"]
     assert shown["judge"]["own"]
+    assert judge.report is not None
     assert shown["judge"]["auc"] == pytest.approx(judge.report.auc, rel=1e-3)
     assert [one["text"] for one in shown["texts"]] == run.sample(3, seed=5)
     for one, found in zip(shown["texts"], traces, strict=True):

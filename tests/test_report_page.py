@@ -298,7 +298,9 @@ def test_it_fits_the_screen_in_light_and_dark_and_every_colour_is_readable(
 
 def test_without_results_or_samples_the_page_says_so(opened: Any, data: dict[str, Any]) -> None:
     (run, _) = data["runs"]
-    shown = opened({**data, "runs": [{**run, "evaluation": None, "samples": []}]})
+    judge = {**run["judge"], "auc": None, "accuracy": None}
+    shown = opened({**data, "runs": [{**run, "evaluation": None, "samples": [], "judge": judge}]})
+    assert "How far to trust it is not known" in shown.locator(".judge").inner_text()
     assert "has not measured itself" in shown.locator("#results-lead").inner_text()
     assert "No texts were kept yet." in shown.locator("#samples").inner_text()
     assert "There is no control run" in shown.locator("#learn-notes").inner_text()

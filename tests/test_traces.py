@@ -30,7 +30,7 @@ from textgan_env.rollouts import Keys, write
 from textgan_env.runs import RunFolder
 from textgan_env.sampling import derived_seed
 from textgan_env.tasks import CorpusTask, make_task
-from textgan_env.traces import Judge, Plane, trace, write_traces
+from textgan_env.traces import Judge, Plane, real_texts, trace, write_traces
 
 WORDS = ("cat", "dog", "fox", "cow", "bee")
 LINES = [f"{article} {noun} {verb}" for article in ("the", "a") for noun in WORDS for verb in ("sat", "ran", "ate")]
@@ -132,6 +132,15 @@ def test_a_text_of_anybody_is_traced_and_an_unfinished_one_to_its_last_token(
     ended = trace(policy, task, judge, [*tokens, task.end_token], rollouts=3)
     assert ended.q[:2] == found.q
     assert [len(completions) for completions in ended.completions] == [3, 3, 0]
+
+
+def test_a_text_that_is_over_at_once_has_one_q_and_no_completions(
+    task: CorpusTask, policy: LSTMPolicy, judge: DiscriminatorModule
+) -> None:
+    assert task.end_token is not None
+    found = trace(policy, task, judge, [task.end_token], rollouts=3)
+    assert found.completions == ((),)
+    assert found.q == (found.score_real,)
 
 
 @pytest.mark.parametrize(
@@ -281,6 +290,20 @@ def test_a_run_without_a_judge_of_its_own_is_judged_by_the_default_one(
     tokens_BT = run.task.writable("test")
     expected_B = score_logits(envs.default_discriminator(run.task, 0), tokens_BT)
     assert torch.equal(score_logits(judge.discriminator, tokens_BT), expected_B)
+
+
+def test_where_every_held_out_text_has_an_unknown_word_real_texts_are_training_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(envs, "DEFAULT_JUDGE_STEPS", 3)
+    file = tmp_path / "my.txt"
+    file.write_text("\n".join(f"word{number} and word{number + 1000}" for number in range(40)))
+    run = load(make_run(MLE, mle_smoke, file).path)
+    split, real_BT = real_texts(run.task)
+    assert split == "train"
+    assert torch.equal(real_BT, run.task.writable("train"))
+    judge = Judge.of_run(run)
+    assert (judge.report, judge.texts) == (None, 0)
 
 
 def test_a_run_of_before_checkpoints_said_what_their_discriminator_is_still_has_it(

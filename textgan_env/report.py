@@ -30,7 +30,7 @@ from textgan_env.render import credit_colour
 from textgan_env.runs import RunFolder
 from textgan_env.saved import SavedRun
 from textgan_env.tasks import Task
-from textgan_env.traces import REAL_TEXTS, Judge, Plane, Trace, write_traces
+from textgan_env.traces import Judge, Plane, Trace, real_texts, write_traces
 
 Data = dict[str, Any]
 Item = TypeVar("Item")
@@ -266,7 +266,7 @@ def _curve(rows: Sequence[Row], name: str) -> list[list[float]]:
         if isinstance(value := row.get(name), (int, float)) and math.isfinite(value)
     ]
     points = _evenly(points, _POINTS)
-    return [[step for step, _ in points], [_short(value) for _, value in points]] if points else []
+    return [[step for step, _ in points], [_short(value, 6) for _, value in points]] if points else []
 
 
 def _evenly(items: Sequence[Item], most: int) -> list[Item]:
@@ -297,27 +297,25 @@ def _evaluation(folder: RunFolder) -> Data | None:
 
 
 def _judge_data(judge: Judge) -> Data:
-    report = judge.report
+    names = ("auc", "accuracy", "accuracy_real", "accuracy_fake")
     return {
         "own": judge.own,
         "kind": judge.discriminator.kind,
         "features": judge.discriminator.feature_size,
-        "auc": _short(report.auc),
-        "accuracy": _short(report.accuracy),
-        "accuracy_real": _short(report.accuracy_real),
-        "accuracy_fake": _short(report.accuracy_fake),
         "texts": judge.texts,
+        **{name: None if judge.report is None else _short(getattr(judge.report, name)) for name in names},
     }
 
 
 def _traces_data(task: Task, judge: Judge, traces: Sequence[Trace], place: Mapping[int, int]) -> Data:
     """The texts, and where they lie among real ones."""
-    real_BT = task.writable("test")[:REAL_TEXTS]
+    split, real_BT = real_texts(task)
     features_BF = score_features(judge.discriminator, real_BT)
     onto = Plane.through(features_BF)
     shown_dF = features_BF[:_DOTS]
     return {
         "variance": [_short(share) for share in onto.shares],
+        "real_split": split,
         "real": _points(onto.project(shown_dF)),
         "real_texts": [task.text(tokens) for tokens in real_BT[:_DOTS].tolist()],
         "texts": [
@@ -357,9 +355,9 @@ def _points(points_B2: torch.Tensor) -> list[list[float]]:
     return [[_short(x), _short(y)] for x, y in points_B2.tolist()]
 
 
-def _short(value: float) -> float:
-    """Four digits: more than a page shows."""
-    return float(f"{value:.4g}")
+def _short(value: float, digits: int = 4) -> float:
+    """As many digits as a page can show."""
+    return float(f"{value:.{digits}g}")
 
 
 def _probability(value: float) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from textgan_env.data import Split
 from textgan_env.discriminators import (
     DiscriminatorModule,
     JudgeReport,
@@ -21,12 +22,29 @@ from textgan_env.envs import default_discriminator
 from textgan_env.errors import require
 from textgan_env.evaluation import write_texts
 from textgan_env.policies import Policy
-from textgan_env.rollouts import Keys, complete, write
+from textgan_env.rollouts import Completions, Keys, complete, write
 from textgan_env.sampling import derived_seed
 from textgan_env.saved import SavedRun
 from textgan_env.tasks import Task
 
 REAL_TEXTS = 1000  # that a judge is measured on, and that a plane is laid through
+
+
+def real_texts(task: Task) -> tuple[Split, Tensor]:
+    """Real texts to show beside written ones, at most `REAL_TEXTS`, and the split that they are from.
+
+    The test split; the training split where fewer than two test texts are without unknown words, which a judge is
+    never shown.
+
+    Returns:
+        The split, and int64 (B, T).
+
+    Raises:
+        InputError: If the training texts hold unknown words, too, all of them.
+    """
+    unknown_B = torch.isin(task.split("test").tokens_BT, torch.tensor(task.forbidden, dtype=torch.int64)).any(1)
+    split: Split = "test" if int((~unknown_B).sum()) >= 2 else "train"
+    return split, task.writable(split)[:REAL_TEXTS]
 
 
 @dataclass(frozen=True)
@@ -37,13 +55,13 @@ class Judge:
         discriminator: D, in eval mode, without gradients.
         own: Whether it is the run's own D; else it is the task's default judge.
         report: How it tells real texts of the test split from as many fresh ones of the run's policy: it has seen
-            neither.
+            neither. None where the test split has too few texts without unknown words.
         texts: How many of each.
     """
 
     discriminator: DiscriminatorModule
     own: bool
-    report: JudgeReport
+    report: JudgeReport | None
     texts: int
 
     @classmethod
@@ -63,7 +81,9 @@ class Judge:
         trained = run.discriminator if own else None
         discriminator = default_discriminator(task, seed) if trained is None else trained
         assert isinstance(discriminator, DiscriminatorModule)
-        real_BT = task.writable("test")[:REAL_TEXTS]
+        split, real_BT = real_texts(task)
+        if split != "test":
+            return cls(discriminator, trained is not None, None, 0)
         keys = Keys.counted(derived_seed(seed, "unseen"), len(real_BT))
         fresh_BT, _ = write(policy, keys, task.max_length, end_token=task.end_token)
         report = judge_report(discriminator, real_BT, fresh_BT)
@@ -136,7 +156,14 @@ def write_traces(
     """
     tokens_BT, lengths_B, keys = write_texts(policy, task, count, seed, prefix)
     return [
-        trace(policy, task, discriminator, tokens_BT[row, :length].tolist(), keys=keys, row=row, rollouts=rollouts)
+        trace(
+            policy,
+            task,
+            discriminator,
+            tokens_BT[row, :length].tolist(),
+            rollouts=rollouts,
+            keys=keys.rows(torch.tensor([row])),
+        )
         for row, length in enumerate(lengths_B.tolist())
     ]
 
@@ -147,9 +174,8 @@ def trace(
     discriminator: DiscriminatorModule,
     tokens: Sequence[int],
     *,
-    keys: Keys | None = None,
-    row: int = 0,
     rollouts: int = 16,
+    keys: Keys | None = None,
 ) -> Trace:
     """Trace one text, whoever wrote it.
 
@@ -158,9 +184,8 @@ def trace(
         task: Says how long texts are, and which token ends one.
         discriminator: D.
         tokens: The text, whole or not; an end token, where there is one, is the last.
-        keys: Of its draws, one row of many; None: seed 0.
-        row: Which.
         rollouts: N, completions behind each token.
+        keys: Of its draws, one row; None: seed 0.
 
     Raises:
         InputError: If the text is empty, too long, or holds a token that the task does not have, or N is below 1.
@@ -169,32 +194,42 @@ def trace(
     require(1 <= length <= task.max_length, f"a text to trace has 1 to T={task.max_length} tokens, found {length}")
     wrong = [token for token in tokens if not 0 <= token < task.vocab_size]
     require(not wrong, f"tokens must be 0 to {task.vocab_size - 1}, found {wrong[:1]}")
-    keys = Keys.counted(0, 1) if keys is None else keys.rows(torch.tensor([row]))
     text_T = torch.full((task.max_length,), task.vocab_size)
     text_T[:length] = torch.tensor(tokens)
     ended = length == task.max_length or tokens[-1] == task.end_token
-    open_prefixes = length - 1 if ended else length
     wanted_1T = torch.zeros(1, task.max_length, dtype=torch.bool)
-    wanted_1T[0, 1 : open_prefixes + 1] = True
-    done = complete(policy, text_T[None], wanted_1T, keys=keys, rollouts=rollouts, end_token=task.end_token)
+    wanted_1T[0, 1 : length if ended else length + 1] = True
+    done = complete(
+        policy,
+        text_T[None],
+        wanted_1T,
+        keys=Keys.counted(0, 1) if keys is None else keys,
+        rollouts=rollouts,
+        end_token=task.end_token,
+    )
     score_R = score_logits(discriminator, done.tokens_RT).sigmoid()
-    found: list[list[Completion]] = [[] for _ in range(length)]
-    for row_T, end, start, score in zip(
-        done.tokens_RT.tolist(), done.lengths_R.tolist(), done.prefix_R.tolist(), score_R.tolist(), strict=True
-    ):
-        found[start - 1].append(Completion(tuple(row_T[start:end]), score))
-    q = score_R.view(-1, rollouts).mean(1).tolist()
-    places_S1 = torch.arange(length + 1)[:, None]
-    prefixes_ST = torch.where(torch.arange(task.max_length) < places_S1, text_T, task.vocab_size)
+    q = score_R.view(-1 if len(score_R) else 0, rollouts).mean(1).tolist()
+    # Row s holds the first s tokens.
+    is_in_ST = torch.arange(task.max_length) < torch.arange(length + 1)[:, None]
+    prefixes_ST = torch.where(is_in_ST, text_T, task.vocab_size)
     stopped = score_logits(discriminator, prefixes_ST).sigmoid().tolist()
     return Trace(
         tokens=tuple(tokens),
         q=(*q, stopped[-1]) if ended else tuple(q),
-        completions=tuple(map(tuple, found)),
+        completions=_by_token(done, score_R, length),
         stopped=tuple(stopped),
         parts=tuple(discriminator.parts(text_T)),
         features_SF=score_features(discriminator, prefixes_ST),
     )
+
+
+def _by_token(done: Completions, score_R: Tensor, length: int) -> tuple[tuple[Completion, ...], ...]:
+    """Of each of the text's tokens the completions of the prefix that ends with it."""
+    found: list[list[Completion]] = [[] for _ in range(length)]
+    rows = (done.tokens_RT.tolist(), done.prefix_R.tolist(), done.lengths_R.tolist(), score_R.tolist())
+    for tokens, prefix, end, score in zip(*rows, strict=True):
+        found[prefix - 1].append(Completion(tuple(tokens[prefix:end]), score))
+    return tuple(map(tuple, found))
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ function range(values, least) {
 
 // series: [{points: [[x, y]], stroke, dash, dots}], levels: [{y, stroke}], bands: [{name, first, last}]
 function lines({ width, height, series, x, y, xLabel, label, levels = [], bands = [], cursor = null, whole = false }) {
-  const left = 44, right = series.some((one) => one.tag) ? 18 : 10, top = bands.length ? 20 : 8, bottom = 32;
+  const left = 44, right = series.some((one) => one.tag) ? 10 + 9 * data.runs.length : 10, top = bands.length ? 20 : 8, bottom = 32;
   const scale = (value, [low, high], from, to) => from + ((value - low) / (high - low || 1)) * (to - from);
   const atX = (value) => scale(value, x, left, width - right), atY = (value) => scale(value, y, height - bottom, top);
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": label });
@@ -114,11 +114,14 @@ function lines({ width, height, series, x, y, xLabel, label, levels = [], bands 
   root.append(svg("line", { class: "axis", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom }));
   root.append(svg("text", { x: width - right, y: height - 2, "text-anchor": "end" }, xLabel));
   for (const level of levels) root.append(svg("line", { class: "level", x1: left, x2: width - right, y1: atY(level.y), y2: atY(level.y), stroke: level.stroke }));
+  const tagged = [];
   for (const one of series) {
     root.append(svg("polyline", { class: "curve", points: one.points.map(([a, b]) => `${atX(a).toFixed(1)},${atY(b).toFixed(1)}`).join(" "), stroke: one.stroke, "stroke-dasharray": one.dash || null }));
     if (one.tag && one.points.length) {
-      const [a, b] = one.points[one.points.length - 1];
-      root.append(svg("text", { x: atX(a) + 4, y: atY(b) + 4, class: "strong" }, one.tag));
+      const [a, b] = one.points[one.points.length - 1], place = [atX(a) + 4, atY(b) + 4];
+      while (tagged.some(([x1, y1]) => Math.abs(x1 - place[0]) < 8 && Math.abs(y1 - place[1]) < 11)) place[0] += 9;
+      tagged.push(place);
+      root.append(svg("text", { x: place[0], y: place[1], class: "strong" }, one.tag));
     }
     if (one.dots || one.points.length === 1) for (const [a, b] of one.points) root.append(svg("circle", { cx: atX(a), cy: atY(b), r: 2.8, fill: one.stroke }));
   }
@@ -168,11 +171,12 @@ function makeStage(run, index) {
   stage.drawCurve = chart(stage.curve, (width) => drawCurve(stage, width));
   stage.drawPath = chart(stage.path, (width) => drawPath(stage, width));
   const judge = run.judge;
-  const unsure = judge.auc < 0.55;
+  const known = judge.auc !== null, unsure = known && judge.auc < 0.55;
   stage.card = el("article", { class: "card stage" },
     el("div", { class: "head" }, el("h3", {}, tag(index), bdi(run.name)), badges(run)),
-    el("p", { class: "judge" }, `Judge: ${judgeName(judge)}. On ${plural(judge.texts, "real text")} and as many of this policy, seen by neither: AUC `,
-      el("b", {}, share(judge.auc)), ", accuracy ", el("b", {}, share(judge.accuracy)), "."),
+    el("p", { class: "judge" }, `Judge: ${judgeName(judge)}. `, known
+      ? [`On ${plural(judge.texts, "real text")} and as many of this policy, unseen by either: AUC `, el("b", {}, share(judge.auc)), ", accuracy ", el("b", {}, share(judge.accuracy)), "."]
+      : "How far to trust it is not known: too few texts of the test split are without unknown words."),
     unsure ? note(`AUC ${share(judge.auc)}: this judge cannot tell this policy's texts from real ones, so its Q says little here. Either the texts are that good or the judge is that weak; this number does not say which.`) : null,
     el("div", { class: "body" },
       el("div", {},
@@ -335,7 +339,7 @@ function drawPath(stage, width) {
   root.append(svg("circle", { cx: atX(x), cy: atY(y), r: 6, fill: "var(--warm)", stroke: "var(--card)", "stroke-width": 1.5 }));
   const [first, second] = run.variance;
   stage.near.replaceChildren();
-  fill(stage.near, {}, [`Grey: ${plural(run.real.length, "real text")} (point at one to read it). Green square: the empty text. Orange: where the text is now. The two directions hold ${percent(first)} and ${percent(second)} of the variance of real texts.`,
+  fill(stage.near, {}, [`Grey: ${plural(run.real.length, "real text")} of the ${run.real_split} split (point at one to read it). Green square: the empty text. Orange: where the text is now. The two directions hold ${percent(first)} and ${percent(second)} of the variance of real texts.`,
     at < text.tokens.length ? "" : [" Nearest of them, over all features: ", el("q", {}, bdi(run.real_texts[text.nearest])), "."]]);
   return root;
 }

@@ -20,7 +20,7 @@ const svg = (tag, attributes, ...children) => fill(document.createElementNS("htt
 // Text of a corpus inside a sentence of ours: its direction is its own.
 const bdi = (text) => el("bdi", {}, text);
 
-const fixed = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−"));
+const fixed = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits).replace(/^-(?=[0.]*$)/, "").replace("-", "−"));
 const share = (value) => fixed(value, 2).replace(/^(−?)0\./, "$1.");
 const percent = (value) => `${Math.round(100 * value)} %`;
 function short(value) {
@@ -94,7 +94,7 @@ function range(values, least) {
 
 // series: [{points: [[x, y]], stroke, dash, dots}], levels: [{y, stroke}], bands: [{name, first, last}]
 function lines({ width, height, series, x, y, xLabel, label, levels = [], bands = [], cursor = null, whole = false }) {
-  const left = 44, right = series.some((one) => one.tag) ? 10 + 9 * data.runs.length : 10, top = bands.length ? 20 : 8, bottom = 32;
+  const left = 44, right = series.some((one) => one.tag) ? 10 + 10 * data.runs.length : 10, top = bands.length ? 20 : 8, bottom = 32;
   const scale = (value, [low, high], from, to) => from + ((value - low) / (high - low || 1)) * (to - from);
   const atX = (value) => scale(value, x, left, width - right), atY = (value) => scale(value, y, height - bottom, top);
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": label });
@@ -119,7 +119,7 @@ function lines({ width, height, series, x, y, xLabel, label, levels = [], bands 
     root.append(svg("polyline", { class: "curve", points: one.points.map(([a, b]) => `${atX(a).toFixed(1)},${atY(b).toFixed(1)}`).join(" "), stroke: one.stroke, "stroke-dasharray": one.dash || null }));
     if (one.tag && one.points.length) {
       const [a, b] = one.points[one.points.length - 1], place = [atX(a) + 4, atY(b) + 4];
-      while (tagged.some(([x1, y1]) => Math.abs(x1 - place[0]) < 8 && Math.abs(y1 - place[1]) < 11)) place[0] += 9;
+      while (tagged.some(([x1, y1]) => Math.abs(x1 - place[0]) < 8 && Math.abs(y1 - place[1]) < 11)) place[0] += 10;
       tagged.push(place);
       root.append(svg("text", { x: place[0], y: place[1], class: "strong" }, one.tag));
     }

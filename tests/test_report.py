@@ -221,7 +221,7 @@ def test_the_command_says_which_file_it_wrote(mle: RunFolder, capsys: pytest.Cap
     said = capsys.readouterr()
     file = mle.path / "report.html"
     assert said.out == f"{file} ({file.stat().st_size // 1000} kB): open it in a browser\n"
-    assert "fitting or reading its judge" in said.err
+    assert "fitting the default judge" in said.err
     assert script_data(file.read_text("utf-8"))["rollouts"] == 2
 
 

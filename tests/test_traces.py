@@ -292,6 +292,13 @@ def test_a_run_without_a_judge_of_its_own_is_judged_by_the_default_one(
     assert torch.equal(score_logits(judge.discriminator, tokens_BT), expected_B)
 
 
+def test_a_policy_that_is_older_than_what_its_discriminator_learnt_has_none(text_file: Path) -> None:
+    # Far too large steps: no policy after pre-training is better.
+    run = load(make_run(SeqGAN, seqgan_smoke, text_file, mle_epochs=3, select="best", learning_rate=9.0).path)
+    assert load_checkpoint(run.folder.best_checkpoint).document["state"]["done"] <= 3
+    assert run.discriminator is None
+
+
 def test_where_every_held_out_text_has_an_unknown_word_real_texts_are_training_texts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,11 +11,11 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -44,28 +44,24 @@ _TEXTS_OF_A_LOOK = 8
 _LEAST_SPAN = 0.2  # of the colour scale: what differs by less shall not look like day and night
 
 
-def write_report(
-    runs: Sequence[str | Path],
-    out: str | Path | None = None,
-    *,
-    texts: int = 6,
-    rollouts: int = 16,
-    temperature: float | None = None,
-    seed: int = 0,
-    judge: Literal["own", "default"] = "own",
-    say: Callable[[str], None] = lambda _: None,
-) -> Path:
-    """Write the page; the same runs and arguments give the same file.
+class ReportOptions(TypedDict, total=False):
+    """Options of a page, as `report_data` explains them."""
+
+    texts: int
+    rollouts: int
+    temperature: float | None
+    seed: int
+    judge: Literal["own", "default"]
+    say: Callable[[str], None]
+
+
+def write_report(runs: Sequence[str | Path], out: str | Path | None = None, **options: Unpack[ReportOptions]) -> Path:
+    """Write the page; the same runs and options give the same file.
 
     Args:
         runs: Folders of runs of one task.
         out: The file; None: ``report.html`` in the folder of the first run.
-        texts: As in `report_data`, as all that follows.
-        rollouts: See there.
-        temperature: See there.
-        seed: See there.
-        judge: See there.
-        say: See there.
+        **options: As `report_data` takes them.
 
     Returns:
         The file.
@@ -79,8 +75,7 @@ def write_report(
     if out is not None:
         require(not file.is_dir(), f"'{file}' is a folder, expected the name of the page's file")
         require(file.parent.is_dir(), f"there is no folder '{file.parent}' to write the page into")
-    data = report_data(runs, texts=texts, rollouts=rollouts, temperature=temperature, seed=seed, judge=judge, say=say)
-    write_safely(file, page(data))
+    write_safely(file, page(report_data(runs, **options)))
     return file
 
 
@@ -116,36 +111,49 @@ def report_data(
     require(1 <= rollouts <= 64, f"rollouts must be 1 to 64, found {rollouts}")
     if judge not in ("own", "default"):
         raise InputError(f"judge must be own or default, found '{judge}'")
-    saved = _of_one_task([SavedRun.load(run) for run in runs])
     traced = []
-    for run in saved:
-        say(f"{run.folder.path}: fitting or reading its judge, which can take minutes on a large text")
+    for run in _of_one_task([SavedRun.load(run) for run in runs]):
+        own = judge == "own" and run.discriminator is not None
+        what = "reading its discriminator" if own else "fitting the default judge (minutes on a large text)"
+        say(f"{run.folder.path}: {what}")
         policy = run.decoded(temperature=temperature)
-        judged = Judge.of_run(run, own=judge == "own", policy=policy, seed=seed)
+        judged = Judge.of_run(run, own=own, policy=policy, seed=seed)
         say(f"{run.folder.path}: writing {texts} texts and {rollouts} completions behind each of their tokens")
         found = write_traces(policy, run.task, judged.discriminator, texts, rollouts=rollouts, seed=seed)
-        traced.append((run, policy, judged, found))
-    task = saved[0].task
-    used = sorted({token for _, _, _, found in traced for each in found for token in _tokens(each)})
+        traced.append(_Traced(run, policy, judged, found))
+    return {"version": __version__, "seed": seed, "rollouts": rollouts, **_shown(traced)}
+
+
+@dataclass(frozen=True)
+class _Traced:
+    """A run, who judges it, and what it wrote for the page."""
+
+    run: SavedRun
+    policy: Policy
+    judge: Judge
+    traces: list[Trace]
+
+
+def _shown(traced: Sequence[_Traced]) -> Data:
+    """The runs, and what they share: words, colours, the task."""
+    task = traced[0].run.task
+    used = sorted({token for one in traced for each in one.traces for token in _tokens(each)})
     place = {token: index for index, token in enumerate(used)}
-    low, high = _limits([value for _, _, _, found in traced for each in found for value in each.q])
+    low, high = _limits([q for one in traced for each in one.traces for q in each.q])
     return {
-        "version": __version__,
-        "seed": seed,
-        "rollouts": rollouts,
-        "task": _task_data(task, saved[0].folder),
-        "words": ["" if token == task.end_token else (task.words([token]) or [""])[0] for token in used],
-        "end": place.get(task.end_token) if task.end_token is not None else None,
+        "task": _task_data(task, traced[0].run.folder),
+        "words": ["" if token == task.end_token else task.words([token])[0] for token in used],
+        "end": None if task.end_token is None else place.get(task.end_token),
         "glue": "" if task.vocabulary is not None and task.vocabulary.mode == "char" else " ",
         "limits": [_short(low), _short(high)],
         "scale": [list(credit_colour(step / 8, (0.0, 1.0))) for step in range(9)],
         "runs": [
             {
-                **_run_data(run, policy),
-                "judge": _judge_data(judged),
-                **_traces_data(run.task, judged, found, place),
+                **_run_data(one.run, one.policy),
+                "judge": _judge_data(one.judge),
+                **_traces_data(task, one.judge, one.traces, place),
             }
-            for run, policy, judged, found in traced
+            for one in traced
         ],
     }
 

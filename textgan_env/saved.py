@@ -61,10 +61,11 @@ class SavedRun:
             InputError: If the checkpoint does not hold the D that it names.
         """
         checkpoint = finished_checkpoint(self.folder)
-        learnt = any("d_auc" in row for row in read_metrics(self.folder.path))
+        document = checkpoint.document
+        done = document["state"]["done"]  # the best policy may be older than what D has learnt
+        learnt = any("d_auc" in row for row in read_metrics(self.folder.path) if int(row["step"]) <= done)
         if not learnt or "discriminator" not in checkpoint.modules:
             return None
-        document = checkpoint.document
         # Runs of before checkpoints said what D is: the policy that reads D says it, or else its kind says all.
         plain = {"kind": document["config"].get("discriminator"), "vocab_size": self.task.vocab_size}
         plain |= {"max_length": self.task.max_length}

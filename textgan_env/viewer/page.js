@@ -547,6 +547,7 @@ function buildMade() {
       ["machine", [machine.cpu, machine.cores && plural(machine.cores, "core"), machine.threads && plural(machine.threads, "thread"), machine.device, machine.system].filter(Boolean).join(", ")],
       ["phases", run.phases.map((phase) => `${phase.name} ${phase.first} to ${phase.last}`).join(", ")],
       ["judge here", judgeName(run.judge)],
+      ["text", data.task.about],
     ];
     const options = Object.entries(made.config).map(([name, value]) => [el("dt", {}, name), el("dd", {}, value === null ? "–" : String(value))]);
     const card = el("article", { class: "card stage" },

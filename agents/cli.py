@@ -140,6 +140,45 @@ def score(
     _show(score_texts(lines, _task(task), split=split), json)
 
 
+def report(
+    runs: Positional[tuple[Path, ...]],
+    out: Annotated[Path | None, arg(aliases=("-o",))] = None,
+    texts: int = 6,
+    rollouts: int = 16,
+    temperature: float | None = None,
+    judge: Literal["own", "default"] = "own",
+    seed: int = 0,
+) -> None:
+    """Make a page of one or several runs: watch them write, judged token by token, and learn; all in one HTML file.
+
+    The page opens from disk and needs no network. For example:
+    textgan report runs/seqgan-coco-1 runs/mle-coco-1 -o page.html
+
+    Args:
+        runs: Run folders, of one task.
+        out: The file to write; left out: report.html in the first run's folder.
+        texts: How many texts each run writes for the page.
+        rollouts: Completions behind each token's Q.
+        temperature: Of these texts and completions; left out: that of each run.
+        judge: own: each run's own discriminator, where it has one that learnt, else the default judge of the task.
+            default: that one for all runs, so that their Q compare.
+        seed: The same seed makes the same page.
+    """
+    from textgan_env.report import write_report
+
+    file = write_report(
+        runs,
+        out,
+        texts=texts,
+        rollouts=rollouts,
+        temperature=temperature,
+        judge=judge,
+        seed=seed,
+        say=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    print(f"{file} ({max(1, file.stat().st_size // 1000):,} kB): open it in a browser")
+
+
 def data_list(json: bool = False) -> None:
     """List the named texts, and whether their files are here already.
 
@@ -212,6 +251,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "sample": sample,
     "evaluate": evaluate,
     "score": score,
+    "report": report,
     "data list": data_list,
     "data fetch": data_fetch,
     "data inspect": data_inspect,

@@ -105,16 +105,13 @@ def plane(
     Returns:
         The real texts, float (B, 2), and by name every prefix of the written ones, float (B, T + 1, 2).
     """
-    import torch
-
     from textgan_env.discriminators import score_features
+    from textgan_env.traces import Plane
 
     features_BF = score_features(policy.discriminator, real_BT)
-    middle_F = features_BF.mean(0)
-    _, _, directions_DF = torch.linalg.svd(features_BF - middle_F, full_matrices=False)
-    onto_F2 = directions_DF[:2].t()
-    paths = {name: (policy.prefix_features(tokens) - middle_F) @ onto_F2 for name, tokens in written.items()}
-    return ((features_BF - middle_F) @ onto_F2).numpy(), {name: path.numpy() for name, path in paths.items()}
+    onto = Plane.through(features_BF)
+    paths = {name: onto.project(policy.prefix_features(tokens)).numpy() for name, tokens in written.items()}
+    return onto.project(features_BF).numpy(), paths
 
 
 def goal_trace(policy: "LeakedPolicy", tokens_1t: "Tensor") -> tuple["NDArray[Any]", "NDArray[Any]"]:

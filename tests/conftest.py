@@ -116,3 +116,20 @@ class PositionDiscriminator(nn.Module):
         base = self.vocab_size + 1
         rest_B = logits_B.double().round().long()
         return torch.stack([rest_B // base**t % base for t in range(self.max_length)], dim=1)
+
+
+def make_run(agent: Any, preset: Any, text: Path, **changes: Any) -> Any:
+    """The folder of a small run on a text file, beside that file.
+
+    Args:
+        agent: For example `agents.mle.MLE`.
+        preset: Its preset that is as small as can be: name of the task -> config.
+        text: One text a line.
+        **changes: Other options.
+    """
+    from dataclasses import replace
+
+    from textgan_env.training import launch
+
+    config = replace(preset("corpus"), corpus=str(text), runs=text.parent / "runs", threads=1, show_samples=2)
+    return launch(replace(config, **changes), agent)

@@ -246,7 +246,7 @@ def test_fetch_checks_what_is_here(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["sampel"], "unknown command 'sampel', expected one of: train, sample, evaluate, score, data list,"),
+        (["sampel"], "unknown command 'sampel', expected one of: train, sample, evaluate, score, report, data list,"),
         (["data", "lost"], "unknown command 'data lost', expected one of: data list, data fetch, data inspect"),
         (["train", "mel"], "unknown agent 'mel', expected one of: "),
         (["train", "mle", "--epoch", "3"], "unrecognized options: --epoch, 3 (did you mean --epochs?)"),

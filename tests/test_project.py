@@ -33,6 +33,8 @@ FLOORS = [
     ["checkpoints", "logs", "runs"],
     ["training"],
     ["saved", "sb3_training"],
+    ["traces"],
+    ["report"],
     ["agents"],
     ["benchmarks"],
 ]

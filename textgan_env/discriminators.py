@@ -29,6 +29,7 @@ __all__ = [
     "FitReport",
     "JudgeReport",
     "PairDiscriminator",
+    "Part",
     "evaluating",
     "fit_discriminator",
     "judge_report",
@@ -71,6 +72,22 @@ class Discriminator(Protocol):
 
     def features(self, tokens_BT: Tensor) -> Tensor:
         """What the logit is computed from, float (B, F): LeakGAN leaks it to the generator."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A summand of a logit.
+
+    Attributes:
+        name: What it is, for example "filter 7 of width 3".
+        positions: Which tokens of the text it looks at, from 0; -1 is the mark before the first token, the length of
+            the text is what follows the last one. Empty where a part cannot say.
+        value: Logit units; above 0 speaks for real.
+    """
+
+    name: str
+    positions: tuple[int, ...]
+    value: float
 
 
 class DiscriminatorModule(nn.Module):
@@ -180,6 +197,23 @@ class DiscriminatorModule(nn.Module):
     def score_real(self, tokens_BT: Tensor) -> Tensor:
         """Probability that each text is real, float (B,)."""
         return self.logits(tokens_BT).sigmoid()
+
+    @torch.no_grad()
+    def parts(self, tokens_T: Tensor) -> list[Part]:
+        """What the logit of one text is the sum of, in eval mode; the last part is the constant.
+
+        Unless a subclass knows better: each feature times its weight.
+
+        Args:
+            tokens_T: int64, PAD after the end.
+        """
+        places: list[tuple[str, tuple[int, ...]]] = [(f"feature {f + 1}", ()) for f in range(self.feature_size)]
+        return self._weighted(places, self.features(tokens_T[None])[0] * self.output.weight[0])
+
+    def _weighted(self, places: Sequence[tuple[str, tuple[int, ...]]], values_R: Tensor) -> list[Part]:
+        """Parts from names, positions and values, and the constant."""
+        parts = [Part(*place, value) for place, value in zip(places, values_R.tolist(), strict=True)]
+        return [*parts, Part("constant", (), float(self.output.bias))]
 
     def _check(self, tokens_BT: Tensor) -> None:
         """Refuse what is not a batch of texts; values are looked at on CPU only, as it would stall a GPU."""
@@ -356,6 +390,22 @@ class ConvDiscriminator(DiscriminatorModule):
                 match_Bf = torch.addmm(padding_mf[seen], tail, kernel[:, : seen * embed_size].t())
                 torch.maximum(best_Bf, match_Bf, out=best_Bf)
 
+    @torch.no_grad()
+    def parts(self, tokens_T: Tensor) -> list[Part]:
+        """Each feature times its weight, with the window in which its filter matched best.
+
+        The highway layer mixes filters, so a feature is its filter's match only as far as its gate is shut.
+        """
+        length, places = int((tokens_T != self.vocab_size).sum()), []
+        embedded_TE = functional.embedding(tokens_T, self.embedding)
+        for width, kernel in zip(self.widths, self.kernels, strict=True):
+            # (T - width + 1, width * E): the windows, then each one's product with every filter.
+            windows_PX = embedded_TE.unfold(0, width, 1).transpose(1, 2).flatten(1)
+            for number, start in enumerate((windows_PX @ kernel.t()).argmax(0).tolist(), start=1):
+                seen = sorted({min(position, length) for position in range(start, start + width)})
+                places.append((f"filter {number} of width {width}", tuple(seen)))
+        return self._weighted(places, self.features(tokens_T[None])[0] * self.output.weight[0])
+
     def _through_highway(self, best_BF: Tensor) -> Tensor:
         # ReLU never swaps two values, so the maximum may come first: T times fewer of them.
         pooled_BF = (best_BF + self.bias).relu()
@@ -527,6 +577,22 @@ class PairDiscriminator(DiscriminatorModule):
             right_BPr = right_BSX[:, distance - 1 :, columns]
             sums.append((left_BSX[:, : right_BPr.shape[1], columns] * right_BPr).sum(1))
         return torch.cat([*sums, single_BS.sum(1, keepdim=True)], dim=1)
+
+    @torch.no_grad()
+    def parts(self, tokens_T: Tensor) -> list[Part]:
+        """Each token's own score and that of each pair of near tokens (see `DiscriminatorModule.parts`)."""
+        mark_1 = tokens_T.new_full((1,), self.vocab_size)
+        marked_S = torch.cat([mark_1, tokens_T[tokens_T != self.vocab_size], mark_1])
+        weight_F = self.output.weight[0]
+        values = [self.single[marked_S[1:], 0] * weight_F[-1]]
+        places: list[tuple[str, tuple[int, ...]]] = [("token", (at,)) for at in range(len(marked_S) - 1)]
+        for distance in range(1, min(self.distances, len(marked_S) - 1) + 1):
+            columns = slice((distance - 1) * self.rank, distance * self.rank)
+            left_Pr, right_Pr = self.left[marked_S[:-distance], columns], self.right[marked_S[distance:], columns]
+            values.append((left_Pr * right_Pr) @ weight_F[columns])
+            # Place 0 is the mark before the first token.
+            places += [(f"pair, {distance} apart", (at - 1, at - 1 + distance)) for at in range(len(left_Pr))]
+        return self._weighted(places, torch.cat(values))
 
 
 # Fixed on purpose: what a file can name is listed here, it never says what to import.

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
+from textgan_env.discriminators import DiscriminatorModule, make_discriminator
 from textgan_env.evaluation import Evaluation, evaluate, stream_texts
+from textgan_env.logs import read_metrics
 from textgan_env.policies import PolicyModule
 from textgan_env.runs import RunFolder
 from textgan_env.tasks import Task
-from textgan_env.training import load_policy
+from textgan_env.training import finished_checkpoint, load_policy
 
 
 class DecodingOptions(TypedDict, total=False):
@@ -47,6 +50,29 @@ class SavedRun:
         """Read a run folder; the errors are those of `textgan_env.training.load_policy`."""
         policy, task = load_policy(run)
         return cls(RunFolder.open(run), policy, task)
+
+    @cached_property
+    def discriminator(self) -> DiscriminatorModule | None:
+        """D as it stood beside the finished policy, in eval mode, without gradients.
+
+        None where the run has none, or has one that never learnt, as with some controls.
+
+        Raises:
+            InputError: If the checkpoint does not hold the D that it names.
+        """
+        checkpoint = finished_checkpoint(self.folder)
+        document = checkpoint.document
+        done = document["state"]["done"]  # the best policy may be older than what D has learnt
+        learnt = any("d_auc" in row for row in read_metrics(self.folder.path) if int(row["step"]) <= done)
+        if not learnt or "discriminator" not in checkpoint.modules:
+            return None
+        # Runs of before checkpoints said what D is: the policy that reads D says it, or else its kind says all.
+        plain = {"kind": document["config"].get("discriminator"), "vocab_size": self.task.vocab_size}
+        plain |= {"max_length": self.task.max_length}
+        of_policy = document["policy"]["config"].get("discriminator", plain)
+        judge = make_discriminator(**document.get("discriminators", {}).get("discriminator", of_policy))
+        checkpoint.restore_module("discriminator", judge)
+        return judge.eval().requires_grad_(False)
 
     def decoded(self, **asked: Unpack[DecodingOptions]) -> PolicyModule:
         """The policy under another decoding; it is the run's own where nothing is asked for.

@@ -1,0 +1,277 @@
+"""The page about runs: what is in its data, what its HTML lets happen, and what is refused."""
+
+import base64
+import copy
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.cli import main
+from agents.mle import MLE
+from agents.mle import smoke as mle_smoke
+from agents.seqgan import SeqGAN
+from agents.seqgan import smoke as seqgan_smoke
+from conftest import PROJECT, make_run
+from textgan_env import envs, load, report
+from textgan_env.errors import InputError
+from textgan_env.logs import read_metrics
+from textgan_env.report import page, report_data, write_report
+from textgan_env.runs import RunFolder
+from textgan_env.traces import Judge, write_traces
+
+# The library that reads command lines draws from the global generators.
+pytestmark = pytest.mark.moves_global_rng
+
+NASTY = "</script><script>document.title='broken'</script>"
+LINES = [
+    f"the {noun} {verb} {thing}" for noun in ("cat", "dog", "fox") for verb in ("saw", "ate") for thing in "abcdef"
+]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("report") / "my.txt"
+    file.write_text("\n".join([*LINES, *[f"{line} {NASTY}" for line in LINES]]))
+    return file
+
+
+@pytest.fixture(scope="module")
+def seqgan(text: Path) -> RunFolder:
+    found = make_run(SeqGAN, seqgan_smoke, text, mode="whitespace", mle_epochs=2)
+    assert isinstance(found, RunFolder)
+    return found
+
+
+@pytest.fixture(scope="module")
+def mle(text: Path) -> RunFolder:
+    found = make_run(MLE, mle_smoke, text, mode="whitespace", epochs=3)
+    assert isinstance(found, RunFolder)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def quick_default_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envs, "DEFAULT_JUDGE_STEPS", 3)
+
+
+@pytest.fixture(scope="module")
+def data(seqgan: RunFolder) -> dict[str, Any]:
+    return report_data([seqgan.path], texts=3, rollouts=4, seed=5)
+
+
+# -- The data ------------------------------------------------------------------------------------------------------
+
+
+def test_the_data_are_the_traces_of_the_run(seqgan: RunFolder, data: dict[str, Any]) -> None:
+    run = load(seqgan.path)
+    judge = Judge.of_run(run, seed=5)
+    traces = write_traces(run.policy, run.task, judge.discriminator, 3, rollouts=4, seed=5)
+    (shown,) = data["runs"]
+    assert shown["judge"]["own"]
+    assert judge.report is not None
+    assert shown["judge"]["auc"] == pytest.approx(judge.report.auc, rel=1e-3)
+    assert [one["text"] for one in shown["texts"]] == run.sample(3, seed=5)
+    for one, found in zip(shown["texts"], traces, strict=True):
+        assert one["q"] == pytest.approx(found.q, abs=5e-5)
+        assert one["stopped"] == pytest.approx(found.stopped, abs=5e-5)
+        assert len(one["path"]) == len(one["tokens"]) + 1
+        for q, completions in zip(one["q"][:-1], one["completions"][:-1], strict=True):
+            assert q == pytest.approx(sum(score for score, _ in completions) / 4, abs=1e-4)
+        words = [data["words"][token] for token in one["tokens"] if token != data["end"]]
+        assert " ".join(words) == one["text"]
+        first_score, first_tokens = one["completions"][0][0]
+        assert first_score == pytest.approx(found.completions[0][0].score_real, abs=5e-5)
+        whole = [*found.tokens[:1], *found.completions[0][0].tokens]
+        words = [data["words"][token] for token in first_tokens if token != data["end"]]
+        assert data["glue"].join([run.task.words(whole[:1])[0], *words]) == run.task.text(whole)
+        parts = one["parts"]
+        total = parts["constant"] + parts["rest"] + sum(value for _, _, value in parts["strongest"])
+        assert total == pytest.approx(parts["logit"], abs=0.01)
+        sizes = [abs(value) for _, _, value in parts["strongest"]]
+        assert sizes == sorted(sizes, reverse=True)
+
+
+def test_curves_samples_phases_and_the_run_itself_are_in_the_data(seqgan: RunFolder, data: dict[str, Any]) -> None:
+    (shown,) = data["runs"]
+    rows = read_metrics(seqgan.path)
+    valid = [(row["step"], row["nll_valid"]) for row in rows if "nll_valid" in row]
+    steps, values = shown["curves"]["nll_valid"]
+    assert steps == [step for step, _ in valid]
+    assert values == pytest.approx([value for _, value in valid], rel=1e-3)
+    assert [(phase["name"], phase["first"], phase["last"]) for phase in shown["phases"]] == [
+        ("mle", 1, 2), ("pretrain_d", 3, 3), ("adversarial", 4, 5),
+    ]  # fmt: skip
+    assert shown["samples"] == [[step, texts] for step, texts in seqgan.samples()]
+    about = seqgan.about
+    assert shown["made"]["command"] == about["command"]
+    assert shown["made"]["source"] == about["source"]
+    kept = json.loads((seqgan.path / "evaluation.json").read_text())
+    assert shown["evaluation"]["values"]["nll_test"] == pytest.approx(kept["values"]["nll_test"], rel=1e-3)
+    assert shown["evaluation"]["settings"] == kept["settings"]
+
+
+def test_several_runs_share_words_and_colours_and_one_judge_if_asked(seqgan: RunFolder, mle: RunFolder) -> None:
+    mixed = report_data([seqgan.path, mle.path], texts=2, rollouts=2)
+    assert [run["judge"]["own"] for run in mixed["runs"]] == [True, False]
+    all_q = [q for run in mixed["runs"] for text in run["texts"] for q in text["q"]]
+    low, high = mixed["limits"]
+    assert low <= min(all_q) + 1e-3
+    assert high >= max(all_q) - 1e-3
+    one = report_data([seqgan.path, mle.path], texts=2, rollouts=2, judge="default")
+    assert [run["judge"]["own"] for run in one["runs"]] == [False, False]
+    assert one["runs"][0]["real"] == one["runs"][1]["real"]  # one judge, so one plane
+    assert one["runs"][1]["texts"][0]["q"] == mixed["runs"][1]["texts"][0]["q"]
+
+
+@pytest.mark.parametrize(
+    ("q", "limits"),
+    [([0.2, 0.9], (0.2, 0.9)), ([0.5, 0.52], (0.41, 0.61)), ([0.01, 0.03], (0, 0.2)), ([1, 1], (0.8, 1))],
+)
+def test_ends_of_the_colour_scale_are_not_too_near(q: list[float], limits: tuple[float, float]) -> None:
+    assert report._limits(q) == pytest.approx(limits)
+
+
+def test_long_curves_keep_their_ends_and_say_nothing_of_what_is_not_a_number() -> None:
+    rows: list[Any] = [{"step": step, "phase": "a", "x": float(step)} for step in range(1, 1001)]
+    rows[-1]["x"] = float("nan")
+    steps, values = report._curve(rows, "x")
+    assert len(steps) == report._POINTS
+    assert (steps[0], steps[-1]) == (1, 999)
+    assert values == steps
+    assert report._curve(rows, "y") == []
+
+
+def test_the_run_that_one_began_from_stands_before_it(seqgan: RunFolder, mle: RunFolder, text: Path) -> None:
+    run = make_run(SeqGAN, seqgan_smoke, text, mode="whitespace", pretrained=mle.path, embed_size=8)
+    (shown,) = report_data([run.path], texts=1, rollouts=1)["runs"]
+    assert shown["phases"][0] == {"name": f"mle in {mle.path.name}", "first": -2, "last": 0}
+    before = [row["nll_valid"] for row in read_metrics(mle.path) if "nll_valid" in row]
+    assert shown["curves"]["nll_valid"][1][: len(before)] == pytest.approx(before, rel=1e-3)
+
+
+def test_another_temperature_is_that_of_the_texts_and_of_the_completions(mle: RunFolder) -> None:
+    cold = report_data([mle.path], texts=2, rollouts=3, temperature=1e-4)
+    (shown,) = cold["runs"]
+    assert shown["decoding"]["temperature"] == 1e-4
+    assert shown["texts"][0]["text"] == shown["texts"][1]["text"]  # the most probable one
+    assert all(len({tuple(tokens) for _, tokens in each}) <= 1 for each in shown["texts"][0]["completions"])
+
+
+# -- The page ------------------------------------------------------------------------------------------------------
+
+
+def script_data(html: str) -> Any:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_text_of_the_corpus_never_becomes_html(data: dict[str, Any]) -> None:
+    assert any(NASTY in word for word in data["words"])
+    named = copy.deepcopy(data)
+    named["runs"][0]["name"] = NASTY
+    html = page(named)
+    assert NASTY not in html
+    assert html.count("<script") == html.count("</script>") == 2  # the data and the page's own
+    assert script_data(html) == named
+    assert "<title>&lt;/script&gt;" in html
+
+
+def test_the_page_lets_only_its_own_script_and_style_in(data: dict[str, Any]) -> None:
+    html = page(data)
+    policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', html)
+    assert policy is not None
+    allowed = dict(part.split(" ", 1) for part in policy[1].split("; "))
+    assert allowed["default-src"] == "'none'"
+    for kind, tag in (("script-src", "script"), ("style-src", "style")):
+        (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+        assert allowed[kind] == f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    assert not re.search(r"""(?:src|href|url)\s*[=(]\s*["']?(?:https?:)?//""", html)
+    assert " style=" not in html  # the policy would refuse it
+
+
+def test_the_same_seed_makes_the_same_page_and_another_one_does_not(seqgan: RunFolder, tmp_path: Path) -> None:
+    files = [
+        write_report([seqgan.path], tmp_path / f"{at}.html", texts=2, rollouts=2, seed=seed).read_bytes()
+        for at, seed in enumerate((1, 1, 2))
+    ]
+    assert files[0] == files[1] != files[2]
+
+
+def test_the_example_of_the_docs_runs(
+    seqgan: RunFolder, text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert seqgan.path.name == "seqgan-corpus-1"
+    (code,) = re.findall(r"```python\n(.*?)```", (PROJECT / "docs" / "viewer.md").read_text("utf-8"), re.DOTALL)
+    monkeypatch.chdir(text.parent)
+    exec(compile(code, "viewer.md", "exec"), {})
+    assert re.match(r"True [01]\.\d", capsys.readouterr().out)
+    assert script_data(Path("page.html").read_text("utf-8"))["runs"][0]["name"] == seqgan.path.name
+
+
+# -- The command ---------------------------------------------------------------------------------------------------
+
+
+def test_the_command_says_which_file_it_wrote(mle: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["report", str(mle.path), "--texts", "1", "--rollouts", "2"])
+    said = capsys.readouterr()
+    file = mle.path / "report.html"
+    assert said.out == f"{file} ({file.stat().st_size // 1000} kB): open it in a browser\n"
+    assert "fitting the default judge" in said.err
+    assert script_data(file.read_text("utf-8"))["rollouts"] == 2
+
+
+def test_a_run_that_was_stopped_is_shown_without_results(seqgan: RunFolder, text: Path) -> None:
+    run = make_run(MLE, mle_smoke, text, mode="whitespace")
+    (run.path / "evaluation.json").unlink()
+    (shown,) = report_data([run.path], texts=1, rollouts=1)["runs"]
+    assert shown["evaluation"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "a report needs at least one run folder, found none"),
+        (["nowhere"], "no run folder at 'nowhere'"),
+        (["RUN", "--texts", "0"], "texts must be 1 to 20, found 0"),
+        (["RUN", "--rollouts", "65"], "rollouts must be 1 to 64, found 65"),
+        (["RUN", "--temperature", "0"], "temperature must be above 0"),
+        (["RUN", "--judge", "mine"], "judge"),
+        (["RUN", "-o", "no/such/page.html"], "there is no folder 'no/such' to write the page into"),
+        (["RUN", "-o", "."], "'.' is a folder, expected the name of the page's file"),
+        (["RUN"] * 7, "a report shows 1 to 6 runs, found 7"),
+        (["OTHER", "RUN"], "a report compares runs of one task"),
+        (["NOTHING"], "is not a run folder: it has no config.json"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence_and_nothing_is_written(
+    mle: RunFolder, tmp_path: Path, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "OTHER" in words:
+        (tmp_path / "other.txt").write_text("\n".join(LINES))
+        other = str(make_run(MLE, mle_smoke, tmp_path / "other.txt").path)
+    else:
+        other = ""
+    (tmp_path / "nothing").mkdir()
+    places = {"RUN": str(mle.path), "OTHER": other, "NOTHING": str(tmp_path / "nothing")}
+    before = sorted(mle.path.iterdir())
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(["report", *(places.get(word, word) for word in words)])
+    assert stop.value.code == 2
+    said = capsys.readouterr()
+    assert re.search(sentence, said.err)
+    assert said.err.strip().splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in said.err
+    assert sorted(mle.path.iterdir()) == before
+
+
+def test_an_evaluation_that_cannot_be_read_is_named(text: Path) -> None:
+    run = make_run(MLE, mle_smoke, text, mode="whitespace")
+    (run.path / "evaluation.json").write_text("[]")
+    with pytest.raises(InputError, match="is not an evaluation that a run has written"):
+        report_data([run.path], texts=1, rollouts=1)

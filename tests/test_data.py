@@ -246,7 +246,7 @@ def test_a_published_test_file_stays_as_it_is_and_its_overlap_is_counted(tmp_pat
     assert words_of(corpus, "test") == ["<unk> <unk>", TEXTS[0], TEXTS[0], "<unk> <unk>"]
     assert (len(corpus.splits["train"]), corpus.report.overlap, corpus.report.blank) == (40, 2, 1)
     assert corpus.report.unknown["test"] == pytest.approx(4 / (4 + 2 * len(TEXTS[0].split())))
-    assert "2 test texts also stand in the training part" in str(corpus.report)
+    assert "2 held-out texts also stand in the training part" in str(corpus.report)
 
 
 def test_a_file_may_have_a_byte_order_mark_windows_line_ends_and_no_last_line_end(tmp_path: Path) -> None:

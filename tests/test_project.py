@@ -33,6 +33,7 @@ FLOORS = [
     ["checkpoints", "logs", "runs"],
     ["training"],
     ["saved", "sb3_training"],
+    ["play"],
     ["agents"],
     ["benchmarks"],
 ]

@@ -325,10 +325,34 @@ def stream_texts(policy: Policy, task: Task, count: int, seed: int, prefix: Sequ
     """
     require(count >= 1, f"the number of texts must be at least 1, found {count}")
     for first in range(0, count, TILE):
-        rows = min(TILE, count - first)
-        keys = Keys.counted(derived_seed(seed, "samples"), rows, first_episode=first, device=policy.device)
-        tokens_BT, _ = write(policy, keys, task.max_length, end_token=task.end_token, prefix=prefix)
+        tokens_BT, _, _ = write_texts(policy, task, min(TILE, count - first), seed, prefix, first=first)
         yield from (task.text(tokens) for tokens in tokens_BT.tolist())
+
+
+def write_texts(
+    policy: Policy, task: Task, count: int, seed: int, prefix: Sequence[int] = (), *, first: int = 0
+) -> tuple[Tensor, Tensor, Keys]:
+    """Texts of a policy as tokens, in one go: those that `stream_texts` gives as words.
+
+    Args:
+        policy: Writes.
+        task: Says how long texts are.
+        count: B.
+        seed: Of the draws.
+        prefix: Tokens that every text begins with.
+        first: How many texts of this seed stand before them.
+
+    Returns:
+        tokens_BT: int64, PAD after the end.
+        lengths_B: int64.
+        keys: Of the draws, for what else is asked about these texts.
+
+    Raises:
+        InputError: If ``count`` is below 1, or no text can begin with the prefix.
+    """
+    require(count >= 1, f"the number of texts must be at least 1, found {count}")
+    keys = Keys.counted(derived_seed(seed, "samples"), count, first_episode=first, device=policy.device)
+    return *write(policy, keys, task.max_length, end_token=task.end_token, prefix=prefix), keys
 
 
 def _why_not(value: float) -> str:

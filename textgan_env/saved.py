@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
+from textgan_env.discriminators import DiscriminatorModule, make_discriminator
 from textgan_env.evaluation import Evaluation, evaluate, stream_texts
-from textgan_env.policies import PolicyModule
+from textgan_env.policies import LeakedPolicy, PolicyModule
 from textgan_env.runs import RunFolder
 from textgan_env.tasks import Task
-from textgan_env.training import load_policy
+from textgan_env.training import finished_checkpoint, load_policy
 
 
 class DecodingOptions(TypedDict, total=False):
@@ -47,6 +49,24 @@ class SavedRun:
         """Read a run folder; the errors are those of `textgan_env.training.load_policy`."""
         policy, task = load_policy(run)
         return cls(RunFolder.open(run), policy, task)
+
+    @cached_property
+    def discriminator(self) -> DiscriminatorModule | None:
+        """D as it stood beside the finished policy, in eval mode; None where the run has trained none.
+
+        Raises:
+            InputError: If the checkpoint does not hold the D that the run's settings name.
+        """
+        checkpoint, config = finished_checkpoint(self.folder), self.folder.about["config"]
+        if isinstance(self.policy, LeakedPolicy):
+            return None if config["control"] == "untrained" else self.policy.discriminator
+        if "discriminator" not in checkpoint.modules or config["control"] not in (None, "shuffled"):
+            return None
+        judge = make_discriminator(
+            config["discriminator"], vocab_size=self.task.vocab_size, max_length=self.task.max_length
+        )
+        checkpoint.restore_module("discriminator", judge)
+        return judge.eval().requires_grad_(False)
 
     def decoded(self, **asked: Unpack[DecodingOptions]) -> PolicyModule:
         """The policy under another decoding; it is the run's own where nothing is asked for.

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from textgan_env.checkpoints import load_checkpoint, save_checkpoint
+from textgan_env.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from textgan_env.discriminators import DiscriminatorModule, ReplayedTexts, fit_discriminator, judge_report
 from textgan_env.errors import InputError, require
 from textgan_env.evaluation import diversity, evaluate, likelihoods, nll, sample_texts
@@ -528,8 +528,7 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
     """
     folder = RunFolder.open(run)
     config = folder.about["config"]
-    best = config.get("select") == "best" and folder.best_checkpoint.exists()
-    checkpoint = load_checkpoint(folder.best_checkpoint if best else folder.last_checkpoint)
+    checkpoint = finished_checkpoint(folder)
     options = dict(checkpoint.document["task"])
     task = make_task(options.pop("name"), **options)
     same = checkpoint.vocabulary == task.vocabulary
@@ -539,6 +538,16 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
     checkpoint.restore_module(saved["module"], policy)
     decoding = Decoding(config["temperature"], deterministic=config["deterministic"])
     return policy.eval().with_decoding(decoding), task
+
+
+def finished_checkpoint(run: RunFolder) -> Checkpoint:
+    """The checkpoint with the finished policy: the best or the last, as the run was told to select.
+
+    Raises:
+        InputError: If there is no whole one.
+    """
+    best = run.about["config"].get("select") == "best" and run.best_checkpoint.exists()
+    return load_checkpoint(run.best_checkpoint if best else run.last_checkpoint)
 
 
 def _config_of(run: RunFolder, given: Config) -> Config:

@@ -3,9 +3,10 @@
 The tunes are those of Ryan's Mammoth Collection (Boston 1883: reels, jigs, hornpipes), which music21 brings along.
 """
 
+import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
@@ -55,14 +56,27 @@ def derive_tunes() -> dict[str, list[str]]:
     Raises:
         MissingDataError: If music21 or its tunes are not installed.
     """
-    from music21 import converter
+    before = random.getstate()  # from which music21 draws names for chords
+    try:
+        with tqdm(_files(), desc="reading tunes (once)", unit="tune", disable=None) as bar:
+            return {file.stem: read_tune(file.read_text(encoding="utf-8")) for file in bar}
+    finally:
+        random.setstate(before)
 
-    files = _files()
-    with tqdm(files, desc="reading tunes (once)", unit="tune", disable=None) as bar:
-        return {
-            file.stem: list(_texts(converter.parse(file, format="abc", storePickle=False, forceSource=True)))
-            for file in bar
-        }
+
+def read_tune(abc: str) -> list[str]:
+    """The texts of one tune in ABC notation, see `derive_tunes`."""
+    from music21 import abcFormat, harmony
+
+    # From this version of the notation on, an accidental holds to the end of its bar, as musicians read it.
+    score = abcFormat.translate.abcToStreamScore(abcFormat.ABCFile(abcVersion=(2, 1, 0)).readstr(abc))
+    notes = [
+        (float(found.offset), float(found.quarterLength), max(pitch.midi for pitch in found.pitches))
+        for found in score.flatten().notes
+        if not found.duration.isGrace and not isinstance(found, harmony.Harmony)
+    ]
+    steps = [pitch_name(number) for number in _sampled(notes)]
+    return [" ".join(steps[first : first + STEPS]) for first in range(0, len(steps) - STEPS + 1, STEPS)]
 
 
 def split_tunes(tunes: Mapping[str, Sequence[str]], share: float = 0.1) -> dict[str, list[str]]:
@@ -127,19 +141,6 @@ def _require_music21() -> Path:
     if found is None or found.origin is None:
         raise MissingDataError(f"music is not here, the package music21 is not installed: {_INSTALL}")
     return Path(found.origin).parent
-
-
-def _texts(score: Any) -> Iterator[str]:
-    from music21 import harmony
-
-    notes = [
-        (float(found.offset), float(found.quarterLength), max(pitch.midi for pitch in found.pitches))
-        for found in score.flatten().notes
-        if not found.duration.isGrace and not isinstance(found, harmony.Harmony)
-    ]
-    steps = [pitch_name(number) for number in _sampled(notes)]
-    for first in range(0, len(steps) - STEPS + 1, STEPS):
-        yield " ".join(steps[first : first + STEPS])
 
 
 def _sampled(notes: Sequence[tuple[float, float, int]]) -> list[int]:

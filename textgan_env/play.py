@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
@@ -166,9 +166,7 @@ class Player:
         """
         try:
             yield Page(note="loading the run and its judge ...")
-            saved = self.load(name)
-            judge, who = self.judge(name, request.own_judge)
-            yield from self._written(saved, judge, request, f"judged by {who}")
+            yield from self._written(name, self.load(name), request)
         except InputError as error:
             yield Page(error=str(error))
 
@@ -179,29 +177,29 @@ class Player:
             last = [page or before for page, before in zip(pages, last, strict=True)]
             yield last
 
-    def _written(self, saved: SavedRun, judge: Discriminator, request: Request, note: str) -> Iterator[Page]:
+    def _written(self, name: str, saved: SavedRun, request: Request) -> Iterator[Page]:
         task = saved.task
         policy = saved.decoded(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p)
         given = task.encode_writable(request.prefix)
         tokens_BT, lengths_B, keys = write_texts(policy, task, request.texts, request.seed, given)
-        source = RolloutCredit(policy, judge, rollouts=request.rollouts)
         texts = Texts(tokens_BT, lengths_B, torch.ones_like(lengths_B, dtype=torch.bool), keys, task.end_token)
-        words_B = [task.words(tokens) for tokens in tokens_BT.tolist()]
+        judge, who = self.judge(name, request.own_judge)
+        source = RolloutCredit(policy, judge, rollouts=request.rollouts)
         # A text that fills T has a word for every token; one that ends earlier has an end token, which is no word.
-        words_B = [[*words, EOS][:length] for words, length in zip(words_B, lengths_B.tolist(), strict=True)]
+        words_B = [
+            [*task.words(tokens), EOS][:length]
+            for tokens, length in zip(tokens_BT.tolist(), lengths_B.tolist(), strict=True)
+        ]
         shown = [[Token(word, math.nan) for word in words[: len(given)]] for words in words_B]
-        side = {
-            "note": note,
-            "command": request.command(saved.folder.path),
-            "joined": task.vocabulary is not None and task.vocabulary.mode == "char",
-        }
+        joined = task.vocabulary is not None and task.vocabulary.mode == "char"
+        page = Page(note=f"judged by {who}", command=request.command(saved.folder.path), joined=joined)
         for position in range(len(given), int(lengths_B.max())):
             wanted_BT = torch.zeros_like(texts.mask_BT)
             wanted_BT[:, position] = texts.mask_BT[:, position]
             credit_B = source.credit(texts, wanted_BT)[:, position].tolist()
             for row in wanted_BT[:, position].nonzero()[:, 0].tolist():
                 shown[row].append(Token(words_B[row][position], credit_B[row]))
-            yield Page(texts=[tuple(tokens) for tokens in shown], **side)  # type: ignore[arg-type]
+            yield replace(page, texts=[tuple(tokens) for tokens in shown])
 
 
 def find_runs(paths: Sequence[Path]) -> dict[str, Path]:

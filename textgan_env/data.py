@@ -732,7 +732,7 @@ def named_corpus(
     require(name in CORPORA, f"unknown corpus {name!r}, expected one of: {', '.join(CORPORA)}")
     path: Path | None
     texts: list[str] | None = None
-    own: dict[str, Path] = {}
+    own: dict[str, Any] = {}
     if name in _WORDNET_PARTS:
         path, texts = _wordnet(_WORDNET_PARTS[name], _folder(data_dir))
     elif name == "music":

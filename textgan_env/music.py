@@ -160,7 +160,7 @@ def _stream(melody: Sequence[int]) -> Any:
     from music21 import note, stream, tempo
 
     quarter = 2 * STEP_SECONDS  # a step is an eighth
-    score = stream.Stream([tempo.MetronomeMark(number=60 / quarter)])
+    score: Any = stream.Stream([tempo.MetronomeMark(number=60 / quarter)])
     for number, steps in groupby(melody):
         score.append(note.Note(number, quarterLength=len(list(steps)) / 2))
     return score

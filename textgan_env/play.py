@@ -346,7 +346,8 @@ def build_page(player: Player) -> "gradio.Blocks":
 
     names = list(player.runs)
     own = RunFolder.open(player.runs[names[0]]).about["config"].get("temperature", 1.0)
-    with gr.Blocks(title="textgan play", analytics_enabled=False) as page:
+    page = gr.Blocks(title="textgan play", analytics_enabled=False)
+    with page:
         gr.Markdown(
             "# textgan play\nA policy writes token by token; colours say how real a judge finds the text from there."
         )
@@ -381,9 +382,14 @@ def build_page(player: Player) -> "gradio.Blocks":
 
         asked = [first, second, prefix, temperature, seed, texts, top_k, top_p, rollouts, judge]
         writing = gr.on(
-            [start.click, prefix.submit], write, asked, [left, right, beside], show_progress="hidden", api_name=False
+            [start.click, prefix.submit],
+            write,
+            asked,
+            [left, right, beside],
+            show_progress="hidden",
+            api_visibility="private",
         )
-        stop.click(None, cancels=[writing], api_name=False)
+        stop.click(None, cancels=[writing], api_visibility="private")
     return page
 
 

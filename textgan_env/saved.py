@@ -57,9 +57,10 @@ class SavedRun:
         Raises:
             InputError: If the checkpoint does not hold the D that the run's settings name.
         """
-        checkpoint, config = finished_checkpoint(self.folder), self.folder.about["config"]
+        config = self.folder.about["config"]
         if isinstance(self.policy, LeakedPolicy):
             return None if config["control"] == "untrained" else self.policy.discriminator
+        checkpoint = finished_checkpoint(self.folder)
         if "discriminator" not in checkpoint.modules or config["control"] not in (None, "shuffled"):
             return None
         judge = make_discriminator(

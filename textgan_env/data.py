@@ -739,7 +739,8 @@ def named_corpus(
         path, own["valid_path"], own["test_path"] = _music(_folder(data_dir))
     else:
         path, *tests = (find_file(file, data_dir=data_dir) for file in PUBLISHED[name])
-        own = dict(zip(("test_path",), tests, strict=False))
+        if tests:
+            own["test_path"] = tests[0]
     return load_corpus(
         path,
         texts=texts,

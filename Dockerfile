@@ -17,7 +17,8 @@ RUN --mount=type=cache,target=/var/cache/pip \
     && touch README.md agents/__init__.py textgan_env/py.typed textgan_env/policies/__init__.py \
     && echo '__version__ = "0"' > textgan_env/__init__.py \
     && /opt/textgan/bin/python -m pip install -c constraints.txt ".[${EXTRAS}]" \
-    && /opt/textgan/bin/python -m pip uninstall --yes textgan-env
+    && /opt/textgan/bin/python -m pip uninstall --yes textgan-env \
+    && rm -rf build ./*.egg-info
 COPY README.md ./
 COPY agents agents
 COPY textgan_env textgan_env

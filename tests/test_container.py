@@ -62,6 +62,11 @@ def test_what_is_installed_is_declared_and_pinned() -> None:
     assert all("-c constraints.txt" in command or "--no-deps" in command for command in installs)
 
 
+def test_the_empty_copy_leaves_nothing_that_a_later_build_would_take_for_newer() -> None:
+    (stub,) = [command for command in of("RUN") if "touch" in command]
+    assert stub.endswith("&& rm -rf build ./*.egg-info")
+
+
 def test_it_runs_as_an_ordinary_user_and_opens_the_page() -> None:
     order = [name for name, _ in STEPS]
     assert of("USER") == [re.findall(r"--uid (\d+)", " ".join(of("RUN")))[0]] != ["0"]

@@ -11,6 +11,7 @@ import json as json_format
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -64,6 +65,7 @@ def sample(
     top_p: float | None = None,
     prefix: str = "",
     seed: int = 0,
+    midi: Path | None = None,
 ) -> None:
     """Write texts with the policy of a run, one a line.
 
@@ -77,12 +79,38 @@ def sample(
         top_p: Write one of the most probable tokens that together reach this probability only.
         prefix: What every text begins with, in words of the text that the run has learnt from.
         seed: The same seed writes the same texts.
+        midi: A folder that gets every text as a MIDI file, too: of runs on task music, needs the extra music.
     """
     from textgan_env import load
 
     saved = load(run)
-    for text in saved.stream(n, temperature=temperature, top_k=top_k, top_p=top_p, prefix=prefix, seed=seed):
+    texts = saved.stream(n, temperature=temperature, top_k=top_k, top_p=top_p, prefix=prefix, seed=seed)
+    if midi is not None:
+        from textgan_env.music import write_midi
+
+        texts, melodies = tee(texts)
+        write_midi(melodies, midi)
+    for text in texts:
         print(text)
+
+
+def play(
+    runs: Positional[tuple[Path, ...]] = (Path("runs"),),
+    host: str = "127.0.0.1",
+    port: int = 7860,
+) -> None:
+    """Open a page on which runs write token by token, each token on the colour of its score.
+
+    Needs the extra demo (Gradio). For example: textgan play runs/mle-corpus-1 runs/seqgan-corpus-1
+
+    Args:
+        runs: Run folders, or folders with run folders in them.
+        host: Who can open the page: 127.0.0.1 this machine only, 0.0.0.0 whoever can reach it.
+        port: Where the page listens.
+    """
+    from textgan_env.play import serve
+
+    serve(runs, host, port)
 
 
 def evaluate(
@@ -249,6 +277,7 @@ def data_inspect(
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "sample": sample,
+    "play": play,
     "evaluate": evaluate,
     "score": score,
     "report": report,

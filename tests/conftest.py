@@ -9,6 +9,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ import pytest
 import torch
 from hypothesis import settings
 from torch import Tensor, nn
+
+from textgan_env import data
+from textgan_env.music import pitch_name, split_tunes
 
 PROJECT = Path(__file__).parent.parent
 
@@ -61,6 +65,26 @@ def global_rng_stays_still(request: pytest.FixtureRequest) -> Iterator[None]:
             "or build modules under `with seeded(seed):`",
             pytrace=False,
         )
+
+
+def small_music(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Put seven tunes in place of those of music21, which take minutes to read.
+
+    Returns:
+        A list that grows whenever they are read.
+    """
+    tunes = {f"t{at}": [" ".join(pitch_name(60 + (at + step) % 7) for step in range(32))] for at in range(7)}
+    splits = split_tunes(tunes)
+    sums = {split: hashlib.sha256(data._content(splits[split])).hexdigest() for split in splits}
+    read: list[int] = []
+
+    def derive() -> dict[str, list[str]]:
+        read.append(1)
+        return tunes
+
+    monkeypatch.setattr(data, "derive_tunes", derive)
+    monkeypatch.setattr(data, "_MUSIC", {split: (f"music_{split}.txt", sums[split]) for split in splits})
+    return read
 
 
 class StubPolicy:

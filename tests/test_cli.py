@@ -223,11 +223,18 @@ def test_list_tells_what_is_here(
         (tmp_path / name).touch()
     main(["data", "list", "--json"])
     here = {row["task"]: row["here"] for row in json.loads(capsys.readouterr().out)}
-    assert here == {"wordnet": True, "wordnet-glosses": False, "coco": False, "emnlp": False, "poems": True}
+    assert here == {
+        "wordnet": True,
+        "wordnet-glosses": False,
+        "coco": False,
+        "emnlp": False,
+        "poems": True,
+        "music": False,
+    }
     main(["data", "list"])
     said = capsys.readouterr().out
     assert str(tmp_path) in said
-    assert said.count(": not here yet") == 3
+    assert said.count(": not here yet") == 4
 
 
 def test_fetch_checks_what_is_here(

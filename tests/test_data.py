@@ -246,7 +246,20 @@ def test_a_published_test_file_stays_as_it_is_and_its_overlap_is_counted(tmp_pat
     assert words_of(corpus, "test") == ["<unk> <unk>", TEXTS[0], TEXTS[0], "<unk> <unk>"]
     assert (len(corpus.splits["train"]), corpus.report.overlap, corpus.report.blank) == (40, 2, 1)
     assert corpus.report.unknown["test"] == pytest.approx(4 / (4 + 2 * len(TEXTS[0].split())))
-    assert "2 test texts also stand in the training part" in str(corpus.report)
+    assert "2 held-out texts also stand in the training part" in str(corpus.report)
+
+
+def test_validation_and_test_files_of_their_own_stay_as_they_are(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.txt", "\n".join(TEXTS))
+    valid = write(tmp_path / "valid.txt", f"{TEXTS[1]}\nnew words\n")
+    test = write(tmp_path / "test.txt", f"{TEXTS[0]}\n")
+    corpus = load_corpus(train, valid_path=valid, test_path=test, valid_share=0.5)
+    assert list(corpus.splits) == ["train", "valid", "test"]
+    assert words_of(corpus, "valid") == [TEXTS[1], "<unk> <unk>"]
+    assert words_of(corpus, "test") == [TEXTS[0]]
+    assert (len(corpus.splits["train"]), corpus.report.overlap) == (40, 2)
+    held_out = load_corpus(train, valid_path=valid, test_share=0.25)
+    assert {split: len(part) for split, part in held_out.splits.items()} == {"train": 30, "valid": 2, "test": 10}
 
 
 def test_a_file_may_have_a_byte_order_mark_windows_line_ends_and_no_last_line_end(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from torch import Tensor
 
 import textgan_env
-from conftest import PROJECT, PositionDiscriminator
+from conftest import PROJECT, PositionDiscriminator, small_music
 from textgan_env.data import load_corpus
 from textgan_env.discriminators import make_discriminator
 from textgan_env.envs import REWARDS, TextGANEnv, TextGANVectorEnv, default_discriminator
@@ -385,6 +385,8 @@ def make(
         options = {**SMALL_OPTIONS.get(name, {}), "rollouts": 2, **options}
         published = textgan_env.ENVIRONMENTS[name]["task"] in ("seqgan-oracle", "coco", "emnlp", "poems")
         monkeypatch.setenv("TEXTGAN_DATA", str(request.getfixturevalue("shared_data") if published else tmp_path))
+        if name == "TextGAN/Music-v0":
+            small_music(monkeypatch)
         if name == "TextGAN/Corpus-v0":
             path = tmp_path / "lines.txt"
             path.write_text("\n".join(LINES), encoding="utf-8")

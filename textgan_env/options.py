@@ -18,7 +18,7 @@ class TaskOptions:
     """Which text: options of every command that reads a task."""
 
     task: str = "oracle"
-    """oracle, seqgan-oracle, toy, corpus (when there is a --corpus), wordnet, wordnet-glosses, coco, emnlp, poems."""
+    """oracle, seqgan-oracle, toy, corpus (with --corpus), wordnet, wordnet-glosses, coco, emnlp, poems, music."""
     corpus: str | None = None
     """Your text file, one text a line. (With another --task: the folder with its files, or seqgan-oracle's weights.)"""
     mode: Literal["word", "char", "whitespace"] | None = None

@@ -333,6 +333,7 @@ def _finish(agent: Agent, run: RunFolder, config: CommonConfig, log: MetricLog, 
     print(f"\n{len(texts)} texts, as they come, {_told(config)}:")
     print("\n".join(f"    {text}" for text in texts))
     print(f"\nrun folder: {run.path}\nmore texts: textgan sample {run.path} -n 20 --temperature 0.8")
+    print(f"watch it write: textgan play {run.path}")
 
 
 def _decoding(config: CommonConfig) -> Decoding:

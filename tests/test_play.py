@@ -1,0 +1,385 @@
+"""The live page: what it shows is what the library computes, and it works in a browser that reaches nothing else."""
+
+import math
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import textgan_env
+from agents import mle, seqgan
+from conftest import PROJECT
+from textgan_env import play
+from textgan_env.checkpoints import load_checkpoint
+from textgan_env.discriminators import score_logits
+from textgan_env.errors import InputError, MissingDataError
+from textgan_env.evaluation import write_texts
+from textgan_env.play import Page, Player, Request, Token, as_html, find_runs
+from textgan_env.rewards import RolloutCredit, Texts
+from textgan_env.vocabulary import EOS
+
+# The library that reads command lines draws from the global generators.
+pytestmark = pytest.mark.moves_global_rng
+
+NOUNS, VERBS = ("cat", "dog", "fox", "cow", "bee"), ("sat", "ran", "ate", "hid")
+LINES = [f"{article} {noun} {verb}" for article in ("the", "a") for noun in NOUNS for verb in VERBS]
+TINY = ["--preset", "smoke", "--show-samples", "0", "--threads", "1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three runs: two on one text, one of them with a discriminator of its own, and one on another text."""
+    here = tmp_path_factory.mktemp("play")
+    (here / "cats.txt").write_text("\n".join([*LINES, "the cow sat here"]) + "\n")
+    (here / "verse.txt").write_text("".join(f"{word}{other}\n" for word in "春夏秋冬" for other in "風雨雪月"))
+    common = [*TINY, "--runs", str(here / "runs")]
+    mle.main(["--corpus", str(here / "cats.txt"), *common])
+    seqgan.main(["--corpus", str(here / "cats.txt"), *common])
+    mle.main(["--corpus", str(here / "verse.txt"), "--mode", "char", *common])
+    return here / "runs"
+
+
+@pytest.fixture(scope="module")
+def player(folder: Path) -> Player:
+    return Player(find_runs([folder]))
+
+
+def last(pages: Iterator[Page]) -> Page:
+    *_, page = pages
+    return page
+
+
+# -- Runs ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_runs_stands_for_all_of_them(folder: Path) -> None:
+    names = ["mle-corpus-1", "mle-corpus-2", "seqgan-corpus-1"]
+    assert find_runs([folder]) == {name: folder / name for name in names}
+    assert find_runs([folder / names[2], folder]) == {name: folder / name for name in names}
+    assert list(find_runs([folder / names[2], folder])) == [names[2], *names[:2]]
+
+
+def test_runs_of_one_name_are_told_apart_by_their_paths(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "mle-corpus-1"
+    shutil.copytree(folder / "mle-corpus-1", other)
+    found = find_runs([folder / "mle-corpus-1", other, folder / "mle-corpus-2"])
+    assert list(found) == [str(folder / "mle-corpus-1"), str(other), "mle-corpus-2"]
+
+
+def test_a_path_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no run folder at 'nowhere'"):
+        find_runs([Path("nowhere")])
+    with pytest.raises(InputError, match=r"no run in '.*': train one first"):
+        find_runs([tmp_path])
+
+
+# -- Writing -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mle-corpus-1", "mle-corpus-2", "seqgan-corpus-1"])
+def test_the_texts_are_those_of_the_command_that_is_shown(player: Player, name: str) -> None:
+    page = last(player.write(name, Request(texts=5, seed=3, temperature=0.7, top_k=4)))
+    saved = textgan_env.load(player.runs[name])
+    assert saved.task.vocabulary is not None
+    shown = [[token.word for token in tokens if token.word != EOS] for tokens in page.texts]
+    texts = [saved.task.vocabulary.join(words) for words in shown]
+    assert texts == saved.sample(5, seed=3, temperature=0.7, top_k=4)
+    assert page.command == f"textgan sample {player.runs[name]} -n 5 --seed 3 --temperature 0.7 --top-k 4"
+    assert page.joined == (name == "mle-corpus-2")
+
+
+def test_every_q_is_the_credit_that_the_environment_gives(player: Player) -> None:
+    request = Request(texts=4, seed=1, rollouts=3, prefix="the")
+    page = last(player.write("seqgan-corpus-1", request))
+    saved, (judge, _) = player.load("seqgan-corpus-1"), player.judge("seqgan-corpus-1", own=True)
+    given = saved.task.encode("the")
+    policy = saved.decoded(temperature=1.0)
+    tokens_BT, lengths_B, keys = write_texts(policy, saved.task, 4, 1, given)
+    texts = Texts(tokens_BT, lengths_B, torch.ones_like(lengths_B, dtype=torch.bool), keys, saved.task.end_token)
+    credit_BT = RolloutCredit(policy, judge, rollouts=3).credit(texts, texts.mask_BT)  # all tokens in one pass
+    final_B = score_logits(judge, tokens_BT).sigmoid()
+    for tokens, credit_T, length, final in zip(page.texts, credit_BT, lengths_B.tolist(), final_B, strict=True):
+        assert len(tokens) == length
+        assert math.isnan(tokens[0].q)  # was given
+        assert [token.q for token in tokens[1:]] == pytest.approx(credit_T[1:length].tolist(), abs=1e-6)
+        assert tokens[-1].q == pytest.approx(float(final), abs=1e-6)
+
+
+def test_texts_grow_by_one_token_a_page_and_end_with_an_end_token(player: Player) -> None:
+    waiting, *pages = player.write("mle-corpus-1", Request(texts=3))
+    assert not waiting.texts
+    lengths = [[len(tokens) for tokens in page.texts] for page in pages]
+    ends = lengths[-1]
+    assert lengths == [[min(step, end) for end in ends] for step in range(1, max(ends) + 1)]
+    early = [tokens[-1].word == EOS for tokens in pages[-1].texts if len(tokens) < max(ends)]
+    assert all(early)
+
+
+def test_the_same_request_gives_the_same_page(player: Player) -> None:
+    one, two = (last(player.write("seqgan-corpus-1", Request(seed=9))) for _ in range(2))
+    assert one == two != last(player.write("seqgan-corpus-1", Request(seed=8)))
+
+
+def test_two_runs_write_side_by_side_and_a_mistake_in_one_leaves_the_other(player: Player) -> None:
+    pages = list(player.side_by_side(["mle-corpus-1", "mle-corpus-2"], Request(prefix="the")))
+    left, right = pages[-1]
+    assert not left.error
+    assert all(tokens[0].word == "the" for tokens in left.texts)
+    assert right.error.startswith("'t' is not among the ")
+    assert len(pages) == 1 + max(map(len, left.texts)) - 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "sentence"),
+    [
+        (Request(prefix="a zebra"), "'zebra' is not among the "),
+        (Request(prefix="the cat sat here the"), "fewer than T="),
+        (Request(temperature=0.0), "temperature must be above 0"),
+        (Request(texts=0), "the number of texts must be at least 1"),
+    ],
+)
+def test_what_cannot_be_written_is_a_sentence_on_the_page(player: Player, request_: Request, sentence: str) -> None:
+    assert sentence in last(player.write("mle-corpus-1", request_)).error
+
+
+# -- Judges --------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_judged_by_its_own_discriminator_where_it_trained_one(player: Player, folder: Path) -> None:
+    judge, who = player.judge("seqgan-corpus-1", own=True)
+    assert who == "the discriminator that this run trained"
+    assert isinstance(judge, torch.nn.Module)
+    saved = load_checkpoint(folder / "seqgan-corpus-1" / "checkpoints" / "last.safetensors").all_tensors
+    trained = {name.partition("/")[2]: tensor for name, tensor in saved.items() if name.startswith("discriminator/")}
+    assert trained
+    assert judge.state_dict().keys() == trained.keys()
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in judge.state_dict().items())
+
+
+def test_other_runs_share_the_default_judge_of_their_text(player: Player) -> None:
+    plain, who = player.judge("mle-corpus-1", own=True)
+    assert who.startswith("the default judge (this run trained none)")
+    asked, who = player.judge("seqgan-corpus-1", own=False)
+    assert who.startswith("the default judge: it knows usual words")
+    assert asked is plain
+    assert player.judge("mle-corpus-2", own=True)[0] is not plain
+
+
+def test_a_discriminator_that_a_control_never_trained_judges_nothing(folder: Path, tmp_path: Path) -> None:
+    corpus = str(folder.parent / "cats.txt")
+    seqgan.main(["--corpus", corpus, "--control", "constant", "--runs", str(tmp_path), *TINY])
+    assert textgan_env.load(tmp_path / "seqgan-corpus-1").discriminator is None
+
+
+# -- What is shown -------------------------------------------------------------------------------------------------
+
+
+def test_words_cannot_act_on_the_page() -> None:
+    shown = as_html(Page(texts=[[Token("<script>", 0.5)]], command="textgan sample '<b>'", note="<i>"))
+    assert "<script>" not in shown
+    assert "&lt;script&gt;" in shown
+    assert "<b>" not in shown
+    assert "<i>" not in shown
+    assert "<u>" not in as_html(Page(error="'<u>' is unknown"))
+
+
+def test_a_token_is_shown_on_the_colour_of_its_q_with_the_number_below() -> None:
+    shown = as_html(Page(texts=[[Token("low", 0.0), Token("high", 1.0), Token("old", math.nan), Token(EOS, 0.25)]]))
+    assert "background:rgb(158, 66, 16);color:rgb(255, 255, 255)" in shown  # the ends of the scale
+    assert "background:rgb(28, 81, 144);color:rgb(255, 255, 255)" in shown
+    assert re.findall(r">([^<>]+)<small>([^<]+)</small>", shown) == [
+        ("low", "0.00"),
+        ("high", "1.00"),
+        ("old", "given"),
+        ("end", "0.25"),
+    ]
+
+
+def test_the_command_quotes_what_a_shell_would_read() -> None:
+    assert Request(prefix="a man's", top_p=0.9).command(Path("my runs/r")) == (
+        "textgan sample 'my runs/r' -n 3 --seed 0 --temperature 1 --top-p 0.9 --prefix 'a man'\"'\"'s'"
+    )
+
+
+# -- Opening -------------------------------------------------------------------------------------------------------
+
+
+def test_without_gradio_one_sentence_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(play, "find_spec", lambda _: None)
+    with pytest.raises(MissingDataError, match=r'the page needs the package gradio: pip install "textgan_env\[demo\]"'):
+        play.serve([folder], "127.0.0.1", 7860)
+
+
+def test_an_address_that_nothing_can_listen_on_is_refused() -> None:
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=rf"cannot listen on 127\.0\.0\.1, port {port} \(.+\): choose others"):
+            play.check_address("127.0.0.1", port)
+    play.check_address("127.0.0.1", port)
+    with pytest.raises(InputError, match="port must be 1 to 65535, found 0"):
+        play.check_address("127.0.0.1", 0)
+    with pytest.raises(InputError, match=r"cannot listen on 192\.0\.2\.1"):  # nobody's address
+        play.check_address("192.0.2.1", port)
+
+
+# -- In a browser --------------------------------------------------------------------------------------------------
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+# Serves as the command does, and writes down every address outside this machine that the server asks for.
+SERVER = """
+import socket, sys
+def watched(name, at):
+    real = getattr(socket, name) if name == "getaddrinfo" else getattr(socket.socket, name)
+    def call(*given, **named):
+        host = given[at][0] if isinstance(given[at], tuple) else given[at]
+        if host not in (None, "", "127.0.0.1", "localhost", "::1", b"127.0.0.1", "0.0.0.0"):
+            print("OUTSIDE", host, flush=True)
+        return real(*given, **named)
+    return call
+socket.getaddrinfo = watched("getaddrinfo", 0)
+socket.socket.connect = watched("connect", 1)
+socket.socket.connect_ex = watched("connect_ex", 1)
+from agents.cli import main
+main(sys.argv[1:])
+"""
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path) -> Iterator[str]:
+    """The address of the page; at the end the server is stopped as a person would."""
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER, "play", str(folder), "--port", str(port)],
+        cwd=PROJECT,
+        env=os.environ | {"TMPDIR": str(folder.parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert server.stdout is not None
+    said = ""
+    while "Ctrl-C ends it" not in said:
+        line = server.stdout.readline()
+        assert line, server.communicate()[1]
+        said += line
+    assert f"textgan play: http://127.0.0.1:{port}\n" in said
+    yield f"http://127.0.0.1:{port}"
+    server.send_signal(signal.SIGINT)
+    out, errors = server.communicate(timeout=100)
+    assert "OUTSIDE" not in said + out
+    assert errors == "stopped by Ctrl-C; files written before are whole\n"
+    assert server.returncode == 130
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("needs the program chromium (Debian: apt-get install chromium)")
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def opened(served: str, browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The page in a fresh window; fails if it asks for anything elsewhere, or complains."""
+    width, scheme = getattr(request, "param", (1280, "light"))
+    window = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    window.set_default_timeout(200_000)
+    page = window.new_page()
+    asked: list[str] = []
+    complaints: list[str] = []
+    page.on("request", lambda sent: asked.append(sent.url))
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(served)
+    page.wait_for_selector("#write")
+    yield page
+    assert [url for url in asked if not url.startswith((served, "data:", "blob:"))] == []
+    assert complaints == []
+    window.close()
+
+
+def words_on(page: Any, side: int) -> list[list[str]]:
+    rows = page.locator(f"#side-{side} li").all()
+    words = [[tile.inner_text().split("\n")[0] for tile in row.locator(".tg-token").all()] for row in rows]
+    return [[word for word in row if word != "end"] for row in words]
+
+
+def wait_until_written(page: Any, side: int) -> None:
+    """Wait until nothing has been added for a second: every last tile has its value by then."""
+    page.wait_for_selector(f"#side-{side} .tg-token")
+    count = -1
+    while count != (count := page.locator(".tg-token").count()):
+        page.wait_for_timeout(5000)
+
+
+@pytest.mark.slow
+def test_a_text_grows_on_the_page_and_is_that_of_sample(opened: Any, player: Player) -> None:
+    opened.evaluate("""() => { window.counts = [];
+        new MutationObserver(() => window.counts.push(document.querySelectorAll('#side-1 .tg-token').length))
+            .observe(document.querySelector('#side-1'), {childList: true, subtree: true, characterData: true}); }""")
+    opened.locator("#prefix textarea, #prefix input").first.fill("the")
+    opened.locator("#seed input").fill("5")
+    opened.locator("#write").click()
+    wait_until_written(opened, 1)
+    assert not opened.locator("#side-2").is_visible()
+    assert "the default judge (this run trained none)" in opened.locator("#side-1 .tg-note").inner_text()
+    texts = textgan_env.load(player.runs["mle-corpus-1"]).sample(3, prefix="the", seed=5, temperature=1.0)
+    assert [" ".join(words) for words in words_on(opened, 1)] == texts
+    counts = sorted(set(opened.evaluate("window.counts")) - {0})
+    assert len(counts) >= 2  # it grew before one's eyes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "opened", [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")], indirect=True, ids=str
+)
+def test_two_runs_stand_side_by_side_and_fit_the_window(opened: Any) -> None:
+    opened.locator("#run-2 input").click()
+    opened.get_by_role("option", name="seqgan-corpus-1").last.click()
+    opened.locator("#write").click()
+    opened.wait_for_selector("#side-2 .tg-token")
+    wait_until_written(opened, 1)
+    assert "this run trained" in opened.locator("#side-2 .tg-note").inner_text()
+    width = opened.viewport_size["width"]
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    left, right = (opened.locator(f"#side-{side}").bounding_box() for side in (1, 2))
+    beside = right["x"] > left["x"]
+    assert beside == (width > 600)
+    assert beside or right["y"] > left["y"]
+    dark = opened.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    paper = opened.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", paper)[:3])) < 200) == dark
+    ink = "e => [getComputedStyle(e).color, getComputedStyle(e.querySelector('small')).color]"
+    word, number = opened.locator("#side-1 .tg-token").first.evaluate(ink)
+    assert word == number  # the theme does not paint over the colour that reads well on the tile
+
+
+@pytest.mark.slow
+def test_a_mistake_is_told_on_the_page(opened: Any) -> None:
+    opened.locator("#prefix textarea, #prefix input").first.fill("zebra")
+    opened.locator("#write").click()
+    assert "'zebra' is not among the" in opened.locator("#side-1 .tg-error").inner_text()

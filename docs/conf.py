@@ -24,7 +24,7 @@ myst_fence_as_directive = ["math"]
 html_math_renderer = "mathml"
 
 # -- The interface, from docstrings --------------------------------------------------------------------------------
-autodoc_default_options = {"members": True, "show-inheritance": True, "member-order": "bysource"}
+autodoc_default_options = {"show-inheritance": True, "member-order": "bysource"}
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
@@ -35,7 +35,10 @@ python_maximum_signature_line_length = 88
 # A name in single backticks is a link where it names something of ours.
 default_role = "ours"
 # What others document, there is no network to ask them.
-nitpick_ignore_regex = [("py:.*", r"(?!textgan_env|agents).*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!textgan_env|agents).*"),
+    ("py:.*", r".*\.(_\w+|Config|Read|Module)"),  # hidden names and type variables
+]
 
 # -- What it looks like --------------------------------------------------------------------------------------------
 html_theme = "furo"

@@ -15,6 +15,7 @@ import os
 import pkgutil
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,7 +38,10 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("mathml", (inline_math, None), (display_math, None))
     app.connect("builder-inited", lambda _: generate())
     app.connect("source-read", lambda app, page, content: send_links(app.srcdir / f"{page}.md", content))
-    app.connect("autodoc-process-docstring", tables_in_docstring)
+    # Napoleon, at 500, would read the first colon of what is said of a field as the end of its type.
+    app.connect("autodoc-process-docstring", set_field_aside, priority=400)
+    app.connect("autodoc-process-docstring", take_field_back, priority=600)
+    app.connect("autodoc-process-docstring", tables_in_docstring, priority=400)
     app.add_role("ours", OursRole())
     app.connect("missing-reference", find_ours)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -167,10 +171,27 @@ def option_pages() -> Iterator[tuple[Path, str]]:
 
 # ----------------------------------------------------------------------------------------------------
 # Docstrings.
+_ASIDE: dict[str, list[str]] = {}
+
+
+def set_field_aside(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
+    """Hide the docstring of a field or a constant, which is plain prose, from what comes next."""
+    if what in ("attribute", "data", "property"):
+        _ASIDE[name] = lines[:]
+        lines.clear()
+
+
+def take_field_back(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
+    """Undo `set_field_aside`."""
+    lines[:] = _ASIDE.pop(name, lines)
+
+
 def tables_in_docstring(app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
     """Turn Markdown tables, which are easily read in the source, into those of reStructuredText, in place."""
     result: list[str] = []
-    for line in lines:
+    for line, following in pairwise([*lines, ""]):
+        if line.endswith(":") and following.lstrip().startswith("|"):
+            line = line.removesuffix(":")  # no section of arguments that Napoleon knows
         if not line.lstrip().startswith("|"):
             result.append(line)
             continue

@@ -24,7 +24,7 @@ myst_fence_as_directive = ["math"]
 html_math_renderer = "mathml"
 
 # -- The interface, from docstrings --------------------------------------------------------------------------------
-autodoc_default_options = {"show-inheritance": True, "member-order": "bysource"}
+autodoc_default_options = {"member-order": "bysource"}
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False

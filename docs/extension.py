@@ -14,6 +14,7 @@ import io
 import os
 import pkgutil
 import re
+import textwrap
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -165,8 +166,15 @@ def option_pages() -> Iterator[tuple[Path, str]]:
         said = io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
             main(["train", agent, "--help"])
-        text = re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue())
-        yield GENERATED / "options" / f"{agent}.md", f"# textgan train {agent}\n\n```text\n{text}```\n"
+        text = "\n".join(map(wrapped, re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue()).splitlines()))
+        yield GENERATED / "options" / f"{agent}.md", f"# textgan train {agent}\n\n```text\n{text}\n```\n"
+
+
+def wrapped(line: str, width: int = 84) -> str:
+    """A line of a help in lines that fit the page, those after the first below its last column."""
+    first = re.match(r"\s*\S+\s{2,}", line) or re.match(r"\s*", line)
+    assert first is not None
+    return textwrap.fill(line, width, subsequent_indent=" " * first.end(), drop_whitespace=bool(line.strip()))
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -192,6 +200,7 @@ def tables_in_docstring(app: Sphinx, what: str, name: str, found: Any, options: 
     for line, following in pairwise([*lines, ""]):
         if line.endswith(":") and following.lstrip().startswith("|"):
             line = line.removesuffix(":")  # no section of arguments that Napoleon knows
+        line = re.sub(r"^(\s*\w+: )(\w\.)$", r"\1\\\2", line)  # "rows: B." is no list of A, B, C
         if not line.lstrip().startswith("|"):
             result.append(line)
             continue

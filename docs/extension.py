@@ -39,6 +39,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("mathml", (inline_math, None), (display_math, None))
     app.connect("builder-inited", lambda _: generate())
     app.connect("source-read", lambda app, page, content: send_links(app.srcdir / f"{page}.md", content))
+    app.connect("source-read", lambda _, page, content: list_new_pages(page, content))
     # Napoleon, at 500, would read the first colon of what is said of a field as the end of its type.
     app.connect("autodoc-process-docstring", set_field_aside, priority=400)
     app.connect("autodoc-process-docstring", take_field_back, priority=600)
@@ -114,6 +115,14 @@ def send_links(page: Path, content: list[str]) -> None:
         return os.path.relpath(found, page.parent) + (match[2] or "") if target.exists() else match[0]
 
     content[0] = LINK.sub(sent, content[0])
+
+
+def list_new_pages(page: str, content: list[str]) -> None:
+    """Put pages that the first page does not list at the end of its contents, so that none is lost, in place."""
+    if page == "index":
+        listed = set(re.findall(r"^[\w/]+$", content[0], re.MULTILINE)) | {"index"}
+        new = sorted(path.stem for path in DOCS.glob("*.md") if path.stem not in listed)
+        content[0] += "\n```{toctree}\n:hidden:\n:caption: More\n\n" + "\n".join(new) + "\n```\n" if new else ""
 
 
 def modules() -> list[str]:

@@ -265,7 +265,8 @@ def test_every_local_link_of_a_page_leads_somewhere(page: str) -> None:
 
 def test_outside_links_are_well_formed() -> None:
     """There is no network here to follow them: https, a host with a point in it, and no stray character."""
-    outside = {link for page in PAGES for link in re.findall(r"https?:[^\s)>\]\"'`]*", prose(page))}
+    found = {link for page in PAGES for link in re.findall(r"https?:[^\s)>\]\"'`]*", prose(page))}
+    outside = {link for link in found if "//127.0.0.1" not in link}  # the reader's own machine
     assert len(outside) >= 3
     assert [
         link for link in outside if not re.fullmatch(r"https://[a-z0-9-]+(\.[a-z0-9-]+)+(/[\w./#?=~%-]*)?", link)

@@ -15,7 +15,7 @@ import os
 import pkgutil
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -46,6 +46,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", tables_in_docstring, priority=400)
     app.add_role("ours", OursRole())
     app.connect("missing-reference", find_ours)
+    app.connect("doctree-resolved", link_code)
+    app.connect("env-get-outdated", lambda *_: ["index"])  # `list_new_pages`
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -236,17 +238,43 @@ class OursRole(XRefRole):
 
 
 def find_ours(app: Sphinx, env: Any, node: Any, contents: nodes.Element) -> nodes.Element | None:
-    """Resolve `OursRole`: a neighbour in the class, in the module, or the only thing of that name."""
+    """Resolve `OursRole`."""
     if node["reftype"] != "ours":
         return None
-    python, name, module = env.domains["py"], node["reftarget"], node["module"]
-    near = (f"{module}.{node['class']}.{name}", f"{module}.{name}", name)
-    same = [full for full in python.objects if full.endswith(f".{name}")]
-    found = next((full for full in near if full in python.objects), same[0] if len(same) == 1 else None)
+    module, name = node["module"], node["reftarget"]
+    near = (f"{module}.{node['class']}.{name}", f"{module}.{name}")
+    return link_to_name(app, node["refdoc"], name, contents, near) or contents
+
+
+def link_code(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Let code in a line of a page, such as `LSTMPolicy`, be a link where it names one thing of ours."""
+    for code in list(doctree.findall(nodes.literal)):
+        name = code.astext()
+        if re.fullmatch(r"[A-Z]\w+|[a-z]+_\w+|textgan_env[\w.]+|[A-Z]\w+\.\w+", name) and not is_linked(code):
+            link = link_to_name(app, page, name, code.deepcopy())
+            if link is not None:
+                code.replace_self(link)
+
+
+def is_linked(node: nodes.Node) -> bool:
+    """Whether a node is part of a link already, or of a heading."""
+    while node.parent is not None:
+        node = node.parent
+        if isinstance(node, nodes.reference | nodes.title):
+            return True
+    return False
+
+
+def link_to_name(
+    app: Sphinx, page: str, name: str, contents: nodes.Element, near: Iterable[str] = ()
+) -> nodes.reference | None:
+    """A link to a neighbour, to what the name says in full, or to the only thing that is called so."""
+    things = app.env.domains["py"].objects
+    same = [full for full in things if full.endswith(f".{name}")]
+    found = next((full for full in (*near, name) if full in things), same[0] if len(same) == 1 else None)
     if found is None:
-        return contents
-    entry = python.objects[found]
-    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, contents, found)
+        return None
+    return make_refnode(app.builder, page, things[found].docname, things[found].node_id, contents, found)
 
 
 # ----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,envs vector_conformance 
   train_your_own_agent))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-oldest lint format coverage hooks clean
+.PHONY: help setup demo test test-slow test-oldest lint format docs coverage hooks clean
 
 help: ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12] [JOBS=2]"
@@ -45,6 +45,10 @@ format: $(READY) ## mend what ruff can mend by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(READY) ## build the pages into build/docs; a warning is an error
+	$(BIN)/python -m sphinx -W -n --keep-going -q -b html docs build/docs
+	@echo "open build/docs/index.html"
+
 coverage: $(READY) ## the fast tests, with the lines that they miss
 	$(PYTEST) -m "not slow" --cov --cov-report term-missing
 
@@ -52,7 +56,7 @@ hooks: $(READY) ## run the checks at every git commit, the fast tests at every p
 	$(BIN)/pre-commit install --hook-type pre-commit --hook-type pre-push
 
 clean: ## remove .venv, builds and caches; run folders stay
-	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .coverage htmlcov
+	rm -rf $(VENV) $(OLDEST) build dist docs/generated *.egg-info .coverage htmlcov
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find agents benchmarks tests textgan_env -name __pycache__ -type d -prune -exec rm -rf {} +
 

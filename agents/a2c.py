@@ -33,6 +33,7 @@ def smoke(task: str) -> A2CConfig:
     )  # fmt: skip
 
 
+#: Name of a preset -> what makes its config, given the name of the task; the first is the default.
 PRESETS: dict[str, Callable[[str], A2CConfig]] = {"fast": fast, "smoke": smoke}
 
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from textgan_env.evaluation import Evaluation
     from textgan_env.tasks import Task
 
+#: The folder of the agents.
 HERE = Path(__file__).parent
+#: What `textgan train` can train.
 AGENTS = tuple(sorted(path.stem for path in HERE.glob("*.py") if path.stem not in ("__init__", "cli")))
 
 
@@ -273,7 +275,7 @@ def data_inspect(
         print(f"note: {sentence}")
 
 
-# What is typed after `textgan`, and what is done.
+#: What is typed after `textgan`, and what is done.
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "sample": sample,

@@ -50,6 +50,7 @@ def smoke(task: str) -> DQNConfig:
     )  # fmt: skip
 
 
+#: Name of a preset -> what makes its config, given the name of the task; the first is the default.
 PRESETS: dict[str, Callable[[str], DQNConfig]] = {"fast": fast, "smoke": smoke}
 
 

@@ -174,6 +174,7 @@ def smoke(task: str) -> LeakGANConfig:
     )
 
 
+#: Name of a preset -> what makes its config, given the name of the task; the first is the default.
 PRESETS: dict[str, Callable[[str], LeakGANConfig]] = {"fast": fast, "paper": paper, "smoke": smoke}
 
 

@@ -89,6 +89,7 @@ def smoke(task: str) -> MLEConfig:
     return MLEConfig(preset="smoke", task=task, epochs=1, embed_size=8, hidden_size=8, batch_size=256)
 
 
+#: Name of a preset -> what makes its config, given the name of the task; the first is the default.
 PRESETS: dict[str, Callable[[str], MLEConfig]] = {"fast": fast, "tuned": tuned, "paper": paper, "smoke": smoke}
 
 

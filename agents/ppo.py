@@ -52,6 +52,7 @@ def smoke(task: str) -> PPOConfig:
     )  # fmt: skip
 
 
+#: Name of a preset -> what makes its config, given the name of the task; the first is the default.
 PRESETS: dict[str, Callable[[str], PPOConfig]] = {"fast": fast, "smoke": smoke}
 
 

@@ -161,6 +161,7 @@ def smoke(task: str) -> SeqGANConfig:
     )
 
 
+#: Name of a preset -> what makes its config, given the name of the task; the first is the default.
 PRESETS: dict[str, Callable[[str], SeqGANConfig]] = {"fast": fast, "tuned": tuned, "paper": paper, "smoke": smoke}
 
 

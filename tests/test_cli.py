@@ -1,7 +1,6 @@
 """The command `textgan` as a person types it: what it prints, what it refuses, and with which exit code."""
 
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -181,21 +180,6 @@ def test_score_measures_the_training_texts_as_copies(
     assert found["settings"]["references"] == len(corpus.splits["test"])
     main(["score", str(file), "--corpus", str(text)])
     assert "copied_texts      1.0000" in capsys.readouterr().out
-
-
-def test_the_page_of_the_command_line_runs(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    page = (PROJECT / "docs" / "command_line.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    monkeypatch.chdir(run.parent.parent)
-    capsys.readouterr()
-    exec(block, {})
-    said = capsys.readouterr().out.splitlines()
-    assert all(line.startswith("the") for line in said[:5])
-    assert said[5].startswith("nll_test")
-    named = re.findall(r"^\| `textgan ((?:data )?[a-z]+)", page, re.MULTILINE)
-    assert set(named) == set(COMMANDS)
 
 
 # -- Looking at texts ----------------------------------------------------------------------------------------------

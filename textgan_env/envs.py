@@ -45,14 +45,17 @@ from textgan_env.sampling import derived_generator, derived_seed
 from textgan_env.tasks import Task, fit_ngram, shared_task
 
 _ACTIONS = "actions must be whole numbers, one a text"
+#: How an environment pays, see `step_rewards`.
 REWARDS = ("rollout", "difference", "terminal")
 # What credit can be, where it has ends: the scale of colours when text is shown.
 _CREDIT_LIMITS = {"prob": (0.0, 1.0), "rank": (0.0, 1.0), "2p-1": (-1.0, 1.0)}
+#: ``tokens`` and ``length``, and ``features`` where D leaks.
 Observation = dict[str, NDArray[Any]]
 
-# Of the default discriminator: two passes over 10,000 texts. With more steps, or fewer written texts, it learns its own
-# by heart: held-out AUC falls (benchmarks/results/default_judge.md has today's).
+#: Of the default discriminator: two passes over 10,000 texts. With more steps, or fewer written texts, it learns its
+#: own by heart: held-out AUC falls (benchmarks/results/default_judge.md has today's).
 DEFAULT_JUDGE_STEPS = 150
+#: Texts of each side in a step of the default discriminator.
 DEFAULT_JUDGE_BATCH = 128
 
 

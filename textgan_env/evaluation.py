@@ -17,7 +17,9 @@ from textgan_env.rollouts import Keys, for_texts, write
 from textgan_env.sampling import derived_seed, evaluating
 from textgan_env.tasks import Task
 
+#: Texts that are scored at once.
 TILE = 512
+#: Texts that BLEU and Self-BLEU look at.
 BLEU_SAMPLES = 2_000
 _N_GRAMS = range(2, 6)
 _MOST_CELLS = 2**27  # 1 GiB of int64

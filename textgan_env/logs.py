@@ -18,7 +18,9 @@ from textgan_env.files import append_safely, write_safely
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+#: What a metric may be.
 Value = float | int | str
+#: The metrics of one round, by name.
 Row = dict[str, Value]
 
 

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from textgan_env.errors import InputError
 
+#: Names that `baseline` knows.
 BASELINES = ("none", "position", "leave-one-out")
 
-# Rows worked on at once: 128 rows of 5,000 float32 logits are 2.5 MB and stay in the second-level cache.
+#: Rows worked on at once: 128 rows of 5,000 float32 logits are 2.5 MB and stay in the second-level cache.
 TILE = 128
 
 

@@ -18,11 +18,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from textgan_env.errors import InputError, require
 
+#: Texts as lists of tokens, whatever tokens are.
 Texts = Sequence[Sequence[Hashable]]
+#: Arrays of int64.
 Ints = NDArray[np.int64]
+#: Arrays of float64.
 Floats = NDArray[np.float64]
 
-# What an order without a match counts instead of 0: method 1 of Chen & Cherry (2014), with nltk's epsilon.
+#: What an order without a match counts instead of 0: method 1 of Chen & Cherry (2014), with nltk's epsilon.
 SMOOTHING_EPSILON = 0.1
 
 

@@ -59,7 +59,7 @@ def path_option(task: str) -> str:
     return {"corpus": "path", "seqgan-oracle": "weights"}.get(task, "data_dir")
 
 
-# Tasks of tokens without words; presets size networks for them otherwise than for text.
+#: Tasks of tokens without words; presets size networks for them otherwise than for text.
 ORACLES = ("oracle", "seqgan-oracle", "toy")
 
 

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL import ImageDraw, ImageFont
 
+#: Red, green, blue, 0..255.
 Colour = tuple[int, int, int]
+#: The credits that get the two ends of the scale of colours.
 Limits = tuple[float, float]
 
 _SCALE = np.array(  # (9, 3) sRGB, low to high; lightness rises evenly to the middle and falls evenly after it
@@ -588,6 +590,7 @@ class _Curve:
         return cls(name, [a for a, _ in points], [b for _, b in points])
 
 
+#: Of the lines of a picture, in turn.
 LINE_COLOURS = ("#1c5190", "#c2571a", "#2c7a4b", "#7b4ea3", "#a8326e", "#6b6f76")
 _MARKERS = "os^DvP"
 

@@ -18,7 +18,7 @@ from textgan_env.policies.base import Policy
 from textgan_env.rollouts import Keys, complete, for_texts
 from textgan_env.sampling import Stream, derived_generator, evaluating, keyed_uniform
 
-# f in R = f(D(text)), from the logit (real is high). None loses precision where a probability rounds to 0 or 1.
+#: f in R = f(D(text)), from the logit (real is high). None loses precision where a probability rounds to 0 or 1.
 TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {
     "prob": torch.sigmoid,  # D: SeqGAN
     "logit": lambda logits: logits,  # log D - log(1 - D): the log ratio of real to written
@@ -27,6 +27,7 @@ TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {
     "2p-1": lambda logits: torch.tanh(logits / 2),  # between -1 and 1
     "rank": torch.sigmoid,  # D, then `rank_rescaled` over the batch: LeakGAN
 }
+#: Rewards that know nothing of the text.
 CONTROLS = ("constant", "random", "shuffled")
 
 

@@ -18,8 +18,8 @@ from textgan_env.errors import require
 from textgan_env.policies.base import Policy, PolicyModule, State, map_state
 from textgan_env.sampling import Stream, evaluating, keyed_uniform, sample_categorical
 
-# Rows stepped at once. Larger tiles push the logits out of the cache; tiles under 32 rows would take other code paths
-# in the matrix product and round differently, so that a draw could depend on how rows were grouped.
+#: Rows stepped at once. Larger tiles push the logits out of the cache; tiles under 32 rows would take other code paths
+#: in the matrix product and round differently, so that a draw could depend on how rows were grouped.
 TILE = 256
 _SMALLEST_TILE = 32
 

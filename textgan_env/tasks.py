@@ -474,7 +474,7 @@ def _named(name: str) -> Callable[..., CorpusTask]:
     return make
 
 
-# Name -> what makes the task, and the function whose arguments are its options.
+#: Name -> what makes the task, and the function whose arguments are its options.
 TASKS: dict[str, tuple[Callable[..., Task], Callable[..., Any]]] = {
     "oracle": (OracleTask, OracleTask),
     "seqgan-oracle": (_seqgan_oracle, OracleTask),

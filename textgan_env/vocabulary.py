@@ -15,9 +15,13 @@ from typing import Literal, Self, get_args
 
 from textgan_env.errors import InputError, MissingDataError, require
 
+#: How a line becomes tokens, see `tokenize`.
 Mode = Literal["word", "char", "whitespace"]
+#: All of them.
 MODES: tuple[str, ...] = get_args(Mode)
+#: The end token, where texts may end early.
 EOS = "<eos>"
+#: The unknown word.
 UNK = "<unk>"
 _JSON_FIELDS = ("mode", "lower", "eos", "unk", "tokens")
 

@@ -31,7 +31,7 @@ __all__ = [
     "map_state",
 ]
 
-# Fixed on purpose: what a file can name is listed here, it never says what to import.
+#: Fixed on purpose: what a file can name is listed here, it never says what to import.
 POLICIES: dict[str, type[PolicyModule]] = {
     policy.kind: policy
     for policy in (

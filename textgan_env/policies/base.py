@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from textgan_env.errors import InputError, require
 
-# Tensors with axis B first, nested in tuples, lists and dicts as the policy likes; () for a policy without memory.
+#: Tensors with axis B first, nested in tuples, lists and dicts as the policy likes; () for a policy without memory.
 State = Any
 
 
@@ -49,9 +49,9 @@ class Policy(Protocol):
             state: What the step before returned.
 
         Returns:
-            logits_BV: float; log-probabilities of the next token up to a constant a row, exactly those sampled from:
-                temperature, truncation and forbidden tokens are in them. The caller may overwrite them.
-            state: of the prefix that ends with ``tokens_B``.
+            Logits, float (B, V), and the state of the prefix that ends with ``tokens_B``. The logits are
+            log-probabilities of the next token up to a constant a row, exactly those sampled from: temperature,
+            truncation and forbidden tokens are in them. The caller may overwrite them.
         """
 
     def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:

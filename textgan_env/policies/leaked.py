@@ -16,6 +16,7 @@ from textgan_env.policies.base import PolicyModule, State
 from textgan_env.policies.manager_worker import Manager, Worker, block_sum, check_goal_steps, meet, sliding_sum
 from textgan_env.sampling import seeded
 
+#: The paper's rules, or those of its published code.
 Variant = Literal["paper", "reference"]
 
 

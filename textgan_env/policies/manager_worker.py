@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from textgan_env.errors import require
 
+#: h and c, float (B, H) each.
 LSTMState = tuple[Tensor, Tensor]
 
 

@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format coverage hooks clean
+.PHONY: help setup demo test test-slow faults lint format coverage hooks clean
 
 help: ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12] [JOBS=2]"
@@ -26,6 +26,10 @@ test: lint ## lint, types and the fast tests
 
 test-slow: $(READY) ## the tests that train agents or build the package
 	$(PYTEST) -m slow --timeout 900
+
+faults: $(READY) ## kill a hundred training processes at random moments, and ask twenty to end (takes a while)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py --kills 100
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py --kills 20 --signal TERM
 
 lint: $(READY) ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .

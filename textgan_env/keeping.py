@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -183,7 +183,11 @@ class Keeper:
         """
         try:
             yield
-        except OSError:  # the disk, most likely; its last checkpoint is whole
+        except OSError:
+            # A full disk, most likely, whose last checkpoint is whole; or the reader of what is printed went away.
+            self._signals.close()
+            with suppress(OSError):
+                self.write()
             raise
         except BaseException as error:
             self._signals.close()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
@@ -377,8 +378,10 @@ def launch(config: Config, make_agent: Callable[[Config, Task], Agent]) -> RunFo
         The folder of the finished run.
 
     Raises:
-        InputError: If an option, a file or a checkpoint is refused.
+        InputError: If an option, a file or a checkpoint is refused, or another process trains in the folder.
     """
+    ranks = os.environ.get("WORLD_SIZE", "1")
+    require(ranks == "1", f"an agent trains in one process: start it without torchrun, found WORLD_SIZE={ranks}")
     run = None
     with ExitStack() as held:
         if config.resume is not None:

@@ -203,6 +203,8 @@ def _train_rounds(
     """The rounds that are left."""
     look_every = config.look_every or max(1, schedule.rounds // _LOOKS)
     with Progress(schedule.rounds, f"{run.path.name}", initial=keeper.state.done) as bar:
+        if keeper.state.done or keeper.state.steps:
+            bar.print(f"going on after round {keeper.state.done} and {keeper.state.steps} steps")
         for current in schedule.after(keeper.state.done):
             if keeper.state.stopped:
                 break

@@ -15,7 +15,7 @@ OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,envs vector_conformance 
   train_your_own_agent))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-oldest lint format docs coverage hooks clean
+.PHONY: help setup demo test test-slow test-oldest faults lint format docs coverage hooks clean
 
 help: ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12] [JOBS=2]"
@@ -35,6 +35,10 @@ test-slow: $(READY) ## the tests that train agents or build the package
 
 test-oldest: $(OLDEST)/.ready ## environment, policies and Stable-Baselines3 on the oldest versions allowed [TORCH=2.13.0]
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadfile --timeout 900 $(OLDEST_TESTS)
+
+faults: $(READY) ## kill a hundred training processes at random moments, and ask twenty to end (takes a while)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py --kills 100
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py --kills 20 --signal TERM
 
 lint: $(READY) ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .

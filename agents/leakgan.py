@@ -356,27 +356,29 @@ class LeakGAN:
             generator: Of the order and of dropout.
             after_step: Called after each step.
         """
+        from textgan_env.loops import each, mean
         from textgan_env.losses import masked_mean, nll_per_token
-        from textgan_env.sampling import fold, seeded
+        from textgan_env.sampling import fold
 
-        losses, cosines = [], []
+        def learn_from(batch: "tuple[Tensor, Tensor]") -> "tuple[Tensor, Tensor]":
+            tokens_BT = batch[0].to(self.policy.device)
+            features_BSF = self.policy.prefix_features(tokens_BT)
+            goals_BTF = self.policy.goals(features_BSF)
+            cosines_BK, ends_K = self._cosines(features_BSF, goals_BTF)
+            cosine = masked_mean(cosines_BK, (tokens_BT != self.task.vocab_size)[:, ends_K])
+            scored_BT = self.task.scored(tokens_BT)
+            logp_BT = self.policy.worker_log_prob(tokens_BT, scored_BT, goals_BTF, late=self._late)
+            loss = nll_per_token(logp_BT, scored_BT)
+            self.learn(self.manager_optimizer, -cosine)
+            self.learn(self.mle_optimizer, loss)
+            after_step()
+            return loss.detach(), cosine.detach()
+
         self.policy.train()
-        with seeded(fold(generator)):
-            for tokens_BT, _ in self.task.split("train").batches(self.config.mle_batch_size, generator):
-                tokens_BT = tokens_BT.to(self.policy.device)
-                features_BSF = self.policy.prefix_features(tokens_BT)
-                goals_BTF = self.policy.goals(features_BSF)
-                cosines_BK, ends_K = self._cosines(features_BSF, goals_BTF)
-                cosine = masked_mean(cosines_BK, (tokens_BT != self.task.vocab_size)[:, ends_K])
-                scored_BT = self.task.scored(tokens_BT)
-                logp_BT = self.policy.worker_log_prob(tokens_BT, scored_BT, goals_BTF, late=self._late)
-                loss = nll_per_token(logp_BT, scored_BT)
-                self.learn(self.manager_optimizer, -cosine)
-                self.learn(self.mle_optimizer, loss)
-                after_step()
-                losses.append(float(loss.detach()))
-                cosines.append(float(cosine.detach()))
-        return {"loss": sum(losses) / len(losses), "manager_cosine": sum(cosines) / len(cosines)}
+        seed = fold(generator)
+        batches = self.task.split("train").batches(self.config.mle_batch_size, generator)
+        seen = each(batches, learn_from, ("loss", "manager_cosine"), seed=seed)
+        return {name: mean(values) for name, values in seen.items()}
 
     def interleaved_mle(self, generator: "torch.Generator") -> dict[str, float]:
         """An epoch of maximum likelihood after every ``mle_every`` adversarial rounds, averaged from where G is now."""

@@ -56,6 +56,52 @@ def test_a_kill_before_the_rename_keeps_the_old_file_and_the_next_write_cleans_u
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
+def test_the_old_file_is_kept_under_another_name(tmp_path: Path) -> None:
+    path, kept = tmp_path / "last", tmp_path / "previous"
+    for content in ("one", "two", "three"):
+        write_safely(path, content, keep=kept)
+    assert (path.read_text(), kept.read_text()) == ("three", "two")
+    assert sorted(os.listdir(tmp_path)) == ["last", "previous"]
+
+
+def test_the_old_file_is_kept_where_a_file_cannot_have_two_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> NoReturn:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refused)
+    test_the_old_file_is_kept_under_another_name(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a signal that cannot be caught")
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_kill_at_any_rename_leaves_a_last_file(tmp_path: Path, renames: int) -> None:
+    path, kept = tmp_path / "last", tmp_path / "previous"
+    write_safely(path, "one", keep=kept)
+    write_safely(path, "two", keep=kept)
+    program = (
+        "import os, signal, sys; from textgan_env.files import write_safely\n"
+        "replace, done = os.replace, []\n"
+        "def killed(*names):\n"
+        f"    if len(done) == {renames}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    done.append(replace(*names))\n"
+        "os.replace = killed\n"
+        "write_safely(sys.argv[1], 'three', keep=sys.argv[2])"
+    )
+    words = [sys.executable, "-c", program, str(path), str(kept)]
+    done = subprocess.run(words, cwd=Path(__file__).parent.parent)
+    found = (done.returncode, path.read_text(), kept.read_text())
+    assert (
+        found
+        == {
+            0: (-signal.SIGKILL, "two", "one"),
+            1: (-signal.SIGKILL, "two", "two"),
+            2: (0, "three", "two"),
+        }[renames]
+    )
+
+
 def test_appending_makes_the_file_and_adds_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     append_safely(path, "one\n")

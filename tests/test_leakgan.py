@@ -370,7 +370,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path, monk
 
     monkeypatch.setattr(LeakGAN, "g_step", stop_in_the_second)
     with pytest.raises(KeyboardInterrupt):
-        launch(replace(config, runs=tmp_path / "cut", checkpoint_every=0.0), LeakGAN)
+        launch(replace(config, runs=tmp_path / "cut"), LeakGAN)
     monkeypatch.setattr(LeakGAN, "g_step", g_step)
     cut = launch(replace(config, resume=tmp_path / "cut" / "leakgan-toy-1"), LeakGAN)
     expected, found = (load_checkpoint(run.last_checkpoint).all_tensors for run in (whole, cut))

@@ -23,7 +23,8 @@ from textgan_env.policies.base import Policy
 # ----------------------------------------------------------------------------------------------------
 # Who may import whom. A module may import what stands before it here, and nothing else of the project.
 FLOORS = [
-    ["errors", "files", "options", "vocabulary", "music", "data", "sampling", "losses", "metrics", "render", "core"],
+    ["errors", "files", "stopping", "options", "vocabulary", "music", "data"],
+    ["sampling", "loops", "losses", "metrics", "render", "core"],
     ["discriminators", "policies"],
     ["rollouts"],
     ["rewards", "tasks"],
@@ -31,6 +32,7 @@ FLOORS = [
     ["envs"],
     ["wrappers", "sb3"],
     ["checkpoints", "logs", "runs"],
+    ["keeping"],
     ["training"],
     ["saved", "sb3_training"],
     ["traces"],

@@ -154,7 +154,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
 
     monkeypatch.setattr(agent, "learn", stop_in_the_third_round)
     with pytest.raises(KeyboardInterrupt):
-        launch(replace(config, runs=tmp_path / "cut", checkpoint_every=0.0), agent)
+        launch(replace(config, runs=tmp_path / "cut"), agent)
     monkeypatch.setattr(agent, "learn", learn)
     (folder,) = (tmp_path / "cut").glob("*-toy-1")
     cut = launch(replace(config, resume=folder), agent)

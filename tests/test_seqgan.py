@@ -319,7 +319,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
 
     monkeypatch.setattr(SeqGAN, "g_step", stop_in_the_second)
     with pytest.raises(KeyboardInterrupt):
-        launch(replace(TINY, runs=tmp_path / "cut", checkpoint_every=0.0, **options), SeqGAN)
+        launch(replace(TINY, runs=tmp_path / "cut", **options), SeqGAN)
     monkeypatch.setattr(SeqGAN, "g_step", g_step)
     cut = launch(replace(TINY, resume=tmp_path / "cut" / "seqgan-toy-1"), SeqGAN)
     expected, found = (load_checkpoint(run.last_checkpoint).all_tensors for run in (whole, cut))

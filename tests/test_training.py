@@ -14,6 +14,7 @@ from textgan_env.checkpoints import load_checkpoint
 from textgan_env.data import TokenDataset
 from textgan_env.errors import InputError
 from textgan_env.evaluation import evaluate, nll
+from textgan_env.keeping import RunState
 from textgan_env.logs import read_metrics
 from textgan_env.options import parse
 from textgan_env.runs import RunFolder
@@ -127,10 +128,10 @@ def test_a_run_without_progress_is_stopped_measured_and_stays_stopped(
 
 
 def test_a_lower_auc_of_the_discriminator_is_progress_too() -> None:
-    state = training._State()
+    state = RunState()
     for nll_valid, d_auc in ((2.0, 0.9), (2.1, 0.8), (2.2, 0.7), (2.3, 0.7), (2.4, 0.75)):
         state = training._judged(state, {"nll_valid": nll_valid, "d_auc": d_auc}, patience=2)
-    assert (state.looks_without_progress, state.stopped) == (2, True)
+    assert (state.looks_without_progress, state.stopped) == (2, "2 looks without progress")
     assert state.lows == {"nll_valid": 2.0, "d_auc": 0.7}
     assert not training._judged(state, {"nll_valid": 1.9, "d_auc": 0.9}, patience=2).stopped
     assert not training._judged(state, {"nll_valid": 2.4, "d_auc": 0.9}, patience=0).stopped
@@ -138,13 +139,16 @@ def test_a_lower_auc_of_the_discriminator_is_progress_too() -> None:
 
 def test_collapse_loops_and_a_vanishing_gradient_are_told() -> None:
     task = ToyTask(vocab_size=30, max_length=4, size=300)
-    healthy = {"unique": 0.9, "adjacent_repeats": 0.1, "credit_spread": 0.1}
-    assert training._warnings(task, healthy) == []
-    sick = {"unique": 0.05, "adjacent_repeats": 0.6, "credit_spread": 0.0001}
-    collapse, loops, vanishes = training._warnings(task, sick)
+    healthy = {"unique": 0.9, "adjacent_repeats": 0.1, "credit_spread": 0.1, "nll_self": 1.9, "nll_valid": 2.0}
+    assert training._warnings(task, healthy) == {}
+    sick = healthy | {"unique": 0.05, "adjacent_repeats": 0.6, "credit_spread": 0.0001}
+    collapse, loops, vanishes = training._warnings(task, sick).values()
     assert collapse.startswith("the policy collapses: 5% of its texts are different, of real ones")
     assert loops.startswith("the policy loops: 60% of its tokens repeat the one before, of real ones")
     assert vanishes.startswith("the gradient vanishes: credits differ by 0.0001 between texts")
+    assert training._warnings(task, healthy | {"nll_self": 0.9}) == {
+        "collapse": "the policy collapses: its entropy is 0.90 nats a token, where real text costs it 2.00"
+    }
 
 
 def test_a_look_measures_cover_fit_and_diversity_without_the_test_split() -> None:
@@ -225,6 +229,24 @@ def test_going_on_with_a_run_that_is_not_there_is_one_sentence(capsys: pytest.Ca
         main(["--resume", "no-such-run", "--threads", "1"])
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: no run folder at 'no-such-run'\n"
+
+
+def test_several_processes_that_would_train_the_same_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="without torchrun, found WORLD_SIZE=2"):
+        run_with(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.moves_global_rng
+def test_what_may_be_given_anew_to_a_run_is_told_from_what_may_not(tmp_path: Path) -> None:
+    words = ["--resume", str(tmp_path), "--learning-rate=0.001", "--threads", "1"]
+    config = parse(PRESETS, "", words)
+    assert (config.learning_rate, config.anew) == (0.001, ("learning_rate", "threads"))
+    with pytest.raises(InputError, match=r"a run goes on with the options it began with: leave out --epochs, --seed"):
+        parse(PRESETS, "", [*words, "--seed", "1", "--epochs", "2"])
 
 
 def test_phases_need_different_names() -> None:

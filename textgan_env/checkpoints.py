@@ -81,6 +81,62 @@ def save_checkpoint(
         TypeError: If the document or an optimizer holds what JSON cannot; nothing is written then.
         OSError: If the file cannot be written; the old checkpoint is then as it was.
     """
+    taken = take_snapshot(
+        modules=modules, optimizers=optimizers, document=document, vocabulary=vocabulary, tensors=tensors
+    )
+    taken.write(path)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The content of a checkpoint that has not been written yet; what happens to the modules changes nothing in it.
+
+    Attributes:
+        tensors: Every tensor by its name in the file, on the CPU.
+        header: The rest, but for the vocabulary's words.
+        vocabulary: The words of the run.
+    """
+
+    tensors: Mapping[str, Tensor]
+    header: Mapping[str, Any]
+    vocabulary: Vocabulary | None
+
+    def write(self, path: str | os.PathLike[str], keep: str | os.PathLike[str] | None = None) -> None:
+        """Write it in place of the checkpoint at ``path``, which stays whole until the new one is.
+
+        Args:
+            path: The file to write; its folder must exist.
+            keep: The name that the old checkpoint has from then on; ``None``: it is gone.
+
+        Raises:
+            TypeError: If the document or an optimizer holds what JSON cannot; nothing is written then.
+            OSError: If the file cannot be written; the old checkpoint is then as it was.
+        """
+        words = None if self.vocabulary is None else self.vocabulary.to_json()
+        header = {"format": FORMAT, **self.header, "vocabulary": words, "versions": library_versions()}
+        write_safely(path, _pack(header, dict(self.tensors)), keep=keep)
+
+
+def take_snapshot(
+    *,
+    modules: Mapping[str, nn.Module],
+    optimizers: Mapping[str, Optimizer] | None = None,
+    document: Mapping[str, Any],
+    vocabulary: Vocabulary | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
+) -> Snapshot:
+    """What `save_checkpoint` would write now, to be written later or never.
+
+    Args:
+        modules: As there, and so for all arguments.
+        optimizers: Of the modules.
+        document: Must not be changed until the snapshot is written.
+        vocabulary: The words.
+        tensors: Further ones.
+
+    Raises:
+        InputError: If a name would blur the names inside the file.
+    """
     for name in (*modules, *(optimizers or {})):
         require(
             "/" not in name and not name.startswith("optimizer") and name != "tensors",
@@ -92,17 +148,10 @@ def save_checkpoint(
     for name, optimizer in (optimizers or {}).items():
         slots, hyper[name] = _flatten_optimizer(name, optimizer)
         flat |= slots
-    header = {
-        "format": FORMAT,
-        "document": dict(document),
-        "vocabulary": None if vocabulary is None else vocabulary.to_json(),
-        "modules": list(modules),
-        "optimizers": hyper,
-        "versions": library_versions(),
-    }
+    header = {"document": dict(document), "modules": list(modules), "optimizers": hyper}
     # Own copies, because safetensors refuses tensors that share memory, as tied weights do.
     copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in flat.items()}
-    write_safely(path, _pack(header, copies))
+    return Snapshot(copies, header, vocabulary)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> "Checkpoint":

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from textgan_env.errors import InputError, require
+from textgan_env.loops import each, mean
 from textgan_env.metrics import roc_auc
-from textgan_env.sampling import evaluating, fold, seeded
+from textgan_env.sampling import evaluating, fold
 
 __all__ = [
     "DISCRIMINATORS",
@@ -766,16 +767,19 @@ def fit_discriminator(
     )
     orders = (_orders(len(side_BT), batch_size, generator) for side_BT in (real_BT, fake_BT))
     real_is_one_B = torch.tensor([1.0, 0.0], device=real_BT.device).repeat_interleave(batch_size)
-    sums = [0.0, 0.0, 0.0]
+
+    def fit_step(batch: tuple[int, Tensor, Tensor]) -> tuple[float, float, float]:
+        _, real_B, fake_B = batch
+        tokens_BT = torch.cat([real_BT[real_B.to(real_BT.device)], fake_BT[fake_B.to(fake_BT.device)]])
+        return _fit_step(discriminator, optimizer, tokens_BT, real_is_one_B)
+
+    seed = fold(generator)
     # `evaluating` gives every part its own mode back, whatever it is switched to inside.
-    with evaluating(discriminator), seeded(fold(generator)), torch.enable_grad():
+    with evaluating(discriminator), torch.enable_grad():
         discriminator.train()
-        for _, real_B, fake_B in zip(range(steps), *orders, strict=False):
-            tokens_BT = torch.cat([real_BT[real_B.to(real_BT.device)], fake_BT[fake_B.to(fake_BT.device)]])
-            seen = _fit_step(discriminator, optimizer, tokens_BT, real_is_one_B)
-            sums = [old + new for old, new in zip(sums, seen, strict=True)]
-    loss, penalty, accuracy = (value / steps if steps else math.nan for value in sums)
-    return FitReport(steps, loss, penalty, accuracy)
+        batches = zip(range(steps), *orders, strict=False)
+        seen = each(batches, fit_step, ("loss", "penalty", "accuracy"), seed=seed)
+    return FitReport(steps, **{name: mean(values) if steps else math.nan for name, values in seen.items()})
 
 
 def _fit_step(

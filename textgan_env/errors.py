@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,24 @@ class InputError(ValueError):
 
 class MissingDataError(InputError):
     """A file or an optional package is not here; the message says which one and where to put it."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the process to end, and it does so in good order; the message says how to go on.
+
+    Args:
+        number: Of the signal.
+        sentence: What to tell a person.
+    """
+
+    def __init__(self, number: int, sentence: str | None = None) -> None:
+        self.number = number
+        super().__init__(sentence or f"stopped by {signal_name(number)}; files written before are whole")
+
+
+def signal_name(number: int) -> str:
+    """Ctrl-C, SIGTERM ..."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 def require(condition: bool, sentence: str) -> None:
@@ -37,7 +56,7 @@ def friendly_errors() -> Iterator[None]:
     ours and keeps its traceback. Setting the environment variable ``TEXTGAN_DEBUG`` shows every traceback.
 
     Raises:
-        SystemExit: 2 for a mistake, 130 for Ctrl-C.
+        SystemExit: 2 for a mistake; 130 for Ctrl-C, 143 for SIGTERM in training (128 and the signal's number).
     """
     if os.environ.get("TEXTGAN_DEBUG"):
         yield
@@ -47,8 +66,9 @@ def friendly_errors() -> Iterator[None]:
         sys.stdout.flush()  # where a reader went away, it shows here and not at the interpreter's end
     except InputError as error:
         _leave(f"error: {error}", 2)
-    except KeyboardInterrupt:
-        _leave("stopped by Ctrl-C; files written before are whole", 130)
+    except KeyboardInterrupt as error:
+        stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
+        _leave(str(stopped), 128 + stopped.number)
     except BrokenPipeError:
         # The reader of our output (`head`, a pager) went away: not worth a message; stdout cannot be flushed any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

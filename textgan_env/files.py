@@ -1,11 +1,14 @@
 """Replacing a file so that a reader finds the old content or the new, never a part."""
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
 
-def write_safely(path: str | os.PathLike[str], content: bytes | str) -> None:
+def write_safely(
+    path: str | os.PathLike[str], content: bytes | str, *, keep: str | os.PathLike[str] | None = None
+) -> None:
     """Replace a file in one step.
 
     The content goes to a hidden file in the same folder, is forced onto the disk, and then takes the place of
@@ -17,6 +20,7 @@ def write_safely(path: str | os.PathLike[str], content: bytes | str) -> None:
     Args:
         path: The file to write; its folder must exist.
         content: What it will hold; text is written as UTF-8 with its line ends as they are.
+        keep: The name that the old file has from then on; ``None``: it is gone.
 
     Raises:
         OSError: If the content cannot be written (disk full, no permission); the old file is then as it was,
@@ -30,6 +34,8 @@ def write_safely(path: str | os.PathLike[str], content: bytes | str) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            _rename_too(path, Path(keep))
         os.replace(beside, path)
         _sync_folder(path.parent)
     except BaseException as error:  # Ctrl-C, too, must not leave the hidden file
@@ -64,6 +70,34 @@ def append_safely(path: str | os.PathLike[str], text: str) -> None:
             os.truncate(path, size)
         error.filename = str(path)
         raise
+
+
+def force_to_disk(path: str | os.PathLike[str]) -> None:
+    """Wait until what was appended to a file would outlive a power cut; a file that is not there is none.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: If the disk cannot take it.
+    """
+    if Path(path).exists():
+        with Path(path).open("ab") as file:
+            os.fsync(file.fileno())
+
+
+def _rename_too(path: Path, name: Path) -> None:
+    """Give a file a second name, in place of what had that name; at no moment is ``path`` not there."""
+    beside = name.with_name(f".{name.name}.tmp")
+    beside.unlink(missing_ok=True)
+    try:
+        os.link(path, beside)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        os.replace(path, name)  # a file system without second names (FAT, some network folders)
+        return
+    os.replace(beside, name)
 
 
 def _sync_folder(folder: Path) -> None:

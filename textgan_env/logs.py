@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from textgan_env.errors import InputError, require
-from textgan_env.files import append_safely, write_safely
+from textgan_env.files import append_safely, force_to_disk, write_safely
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -101,6 +101,15 @@ class MetricLog:
                 if not isinstance(row[key], str):
                     self._writer.add_scalar(key, row[key], step)
             self._writer.flush()
+
+    def force(self) -> None:
+        """Wait until the rows so far would outlive a power cut: a checkpoint that says they are written may follow.
+
+        Raises:
+            OSError: If the disk cannot take them.
+        """
+        force_to_disk(self._jsonl)
+        force_to_disk(self._csv)
 
     def close(self) -> None:
         """Finish the TensorBoard files; the others are complete after every `write`."""

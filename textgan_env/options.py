@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+
+from tyro.conf import Suppress
 
 from textgan_env.errors import InputError, require
 
@@ -104,7 +106,8 @@ class CommonConfig(TaskOptions):
     runs: Path = Path("runs")
     """Where run folders are made."""
     resume: Path | None = None
-    """A run folder to go on with; its options hold, and only --device and --threads can be given anew."""
+    """A run folder to go on with. Its options hold; learning rates, --clip-norm, --device, --threads,
+    --checkpoint-every, --patience and --stop-on-collapse can be given anew."""
     checkpoint_every: float = 60.0
     """Seconds between checkpoints; one is always written at the end."""
     select: Literal["last", "best"] = "best"
@@ -116,6 +119,11 @@ class CommonConfig(TaskOptions):
     patience: int = 0
     """Stop the last phase after so many looks without a new low of NLL on the valid split, or of D's AUC on unseen
     texts; 0: never."""
+    stop_on_collapse: bool = False
+    """Stop when a look finds that the policy collapses: half as many different texts as real ones, or less, or an
+    entropy of less than half of what real text costs it."""
+    anew: Annotated[tuple[str, ...], Suppress] = ()
+    """Which options were given beside --resume; whoever makes a config in Python says it here."""
 
 
 Config = TypeVar("Config", bound=CommonConfig)
@@ -150,15 +158,23 @@ def parse(presets: Mapping[str, Callable[[str], Config]], description: str, args
     default = presets[chosen["preset"]](chosen["task"])
     config = read_words(type(default), words, default=default, description=description)
     if config.resume is not None:
-        options = {f"--{field.name.replace('_', '-')}" for field in fields(default)}
-        given = sorted((options - {"--resume", "--device", "--threads"}) & {word.split("=")[0] for word in words})
-        require(not given, f"a run goes on with the options it began with: leave out {', '.join(given)}")
+        options = {f"--{field.name.replace('_', '-')}": field.name for field in fields(default)}
+        given = sorted({word.split("=")[0] for word in words} & options.keys() - {"--resume"})
+        refused = [option for option in given if not _may_be_given_anew(options[option])]
+        require(not refused, f"a run goes on with the options it began with: leave out {', '.join(refused)}")
+        return replace(config, anew=tuple(options[option] for option in given))
     # A run is gone on with, and its policy loaded, from any folder.
     if config.corpus is not None:
         config = replace(config, corpus=str(Path(config.corpus).expanduser().absolute()))
     if config.tokenizer is not None:
         config = replace(config, tokenizer=config.tokenizer.expanduser().absolute())
     return config
+
+
+def _may_be_given_anew(option: str) -> bool:
+    """Whether a run may go on with another value: where it computes, how fast it learns, when it saves and stops."""
+    others = ("clip_norm", "device", "threads", "checkpoint_every", "patience", "stop_on_collapse")
+    return option.endswith("learning_rate") or option in others
 
 
 Read = TypeVar("Read")

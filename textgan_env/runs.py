@@ -7,16 +7,18 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from textgan_env.checkpoints import library_versions
 from textgan_env.errors import InputError, require
-from textgan_env.files import append_safely, write_safely
+from textgan_env.files import append_safely, force_to_disk, write_safely
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class RunFolder:
           config.json                       what was run, with what, where
           metrics.jsonl  metrics.csv  tb/   measurements (`textgan_env.logs`)
           checkpoints/last.safetensors      from where the run goes on
+          checkpoints/previous.safetensors  the one before, for when that cannot be read
           checkpoints/best.safetensors      the best by the rule fixed before the run
           samples.txt  curve.png            to look at
 
@@ -86,7 +89,7 @@ class RunFolder:
             "source": source_state(),
             "machine": machine(device),
         }
-        text = json.dumps(about, indent=2, ensure_ascii=False, default=_jsonable) + "\n"
+        text = _json_text(about)
         made: Path | None = None
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -132,6 +135,11 @@ class RunFolder:
         return self.path / "checkpoints" / "last.safetensors"
 
     @property
+    def previous_checkpoint(self) -> Path:
+        """The last checkpoint but one."""
+        return self.path / "checkpoints" / "previous.safetensors"
+
+    @property
     def best_checkpoint(self) -> Path:
         """The best weights, by the rule that was fixed before the run."""
         return self.path / "checkpoints" / "best.safetensors"
@@ -163,6 +171,41 @@ class RunFolder:
             raise InputError(f"'{self.config_file}' does not describe a run: it has no settings under 'config'")
         return about
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process from training in this folder; the lock ends with the process, however it ends.
+
+        Raises:
+            InputError: If another process has it; names it.
+            OSError: If the lock cannot be made, e.g. because the folder is read-only.
+        """
+        lock, owner = FileLock(self.path / ".lock"), self.path / ".owner"
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            who = owner.read_text(encoding="utf-8").strip() if owner.is_file() else "another process"
+            raise InputError(f"run '{self.path}' is in use by {who}: wait until that has ended, or stop it") from None
+        try:
+            write_safely(owner, f"process {os.getpid()} on {platform.node()}\n")
+            yield
+        finally:
+            lock.release()
+
+    def record_options(self, changed: Mapping[str, Any]) -> None:
+        """Put options that a run goes on with into config.json: "config" holds them, "changes" what they were.
+
+        Args:
+            changed: Option -> new value.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        about = self.about
+        before = {name: about["config"].get(name) for name in changed}
+        about["config"] |= changed
+        about.setdefault("changes", []).append({"from": before, "to": dict(changed)})
+        write_safely(self.config_file, _json_text(about))
+
     def append_samples(self, step: int, texts: Sequence[str]) -> None:
         """Add texts to samples.txt, one a line, below a line that names the step.
 
@@ -174,6 +217,14 @@ class RunFolder:
             OSError: If they cannot be written; the file is then as it was.
         """
         append_safely(self.samples_file, _samples_text(step, texts))
+
+    def force_samples(self) -> None:
+        """Wait until the samples so far would outlive a power cut.
+
+        Raises:
+            OSError: If the disk cannot take them.
+        """
+        force_to_disk(self.samples_file)
 
     def samples(self) -> list[tuple[int, list[str]]]:
         """Read samples.txt.
@@ -289,6 +340,10 @@ def _cpu_name() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or "unknown"
+
+
+def _json_text(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False, default=_jsonable) + "\n"
 
 
 def _jsonable(value: object) -> object:

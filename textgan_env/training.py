@@ -2,35 +2,40 @@
 
 import json
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from textgan_env.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from textgan_env.checkpoints import Checkpoint, load_checkpoint
 from textgan_env.discriminators import DiscriminatorModule, ReplayedTexts, fit_discriminator, judge_report
 from textgan_env.errors import InputError, require
 from textgan_env.evaluation import diversity, evaluate, likelihoods, nll, sample_texts
 from textgan_env.files import write_safely
+from textgan_env.keeping import Keeper, Kept, RunState, with_step
 from textgan_env.logs import MetricLog, Progress, console_line
+from textgan_env.loops import each, mean
 from textgan_env.losses import nll_per_token
 from textgan_env.options import CommonConfig, Config
 from textgan_env.policies import Decoding, LaggedCopy, PolicyModule, make_policy
 from textgan_env.render import learning_curve
 from textgan_env.rollouts import Keys, write
 from textgan_env.runs import RunFolder
-from textgan_env.sampling import derived_generator, derived_seed, fold, seeded
+from textgan_env.sampling import derived_generator, derived_seed, fold
+from textgan_env.stopping import StopSignals
 from textgan_env.tasks import Task, make_task
 
 Module = TypeVar("Module", bound=nn.Module)
 
 _LOOKS = 20  # at the policy, where the config does not say
 _LOOKED_AT = 1_000  # texts a look writes
+_LEAST_ENTROPY = 0.5  # of a policy, as a share of its NLL of real text; the two are alike where it fits
 _LEAST_SPREAD = 0.005  # of credits over texts: a discriminator that is unsure spreads probabilities by .05 and more
 
 
@@ -69,6 +74,14 @@ class Round:
     phase: Phase
     index: int
     number: int
+
+    def steps(self) -> list[tuple[str, int]]:
+        """(method of the agent, which time in the round, from 0), in order."""
+        named = self.phase.steps_of(self.index)
+        return [(name, repeat) for name, times in named for repeat in range(times)]
+
+    def __str__(self) -> str:
+        return f"round {self.index + 1} of {self.phase.rounds} ({self.phase.name})"
 
 
 class Schedule:
@@ -128,7 +141,7 @@ class Patience(nn.Module):
         return 0 < self.rounds <= int(self.rounds_since)
 
 
-class Agent(Protocol):
+class Agent(Kept, Protocol):
     """One algorithm. Its step methods, named by its schedule, take a `torch.Generator` and return numbers to log.
 
     Attributes:
@@ -155,8 +168,8 @@ class Agent(Protocol):
 def train(agent: Agent, run: RunFolder, config: CommonConfig) -> None:
     """Run an agent's schedule from where its folder stands: log, show, save, and measure the policy at the end.
 
-    All randomness of a round follows from the seed and the round's name, so a run that goes on from a checkpoint does
-    what the uninterrupted run does.
+    All randomness of a step follows from the seed and the step's name, so a run that goes on from a checkpoint does
+    what the uninterrupted run does. What is saved when, and what happens at a signal: `textgan_env.keeping`.
 
     Args:
         agent: What learns.
@@ -164,71 +177,98 @@ def train(agent: Agent, run: RunFolder, config: CommonConfig) -> None:
         config: The run's options.
 
     Raises:
-        InputError: If a checkpoint does not fit, or a loss is not finite any more.
+        InputError: If a checkpoint does not fit, or a loss or weight is not finite any more.
+        Stopped: If a signal asked for the end; a checkpoint has been written.
+        OSError: If a file cannot be written, e.g. on a full disk; the last checkpoint is whole.
     """
     schedule = agent.schedule()
-    state = _resumed(agent, run) if run.last_checkpoint.exists() else _State()
-    log = MetricLog(run.path, resume_at=state.done)
-    run.rewind(state.done)
+    with StopSignals() as signals:
+        keeper = Keeper(agent, run, config, signals)
+        keeper.resume()
+        if set(config.anew) - {"device", "threads"}:
+            keeper.state = replace(keeper.state, stopped="")  # asked to go on, and otherwise
+        with keeper.guard():
+            log = MetricLog(run.path, resume_at=keeper.state.done)
+            run.rewind(keeper.state.done)
+            keeper.written_before = (log.force, run.force_samples)
+            with log:
+                _train_rounds(agent, run, config, schedule, keeper, log)
+            keeper.where = ""
+            _finish(agent, run, config, log, keeper.state)
+
+
+def _train_rounds(
+    agent: Agent, run: RunFolder, config: CommonConfig, schedule: Schedule, keeper: Keeper, log: MetricLog
+) -> None:
+    """The rounds that are left."""
     look_every = config.look_every or max(1, schedule.rounds // _LOOKS)
-    saved_at = time.monotonic()
-    with log, Progress(schedule.rounds, f"{run.path.name}", initial=state.done) as bar:
-        for current in schedule.after(state.done):
-            if state.stopped:
+    with Progress(schedule.rounds, f"{run.path.name}", initial=keeper.state.done) as bar:
+        if keeper.state.done or keeper.state.steps:
+            bar.print(f"going on after round {keeper.state.done} and {keeper.state.steps} steps")
+        for current in schedule.after(keeper.state.done):
+            if keeper.state.stopped:
                 break
-            values = run_round(agent, current, config.seed)
+            for number, (name, repeat) in enumerate(current.steps()):
+                if number >= keeper.state.steps:
+                    with keeper.step(f"{current}, {name} {repeat + 1}"):
+                        values = _step(agent, current, name, repeat, config.seed)
+                    keeper.state = with_step(keeper.state, values)
+                    keeper.boundary()
+            values = _averaged(keeper.state.values)
             bar.update()
-            state = replace(state, done=current.number)
+            state = replace(keeper.state, done=current.number, steps=0, values={})
             last = current.number == schedule.rounds
             if last or current.index % look_every == 0:
                 values |= _look(agent)
-                _show(agent, run, config, current, values, bar)
+                warnings = _warnings(agent.task, values)
+                _show(agent, run, config, current, values, warnings, bar)
                 if values["nll_valid"] < state.best:
                     state = replace(state, best=values["nll_valid"], best_round=current.number)
-                    _save(agent, run.best_checkpoint, config, state)
+                    keeper.write_best(state)
                 if current.phase is schedule.phases[-1]:
                     state = _judged(state, values, config.patience)
+                if config.stop_on_collapse and "collapse" in warnings:
+                    state = replace(state, stopped=warnings["collapse"])
             log.write(current.number, values, current.phase.name)
-            if last or state.stopped or time.monotonic() - saved_at >= config.checkpoint_every:
-                _save(agent, run.last_checkpoint, config, state)
-                saved_at = time.monotonic()
-        if state.stopped:
-            bar.print(
-                f"stopped after round {state.done} of {schedule.rounds}: {config.patience} looks without progress"
-            )
-    _finish(agent, run, config, log, state)
+            keeper.state = state
+            keeper.boundary(write=last or bool(state.stopped))
+        if keeper.state.stopped:
+            bar.print(f"stopped after round {keeper.state.done} of {schedule.rounds}: {keeper.state.stopped}")
 
 
-@dataclass(frozen=True)
-class _State:
-    """What the loop itself must remember; ``lows`` and what follows are of the last phase alone."""
-
-    done: int = 0
-    best: float = float("inf")
-    best_round: int = 0
-    lows: Mapping[str, float] = field(default_factory=dict)
-    looks_without_progress: int = 0
-    stopped: bool = False
-
-
-def _judged(state: _State, values: Mapping[str, float], patience: int) -> _State:
+def _judged(state: RunState, values: Mapping[str, float], patience: int) -> RunState:
     """The state after a look: progress is a new low of NLL-valid, or of D's AUC where an agent reports one."""
     lows = {name: values[name] for name in ("nll_valid", "d_auc") if name in values}
     progress = any(value < state.lows.get(name, math.inf) for name, value in lows.items())
     lows = {name: min(value, state.lows.get(name, math.inf)) for name, value in lows.items()}
     waited = 0 if progress else state.looks_without_progress + 1
-    return replace(state, lows=lows, looks_without_progress=waited, stopped=0 < patience <= waited)
+    stopped = f"{patience} looks without progress" if 0 < patience <= waited else ""
+    return replace(state, lows=lows, looks_without_progress=waited, stopped=stopped)
 
 
 def run_round(agent: Agent, current: Round, seed: int) -> dict[str, float]:
     """All steps of a round; the numbers to log, averaged where several steps give one."""
-    values: dict[str, list[float]] = {}
-    for name, times in current.phase.steps_of(current.index):
-        for repeat in range(times):
-            generator = derived_generator(seed, current.phase.name, current.index, name, repeat)
-            for key, value in getattr(agent, name)(generator).items():
-                values.setdefault(key, []).append(value)
-    return {key: math.fsum(parts) / len(parts) for key, parts in values.items()}
+    state = RunState()
+    for name, repeat in current.steps():
+        state = with_step(state, _step(agent, current, name, repeat, seed))
+    return _averaged(state.values)
+
+
+def _step(agent: Agent, current: Round, name: str, repeat: int, seed: int) -> dict[str, float]:
+    """One step of a round, whose randomness follows from the seed and its name.
+
+    Raises:
+        InputError: If a loss is not finite. (Other numbers may be: what SB3 explains of a constant is NaN.)
+    """
+    generator = derived_generator(seed, current.phase.name, current.index, name, repeat)
+    values: dict[str, float] = getattr(agent, name)(generator)
+    for key, value in values.items():
+        require("loss" not in key or math.isfinite(value), f"{key} is {value}: try a smaller learning rate")
+    return values
+
+
+def _averaged(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    return {key: mean(parts) for key, parts in values.items()}
 
 
 def _look(agent: Agent) -> dict[str, float]:
@@ -241,7 +281,13 @@ def _look(agent: Agent) -> dict[str, float]:
 
 
 def _show(
-    agent: Agent, run: RunFolder, config: CommonConfig, current: Round, values: dict[str, float], bar: Progress
+    agent: Agent,
+    run: RunFolder,
+    config: CommonConfig,
+    current: Round,
+    values: Mapping[str, float],
+    warnings: Mapping[str, str],
+    bar: Progress,
 ) -> None:
     """Print what a look saw: the numbers that the learning curve shows, some texts, and what is wrong."""
     texts = sample_texts(_policy(agent), agent.task, max(1, config.show_samples), derived_seed(config.seed, "show"))
@@ -249,70 +295,38 @@ def _show(
     named = {name for lines in agent.curves().values() for name in lines}
     shown = {name: value for name, value in values.items() if name in named}
     label = console_line(current.phase.name, current.index + 1, current.phase.rounds, shown, bar.seconds_left)
-    warnings = [f"warning: {text}" for text in _warnings(agent.task, values)]
-    bar.print("\n".join([label, *(f"    {text}" for text in texts[: config.show_samples]), *warnings]))
+    told = [f"warning: {text}" for text in warnings.values()]
+    bar.print("\n".join([label, *(f"    {text}" for text in texts[: config.show_samples]), *told]))
 
 
-def _warnings(task: Task, values: Mapping[str, float]) -> list[str]:
+def _warnings(task: Task, values: Mapping[str, float]) -> dict[str, str]:
     """What a person should know before the run has ended: the texts become one, or the reward says nothing."""
     real = diversity(task, task.split("valid").head(_LOOKED_AT).tokens_BT)
-    found = []
+    found = {}
     if values["unique"] < 0.5 * real["unique"]:
-        found.append(
+        found["collapse"] = (
             f"the policy collapses: {values['unique']:.0%} of its texts are different, of real ones "
             f"{real['unique']:.0%}"
         )
+    elif values["nll_self"] < _LEAST_ENTROPY * values["nll_valid"]:
+        found["collapse"] = (
+            f"the policy collapses: its entropy is {values['nll_self']:.2f} nats a token, where real text costs it "
+            f"{values['nll_valid']:.2f}"
+        )
     if values["adjacent_repeats"] > real["adjacent_repeats"] + 0.2:
-        found.append(
+        found["loops"] = (
             f"the policy loops: {values['adjacent_repeats']:.0%} of its tokens repeat the one before, "
             f"of real ones {real['adjacent_repeats']:.0%}"
         )
     if values.get("credit_spread", 1.0) < _LEAST_SPREAD:
-        found.append(
+        found["gradient"] = (
             f"the gradient vanishes: credits differ by {values['credit_spread']:.2g} between texts, since the "
             "discriminator is sure of all of them or knows nothing"
         )
     return found
 
 
-def _document(agent: Agent, config: CommonConfig, state: _State) -> dict[str, Any]:
-    policy = _policy(agent)
-    return {
-        "agent": type(agent).__name__,
-        "config": {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()},
-        "task": agent.task.config(),
-        "policy": {"module": agent.finished, "kind": policy.kind, "config": policy.config()},
-        "discriminators": {
-            name: {"kind": module.kind, **module.config()}
-            for name, module in agent.modules().items()
-            if isinstance(module, DiscriminatorModule)
-        },
-        "state": asdict(state),
-    }
-
-
-def _save(agent: Agent, path: Path, config: CommonConfig, state: _State) -> None:
-    save_checkpoint(
-        path,
-        modules=agent.modules(),
-        optimizers=agent.optimizers(),
-        document=_document(agent, config, state),
-        vocabulary=agent.task.vocabulary,
-    )
-
-
-def _resumed(agent: Agent, run: RunFolder) -> _State:
-    """Put the last checkpoint back into the agent."""
-    checkpoint = load_checkpoint(run.last_checkpoint)
-    checkpoint.require_vocabulary(agent.task.vocabulary)
-    for name, module in agent.modules().items():
-        checkpoint.restore_module(name, module)
-    for name, optimizer in agent.optimizers().items():
-        checkpoint.restore_optimizer(name, optimizer)
-    return _State(**checkpoint.document["state"])
-
-
-def _finish(agent: Agent, run: RunFolder, config: CommonConfig, log: MetricLog, state: _State) -> None:
+def _finish(agent: Agent, run: RunFolder, config: CommonConfig, log: MetricLog, state: RunState) -> None:
     """Measure the finished policy on the test split, write its samples, draw the curve, and say where everything is."""
     if config.select == "best":
         load_checkpoint(run.best_checkpoint).restore_module(agent.finished, _policy(agent))
@@ -367,12 +381,23 @@ def launch(config: Config, make_agent: Callable[[Config, Task], Agent]) -> RunFo
         The folder of the finished run.
 
     Raises:
-        InputError: If an option, a file or a checkpoint is refused.
+        InputError: If an option, a file or a checkpoint is refused, or another process trains in the folder.
     """
+    ranks = os.environ.get("WORLD_SIZE", "1")
+    require(ranks == "1", f"an agent trains in one process: start it without torchrun, found WORLD_SIZE={ranks}")
     run = None
-    if config.resume is not None:
-        run = RunFolder.open(config.resume)
-        config = _config_of(run, config)
+    with ExitStack() as held:
+        if config.resume is not None:
+            run = RunFolder.open(config.resume)
+            held.enter_context(run.locked())
+            config = _config_of(run, config)
+        return _launch(config, make_agent, run, held)
+
+
+def _launch(
+    config: Config, make_agent: Callable[[Config, Task], Agent], run: RunFolder | None, held: ExitStack
+) -> RunFolder:
+    """`launch`, with the lock on the folder of the run, if there is one already, in ``held``."""
     config = replace(config, device=config.device or "cpu")
     _set_up_torch(config)
     task = make_task(config.task, **config.task_options())
@@ -390,6 +415,7 @@ def launch(config: Config, make_agent: Callable[[Config, Task], Agent]) -> RunFo
             seed=config.seed,
             device=config.device or "cpu",
         )
+        held.enter_context(run.locked())
     train(agent, run, config)
     return run
 
@@ -419,18 +445,19 @@ def mle_epoch(
         The mean of the losses, nats per token.
 
     Raises:
-        InputError: If that is not finite.
+        InputError: If one is not finite.
     """
-    losses = []
+
+    def learn_from(batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor]:
+        loss = mle_step(policy, optimizer, task, batch[0], clip_norm)
+        if after_step is not None:
+            after_step()
+        return (loss,)
+
     policy.train()
-    with seeded(fold(generator)):
-        for tokens_BT, _ in task.split("train").batches(batch_size, generator):
-            losses.append(mle_step(policy, optimizer, task, tokens_BT, clip_norm))
-            if after_step is not None:
-                after_step()
-    mean = float(torch.stack(losses).mean())
-    require(math.isfinite(mean), f"the training loss is {mean}: try a smaller learning rate")
-    return mean
+    seed = fold(generator)
+    seen = each(task.split("train").batches(batch_size, generator), learn_from, ("loss",), seed=seed)
+    return mean(seen["loss"])
 
 
 def mle_step(
@@ -557,16 +584,20 @@ def finished_checkpoint(run: RunFolder) -> Checkpoint:
 
 
 def _config_of(run: RunFolder, given: Config) -> Config:
-    """The config a run was made with, and what may change; a run of another agent or version is refused."""
+    """The config a run was made with, and what is given anew; a run of another agent or version is refused."""
     saved = dict(run.about["config"])
     different = sorted(set(saved) ^ {field.name for field in fields(given)})
     named = ", ".join(different[:4]) + (f" and {len(different) - 4} others" if len(different) > 4 else "")
     require(not different, f"'{run.path}' was not made by this agent in this version: its config differs in {named}")
     # JSON knows no paths: whatever the config says is one becomes one again.
     paths = [field.name for field in fields(given) if "Path" in str(field.type) and saved[field.name] is not None]
-    saved |= {name: Path(saved[name]) for name in paths} | {"resume": None}
-    saved |= {"device": given.device or saved["device"], "threads": given.threads or saved["threads"]}
-    return replace(given, **saved)
+    saved |= {name: Path(saved[name]) for name in paths} | {"resume": None, "anew": given.anew}
+    anew = {name: getattr(given, name) for name in given.anew}
+    changed = {name: value for name, value in anew.items() if value != saved[name]}
+    if changed:
+        run.record_options(changed)
+        print(f"from here on: {', '.join(f'{name} {value}, was {saved[name]}' for name, value in changed.items())}")
+    return replace(given, **saved | anew)
 
 
 def _set_up_torch(config: CommonConfig) -> None:

@@ -1,0 +1,325 @@
+"""What a run must not lose: stopped anywhere, it goes on to the same end."""
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from agents.leakgan import PRESETS as LEAKGAN
+from agents.leakgan import LeakGAN
+from agents.mle import MLE, MLEConfig
+from agents.seqgan import PRESETS as SEQGAN
+from agents.seqgan import SeqGAN
+from conftest import PROJECT
+from textgan_env import keeping, training
+from textgan_env.checkpoints import load_checkpoint
+from textgan_env.errors import InputError, Stopped
+from textgan_env.keeping import Keeper, RunState, with_step
+from textgan_env.logs import read_metrics
+from textgan_env.runs import RunFolder
+from textgan_env.training import launch
+
+TINY = MLEConfig(task="toy", epochs=3, embed_size=4, hidden_size=4, batch_size=100, threads=1, show_samples=1)
+SMOKE_SEQGAN = replace(
+    SEQGAN["smoke"]("toy"), rounds=1, g_steps=2, d_epochs=2, mle_steps=1, negatives="replayed", rollout_lag=0.5,
+    threads=1,
+)  # fmt: skip
+SMOKE_LEAKGAN = replace(
+    LEAKGAN["smoke"]("toy"), rounds=1, mle_every=1, pretrain_epochs=2, batch_size=400, d_batch_size=400, threads=1
+)
+RUNS: dict[str, tuple[Any, Any]] = {
+    "mle": (MLE, TINY), "seqgan": (SeqGAN, SMOKE_SEQGAN), "leakgan": (LeakGAN, SMOKE_LEAKGAN),
+}  # fmt: skip
+
+
+def content(run: RunFolder) -> dict[str, Any]:
+    """What must be equal in two runs, bit for bit."""
+    return {
+        "tensors": {
+            name: tensor.numpy().tobytes() for name, tensor in load_checkpoint(run.last_checkpoint).all_tensors.items()
+        },
+        "rows": read_metrics(run.path),
+        "table": (run.path / "metrics.csv").read_text(),
+        "samples": run.samples(),
+        "end": (run.path / "final_samples.txt").read_text(),
+    }
+
+
+def stop_at_boundary(monkeypatch: pytest.MonkeyPatch, number: int, *, before: bool = False) -> None:
+    """Let a run end at one of the places where it may be gone on from, or just before it is saved there."""
+    boundary, calls = Keeper.boundary, []
+
+    def counted(keeper: Keeper, *, write: bool = False) -> None:
+        calls.append(1)
+        if before and len(calls) == number:
+            raise KeyboardInterrupt
+        boundary(keeper, write=write)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Keeper, "boundary", counted)
+
+
+def boundaries_of(monkeypatch: pytest.MonkeyPatch, make: Callable[[], RunFolder]) -> tuple[RunFolder, int]:
+    """A whole run, and how many boundaries it has."""
+    boundary, calls = Keeper.boundary, []
+
+    def counted(keeper: Keeper, *, write: bool = False) -> None:
+        calls.append(1)
+        boundary(keeper, write=write)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "boundary", counted)
+        return make(), len(calls)
+
+
+def check_stops(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: int) -> None:
+    agent, config = RUNS[name]
+    whole, boundaries = boundaries_of(monkeypatch, lambda: launch(replace(config, runs=tmp_path / "whole"), agent))
+    expected = content(whole)
+    chosen = random.Random(0).sample(range(1, boundaries), stops)
+    for number in chosen:
+        runs = tmp_path / f"stopped-{number}"
+        # Saved at each boundary; or never, but for the snapshot in memory, which may be older.
+        every = 0.0 if number % 2 else 1e9
+        with monkeypatch.context() as patch:
+            stop_at_boundary(patch, number, before=bool(number % 3))
+            with pytest.raises(KeyboardInterrupt):
+                launch(replace(config, runs=runs, checkpoint_every=every), agent)
+        (folder,) = runs.iterdir()
+        assert content(launch(replace(config, resume=folder), agent)) == expected, number
+
+
+def test_a_run_stopped_after_any_batch_goes_on_to_the_same_weights_rows_and_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_stops("mle", tmp_path, monkeypatch, stops=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["seqgan", "leakgan"])
+def test_adversarial_runs_stopped_inside_any_step_go_on_to_the_same_end(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_stops(name, tmp_path, monkeypatch, stops=12)
+
+
+def test_the_numbers_of_a_rounds_steps_are_collected_by_name() -> None:
+    state = with_step(with_step(RunState(), {"credit": 1.0}), {"d_loss": 3.0})
+    state = with_step(state, {"credit": 2.0})
+    assert (state.steps, state.values) == (3, {"credit": [1.0, 2.0], "d_loss": [3.0]})
+
+
+# -- The last checkpoint and the one before ---------------------------------------------------------------------------
+
+
+def test_the_checkpoint_before_the_last_is_kept_and_gone_on_from_when_the_last_is_broken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = launch(replace(TINY, runs=tmp_path, checkpoint_every=0.0), MLE)
+    expected = content(run)
+    states = [load_checkpoint(path).document["state"] for path in (run.previous_checkpoint, run.last_checkpoint)]
+    assert [state["done"] for state in states] == [2, 3]
+    whole = run.last_checkpoint.read_bytes()
+    run.last_checkpoint.write_bytes(whole[:-100])
+    capsys.readouterr()
+    assert content(launch(replace(TINY, resume=run.path), MLE)) == expected
+    said = capsys.readouterr().out
+    assert "is not a whole checkpoint" in said
+    assert "the run goes on from 'previous.safetensors'" in said
+    assert (run.last_checkpoint.parent / "unreadable.safetensors").read_bytes() == whole[:-100]
+
+
+def test_a_missing_last_checkpoint_is_replaced_by_the_one_before(tmp_path: Path) -> None:
+    run = launch(replace(TINY, runs=tmp_path, checkpoint_every=0.0), MLE)
+    expected = content(run)
+    run.last_checkpoint.unlink()
+    assert content(launch(replace(TINY, resume=run.path), MLE)) == expected
+
+
+def test_two_broken_checkpoints_are_both_named_and_left_alone(tmp_path: Path) -> None:
+    run = launch(replace(TINY, runs=tmp_path, checkpoint_every=0.0), MLE)
+    for path in (run.last_checkpoint, run.previous_checkpoint):
+        path.write_bytes(b"no")
+    with pytest.raises(InputError, match=r"last\.safetensors.*previous\.safetensors.*no checkpoint to go on from"):
+        launch(replace(TINY, resume=run.path), MLE)
+    assert run.last_checkpoint.read_bytes() == b"no"
+
+
+# -- What is not finite -----------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_the_state_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, calls = training.mle_step, []
+
+    def turned_bad(*arguments: Any, **named: Any) -> torch.Tensor:
+        calls.append(1)
+        return step(*arguments, **named) * (math.nan if len(calls) == 15 else 1)
+
+    monkeypatch.setattr(training, "mle_step", turned_bad)
+    with pytest.raises(InputError) as caught:
+        launch(replace(TINY, runs=tmp_path, checkpoint_every=1e9), MLE)
+    monkeypatch.undo()
+    (folder,) = tmp_path.iterdir()
+    said = str(caught.value)
+    assert said.startswith("round 2 of 3 (mle), epoch 1: loss is nan in batch 5: try a smaller learning rate; ")
+    assert said.endswith(f"--resume {folder}")
+    checkpoint = load_checkpoint(RunFolder.open(folder).last_checkpoint)
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in checkpoint.all_tensors.values())
+    assert checkpoint.document["state"]["done"] <= 1
+    launch(replace(TINY, resume=folder), MLE)
+    assert len(read_metrics(folder)) == 3
+
+
+def test_a_weight_that_is_not_finite_never_reaches_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "_PAUSE", 0.0)
+    step, calls = training.mle_step, []
+
+    def turned_bad(policy: Any, *arguments: Any) -> torch.Tensor:
+        loss = step(policy, *arguments)
+        calls.append(1)
+        if len(calls) == 15:
+            policy.projection.bias.data[1] = math.inf
+        return loss
+
+    monkeypatch.setattr(training, "mle_step", turned_bad)
+    with pytest.raises(InputError, match=r"round 2 of 3 \(mle\), epoch 1: weight 'policy/projection.bias' holds NaN"):
+        launch(replace(TINY, runs=tmp_path, checkpoint_every=0.0), MLE)
+    (folder,) = tmp_path.iterdir()
+    checkpoint = load_checkpoint(RunFolder.open(folder).last_checkpoint)
+    assert checkpoint.document["state"]["done"] == 1
+    assert len(checkpoint.tensors["loop.0"]) == 4  # batches done when it was still well
+    assert bool(torch.isfinite(checkpoint.all_tensors["policy/projection.bias"]).all())
+
+
+def test_a_run_goes_on_with_another_learning_rate_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at_boundary(patch, 12)
+        with pytest.raises(KeyboardInterrupt):
+            launch(replace(TINY, runs=tmp_path, checkpoint_every=0.0), MLE)
+    (folder,) = tmp_path.iterdir()
+    run = launch(replace(TINY, resume=folder, learning_rate=1e-4, anew=("learning_rate",)), MLE)
+    assert "from here on: learning_rate 0.0001, was 0.01" in capsys.readouterr().out
+    assert run.about["config"]["learning_rate"] == 1e-4
+    assert run.about["changes"] == [{"from": {"learning_rate": 0.01}, "to": {"learning_rate": 0.0001}}]
+    groups = json.loads(json.dumps(load_checkpoint(run.last_checkpoint)._header["optimizers"]["policy"]["groups"]))
+    assert [group["lr"] for group in groups] == [1e-4]
+
+
+def test_a_collapsed_policy_stops_the_run_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    look, calls = training._look, []
+
+    def collapsed(agent: training.Agent) -> dict[str, float]:
+        calls.append(1)
+        return look(agent) | ({"unique": 0.001} if len(calls) == 2 else {})
+
+    monkeypatch.setattr(training, "_look", collapsed)
+    run = launch(replace(TINY, runs=tmp_path / "asked", look_every=1, stop_on_collapse=True), MLE)
+    assert "stopped after round 2 of 3: the policy collapses: 0% of its texts" in capsys.readouterr().out
+    assert len(read_metrics(run.path)) == 2
+    assert (run.path / "evaluation.json").exists()
+    calls.clear()
+    run = launch(replace(TINY, runs=tmp_path / "not-asked", look_every=1), MLE)
+    assert "warning: the policy collapses: 0% of its texts" in capsys.readouterr().out
+    assert len(read_metrics(run.path)) == 3
+
+
+# -- Signals ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_signal_in_the_middle_of_an_epoch_is_met_after_its_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = launch(replace(TINY, runs=tmp_path / "whole"), MLE)
+    step, calls = training.mle_step, []
+
+    def asked_to_end(*arguments: Any, **named: Any) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 15:
+            signal.raise_signal(signal.SIGTERM)
+        return step(*arguments, **named)
+
+    monkeypatch.setattr(training, "mle_step", asked_to_end)
+    with pytest.raises(Stopped) as caught:
+        launch(replace(TINY, runs=tmp_path / "cut"), MLE)
+    monkeypatch.undo()
+    folder = tmp_path / "cut" / "mle-toy-1"
+    assert str(caught.value).startswith("stopped by SIGTERM; to go on: ")
+    assert str(caught.value).endswith(f" --resume {folder}")
+    checkpoint = load_checkpoint(RunFolder.open(folder).last_checkpoint)
+    assert checkpoint.document["state"]["done"] == 1
+    assert len(checkpoint.tensors["loop.0"]) == 5  # an epoch is ten batches: not one is lost
+    assert content(launch(replace(TINY, resume=folder), MLE)) == content(whole)
+
+
+# -- Two processes, full disks ----------------------------------------------------------------------------------------
+
+
+def test_a_folder_in_use_is_refused_and_names_who_uses_it(tmp_path: Path) -> None:
+    run = launch(replace(TINY, runs=tmp_path, epochs=1), MLE)
+    with run.locked(), pytest.raises(InputError, match=rf"is in use by process {os.getpid()} on .*: wait until"):
+        launch(replace(TINY, resume=run.path), MLE)
+    launch(replace(TINY, resume=run.path), MLE)
+
+
+def test_the_lock_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
+    run = launch(replace(TINY, runs=tmp_path, epochs=1), MLE)
+    program = (
+        "import sys, time; from textgan_env.runs import RunFolder\n"
+        "with RunFolder.open(sys.argv[1]).locked():\n"
+        "    print('locked', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(run.path)], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(InputError, match=f"process {holder.pid} on"):
+            launch(replace(TINY, resume=run.path), MLE)
+        holder.kill()
+    launch(replace(TINY, resume=run.path), MLE)
+
+
+@pytest.mark.parametrize("file", ["checkpoints/last.safetensors", "metrics.jsonl", "samples.txt"])
+def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever file does not fit any more; tests/faults fills a real disk."""
+    whole = launch(replace(TINY, runs=tmp_path / "whole"), MLE)
+    fsync, full = os.fsync, []
+
+    def no_space(descriptor: int) -> None:
+        name = os.readlink(f"/proc/self/fd/{descriptor}")
+        if name.endswith((file, f"checkpoints/.{Path(file).name}.tmp")):
+            full.append(name)
+            if len(full) > 15:
+                raise OSError(28, os.strerror(28))
+        fsync(descriptor)
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("needs /proc")
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        launch(replace(TINY, runs=tmp_path / "full", checkpoint_every=0.0), MLE)
+    monkeypatch.undo()
+    (folder,) = (tmp_path / "full").iterdir()
+    load_checkpoint(RunFolder.open(folder).last_checkpoint)
+    assert content(launch(replace(TINY, resume=folder), MLE)) == content(whole)

@@ -1,0 +1,99 @@
+"""Signals that ask a process to end, sent to real processes and to this one."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from conftest import PROJECT
+from textgan_env import stopping
+from textgan_env.errors import Stopped
+from textgan_env.stopping import StopSignals
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_is_a_request_that_the_next_check_meets(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with StopSignals() as signals:
+        signals.check()
+        signal.raise_signal(number)
+        with pytest.raises(Stopped) as caught:
+            signals.check()
+    assert caught.value.number == number
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_signal_ends_at_once() -> None:
+    with StopSignals():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(Stopped):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_work_that_never_checks_is_ended_by_force_even_if_it_swallows_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stopping, "_PATIENCE", 0.05)
+    never = threading.Event()
+    with StopSignals():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Stopped):  # which a finaliser or a callback might swallow, as here
+            never.wait(60)
+        with pytest.raises(Stopped):
+            never.wait(60)
+
+
+def test_closed_signals_are_not_heard() -> None:
+    with StopSignals() as signals:
+        signals.close()
+        signal.raise_signal(signal.SIGTERM)
+        signals.check()
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as signals:
+            signal.raise_signal(signal.SIGHUP)
+            signals.check()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_outside_of_the_main_thread_nothing_is_touched() -> None:
+    before, during = signal.getsignal(signal.SIGTERM), []
+
+    def work() -> None:
+        with StopSignals() as signals:
+            during.append(signal.getsignal(signal.SIGTERM))
+            signals.check()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert during == [before]
+
+
+@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
+def test_a_command_that_is_stopped_says_so_in_a_line_and_in_its_exit_code(
+    number: signal.Signals, code: int, name: str
+) -> None:
+    program = (
+        "import os, time\n"
+        "from textgan_env.errors import friendly_errors\n"
+        "from textgan_env.stopping import StopSignals\n"
+        "with friendly_errors(), StopSignals() as signals:\n"
+        f"    os.kill(os.getpid(), {int(number)})\n"
+        "    signals.check()\n"
+    )
+    environment = {**os.environ, "TEXTGAN_DEBUG": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert done.stderr == f"stopped by {name}; files written before are whole\n"

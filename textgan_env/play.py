@@ -235,7 +235,8 @@ STYLE = """
 .tg-joined .tg-token { margin-inline: 0 1px; padding-inline: 0.15rem; }
 .tg-token small { display: block; color: inherit; font-size: 0.7rem; font-variant-numeric: tabular-nums; }
 .tg-end { font-style: italic; }
-.tg-note, .tg-legend, .tg-command { opacity: 0.8; font-size: 0.85rem; margin: 0.3rem 0; }
+.tg-note, .tg-legend, .tg-command { font-size: 0.85rem; margin: 0.3rem 0; }
+.tg-note, .tg-command { opacity: 0.8; }
 .tg-command code { overflow-wrap: anywhere; white-space: normal; }
 .tg-error { border-left: 4px solid #c2571a; padding: 0.4rem 0.7rem; margin: 0.4rem 0; }
 .tg-bar { display: inline-block; width: min(12rem, 40vw); height: 0.7rem; border-radius: 0.2rem; margin: 0 0.4rem;

@@ -227,6 +227,7 @@ def test_wheel_holds_only_textgan_env(tmp_path: Path) -> None:
     assert top == {"textgan_env", f"textgan_env-{version}.dist-info"}
     assert {".".join(name.parent.parts) for name in names if name.suffix == ".py"} == package_folders()
     assert Path("textgan_env/py.typed") in names
+    assert {Path(f"textgan_env/viewer/page.{kind}") for kind in ("html", "css", "js")} <= set(names)
     (scripts,) = [name for name in names if name.name == "entry_points.txt"]
     assert "textgan = textgan_env.agents.cli:main" in zipfile.ZipFile(wheel).read(str(scripts)).decode()
 

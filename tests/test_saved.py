@@ -9,10 +9,9 @@ import pytest
 
 import textgan_env
 from agents.mle import MLE, MLEConfig
-from textgan_env.discriminators import make_discriminator
 from textgan_env.errors import InputError
 from textgan_env.evaluation import evaluate, sample_texts
-from textgan_env.policies import LeakedPolicy, PolicyModule
+from textgan_env.policies import PolicyModule
 from textgan_env.runs import RunFolder
 from textgan_env.saved import SavedRun
 from textgan_env.tasks import Task, make_task
@@ -107,18 +106,6 @@ def test_a_run_whose_text_has_changed_says_so(trained: tuple[PolicyModule, Task,
             textgan_env.load(trained[2])
     finally:
         file.write_text(before)
-
-
-@pytest.mark.parametrize(("control", "has_one"), [(None, True), ("constant", True), ("untrained", False)])
-def test_the_discriminator_of_a_leaked_policy_is_the_one_that_leaks(
-    control: str | None, has_one: bool, tmp_path: Path
-) -> None:
-    task = make_task("toy")
-    judge = make_discriminator("pair", vocab_size=task.vocab_size, max_length=task.max_length)
-    policy = LeakedPolicy(task.vocab_size, start_token=0, discriminator=judge, goal_steps=2)
-    folder = RunFolder.create(tmp_path, "leakgan", config={"control": control})
-    found = SavedRun(folder, policy, task).discriminator
-    assert found is (policy.discriminator if has_one else None)
 
 
 def test_a_run_that_trained_no_discriminator_has_none(saved: SavedRun) -> None:

@@ -13,7 +13,7 @@ from agents.mle import smoke as mle_smoke
 from agents.seqgan import SeqGAN
 from agents.seqgan import smoke as seqgan_smoke
 from conftest import make_run
-from textgan_env import envs, load, training
+from textgan_env import envs, load
 from textgan_env.checkpoints import load_checkpoint
 from textgan_env.discriminators import (
     ConvDiscriminator,
@@ -311,18 +311,3 @@ def test_where_every_held_out_text_has_an_unknown_word_real_texts_are_training_t
     assert torch.equal(real_BT, run.task.writable("train"))
     judge = Judge.of_run(run)
     assert (judge.report, judge.texts) == (None, 0)
-
-
-def test_a_run_of_before_checkpoints_said_what_their_discriminator_is_still_has_it(
-    text_file: Path, seqgan: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = training._document
-    monkeypatch.setattr(
-        training, "_document", lambda *given: {k: v for k, v in now(*given).items() if k != "discriminators"}
-    )
-    old = make_run(SeqGAN, seqgan_smoke, text_file)
-    found, expected = load(old.path).discriminator, load(seqgan.path).discriminator
-    assert found is not None
-    assert expected is not None
-    tokens_BT = load(old.path).task.writable("test")
-    assert torch.equal(score_logits(found, tokens_BT), score_logits(expected, tokens_BT))

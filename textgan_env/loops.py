@@ -65,6 +65,7 @@ class StepLoops:
             self._boundary()
 
 
+#: What one item of a loop gives: float scalars.
 Numbers = Sequence[Tensor | float]
 
 _watching: ContextVar[StepLoops | None] = ContextVar("watching", default=None)

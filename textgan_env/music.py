@@ -17,8 +17,10 @@ from tqdm import tqdm
 
 from textgan_env.errors import MissingDataError, require
 
-STEPS = 32  # of a text: SeqGAN's length
-STEP_SECONDS = 0.2  # how long a step is played
+#: Steps of a text: SeqGAN's length.
+STEPS = 32
+#: How long a step is played.
+STEP_SECONDS = 0.2
 LOWEST, HIGHEST = 21, 108  # MIDI numbers of the 88 keys of a piano
 
 _INSTALL = 'install it with: pip install "textgan_env[music]"'

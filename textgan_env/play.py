@@ -227,6 +227,7 @@ def find_runs(paths: Sequence[Path]) -> dict[str, Path]:
 # --------------------------------------------------------------------------------------------- what the page shows
 
 
+#: The style sheet of what `as_html` gives.
 STYLE = """
 .tg-texts { list-style: none; padding: 0; margin: 0.4rem 0; }
 .tg-texts li { margin: 0 0 0.8rem; line-height: 1.2; min-height: 2.6rem; }

@@ -32,6 +32,7 @@ from textgan_env.saved import SavedRun
 from textgan_env.tasks import Task
 from textgan_env.traces import Judge, Plane, Trace, real_texts, write_traces
 
+#: What the page shows, as JSON can hold it.
 Data = dict[str, Any]
 Item = TypeVar("Item")
 

@@ -66,11 +66,7 @@ class SavedRun:
         learnt = any("d_auc" in row for row in read_metrics(self.folder.path) if int(row["step"]) <= done)
         if not learnt or "discriminator" not in checkpoint.modules:
             return None
-        # Runs of before checkpoints said what D is: the policy that reads D says it, or else its kind says all.
-        plain = {"kind": document["config"].get("discriminator"), "vocab_size": self.task.vocab_size}
-        plain |= {"max_length": self.task.max_length}
-        of_policy = document["policy"]["config"].get("discriminator", plain)
-        judge = make_discriminator(**document.get("discriminators", {}).get("discriminator", of_policy))
+        judge = make_discriminator(**document["discriminators"]["discriminator"])
         checkpoint.restore_module("discriminator", judge)
         return judge.eval().requires_grad_(False)
 

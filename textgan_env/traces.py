@@ -27,7 +27,8 @@ from textgan_env.sampling import derived_seed
 from textgan_env.saved import SavedRun
 from textgan_env.tasks import Task
 
-REAL_TEXTS = 1000  # that a judge is measured on, and that a plane is laid through
+#: Texts that a judge is measured on, and that a plane is laid through.
+REAL_TEXTS = 1000
 
 
 def real_texts(task: Task) -> tuple[Split, Tensor]:

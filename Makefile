@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format coverage hooks clean
+.PHONY: help setup demo test test-slow faults lint format coverage hooks clean
 
 help: ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12] [JOBS=2]"
@@ -22,10 +22,13 @@ demo: $(READY) ## train a first generator on WordNet definitions and show what i
 	$(BIN)/python agents/mle.py --task wordnet-glosses --epochs 10 --temperature 0.6
 
 test: lint ## lint, types and the fast tests
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not faults"
 
 test-slow: $(READY) ## the tests that train agents or build the package
-	$(PYTEST) -m slow --timeout 900
+	$(PYTEST) -m "slow and not faults" --timeout 900
+
+faults: $(READY) ## the fault harness in full: bad files and arguments by the thousand
+	$(PYTEST) -m faults --timeout 7200
 
 lint: $(READY) ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .
@@ -37,7 +40,7 @@ format: $(READY) ## mend what ruff can mend by itself
 	$(BIN)/ruff format .
 
 coverage: $(READY) ## the fast tests, with the lines that they miss
-	$(PYTEST) -m "not slow" --cov --cov-report term-missing
+	$(PYTEST) -m "not slow and not faults" --cov --cov-report term-missing
 
 hooks: $(READY) ## run the checks at every git commit, the fast tests at every push
 	$(BIN)/pre-commit install --hook-type pre-commit --hook-type pre-push

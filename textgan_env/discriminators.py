@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from textgan_env.errors import InputError, require
 from textgan_env.metrics import roc_auc
+from textgan_env.reading import check_weights
 from textgan_env.sampling import evaluating, fold, seeded
 
 __all__ = [
@@ -96,6 +97,7 @@ class DiscriminatorModule(nn.Module):
         require(vocab_size >= 1, f"vocab_size must be at least 1, found {vocab_size}")
         require(max_length >= 1, f"max_length must be at least 1, found {max_length}")
         require(0 <= dropout < 1, f"dropout must be at least 0 and below 1, found {dropout}")
+        check_weights(feature_size + 1, "the head of a discriminator")
         self.vocab_size = vocab_size
         self.max_length = max_length
         self.feature_size = feature_size
@@ -247,6 +249,8 @@ class ConvDiscriminator(DiscriminatorModule):
         fitting = {width: count for width, count in zip(widths, filters, strict=True) if width <= max_length}
         require(bool(fitting), f"one of the widths must be at most T={max_length}, found {list(widths)}")
         super().__init__(vocab_size, max_length, sum(fitting.values()), dropout)
+        features, kernels = self.feature_size, sum(width * count * embed_size for width, count in fitting.items())
+        check_weights((vocab_size + 1) * embed_size + kernels + 2 * features * (features + 2), "a conv discriminator")
         too_wide = [width for width in widths if width > max_length]
         if too_wide:
             logging.getLogger(__name__).warning("T is %d: convolutions of widths %s left out", max_length, too_wide)
@@ -480,6 +484,7 @@ class PairDiscriminator(DiscriminatorModule):
     ) -> None:
         require(rank >= 1, f"rank must be at least 1, found {rank}")
         require(distances >= 1, f"distances must be at least 1, found {distances}")
+        check_weights((vocab_size + 1) * (2 * distances * rank + 1), "a pair discriminator")
         super().__init__(vocab_size, max_length, distances * rank + 1, dropout)
         self.rank = rank
         self.distances = distances

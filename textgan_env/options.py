@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from textgan_env.errors import InputError, require
+from textgan_env.errors import DEBUG, InputError, require
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,7 @@ def read_words(
     """
     import tyro
 
+    words = [word for word in words if word != DEBUG]  # is for `friendly_errors`
     settings: dict[str, Any] = {} if default is None else {"default": default}
     if description is not None:
         settings["description"] = description

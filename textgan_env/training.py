@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from textgan_env.checkpoints import load_checkpoint, save_checkpoint
+from textgan_env.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from textgan_env.discriminators import DiscriminatorModule, ReplayedTexts, fit_discriminator, judge_report
 from textgan_env.errors import InputError, require
 from textgan_env.evaluation import diversity, evaluate, likelihoods, nll, sample_texts
@@ -20,12 +20,13 @@ from textgan_env.files import write_safely
 from textgan_env.logs import MetricLog, Progress, console_line
 from textgan_env.losses import nll_per_token
 from textgan_env.options import CommonConfig, Config
-from textgan_env.policies import Decoding, LaggedCopy, PolicyModule, make_policy
+from textgan_env.policies import Decoding, LaggedCopy, PolicyModule
+from textgan_env.reading import fits, member, most_weights, shown, told
 from textgan_env.render import learning_curve
 from textgan_env.rollouts import Keys, write
 from textgan_env.runs import RunFolder
 from textgan_env.sampling import derived_generator, derived_seed, fold, seeded
-from textgan_env.tasks import Task, make_task
+from textgan_env.tasks import Task, make_task, saved_task
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -276,14 +277,25 @@ def _warnings(task: Task, values: Mapping[str, float]) -> list[str]:
 
 
 def _document(agent: Agent, config: CommonConfig, state: _State) -> dict[str, Any]:
-    policy = _policy(agent)
     return {
         "agent": type(agent).__name__,
         "config": {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()},
-        "task": agent.task.config(),
-        "policy": {"module": agent.finished, "kind": policy.kind, "config": policy.config()},
+        **_described(agent),
         "state": asdict(state),
     }
+
+
+def _described(agent: Agent) -> dict[str, dict[str, Any]]:
+    """What the policy of an agent can be made of again, as JSON gives it back."""
+    policy = _policy(agent)
+    saved = {"module": agent.finished, "kind": policy.kind, "config": policy.config()}
+    described: dict[str, dict[str, Any]] = json.loads(json.dumps({"task": agent.task.config(), "policy": saved}))
+    return described
+
+
+def _moved(described: Mapping[str, Any], key: str) -> object:
+    """What a description says, but for where files lie: that may be another place now."""
+    return None if key in ("path", "test_path", "data_dir", "weights") else described.get(key)
 
 
 def _save(agent: Agent, path: Path, config: CommonConfig, state: _State) -> None:
@@ -299,12 +311,30 @@ def _save(agent: Agent, path: Path, config: CommonConfig, state: _State) -> None
 def _resumed(agent: Agent, run: RunFolder) -> _State:
     """Put the last checkpoint back into the agent."""
     checkpoint = load_checkpoint(run.last_checkpoint)
+    _require_same_run(checkpoint, run)
+    document = f"the document of checkpoint '{checkpoint.path}'"
+    for name, expected in _described(agent).items():
+        found = member(checkpoint.document, name, dict, document)
+        of_other = sorted(key for key in found.keys() | expected.keys() if _moved(found, key) != _moved(expected, key))
+        require(
+            not of_other, f"{document} describes another {name} than this run's, by its {', '.join(of_other)[:200]}"
+        )
     checkpoint.require_vocabulary(agent.task.vocabulary)
     for name, module in agent.modules().items():
         checkpoint.restore_module(name, module)
     for name, optimizer in agent.optimizers().items():
         checkpoint.restore_optimizer(name, optimizer)
-    return _State(**checkpoint.document["state"])
+    saved = member(checkpoint.document, "state", dict, document)
+    for known in fields(_State):
+        value = member(saved, known.name, object, f"the state in {document}")
+        fitting = fits(value, known.type) and not (isinstance(value, int) and value < 0)
+        require(fitting, f"the state in {document} has {shown(value)} as '{known.name}'")
+    require(
+        all(fits(low, float) for low in saved["lows"].values()), f"the state in {document} has lows that are no numbers"
+    )
+    done, rounds = saved["done"], agent.schedule().rounds
+    require(done <= rounds, f"the state in {document} has {done:,} rounds done, but this run has {rounds:,}")
+    return _State(**{known.name: saved[known.name] for known in fields(_State)})
 
 
 def _finish(agent: Agent, run: RunFolder, config: CommonConfig, log: MetricLog, state: _State) -> None:
@@ -369,9 +399,16 @@ def launch(config: Config, make_agent: Callable[[Config, Task], Agent]) -> RunFo
         config = _config_of(run, config)
     config = replace(config, device=config.device or "cpu")
     _set_up_torch(config)
-    task = make_task(config.task, **config.task_options())
-    print(task, flush=True)
-    agent = make_agent(config, task)
+    if run is None:
+        task = make_task(config.task, **config.task_options())
+        print(task, flush=True)
+        agent = make_agent(config, task)
+    else:
+        # Its config may be anybody's: no text is fetched for it, and no network is larger than its checkpoint.
+        task = saved_task({"name": config.task, **config.task_options()}, f"the task of run '{run.path}'")
+        print(task, flush=True)
+        with most_weights(_weights_in(run)):
+            agent = make_agent(config, task)
     # What would be refused at the end is refused now, before there is a folder.
     agent.schedule()
     _decoding(config)
@@ -527,38 +564,73 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
         MissingDataError: If the task's text is not here any more.
     """
     folder = RunFolder.open(run)
-    config = folder.about["config"]
+    config, of_config = folder.about["config"], f"the config of run '{run}'"
     best = config.get("select") == "best" and folder.best_checkpoint.exists()
     checkpoint = load_checkpoint(folder.best_checkpoint if best else folder.last_checkpoint)
-    options = dict(checkpoint.document["task"])
-    task = make_task(options.pop("name"), **options)
+    _require_same_run(checkpoint, folder)
+    policy = checkpoint.build_policy()
+    described = member(checkpoint.document, "task", dict, f"the document of checkpoint '{checkpoint.path}'")
+    task = saved_task(described, f"the task of run '{run}'", vocab_size=policy.vocab_size)
     same = checkpoint.vocabulary == task.vocabulary
     require(same, f"the text that run '{run}' was trained on has other words now: put it back as it was")
-    saved = checkpoint.document["policy"]
-    policy = make_policy(saved["kind"], saved["config"])
-    checkpoint.restore_module(saved["module"], policy)
-    decoding = Decoding(config["temperature"], deterministic=config["deterministic"])
-    return policy.eval().with_decoding(decoding), task
+    lengths = {part.max_length for part in policy.modules() if hasattr(part, "max_length")}
+    same = lengths <= {task.max_length} and policy.start_token == task.start_token
+    same = same and policy.vocab_size == task.vocab_size
+    require(same, f"the policy of run '{run}' is for texts of another length, beginning or vocabulary than its task's")
+    temperature = member(config, "temperature", float, of_config)
+    return policy.with_decoding(
+        Decoding(temperature, deterministic=member(config, "deterministic", bool, of_config))
+    ), task
 
 
 def _config_of(run: RunFolder, given: Config) -> Config:
     """The config a run was made with, and what may change; a run of another agent or version is refused."""
-    saved = dict(run.about["config"])
+    saved: dict[str, Any] = dict(run.about["config"])
     different = sorted(set(saved) ^ {field.name for field in fields(given)})
     named = ", ".join(different[:4]) + (f" and {len(different) - 4} others" if len(different) > 4 else "")
     require(not different, f"'{run.path}' was not made by this agent in this version: its config differs in {named}")
     # JSON knows no paths: whatever the config says is one becomes one again.
     paths = [field.name for field in fields(given) if "Path" in str(field.type) and saved[field.name] is not None]
+    for field_ in fields(given):
+        value = saved[field_.name]
+        asked = f"option {field_.name} of run '{run.path}' must be {told(field_.type)}, found {shown(value)}"
+        require(fits(value, field_.type), asked)
     saved |= {name: Path(saved[name]) for name in paths} | {"resume": None}
     saved |= {"device": given.device or saved["device"], "threads": given.threads or saved["threads"]}
     return replace(given, **saved)
 
 
+def _weights_in(run: RunFolder) -> int:
+    """How many weights the last checkpoint of a run holds; where there is none yet, any number may be."""
+    if not run.last_checkpoint.exists():
+        return 2**62
+    return sum(tensor.numel() for tensor in load_checkpoint(run.last_checkpoint).all_tensors.values())
+
+
+def _require_same_run(checkpoint: Checkpoint, run: RunFolder) -> None:
+    """Refuse a checkpoint that was put into the folder of another run.
+
+    Raises:
+        InputError: If its agent, task, preset or seed is another.
+    """
+    document = f"the document of checkpoint '{checkpoint.path}'"
+    config, agent = member(checkpoint.document, "config", dict, document), checkpoint.document.get("agent")
+    expected = run.about["config"]
+    for name in ("task", "preset", "seed"):
+        found = config.get(name)
+        same = found == expected.get(name)
+        require(same, f"{document} has {name} {shown(found)}, but run '{run.path}' has {shown(expected.get(name))}")
+    of_run = run.about.get("name")
+    same = isinstance(agent, str) and (not isinstance(of_run, str) or of_run.startswith(agent.lower()))
+    require(same, f"{document} is of the agent {shown(agent)}, but run '{run.path}' is called {shown(of_run)}")
+
+
 def _set_up_torch(config: CommonConfig) -> None:
     if config.threads is not None:
         require(config.threads >= 1, f"threads must be at least 1, found {config.threads}")
+        require(config.threads <= 1024, f"threads must be at most 1024, found {config.threads}")
         torch.set_num_threads(config.threads)
     try:
-        torch.zeros(1, device=config.device)
-    except (RuntimeError, AssertionError) as error:
+        float(torch.zeros(1, device=config.device))  # the device 'meta' holds no numbers
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
         raise InputError(f"device '{config.device}' cannot be used: {str(error).splitlines()[0]}") from None

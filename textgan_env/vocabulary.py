@@ -8,14 +8,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import Literal, Self, get_args
 
 from textgan_env.errors import InputError, require
+from textgan_env.reading import parse_json
 
 Mode = Literal["word", "char", "whitespace"]
 MODES: tuple[str, ...] = get_args(Mode)
 EOS = "<eos>"
 UNK = "<unk>"
+_MOST_MARKS = 500  # on one letter
 _JSON_FIELDS = ("mode", "lower", "eos", "unk", "tokens")
 
 # ---------------------------------------------------------------------------------------------- text to words
@@ -71,11 +74,12 @@ def tokenize(line: str, mode: Mode = "word", lower: bool = True) -> list[str]:
         The tokens; none is empty.
 
     Raises:
-        InputError: If the mode is unknown.
+        InputError: If the mode is unknown, or a letter has hundreds of accents.
     """
     if lower:
         line = line.lower()
     if not line.isascii():
+        _check_marks(line)
         line = unicodedata.normalize("NFC", line)  # after lower(), which takes some letters apart
     if mode == "word":
         return _words(line)
@@ -85,6 +89,15 @@ def tokenize(line: str, mode: Mode = "word", lower: bool = True) -> list[str]:
     if mode == "char":
         return apart if all(len(part) == 1 for part in apart) else list(" ".join(apart))
     raise _unknown_mode(mode)
+
+
+def _check_marks(line: str) -> None:
+    """Refuse what is no writing: ordering the marks over one letter takes time that grows with their square."""
+    if len(line) <= _MOST_MARKS:
+        return
+    runs = groupby(line, key=lambda character: unicodedata.combining(character) > 0)
+    longest = max((sum(1 for _ in run) for is_mark, run in runs if is_mark), default=0)
+    require(longest <= _MOST_MARKS, f"a letter has {longest:,} accents or other marks, expected at most {_MOST_MARKS}")
 
 
 def _words(line: str) -> list[str]:
@@ -301,11 +314,8 @@ class Vocabulary:
             InputError: If the text is not JSON, a field is missing, unknown or of another type, or what it
                 says is not a vocabulary.
         """
-        try:
-            fields = json.loads(text)
-        except ValueError as error:
-            raise InputError(f"the vocabulary is not JSON: {error}") from None
-        found = ", ".join(sorted(fields)) if isinstance(fields, dict) else f"a {type(fields).__name__}"
+        fields = parse_json(text, "the vocabulary")
+        found = ", ".join(sorted(fields))[:200] if isinstance(fields, dict) else f"a {type(fields).__name__}"
         expected = ", ".join(sorted(_JSON_FIELDS))
         require(found == expected, f"the vocabulary's JSON must have the fields {expected}, found {found}")
         tokens = fields["tokens"]

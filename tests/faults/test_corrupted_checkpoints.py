@@ -4,28 +4,21 @@ The thousand of the full harness are those with the numbers 0 to 999 (`make faul
 other tests. Time is the processor's, memory the peak of the process above where it stood, both for each door.
 """
 
-import contextlib
 import functools
-import gc
-import io
 import os
-import re
-import resource
 import shutil
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import textgan_env
 from agents import cli, mle, seqgan
 from faults.corruptions import CORRUPTIONS, MARKER, OF_TRAINING, Harm, corrupted, write_holes
+from faults.watching import Meter, nothing_happens, refusal
 from textgan_env.checkpoints import load_checkpoint
-from textgan_env.errors import InputError, friendly_errors
+from textgan_env.errors import InputError
 from textgan_env.training import launch
 
 # The library that reads command lines draws from the global generators.
@@ -36,63 +29,6 @@ MOST_SECONDS, MOST_MEMORY = 2.0, 200 * 2**20
 NOUNS, VERBS = ("cat", "dog", "fox", "cow", "bee"), ("sat", "ran", "ate", "hid")
 LINES = [f"{article} {noun} {verb}" for article in ("the", "a") for noun in NOUNS for verb in VERBS]
 TINY = ["--preset", "smoke", "--show-samples", "0", "--threads", "1"]
-
-# What no reading of a file may do. (`resource` is left alone: it is how the harness keeps the machine.)
-FORBIDDEN = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen", "socket.", "pickle.", "ctypes.")
-_watched: list[str] | None = None
-
-
-def _watch(event: str, arguments: tuple[Any, ...]) -> None:
-    if _watched is not None and event.startswith(FORBIDDEN):
-        _watched.append(f"{event} {arguments!r:.80}")
-
-
-sys.addaudithook(_watch)
-
-
-@contextlib.contextmanager
-def nothing_happens() -> Iterator[None]:
-    """Fail if a file's content started a process, reached for the network or was unpickled."""
-    global _watched
-    _watched = []
-    try:
-        yield
-    finally:
-        seen, _watched = _watched, None
-    assert seen == []
-
-
-def status(name: str) -> int:
-    """A number of /proc/self/status in bytes."""
-    found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    assert found is not None
-    return int(found[1]) * 1024
-
-
-class Meter:
-    """Processor seconds and peak memory of a ``with`` block."""
-
-    seconds = 0.0
-    memory = 0
-
-    def __enter__(self) -> "Meter":
-        gc.collect()
-        self._can = os.access("/proc/self/clear_refs", os.W_OK)
-        if self._can:
-            Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-            self._before = status("VmRSS")
-        # What would take more is stopped before it takes the machine.
-        self._limits = resource.getrlimit(resource.RLIMIT_AS)
-        if self._can:
-            resource.setrlimit(resource.RLIMIT_AS, (status("VmSize") + 2**31, self._limits[1]))
-        self._started = time.process_time()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds = time.process_time() - self._started
-        resource.setrlimit(resource.RLIMIT_AS, self._limits)
-        if self._can:
-            self.memory = status("VmHWM") - self._before
 
 
 @pytest.fixture(scope="module")
@@ -125,22 +61,6 @@ def doors(run: Path, folder: Path) -> dict[str, Callable[[], object]]:
         "evaluate": lambda: cli.evaluate(run, samples=10),
         "pretrained": lambda: launch(begin, seqgan.SeqGAN),
     }
-
-
-def refusal(door: Callable[[], object]) -> str:
-    """What is said when a door stays shut; "" if it opens."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            with friendly_errors():
-                door()
-        except SystemExit as leaving:
-            said = err.getvalue()
-            assert leaving.code == 2, said  # noqa: PT017  some doors raise it, others do not
-            assert said.startswith("error: "), said
-            assert said.count("\n") == 1, said
-            return said.removeprefix("error: ").strip()
-    return ""
 
 
 def contents(run: Path) -> dict[str, bytes]:

@@ -1,6 +1,8 @@
 # On a fresh machine only make and Python >= 3.11 are needed: each target sets up .venv when it has to.
 PYTHON ?= python3
 JOBS ?= 2
+SECONDS ?= 60
+PARSERS ?= checkpoint document task oracle vocabulary corpus metrics config samples
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +11,7 @@ READY := $(VENV)/.ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow faults lint format coverage hooks clean
+.PHONY: help setup demo test test-slow faults fuzz lint format coverage hooks clean
 
 help: ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12] [JOBS=2]"
@@ -29,6 +31,12 @@ test-slow: $(READY) ## the tests that train agents or build the package
 
 faults: $(READY) ## the fault harness in full: bad files and arguments by the thousand
 	$(PYTEST) -m faults --timeout 7200
+
+# Not among the requirements: it builds only where a wheel or a compiler is.
+fuzz: $(READY) ## look for inputs that break a parser, guided by coverage (SECONDS=60 each)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt atheris
+	mkdir -p fuzz && cd fuzz && for parser in $(PARSERS); do \
+	  ../$(BIN)/python ../tests/faults/fuzz.py $$parser -max_total_time=$(SECONDS) -print_final_stats=1 || exit 1; done
 
 lint: $(READY) ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .

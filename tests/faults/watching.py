@@ -1,7 +1,6 @@
 """What the fault harness watches: what a file makes the process do, what it costs, and what a person is told."""
 
 import contextlib
-import gc
 import io
 import os
 import re
@@ -53,7 +52,6 @@ class Meter:
     memory = 0
 
     def __enter__(self) -> "Meter":
-        gc.collect()
         self._can = os.access("/proc/self/clear_refs", os.W_OK)
         if self._can:
             Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew

@@ -483,7 +483,7 @@ def _check(config: LeakGANConfig, task: "Task") -> None:
     from textgan_env.policies.manager_worker import check_goal_steps
 
     at_least(1, config, "batch_size", "d_batch_size", "d_epochs", "g_steps", "rollouts", "q_every", "pretrain_epochs")
-    at_least(0, config, "d_steps", "pretrain_d_steps", "mle_every", "pretrain_patience")
+    at_least(0, config, "d_steps", "pretrain_d_steps", "mle_every", "pretrain_patience", "weight_decay")
     above_zero(config, "learning_rate", "mle_learning_rate", "clip_norm", "d_learning_rate")
     at_least(1, config, "embed_size", "hidden_size")
     require(

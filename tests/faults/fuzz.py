@@ -119,7 +119,7 @@ def _good_checkpoint() -> bytes:
         FOLDER / "good.safetensors",
         modules={"policy": policy},
         optimizers={"policy": optimizer},
-        document={"policy": about, "task": {"name": "toy", "vocab_size": 3}, "state": {"done": 1}},
+        document={"policy": about, "task": {"name": "toy"}, "state": {"done": 1}, "config": {}, "agent": "x"},
         vocabulary=Vocabulary(("a", "b", "c")),
     )
     return (FOLDER / "good.safetensors").read_bytes()

@@ -240,12 +240,13 @@ def odd_words(rng: random.Random, module: ModuleType, folder: Path) -> list[str]
     """The words after an agent's name: its own options with values of every sort, and options it has not."""
     config = module.PRESETS["smoke"]("toy")
     names = [f"--{field.name.replace('_', '-')}" for field in fields(config)] + ["--colour", "-n", "--help-me"]
-    words = rng.choice([["--preset", "smoke"], ["--preset", "smoke"], ["--preset", rng.choice(_WORDS)], []])
-    words = [*words, "--task", rng.choice(["toy", "toy", "toy", "corpus", "seqgan-oracle", "coco", rng.choice(_WORDS)])]
-    for name in rng.sample(names, rng.choice([1, 1, 2, 3, 6])):
-        values = [] if rng.random() < 0.1 else [rng.choice(_WORDS)] if rng.random() < 0.9 else [rng.choice(_WORDS)] * 2
+    words = rng.choice([*[["--preset", "smoke"]] * 8, ["--preset", rng.choice(_WORDS)], []])
+    words = [*words, "--task", rng.choice([*["toy"] * 9, "corpus", "seqgan-oracle", "coco", rng.choice(_WORDS)])]
+    for name in rng.sample(names, rng.choice([0, 1, 1, 2, 3, 6])):
+        word = rng.choice(_WORDS[: rng.choice([4, 12, len(_WORDS)])])
+        values = [] if rng.random() < 0.1 else [word] * rng.choice([1, 1, 1, 1, 1, 1, 1, 2])
         words += [f"{name}={values[0]}"] if values and rng.random() < 0.2 else [name, *values]
-    if rng.random() < 0.2:
+    if rng.random() < 0.1:
         words += ["--corpus", str(folder / "good.txt")]
     return [*words, "--runs", str(folder / "runs")] if rng.random() < 0.95 else words
 

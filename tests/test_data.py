@@ -658,6 +658,23 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path: Path, change: dic
         read_oracle_weights(path)
 
 
+def test_a_line_that_is_no_text_and_a_length_that_no_text_has_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "long.txt", b"a b\n" + b"x" * (2**24 + 1))
+    with pytest.raises(InputError, match="line 2 has more than 16,777,216 bytes, expected one text"):
+        load_corpus(path)
+    with pytest.raises(InputError, match="max_length must be at most 65,536, found 65537"):
+        load_corpus(texts=TEXTS, max_length=65_537)
+
+
+def test_a_download_that_never_ends_is_given_up(
+    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "_MOST_DOWNLOADED", len(CONTENT) - 1)
+    with pytest.raises(InputError, match=f"gave more than {len(CONTENT) - 1} bytes"):
+        fetch(FILE, data_dir=tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
 def test_missing_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match=r"there is no file '.*oracle\.npz'"):
         read_oracle_weights(tmp_path / "oracle.npz")

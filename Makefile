@@ -1,6 +1,8 @@
 # On a fresh machine only make and Python >= 3.11 are needed: each target sets up .venv when it has to.
 PYTHON ?= python3
 JOBS ?= 2
+SECONDS ?= 60
+PARSERS ?= checkpoint document task oracle vocabulary corpus metrics config samples
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +17,7 @@ OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,envs vector_conformance 
   train_your_own_agent))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-oldest faults lint format docs coverage hooks clean
+.PHONY: help setup demo test test-slow test-oldest faults fuzz lint format docs coverage hooks clean
 
 help: ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12] [JOBS=2]"
@@ -28,17 +30,24 @@ demo: $(READY) ## train a first generator on WordNet definitions and show what i
 	$(BIN)/python agents/mle.py --task wordnet-glosses --epochs 10 --temperature 0.6
 
 test: lint ## lint, types and the fast tests
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not faults"
 
 test-slow: $(READY) ## the tests that train agents or build the package
-	$(PYTEST) -m slow --timeout 900
+	$(PYTEST) -m "slow and not faults" --timeout 900
+
+faults: $(READY) ## the fault harness in full: bad files and arguments by the thousand, a hundred killed runs (hours)
+	$(PYTEST) -m faults --timeout 7200
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py --kills 100
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py --kills 20 --signal TERM
+
+# Not among the requirements: it builds only where a wheel or a compiler is.
+fuzz: $(READY) ## look for inputs that break a parser, guided by coverage (SECONDS=60 each)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt atheris
+	mkdir -p fuzz && cd fuzz && for parser in $(PARSERS); do \
+	  ../$(BIN)/python ../tests/faults/fuzz.py $$parser -max_total_time=$(SECONDS) -print_final_stats=1 || exit 1; done
 
 test-oldest: $(OLDEST)/.ready ## environment, policies and Stable-Baselines3 on the oldest versions allowed [TORCH=2.13.0]
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadfile --timeout 900 $(OLDEST_TESTS)
-
-faults: $(READY) ## kill a hundred training processes at random moments, and ask twenty to end (takes a while)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py --kills 100
-	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py --kills 20 --signal TERM
 
 lint: $(READY) ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .
@@ -54,7 +63,7 @@ docs: $(READY) ## build the pages into build/docs; a warning is an error
 	@echo "open build/docs/index.html"
 
 coverage: $(READY) ## the fast tests, with the lines that they miss
-	$(PYTEST) -m "not slow" --cov --cov-report term-missing
+	$(PYTEST) -m "not slow and not faults" --cov --cov-report term-missing
 
 hooks: $(READY) ## run the checks at every git commit, the fast tests at every push
 	$(BIN)/pre-commit install --hook-type pre-commit --hook-type pre-push

@@ -19,7 +19,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from textgan_env import __version__
-from textgan_env.errors import InputError, friendly_errors, require
+from textgan_env.errors import DEBUG, InputError, friendly_errors, require
 from textgan_env.options import TaskOptions, read_words
 
 if TYPE_CHECKING:
@@ -292,7 +292,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 def main(args: list[str] | None = None) -> None:
     """Run the command that the words name, or list the commands."""
     with friendly_errors():
-        words = list(sys.argv[1:] if args is None else args)
+        words = [word for word in (sys.argv[1:] if args is None else args) if word != DEBUG]
         name = next((name for name in COMMANDS if words[: len(name.split())] == name.split()), None)
         if name == "train":
             train(words[1:])
@@ -315,7 +315,7 @@ def _overview(group: str) -> str:
     rows = [(name, _first_line(command.__doc__)) for name, command in COMMANDS.items() if name.startswith(group)]
     return (
         f"usage: textgan {group or 'COMMAND'} ...\n\n{_first_line(__doc__)}\n\n{_table(rows)}\n\n"
-        "What a command takes: textgan COMMAND --help"
+        "What a command takes: textgan COMMAND --help. With --debug, an error shows its traceback."
     )
 
 

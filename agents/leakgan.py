@@ -553,7 +553,7 @@ def _check(config: LeakGANConfig, task: "Task") -> None:
         "q_every",
         "pretrain_epochs",
     )
-    at_least(0, config, "d_steps", "pretrain_d_steps", "mle_every", "pretrain_patience")
+    at_least(0, config, "d_steps", "pretrain_d_steps", "mle_every", "pretrain_patience", "weight_decay")
     above_zero(config, "learning_rate", "mle_learning_rate", "clip_norm", "d_learning_rate", "d_slower")
     at_least(1, config, "embed_size", "hidden_size")
     require(

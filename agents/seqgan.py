@@ -423,7 +423,7 @@ class SeqGAN:
 
 def _check(config: SeqGANConfig) -> None:
     at_least(1, config, "batch_size", "mle_batch_size", "d_batch_size", "d_epochs")
-    at_least(0, config, "rollouts", "d_steps", "g_steps", "mle_steps", "kl", "entropy")
+    at_least(0, config, "rollouts", "d_steps", "g_steps", "mle_steps", "kl", "entropy", "weight_decay")
     above_zero(config, "learning_rate", "mle_learning_rate", "clip_norm")
     require(
         config.baseline == "none" or config.batch_size >= 2,

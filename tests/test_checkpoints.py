@@ -375,10 +375,13 @@ def test_optimizer_state_of_a_parameter_that_is_not_there_is_refused(tmp_path: P
         checkpoint.restore_optimizer("policy", Adam(tiny_net().parameters()))
 
 
-def test_optimizer_state_that_torch_refuses_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_optimizer_state_that_a_step_would_stumble_over_is_refused_in_a_sentence(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(saved(tmp_path))
-    del checkpoint.all_tensors["optimizer.policy/1/step"]
-    with pytest.raises(InputError, match="torch refuses its state"):
+    step = checkpoint.all_tensors.pop("optimizer.policy/1/step")
+    with pytest.raises(InputError, match=r"lacks or should not have, for its parameter 1: step$"):
+        checkpoint.restore_optimizer("policy", Adam(tiny_net().parameters()))
+    checkpoint.all_tensors["optimizer.policy/1/step"] = -step
+    with pytest.raises(InputError, match=r"has no usable 'step' for its parameter 1$"):
         checkpoint.restore_optimizer("policy", Adam(tiny_net().parameters()))
 
 

@@ -639,7 +639,7 @@ def test_a_pickle_that_would_run_code_is_refused_by_name_and_runs_nothing(
         (b"hello", "is not a pickle of numpy arrays"),
         (b"PK hello", "is not a .npz file"),
         (pickle.dumps([1, 2]), "holds other things than arrays"),
-        (pickle.dumps({"embedding": 1.0}), "holds other things than arrays"),
+        (pickle.dumps({"embedding": 1.0}), "holds the instruction EMPTY_DICT, which lists of arrays do not need"),
         (pickle.dumps([np.zeros(3)], 3), "must hold 15 arrays, found 1"),
         (pickle.dumps([np.array([None])], 3), "arrays of type 'O8' are not admitted"),
         (pickle.dumps([np.zeros(3)], 3)[:-20], "is not a pickle of numpy arrays"),
@@ -669,6 +669,23 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path: Path, change: dic
     np.savez(path, **(oracle_arrays() | change))
     with pytest.raises(InputError, match=sentence):
         read_oracle_weights(path)
+
+
+def test_a_line_that_is_no_text_and_a_length_that_no_text_has_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "long.txt", b"a b\n" + b"x" * (2**24 + 1))
+    with pytest.raises(InputError, match="line 2 has more than 16,777,216 bytes, expected one text"):
+        load_corpus(path)
+    with pytest.raises(InputError, match="max_length must be at most 65,536, found 65537"):
+        load_corpus(texts=TEXTS, max_length=65_537)
+
+
+def test_a_download_that_never_ends_is_given_up(
+    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "_MOST_DOWNLOADED", len(CONTENT) - 1)
+    with pytest.raises(InputError, match=f"gave more than {len(CONTENT) - 1} bytes"):
+        fetch(FILE, data_dir=tmp_path)
+    assert os.listdir(tmp_path) == []
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:

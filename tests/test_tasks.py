@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from textgan_env.data import load_corpus
-from textgan_env.errors import InputError
+from textgan_env.errors import InputError, MissingDataError
 from textgan_env.evaluation import nll
 from textgan_env.policies import TablePolicy, UniformPolicy
 from textgan_env.rollouts import Keys, write
-from textgan_env.tasks import CorpusTask, OracleTask, ToyTask, draw_oracle_weights, make_task, shared_task
+from textgan_env.tasks import CorpusTask, OracleTask, ToyTask, draw_oracle_weights, make_task, saved_task, shared_task
 
 SMALL = {"vocab_size": 30, "max_length": 5, "train_size": 40, "valid_size": 20, "test_size": 30}
 
@@ -173,3 +173,39 @@ def test_a_split_that_was_given_no_share_is_named() -> None:
     task = CorpusTask(load_corpus(texts=lines, valid_share=0.0, test_share=0.2))
     with pytest.raises(InputError, match="no valid split"):
         task.split("valid")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"name": "toy", "vocab_size": "4"}, "option vocab_size of task 'toy' must be int, found '4'"),
+        ({"name": "toy", "max_length": 10**9}, "a toy task has at most 1,000,000 texts"),
+        ({"name": "oracle", "max_length": 65_537}, "max_length must be at most 65,536"),
+        ({"name": "oracle", "test_size": 10**9}, "test_size: 1,000,000,000 texts of 20 tokens are more than"),
+        ({"name": "oracle", "hidden_size": 10**6}, "an oracle of these sizes would have .* weights, expected at most"),
+        ({"name": "corpus", "texts": ["a", 1]}, "option texts of task 'corpus' must be"),
+    ],
+)
+def test_options_of_another_kind_or_size_are_refused_by_name(options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        make_task(**options)  # type: ignore[arg-type]
+
+
+def test_a_task_from_a_file_is_the_same_task() -> None:
+    task = OracleTask(**SMALL)
+    same = saved_task(task.config(), "it", vocab_size=30)
+    assert torch.equal(same.split("test").tokens_BT, task.split("test").tokens_BT)
+
+
+def test_a_file_can_name_no_device_no_folder_to_write_to_and_nothing_to_fetch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTGAN_DATA", str(tmp_path / "cache"))
+    with pytest.raises(InputError, match=r"^it was made from '/dev/zero', which is no ordinary file$"):
+        saved_task({"name": "corpus", "path": "/dev/zero"}, "it")
+    for described in ({"name": "coco"}, {"name": "wordnet", "data_dir": str(tmp_path / "theirs")}):
+        with pytest.raises(MissingDataError, match=f"to fetch it: textgan data fetch {described['name']}"):
+            saved_task(described, "it")
+    with pytest.raises(InputError, match=r"^it has V=7, but the policy beside it V=30$"):
+        saved_task({"name": "oracle", "vocab_size": 7}, "it", vocab_size=30)
+    assert list(tmp_path.iterdir()) == []

@@ -109,6 +109,13 @@ def test_a_line_without_words_has_no_tokens() -> None:
     assert [tokenize(" \t\r\n", mode) for mode in ("word", "char", "whitespace")] == [[], [], []]
 
 
+def test_a_letter_with_hundreds_of_accents_is_refused_as_ordering_them_would_take_for_ever() -> None:
+    assert tokenize("a" + "\u0316\u0301" * 250) == ["\u00e1" + "\u0316" * 250 + "\u0301" * 249]
+    with pytest.raises(InputError, match="a letter has 200,000 accents or other marks, expected at most 500"):
+        tokenize("word a" + "\u0301\u0316" * 100_000)
+    assert len(tokenize("\u0915\u094d " * 1000)) == 1000  # many marks, one on each letter
+
+
 def test_unknown_mode_is_refused_by_name() -> None:
     with pytest.raises(InputError, match="'words', expected one of: word, char, whitespace"):
         tokenize("a", "words")  # type: ignore[arg-type]

@@ -16,11 +16,12 @@ metadata ``sha256``                   checksum over all of the above
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
@@ -28,14 +29,24 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from textgan_env.discriminators import DiscriminatorModule, make_discriminator
 from textgan_env.errors import InputError, require
 from textgan_env.files import write_safely
+from textgan_env.policies import PolicyModule, make_policy
+from textgan_env.reading import MOST_JSON, member, most_weights, parse_json, shown
 from textgan_env.vocabulary import Vocabulary
+
+Network = TypeVar("Network", bound=nn.Module)
 
 #: Version of the form of a checkpoint; a file of another one is refused.
 FORMAT = 1
 _HEADER = "textgan_env"
 _CHECKSUM = "sha256"
+_LITTLE = 2**26  # bytes; below it nothing is large
+_MOST_TENSORS = 10_000
+_LONGEST_NAME = 200
+_MOST_AXES = 8
+_DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
 _HEADER_KEYS: Mapping[str, type] = {"document": dict, "modules": list, "optimizers": dict, "versions": dict}
 
 
@@ -168,17 +179,23 @@ def load_checkpoint(path: str | os.PathLike[str]) -> "Checkpoint":
     """
     path = Path(path)
     require(path.is_file(), f"no checkpoint at '{path}'")
+    _check_size(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             header = _read_header(path, metadata.get(_HEADER))
+            _check_tensors(path, file)
             # Copies, because the originals may be views of the file, and files change.
             names = list(file.keys())
             tensors = {name: file.get_tensor(name).clone() for name in names}
-    except SafetensorError as error:
+        found = _checksum(metadata[_HEADER], tensors)
+    except InputError:
+        raise
+    # The library's own errors, and those of torch where a shape or a type is none.
+    except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"'{path}' is not a whole checkpoint, the file is cut or of another kind ({error})") from None
     require(
-        metadata.get(_CHECKSUM) == _checksum(metadata[_HEADER], tensors),
+        metadata.get(_CHECKSUM) == found,
         f"'{path}' is not a whole checkpoint, its checksum does not fit its content",
     )
     return Checkpoint(path, header["document"], header["versions"], tensors, header)
@@ -237,6 +254,55 @@ class Checkpoint:
             f"checkpoint '{self.path}' was trained with {_describe(saved)}, but this run has {_describe(vocabulary)}",
         )
 
+    def build_policy(self) -> PolicyModule:
+        """The policy that the document describes under "policy", with its weights.
+
+        What the file asks for is never larger than the file: a policy with more weights than it holds is not built.
+
+        Returns:
+            The policy on the CPU, in eval mode.
+
+        Raises:
+            InputError: If there is no such description, it is of another kind or size than the weights, or these are
+                not finite.
+        """
+        where = f"checkpoint '{self.path}'"
+        saved = member(self.document, "policy", dict, f"the document of {where}")
+        kind, module = (member(saved, name, str, f"the policy of {where}") for name in ("kind", "module"))
+        config: dict[str, Any] = member(saved, "config", dict, f"the policy of {where}")
+        return self._built("policy", module, lambda: make_policy(kind, config))
+
+    def build_discriminator(self, name: str) -> DiscriminatorModule:
+        """The D that the document describes under "discriminators", with its weights; see `build_policy`.
+
+        Args:
+            name: The name it was saved under.
+
+        Returns:
+            D on the CPU, in eval mode.
+
+        Raises:
+            InputError: As `build_policy`.
+        """
+        document = f"the document of checkpoint '{self.path}'"
+        all_of_them = member(self.document, "discriminators", dict, document)
+        described: dict[str, Any] = member(all_of_them, name, dict, document)
+        return self._built("discriminator", name, lambda: make_discriminator(**described))
+
+    def _built(self, what: str, name: str, make: Callable[[], Network]) -> Network:
+        """A network as a description makes it, no larger than the file, with the weights of this name."""
+        where = f"the {what} of checkpoint '{self.path}'"
+        with most_weights(sum(tensor.numel() for tensor in self._under(name).values())):
+            try:
+                network = make()
+            except InputError as error:
+                raise InputError(f"{where} cannot be made: {error}") from None
+            except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                reason = str(error).partition("\n")[0][:200]
+                raise InputError(f"{where} cannot be made of its config: {reason}") from None
+        self.restore_module(name, network)
+        return network.eval()
+
     def restore_module(self, name: str, module: nn.Module) -> None:
         """Put saved weights and buffers into a module, in place, whatever device it is on.
 
@@ -246,7 +312,7 @@ class Checkpoint:
 
         Raises:
             InputError: If the file has no such module, or a tensor is missing, left over, or of another shape
-                or dtype; the module is then as it was.
+                or dtype, or not finite; the module is then as it was.
         """
         require(
             name in self.modules,
@@ -268,6 +334,15 @@ class Checkpoint:
                 key in expected,
                 f"checkpoint '{self.path}' holds tensor '{name}/{key}', which this run does not have",
             )
+            require(
+                not bool(torch.isnan(found[key]).any()),
+                f"tensor '{name}/{key}' in checkpoint '{self.path}' holds NaN, which is no number",
+            )
+        if isinstance(module, PolicyModule):
+            try:
+                module.require_sound(found)
+            except InputError as error:
+                raise InputError(f"module '{name}' in checkpoint '{self.path}' cannot be used: {error}") from None
         module.load_state_dict(found)
 
     def restore_optimizer(self, name: str, optimizer: Optimizer) -> None:
@@ -308,6 +383,7 @@ class Checkpoint:
         for key, tensor in self._under(f"optimizer.{name}").items():
             index, slot = _slot_of(key, tensor, parameters, where)
             state.setdefault(index, {})[slot] = tensor.clone()
+        _check_state(kind, state, where)
         groups = [
             _merge(new, old, where)
             for new, old in zip(saved.groups, optimizer.state_dict()["param_groups"], strict=True)
@@ -355,10 +431,14 @@ def _merge(saved: Mapping[str, Any], current: Mapping[str, Any], where: str) -> 
     for key in (saved.keys() & current.keys()) - {"params"}:
         now, value = current[key], saved[key]
         if isinstance(now, tuple):
-            good = isinstance(value, list) and len(value) == len(now) and all(map(_is_plain, value))
+            good = isinstance(value, list) and len(value) == len(now) and all(map(_is_number, value))
+        elif isinstance(now, bool | None):
+            good = isinstance(value, bool | None)
+        elif isinstance(now, int | float | Tensor):
+            good = _is_number(value)
         else:
-            good = _is_plain(value) or type(value) is type(now)
-        require(good, f"{where} has {value!r} as its '{key}', but this run has {now!r}")
+            good = type(value) is type(now)
+        require(good, f"{where} has {shown(value)} as its '{key}', but this run has {now!r}")
         if isinstance(now, tuple):
             value = tuple(value)
         elif isinstance(now, Tensor):
@@ -367,8 +447,31 @@ def _merge(saved: Mapping[str, Any], current: Mapping[str, Any], where: str) -> 
     return merged
 
 
-def _is_plain(value: object) -> bool:
-    return value is None or isinstance(value, bool | int | float)
+def _is_number(value: object) -> bool:
+    """Whether it is a rate, a moment or the like: none is negative or infinite."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+# What each optimizer remembers of a parameter; the names in brackets are there with some of its options only.
+_ADAM = ({"step", "exp_avg", "exp_avg_sq"}, {"max_exp_avg_sq"})
+_SLOTS: Mapping[str, tuple[set[str], set[str]]] = {"Adam": _ADAM, "AdamW": _ADAM, "SGD": (set(), {"momentum_buffer"})}
+
+
+def _check_state(kind: str, state: Mapping[int, Mapping[str, Any]], where: str) -> None:
+    """Refuse state that the optimizer would only stumble over at its next step."""
+    always, sometimes = _SLOTS.get(kind, (set(), None))
+    for index, slots in state.items():
+        unknown = set() if sometimes is None else slots.keys() - always - sometimes
+        odd = ", ".join(sorted((always - slots.keys()) | unknown))
+        require(not odd, f"{where} lacks or should not have, for its parameter {index}: {odd[:200]}")
+        for slot, value in slots.items():
+            if isinstance(value, Tensor):
+                good = bool(torch.isfinite(value).all()) and (slot != "step" or (value.ndim == 0 and bool(value >= 0)))
+            else:
+                good = value is None or _is_number(value)
+            require(bool(good), f"{where} has no usable '{slot}' for its parameter {index}")
+            is_table = not isinstance(value, Tensor) or value.is_floating_point()
+            require(is_table, f"{where} has a '{slot}' of whole numbers for its parameter {index}")
 
 
 def _slot_of(key: str, tensor: Tensor, parameters: Sequence[Tensor], where: str) -> tuple[int, str]:
@@ -386,9 +489,53 @@ def _slot_of(key: str, tensor: Tensor, parameters: Sequence[Tensor], where: str)
     return index, slot
 
 
+def _check_size(path: Path) -> None:
+    """Refuse what would take memory out of proportion: a long header, or a file that is mostly holes."""
+    about = path.stat()
+    with path.open("rb") as file:
+        start = file.read(8)
+    length = int.from_bytes(start, "little")
+    require(
+        len(start) == 8 and length <= MOST_JSON,
+        f"'{path}' is not a whole checkpoint, the file is cut or of another kind (a header of {length:,} bytes)",
+    )
+    # A file of terabytes can be made without writing any; the weights of a network are no zeros.
+    written = getattr(about, "st_blocks", about.st_size) * 512
+    require(
+        about.st_size <= _LITTLE or 2 * written >= about.st_size,
+        f"'{path}' is not a whole checkpoint, most of its {about.st_size:,} bytes were never written",
+    )
+
+
+def _check_tensors(path: Path, file: Any) -> None:
+    """Look at names, types and shapes before any tensor is read."""
+    names = file.keys()
+    require(
+        len(names) <= _MOST_TENSORS, f"checkpoint '{path}' holds {len(names):,} tensors, more than {_MOST_TENSORS:,}"
+    )
+    for name in names:
+        about = file.get_slice(name)
+        require(
+            len(name) <= _LONGEST_NAME and len(about.get_shape()) <= _MOST_AXES and about.get_dtype() in _DTYPES,
+            f"checkpoint '{path}' holds the tensor {shown(name)} of type {about.get_dtype()} with "
+            f"{len(about.get_shape())} axes, which no network here has",
+        )
+
+
 def _pack(header: Mapping[str, Any], tensors: dict[str, Tensor]) -> bytes:
-    """The bytes of a checkpoint file."""
+    """The bytes of a checkpoint file.
+
+    Raises:
+        InputError: If the vocabulary is too large to be read back.
+    """
     text = json.dumps(header)
+    # Every backslash, of which a vocabulary has many, is written as two in the header of the file.
+    size = len(text) + text.count("\\") + text.count('"') + 120 * len(tensors)
+    require(
+        size <= MOST_JSON,
+        f"a checkpoint has room for {MOST_JSON:,} bytes of words and settings, and this one needs {size:,}: set "
+        "max_vocab or min_count",
+    )
     return safetensors.torch.save(tensors, {_HEADER: text, _CHECKSUM: _checksum(text, tensors)})
 
 
@@ -410,18 +557,23 @@ def _read_header(path: Path, text: str | None) -> dict[str, Any]:
     if text is None:
         raise InputError(f"'{path}' is a safetensors file, but not a checkpoint of textgan_env")
     try:
-        header = json.loads(text)
-        version = header["format"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise InputError(f"'{path}' is not a checkpoint of textgan_env: its JSON header cannot be read") from None
+        header = parse_json(text, "it")
+        version: Any = member(header, "format", object, "it")
+    except InputError as error:
+        sentence = f"'{path}' is not a checkpoint of textgan_env: its JSON header cannot be read"
+        raise InputError(f"{sentence} ({error})") from None
     require(
-        isinstance(version, int) and version >= 1,
-        f"checkpoint '{path}' gives its format as {version!r}, not a number",
+        isinstance(version, int) and not isinstance(version, bool) and version >= 1,
+        f"checkpoint '{path}' gives its format as {shown(version)}, not a number",
     )
     require(
         version <= FORMAT,
         f"checkpoint '{path}' has format {version}, written by a newer textgan_env; "
         f"this one reads formats up to {FORMAT}",
+    )
+    unknown = header.keys() - _HEADER_KEYS.keys() - {"format", "vocabulary"}
+    require(
+        not unknown, f"the header of checkpoint '{path}' has a part {shown(min(unknown, default=''))}, which is unknown"
     )
     for key, kind in _HEADER_KEYS.items():
         require(
@@ -431,6 +583,10 @@ def _read_header(path: Path, text: str | None) -> dict[str, Any]:
     require(
         isinstance(header.get("vocabulary", 0), str | None),
         f"the header of checkpoint '{path}' has no text or null as 'vocabulary'",
+    )
+    require(
+        _all_text(header["versions"].values()),
+        f"the header of checkpoint '{path}' has a version that is not text",
     )
     require(_all_text(header["modules"]), f"the header of checkpoint '{path}' has a module name that is not text")
     return dict(header)

@@ -6,15 +6,18 @@ The vocabulary is that of the training part; what else the other splits hold is 
 cut or replaced without being counted in the `CorpusReport`.
 """
 
+import ast
 import codecs
 import hashlib
 import http.client
 import importlib.util
 import io
+import math
 import os
-import pickle
+import pickletools
 import re
 import urllib.request
+import zipfile
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,6 +35,7 @@ from tqdm import tqdm
 from textgan_env.errors import InputError, MissingDataError, require
 from textgan_env.files import write_safely
 from textgan_env.music import derive_tunes, split_tunes
+from textgan_env.reading import check_weights, read_limited, shown
 from textgan_env.vocabulary import EOS, MODES, Mode, Subwords, Vocabulary, tokenize
 
 #: The parts of a corpus: to learn from, to choose by, to measure on.
@@ -43,6 +47,9 @@ PathLike = str | os.PathLike[str]
 
 # A table of token ids is held whole in memory: at most 8 GiB of int64.
 _MOST_CELLS = 2**30
+# What no text needs, and memory of every kind grows with.
+_LONGEST_TEXT = 2**16  # tokens
+_LONGEST_LINE = 2**24  # bytes
 
 # --------------------------------------------------------------------------------------------- a split of a corpus
 
@@ -382,11 +389,21 @@ def _check_numbers(
 ) -> None:
     for name, number in (("max_length", max_length), ("min_count", min_count), ("max_vocab", max_vocab)):
         require(number is None or number >= 1, f"{name} must be at least 1, found {number}")
+    check_length(max_length or 1)
     for name, share in (("valid_share", valid_share), ("test_share", test_share)):
         require(0 <= share < 1, f"{name} must be at least 0 and below 1, found {share}")
     both = valid_share + test_share
     require(both < 1, f"valid_share and test_share together must be below 1, found {both:g}")
     require(seed >= 0, f"seed must not be negative, found {seed}")
+
+
+def check_length(max_length: int) -> None:
+    """Refuse a T that no text needs.
+
+    Raises:
+        InputError: If it is above 65,536.
+    """
+    require(max_length <= _LONGEST_TEXT, f"max_length must be at most {_LONGEST_TEXT:,}, found {max_length}")
 
 
 # --------------------------------------------------------------------------------------------- reading texts
@@ -493,9 +510,10 @@ def read_lines(path: PathLike) -> Iterator[str]:
     if not path.exists():
         raise MissingDataError(f"there is no file '{path}', expected a UTF-8 text file with one text a line")
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b""), start=1):
             raw = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             where = f"'{path}' line {number}"
+            require(len(raw) <= _LONGEST_LINE, f"{where} has more than {_LONGEST_LINE:,} bytes, expected one text")
             require(b"\0" not in raw, f"{where} holds a NUL byte, expected UTF-8 text (is it binary, or UTF-16?)")
             try:
                 yield raw.decode()
@@ -852,15 +870,21 @@ def fetch(file: DataFile, *, data_dir: PathLike | None = None, progress: bool = 
     return path
 
 
+_MOST_DOWNLOADED = 2**26
+
+
 def _download(file: DataFile, progress: bool) -> bytes:
     content = bytearray()
     with urllib.request.urlopen(file.url, timeout=30) as answer:
-        size = int(answer.headers.get("Content-Length") or 0) or None
+        said = answer.headers.get("Content-Length") or ""
+        size = int(said) if said.isascii() and said.isdecimal() and len(said) < 12 else None
         hidden = None if progress else True  # None: shown on a terminal only
         with tqdm(total=size, desc=file.name, unit="B", unit_scale=True, disable=hidden) as bar:
             while chunk := answer.read(1 << 16):
                 content += chunk
                 bar.update(len(chunk))
+                # Far above the largest of `FILES`: what never ends is not kept in memory.
+                require(len(content) <= _MOST_DOWNLOADED, f"{file.url} gave more than {_MOST_DOWNLOADED:,} bytes")
     return bytes(content)
 
 
@@ -1029,8 +1053,9 @@ ORACLE_ARRAYS: tuple[str, ...] = (
 def read_oracle_weights(path: PathLike) -> dict[str, NDArray[np.float32]]:
     """Read the weights of an oracle LSTM from ``.npz``, or from a pickle in the form SeqGAN published.
 
-    Both are read without running anything that stands in them. The pickle is a list of 15 arrays in the order of
-    `ORACLE_ARRAYS`; the ``.npz`` holds them by these names.
+    Both are read without running anything that stands in them, and sizes are checked before memory is taken: nothing is
+    unpickled, the pickle is read by `_PickledArrays`. It is a list of 15 arrays in the order of `ORACLE_ARRAYS`; the
+    ``.npz`` holds them by these names.
 
     Args:
         path: The file.
@@ -1049,109 +1074,277 @@ def read_oracle_weights(path: PathLike) -> dict[str, NDArray[np.float32]]:
     require(not path.is_dir(), f"'{path}' is a folder, expected the weights of an oracle (.npz or SeqGAN's .pkl)")
     if not path.exists():
         raise MissingDataError(f"there is no file '{path}', expected the weights of an oracle (.npz or SeqGAN's .pkl)")
-    content = path.read_bytes()
-    arrays = _read_npz(path, content) if content.startswith(b"PK") else _read_pickle(path, content)
-    for name, values in arrays.items():
-        require(values.dtype.kind == "f", f"'{path}': {name} must hold floats, found {values.dtype}")
-    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused
-        weights = {name: arrays[name].astype(np.float32) for name in ORACLE_ARRAYS}
-    _check_oracle(path, weights)
+    content = read_limited(path, _MOST_OF_AN_ORACLE)
+    is_npz = content.startswith(b"PK")
+    try:
+        arrays = _read_npz(content) if is_npz else _read_pickle(content)
+        _check_oracle(arrays)
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused
+            weights = {name: arrays[name].values().astype(np.float32) for name in ORACLE_ARRAYS}
+        for name, values in weights.items():
+            require(bool(np.isfinite(values).all()), f"{name} holds numbers that are not finite")
+    except _WrongArrays as error:
+        raise InputError(f"'{path}': {error}") from None
+    except Exception as error:  # broken files, and those made to do harm, show themselves in many ways
+        kind = "a .npz file of plain arrays" if is_npz else "a pickle of numpy arrays"
+        raise InputError(f"'{path}' is not {kind}: {str(error)[:200] or type(error).__name__}") from None
     return weights
 
 
-def _read_npz(path: Path, content: bytes) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = dict(file.items())
-    except Exception as error:  # a broken archive shows itself in many ways
-        raise InputError(f"'{path}' is not a .npz file of plain arrays: {error}") from None
-    missing, unknown = set(ORACLE_ARRAYS) - set(arrays), set(arrays) - set(ORACLE_ARRAYS)
+_MOST_OF_AN_ORACLE = 2**28  # bytes of the file
+_DTYPE = re.compile("[<>=|][fiub][1248]")
+
+
+class _WrongArrays(Exception):
+    """The file is whole, but its arrays are not those of an oracle."""
+
+
+@dataclass(frozen=True)
+class _RawArray:
+    """An array before memory is taken for it: what it says of itself, and where its bytes are."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    in_columns: bool
+    content: Callable[[], bytes]
+
+    def values(self) -> NDArray[Any]:
+        order: Literal["F", "C"] = "F" if self.in_columns else "C"
+        return np.frombuffer(self.content(), self.dtype).reshape(self.shape, order=order)
+
+
+def _read_npz(content: bytes) -> dict[str, _RawArray]:
+    # Each file in an archive has an entry that begins so; a million of them would be kept as objects.
+    require(content.count(b"PK\x01\x02") <= 1000, "it holds more than 1,000 files")
+    archive = zipfile.ZipFile(io.BytesIO(content))
+    entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+    require(len(entries) == len(archive.infolist()), "it holds a file twice")
+    # Other packings may ask for gigabytes before they give a byte.
+    plain = all(entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries.values())
+    require(plain, "it is packed in another way than numpy packs")
+    missing, unknown = set(ORACLE_ARRAYS) - set(entries), set(entries) - set(ORACLE_ARRAYS)
+    wrong = f"missing: {', '.join(sorted(missing)) or 'none'}, unknown: {', '.join(sorted(unknown)) or 'none'}"
+    if missing or unknown:
+        raise _WrongArrays(f"it must hold the arrays {', '.join(ORACLE_ARRAYS)}; {wrong[:300]}")
+    whole = sum(entry.file_size for entry in entries.values())
     require(
-        not missing and not unknown,
-        f"'{path}' must hold the arrays {', '.join(ORACLE_ARRAYS)}; missing: {', '.join(sorted(missing)) or 'none'}, "
-        f"unknown: {', '.join(sorted(unknown)) or 'none'}",
+        whole <= _MOST_COMPRESSED * len(content),
+        f"it says that it unpacks to {whole:,} bytes, more than {_MOST_COMPRESSED} times its own {len(content):,}",
     )
-    return arrays
+    return {name: _raw_npy(archive, entry) for name, entry in entries.items()}
 
 
-def _read_pickle(path: Path, content: bytes) -> dict[str, NDArray[Any]]:
-    try:
-        found = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
-        parts = found if isinstance(found, list | tuple) else [found]
-        require(all(isinstance(part, _PickledArray) for part in parts), "it holds other things than arrays")
-        arrays = [part.array() for part in parts]
-    except Exception as error:  # broken pickles, and those made to do harm, show themselves in many ways
-        raise InputError(f"'{path}' is not a pickle of numpy arrays: {error}") from None
-    expected = len(ORACLE_ARRAYS)
-    require(len(arrays) == expected, f"'{path}' must hold {expected} arrays, found {len(arrays)}")
+_MOST_COMPRESSED = 20  # how far random weights can be compressed, with room
+
+
+def _raw_npy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> _RawArray:
+    """The header of an array in an archive; its bytes are read when asked for."""
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        require(version in ((1, 0), (2, 0)), f"{entry.filename} is of the unknown version {version}")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, in_columns, dtype = read(file)
+        start = file.tell()
+    size = math.prod(shape) * dtype.itemsize
+    require(
+        _DTYPE.fullmatch(dtype.str) is not None and min(shape, default=1) >= 0 and start + size == entry.file_size,
+        f"{entry.filename} of type {dtype} and shape {shape} does not fill its {entry.file_size:,} bytes",
+    )
+    return _RawArray(shape, dtype, in_columns, lambda: archive.read(entry)[start:])
+
+
+def _read_pickle(content: bytes) -> dict[str, _RawArray]:
+    found = _PickledArrays(content).read()
+    parts = found if isinstance(found, list | tuple) else [found]
+    arrays = [part.raw() for part in parts if isinstance(part, _PickledArray)]
+    require(len(arrays) == len(parts), "it holds other things than arrays")
+    if len(arrays) != len(ORACLE_ARRAYS):
+        raise _WrongArrays(f"it must hold {len(ORACLE_ARRAYS)} arrays, found {len(arrays)}")
     return dict(zip(ORACLE_ARRAYS, arrays, strict=True))
 
 
-def _check_oracle(path: Path, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-    for name, values in arrays.items():
-        require(bool(np.isfinite(values).all()), f"'{path}': {name} holds numbers that are not finite")
+def _check_oracle(arrays: Mapping[str, _RawArray]) -> None:
+    for name, raw in arrays.items():
+        if raw.dtype.kind != "f":
+            raise _WrongArrays(f"{name} must hold floats, found {raw.dtype}")
     for name, axes in (("embedding", 2), ("U_i", 2)):
-        require(arrays[name].ndim == axes, f"'{path}': {name} must have {axes} axes, found {arrays[name].ndim}")
+        if len(arrays[name].shape) != axes:
+            raise _WrongArrays(f"{name} must have {axes} axes, found {len(arrays[name].shape)}")
     (size, inputs), hidden = arrays["embedding"].shape, arrays["U_i"].shape[0]
     shapes = {"W": (inputs, hidden), "U": (hidden, hidden), "b": (hidden,)}
     whole = {"embedding": (size, inputs), "W_out": (hidden, size), "b_out": (size,)}
     for name in ORACLE_ARRAYS:
         expected, found = whole.get(name) or shapes[name[0]], arrays[name].shape
-        require(found == expected, f"'{path}': {name} must have the shape {expected}, found {found}")
+        if found != expected:
+            raise _WrongArrays(f"{name} must have the shape {expected}, found {found}")
+    if min(size, inputs, hidden) < 1:
+        raise _WrongArrays(f"V, E and H must be at least 1, found {size}, {inputs} and {hidden}")
+    # Arrays of a pickle can share their bytes, so the file may be far smaller.
+    check_weights(sum(math.prod(raw.shape) for raw in arrays.values()), "an oracle")
 
 
 class _PickledType:
-    """Stands in for `numpy.dtype` while a pickle is read: keeps what is said, runs nothing."""
+    """What a pickle says of a `numpy.dtype`."""
 
-    def __init__(self, code: str, *_: object) -> None:
-        self.code, self.order = code, "<"
-
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        self.order = state[1]
+    def __init__(self, code: object) -> None:
+        self.code = code
+        self.order: object = "<"
 
     def dtype(self) -> np.dtype[Any]:
-        require(
-            re.fullmatch("[<>=|][fiub][1248]", self.order + self.code) is not None,
-            f"arrays of type {self.code!r} are not admitted",
-        )
-        return np.dtype(self.order + self.code)
+        known = isinstance(self.order, str) and isinstance(self.code, str)
+        known = known and _DTYPE.fullmatch(f"{self.order}{self.code}") is not None
+        require(known, f"arrays of type {shown(self.code)} are not admitted")
+        return np.dtype(f"{self.order}{self.code}")
 
 
 class _PickledArray:
-    """Stands in for a `numpy.ndarray` while a pickle is read: numpy's own, in C, trusts what it is given."""
+    """What a pickle says of a `numpy.ndarray`."""
 
     state: Sequence[Any] = ()
 
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        self.state = state
-
-    def array(self) -> NDArray[Any]:
+    def raw(self) -> _RawArray:
         _, shape, kind, in_columns, raw = self.state
-        data = raw.encode("latin1") if isinstance(raw, str) else raw
-        return np.frombuffer(data, kind.dtype()).reshape(shape, order="F" if in_columns else "C")
+        require(
+            isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape) and len(shape) <= 2,
+            f"an array has the shape {shown(shape)}",
+        )
+        require(isinstance(kind, _PickledType) and isinstance(raw, str | bytes), "an array has no type or no bytes")
+        dtype = kind.dtype()
+        expected = math.prod(shape) * dtype.itemsize
+        require(len(raw) == expected, f"an array of shape {shape} and type {dtype} has {len(raw):,} bytes")
+        return _RawArray(
+            shape, dtype, in_columns is True, lambda: raw.encode("latin1") if isinstance(raw, str) else raw
+        )
 
 
-def _latin1(text: str, encoding: str) -> bytes:
-    """Stand in for `_codecs.encode`, by which older protocols write bytes."""
-    require(encoding == "latin1", f"text in the encoding {encoding!r} is not admitted")
-    return text.encode("latin1")
+class _PickledArrays:
+    """Reads the few instructions of a pickle that lists of numpy arrays are made of, and refuses all others.
 
+    A pickle is a program. Python's own unpickler runs it: it imports, calls and sets attributes, and takes memory as it
+    is told to, whatever functions it is allowed to look up. Here the names that a pickle asks for stay names; calling
+    one of them makes a `_PickledArray`, a `_PickledType` or bytes, and nothing else exists.
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads numpy arrays; refuses every other thing a pickle can name before it is looked up."""
+    Args:
+        content: The pickle, of any protocol; of protocol 5 numpy's older forms only.
+    """
 
-    _ADMITTED: Mapping[str, Any] = {
-        "numpy.core.multiarray._reconstruct": _PickledArray,
-        "numpy._core.multiarray._reconstruct": _PickledArray,
-        "numpy.ndarray": None,  # an argument of _reconstruct
-        "numpy.dtype": _PickledType,
-        "_codecs.encode": _latin1,
+    _NAMES: Mapping[str, str] = {
+        "numpy.core.multiarray _reconstruct": "array",
+        "numpy._core.multiarray _reconstruct": "array",
+        "numpy ndarray": "",  # an argument of _reconstruct
+        "numpy dtype": "type",
+        "_codecs encode": "bytes",  # how older protocols write bytes
     }
+    _CONSTANTS: Mapping[str, object] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+    _NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1")
+    _TEXTS = ("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "SHORT_BINSTRING", "BINSTRING")
+    _BYTES = ("SHORT_BINBYTES", "BINBYTES", "BINBYTES8")
+    _VALUES = frozenset((*_NUMBERS, *_TEXTS, *_BYTES))
+    _CODES: Mapping[str, pickletools.OpcodeInfo] = {code.code: code for code in pickletools.opcodes}
+    _MOST_INSTRUCTIONS = 10_000
 
-    def find_class(self, module: str, name: str) -> Any:
-        full = f"{module}.{name}"
-        require(full in self._ADMITTED, f"it asks for {full}, which is refused")
-        return self._ADMITTED[full]
+    def __init__(self, content: bytes) -> None:
+        self._content = io.BytesIO(content)
+        self._stack: list[Any] = []
+        self._marks: list[int] = []
+        self._memo: dict[int, Any] = {}
+
+    def read(self) -> object:
+        """What the pickle holds.
+
+        Raises:
+            Exception: Of any kind, if it is not a pickle of arrays.
+        """
+        for _ in range(self._MOST_INSTRUCTIONS):
+            code = self._CODES.get(self._content.read(1).decode("latin1"))
+            require(code is not None, "it holds something that is no instruction of a pickle, or ends too early")
+            assert code is not None
+            if code.name == "STOP":
+                (found,) = self._stack
+                return found
+            if code.name == "STRING":  # Python 2's, with bytes as \x escapes
+                argument = ast.literal_eval("b" + self._content.readline().decode("ascii").strip()).decode("latin1")
+                self._stack.append(argument)
+                continue
+            argument = None if code.arg is None else code.arg.reader(self._content)
+            self._do(code.name, argument)
+        raise InputError(f"it has more than {self._MOST_INSTRUCTIONS:,} instructions")
+
+    def _do(self, name: str, argument: Any) -> None:
+        stack = self._stack
+        if name in ("PROTO", "FRAME"):
+            return
+        if name in self._VALUES or name in self._CONSTANTS:
+            stack.append(self._CONSTANTS.get(name, argument))
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            self._memo[len(self._memo) if argument is None else argument] = stack[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(self._memo[argument])
+        elif name == "MARK":
+            self._marks.append(len(stack))
+        elif name in ("EMPTY_LIST", "EMPTY_TUPLE"):
+            stack.append([] if name == "EMPTY_LIST" else ())
+        elif name in ("LIST", "TUPLE", "APPENDS"):
+            self._collect(name)
+        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            count = int(name[-1])
+            stack[-count:] = [tuple(stack[-count:])]
+        elif name == "APPEND":
+            value = stack.pop()
+            self._list().append(value)
+        elif name in ("GLOBAL", "STACK_GLOBAL"):
+            stack.append(self._named(argument if name == "GLOBAL" else (stack.pop(-2), stack.pop())))
+        elif name == "REDUCE":
+            arguments = stack.pop()
+            stack.append(self._called(stack.pop(), arguments))
+        elif name == "BUILD":
+            state = stack.pop()
+            self._told(stack[-1], state)
+        else:
+            raise InputError(f"it holds the instruction {name}, which lists of arrays do not need")
+
+    def _collect(self, name: str) -> None:
+        start = self._marks.pop()
+        values = self._stack[start:]
+        del self._stack[start:]
+        if name == "APPENDS":
+            self._list().extend(values)
+        else:
+            self._stack.append(values if name == "LIST" else tuple(values))
+
+    def _list(self) -> list[Any]:
+        require(isinstance(self._stack[-1], list), "it appends to something that is no list")
+        return self._stack[-1]  # type: ignore[no-any-return]
+
+    def _named(self, asked: str | tuple[object, object]) -> "_Name":
+        full = asked if isinstance(asked, str) else " ".join(part for part in asked if isinstance(part, str))
+        require(full in self._NAMES, f"it asks for {shown(full.replace(' ', '.'), 100)[1:-1]}, which is refused")
+        return _Name(self._NAMES[full])
+
+    def _called(self, function: object, arguments: object) -> object:
+        require(isinstance(function, _Name) and isinstance(arguments, tuple), "it calls something that is no function")
+        assert isinstance(function, _Name)
+        assert isinstance(arguments, tuple)
+        if function.makes == "array":
+            return _PickledArray()
+        if function.makes == "type":
+            return _PickledType(arguments[0])
+        require(function.makes == "bytes", "it calls something that is no function")
+        text, encoding = arguments
+        require(encoding == "latin1", f"text in the encoding {shown(encoding)} is not admitted")
+        return text.encode("latin1")
+
+    def _told(self, thing: object, state: Any) -> None:
+        if isinstance(thing, _PickledArray):
+            thing.state = state
+        elif isinstance(thing, _PickledType):
+            thing.order = state[1]
+        else:
+            raise InputError("it gives a state to something that is no array")
+
+
+@dataclass(frozen=True)
+class _Name:
+    """A name that a pickle may ask for, and what calling it makes."""
+
+    makes: str

@@ -7,6 +7,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+DEBUG = "--debug"
+_LONGEST = 2000  # characters of a sentence that is shown
+
 
 class InputError(ValueError):
     """Something a person gave is wrong; the message is one sentence: what it is, what was expected, what was found."""
@@ -52,13 +55,15 @@ def require(condition: bool, sentence: str) -> None:
 def friendly_errors() -> Iterator[None]:
     """Show a person's mistake as one line on stderr instead of a traceback.
 
-    Only mistakes are caught: `InputError`, files that cannot be read or written, Ctrl-C. Anything else is a bug of
-    ours and keeps its traceback. Setting the environment variable ``TEXTGAN_DEBUG`` shows every traceback.
+    Mistakes are `InputError`, files that cannot be read or written, sizes for which there is no memory, and Ctrl-C.
+    Anything else is a fault of ours, and one line says so. ``--debug`` among the words of the command, or the
+    environment variable ``TEXTGAN_DEBUG``, shows every traceback.
 
     Raises:
-        SystemExit: 2 for a mistake; 130 for Ctrl-C, 143 for SIGTERM in training (128 and the signal's number).
+        SystemExit: 2 for a mistake, 1 for a fault of ours; 130 for Ctrl-C, 143 for SIGTERM in training (128 and the
+            signal's number).
     """
-    if os.environ.get("TEXTGAN_DEBUG"):
+    if os.environ.get("TEXTGAN_DEBUG") or DEBUG in sys.argv[1:]:
         yield
         return
     try:
@@ -78,8 +83,18 @@ def friendly_errors() -> Iterator[None]:
         if error.errno == errno.ENOSPC:
             _leave(f"error: no space is left on the disk{where}; files written before are whole", 2)
         _leave(f"error: cannot use{where or ' a file'}: {error.strerror or error}", 2)
+    except UnicodeEncodeError as error:
+        _leave(f"error: {error.object[:100]!r} cannot be written as {error.encoding}", 2)
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or "no reason given"
+        # torch's own error on the CPU is no MemoryError.
+        if isinstance(error, MemoryError) or "not enough memory" in reason or "allocate memory" in reason:
+            _leave(f"error: there is not enough memory for these sizes ({reason})", 2)
+        _leave(f"fault of textgan_env: {type(error).__name__}: {reason}; to see where, run it again with {DEBUG}", 1)
 
 
 def _leave(sentence: str, code: int) -> None:
-    print(sentence, file=sys.stderr)
+    """End the command with one line, whatever the names and words in it hold: a file's could steer the terminal."""
+    shown = "".join(character if character.isprintable() else "\ufffd" for character in sentence[:_LONGEST])
+    print(shown + ("..." if len(sentence) > _LONGEST else ""), file=sys.stderr)
     raise SystemExit(code)

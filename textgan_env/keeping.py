@@ -5,12 +5,13 @@ A run can go on from each *boundary*: after each step of a round, and inside a l
 is counters, the numbers that the round's steps have given so far, weights and optimizers.
 """
 
+import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ from textgan_env.discriminators import DiscriminatorModule
 from textgan_env.errors import InputError, Stopped, require, signal_name
 from textgan_env.loops import StepLoops, watched
 from textgan_env.options import CommonConfig
+from textgan_env.reading import fits, member, shown
 from textgan_env.runs import RunFolder
 from textgan_env.stopping import StopSignals
 from textgan_env.tasks import Task
@@ -120,8 +122,10 @@ class Keeper:
         """
         checkpoint = _newest(self._run)
         if checkpoint is not None:
+            require_same_run(checkpoint, self._run)
+            _require_same_agent(checkpoint, self._document)
             _restore(checkpoint, self._agent)
-            self.state = RunState(**checkpoint.document["state"])
+            self.state = _state_in(checkpoint)
             self._restored = checkpoint.tensors
         self._take()
         self._on_disk = self._snapshot if checkpoint is not None else None
@@ -255,6 +259,56 @@ def _newest(run: RunFolder) -> Checkpoint | None:
         return checkpoint
     require(not broken, f"{'; '.join(broken)}: there is no checkpoint to go on from")
     return None
+
+
+def require_same_run(checkpoint: Checkpoint, run: RunFolder) -> None:
+    """Refuse a checkpoint that was put into the folder of another run.
+
+    Raises:
+        InputError: If its agent, task, preset or seed is another.
+    """
+    document = f"the document of checkpoint '{checkpoint.path}'"
+    config, agent = member(checkpoint.document, "config", dict, document), checkpoint.document.get("agent")
+    expected = run.about["config"]
+    for name in ("task", "preset", "seed"):
+        found = config.get(name)
+        same = found == expected.get(name)
+        require(same, f"{document} has {name} {shown(found)}, but run '{run.path}' has {shown(expected.get(name))}")
+    of_run = run.about.get("name")
+    same = isinstance(agent, str) and (not isinstance(of_run, str) or of_run.startswith(agent.lower()))
+    require(same, f"{document} is of the agent {shown(agent)}, but run '{run.path}' is called {shown(of_run)}")
+
+
+def _require_same_agent(checkpoint: Checkpoint, document: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose task or policy is not this run's; where their files lie may have changed."""
+    of_checkpoint = f"the document of checkpoint '{checkpoint.path}'"
+    for name in ("task", "policy"):
+        expected: dict[str, Any] = json.loads(json.dumps(document[name]))  # as JSON gives it back
+        found = member(checkpoint.document, name, dict, of_checkpoint)
+        keys = (found.keys() | expected.keys()) - {"path", "test_path", "data_dir", "weights"}
+        of_other = sorted(key for key in keys if found.get(key) != expected.get(key))
+        require(
+            not of_other,
+            f"{of_checkpoint} describes another {name} than this run's, by its {', '.join(of_other)[:200]}",
+        )
+
+
+def _state_in(checkpoint: Checkpoint) -> RunState:
+    """Where the run stands by its checkpoint.
+
+    Raises:
+        InputError: If a part of it is missing or of another kind.
+    """
+    document = f"the document of checkpoint '{checkpoint.path}'"
+    saved = member(checkpoint.document, "state", dict, document)
+    for known in fields(RunState):
+        value = member(saved, known.name, object, f"the state in {document}")
+        fitting = fits(value, known.type) and not (isinstance(value, int) and value < 0)
+        require(fitting, f"the state in {document} has {shown(value)} as '{known.name}'")
+    numbers = all(fits(low, float) for low in saved["lows"].values())
+    numbers = numbers and all(fits(values, Sequence[float]) for values in saved["values"].values())
+    require(numbers, f"the state in {document} has lows or values that are no numbers")
+    return RunState(**{known.name: saved[known.name] for known in fields(RunState)})
 
 
 def _restore(checkpoint: Checkpoint, agent: Kept) -> None:

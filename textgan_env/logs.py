@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from textgan_env.errors import InputError, require
 from textgan_env.files import append_safely, force_to_disk, write_safely
+from textgan_env.reading import parse_json
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -292,10 +293,12 @@ class Progress:
 
 def _parse_row(line: bytes, where: str) -> Row:
     try:
-        row = json.loads(line)
-        good = isinstance(row["step"], int) and isinstance(row["phase"], str)
+        row = parse_json(line, where)
+        good = type(row["step"]) is int and isinstance(row["phase"], str)
         good = good and all(value is None or isinstance(value, (float, int, str)) for value in row.values())
-    except (ValueError, KeyError, TypeError, RecursionError):
+        "".join(row).encode()  # half a character could not be written again
+        "".join(value for value in row.values() if isinstance(value, str)).encode()
+    except (ValueError, KeyError, TypeError, AttributeError):
         good = False
     if not good:
         raise InputError(f"{where} is not a row of metrics (a JSON object with 'step', 'phase', numbers and text)")

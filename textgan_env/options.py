@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from tyro.conf import Suppress
 
-from textgan_env.errors import InputError, require
+from textgan_env.errors import DEBUG, InputError, require
 
 
 @dataclass(frozen=True)
@@ -203,6 +203,7 @@ def read_words(
     """
     import tyro
 
+    words = [word for word in words if word != DEBUG]  # is for `friendly_errors`
     settings: dict[str, Any] = {} if default is None else {"default": default}
     if description is not None:
         settings["description"] = description

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from textgan_env.checkpoints import library_versions
 from textgan_env.errors import InputError, require
 from textgan_env.files import append_safely, force_to_disk, write_safely
+from textgan_env.reading import MOST_JSON, parse_json, read_limited
 
 
 @dataclass(frozen=True)
@@ -162,11 +163,9 @@ class RunFolder:
             InputError: If the file cannot be read or is not what `create` writes.
         """
         try:
-            about = json.loads(self.config_file.read_text(encoding="utf-8"))
+            about = parse_json(read_limited(self.config_file, MOST_JSON), f"'{self.config_file}'")
         except OSError as error:
             raise InputError(f"'{self.config_file}' cannot be read: {error.strerror or error}") from None
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"'{self.config_file}' is not JSON: {error}") from None
         if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
             raise InputError(f"'{self.config_file}' does not describe a run: it has no settings under 'config'")
         return about

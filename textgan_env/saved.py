@@ -6,10 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
-from textgan_env.discriminators import DiscriminatorModule, make_discriminator
+from textgan_env.discriminators import DiscriminatorModule
 from textgan_env.evaluation import Evaluation, evaluate, stream_texts
 from textgan_env.logs import read_metrics
 from textgan_env.policies import PolicyModule
+from textgan_env.reading import member
 from textgan_env.runs import RunFolder
 from textgan_env.tasks import Task
 from textgan_env.training import finished_checkpoint, load_policy
@@ -61,14 +62,12 @@ class SavedRun:
             InputError: If the checkpoint does not hold the D that it names.
         """
         checkpoint = finished_checkpoint(self.folder)
-        document = checkpoint.document
-        done = document["state"]["done"]  # the best policy may be older than what D has learnt
+        state = member(checkpoint.document, "state", dict, f"the document of checkpoint '{checkpoint.path}'")
+        done = member(state, "done", int, "its state")  # the best policy may be older than what D has learnt
         learnt = any("d_auc" in row for row in read_metrics(self.folder.path) if int(row["step"]) <= done)
         if not learnt or "discriminator" not in checkpoint.modules:
             return None
-        judge = make_discriminator(**document["discriminators"]["discriminator"])
-        checkpoint.restore_module("discriminator", judge)
-        return judge.eval().requires_grad_(False)
+        return checkpoint.build_discriminator("discriminator").requires_grad_(False)
 
     def decoded(self, **asked: Unpack[DecodingOptions]) -> PolicyModule:
         """The policy under another decoding; it is the run's own where nothing is asked for.

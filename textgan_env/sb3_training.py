@@ -326,7 +326,7 @@ class ActorCriticAgent(SB3Agent):
 
 def _check(config: SB3Config) -> None:
     at_least(1, config, "envs", "texts", "learn_steps", "mle_batch_size", "d_batch_size", "d_epochs")
-    at_least(0, config, "d_steps")
+    at_least(0, config, "d_steps", "weight_decay")
     above_zero(config, "learning_rate", "mle_learning_rate")
     for package in ("stable_baselines3", "sb3_contrib"):
         if importlib.util.find_spec(package) is None:

@@ -10,7 +10,8 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, get_args
+from pathlib import Path
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -19,23 +20,29 @@ from torch import Tensor
 
 from textgan_env.data import (
     CORPORA,
+    PUBLISHED,
     Corpus,
     Split,
     TokenDataset,
+    check_length,
     find_file,
+    is_here,
     load_corpus,
     named_corpus,
     read_oracle_weights,
 )
-from textgan_env.errors import InputError, require
+from textgan_env.errors import InputError, MissingDataError, require
 from textgan_env.policies.base import Policy
 from textgan_env.policies.causal_lm import CausalLMPolicy, read_causal_lm
 from textgan_env.policies.lstm import LSTMPolicy
 from textgan_env.policies.ngram import NGramPolicy
 from textgan_env.policies.table import TablePolicy
+from textgan_env.reading import check_weights, fits, member, most_weights, shown, told
 from textgan_env.rollouts import Keys, write
 from textgan_env.sampling import derived_seed
 from textgan_env.vocabulary import Vocabulary
+
+_MOST_CELLS = 2**27  # tokens of a split: 1 GiB of int64
 
 
 class Task(ABC):
@@ -178,7 +185,7 @@ class OracleTask(Task):
         test_size: Texts to measure on.
 
     Raises:
-        InputError: If V is below 2, another size below 1, or the weights cannot be read.
+        InputError: If V is below 2, another size below 1 or one too large, or the weights cannot be read.
     """
 
     def __init__(
@@ -198,6 +205,10 @@ class OracleTask(Task):
         sizes = {"train": train_size, "valid": valid_size, "test": test_size}
         for name, size in {"max_length": max_length, **{f"{name}_size": size for name, size in sizes.items()}}.items():
             require(size >= 1, f"{name} must be at least 1, found {size}")
+        check_length(max_length)
+        for name, size in sizes.items():
+            cells = f"{size:,} texts of {max_length:,} tokens"
+            require(size * max_length <= _MOST_CELLS, f"{name}_size: {cells} are more than {_MOST_CELLS:,} tokens")
         self.name = "oracle" if weights is None else "seqgan-oracle"
         self._config: dict[str, Any] = {
             "max_length": max_length,
@@ -245,6 +256,8 @@ def draw_oracle_weights(
     for name, size in (("embed_size", embed_size), ("hidden_size", hidden_size)):
         require(size >= 1, f"{name} must be at least 1, found {size}")
     require(seed >= 0, f"the seed of an oracle must be at least 0, found {seed}")
+    gates = 4 * hidden_size * (embed_size + hidden_size + 1)
+    check_weights(vocab_size * (embed_size + hidden_size + 1) + gates, "an oracle")
     shapes: dict[str, tuple[int, ...]] = {"embedding": (vocab_size, embed_size)}
     for gate in ("i", "f", "o", "c"):
         shapes |= {
@@ -347,9 +360,10 @@ class ToyTask(Task):
             require(value >= 1, f"{name} must be at least 1, found {value}")
         require(seed >= 0, f"the seed of a toy task must be at least 0, found {seed}")
         require(0 <= spread <= 100, f"spread must be 0 to 100 nats, found {spread}")
-        require(
-            vocab_size**max_length <= 10**6, f"a toy task has at most 1,000,000 texts, found {vocab_size}^{max_length}"
-        )
+        # The power of absurd numbers would take for ever: 2^20 is too large already.
+        few = max_length < 20 and vocab_size <= 10**6 and vocab_size**max_length <= 10**6
+        require(few, f"a toy task has at most 1,000,000 texts, found {vocab_size}^{max_length}")
+        require(size * max_length <= _MOST_CELLS, f"size must be at most {_MOST_CELLS // max_length:,}, found {size:,}")
         self.name = "toy"
         self.vocab_size, self.max_length, self.start_token = vocab_size, max_length, 0
         self._config = {
@@ -501,7 +515,53 @@ def make_task(name: str, **options: Any) -> Task:
     known = [option for option in inspect.signature(described).parameters if option != "name"]
     unknown = [option for option in options if option not in known]
     require(not unknown, f"task '{name}' has no option {', '.join(unknown)}; it has: {', '.join(known)}")
+    for option, value in options.items():
+        kind = inspect.signature(described).parameters[option].annotation
+        require(fits(value, kind), f"option {option} of task '{name}' must be {told(kind)}, found {shown(value)}")
     return make(**options)
+
+
+# Weights of an oracle that a file may ask for; users may ask for more.
+_MOST_OF_A_FILE = 2**24
+
+
+def saved_task(described: object, where: str, *, vocab_size: int | None = None) -> Task:
+    """Make the task that somebody's file describes (`Task.config`): it may name texts on this machine, and no more.
+
+    Nothing is fetched from the network, nothing is written into a folder that the file names, and what is read must be
+    an ordinary file.
+
+    Args:
+        described: What stands in the file.
+        where: What to begin a sentence with.
+        vocab_size: V of the policy beside it; None: of no policy.
+
+    Raises:
+        InputError: If it is no description of a task, or not one with these tokens.
+        MissingDataError: If its text is not here.
+    """
+    name = member(described, "name", str, where)
+    options = {key: value for key, value in cast(dict[str, Any], described).items() if key not in ("name", "about")}
+    asked = options.get("vocab_size", vocab_size)
+    require(vocab_size in (None, asked), f"{where} has V={shown(asked)}, but the policy beside it V={vocab_size}")
+    for option in ("path", "test_path", "weights"):
+        if isinstance(file := options.get(option), str):
+            missing = f"{where} was made from '{file}', which is not here"
+            if not Path(file).exists():
+                raise MissingDataError(missing)
+            require(Path(file).is_file(), f"{where} was made from '{file}', which is no ordinary file")
+    folder = options.get("data_dir")
+    published = name in PUBLISHED and options.get("weights") is None
+    named = (published or (name in CORPORA and folder is not None)) and isinstance(folder, str | None)
+    if named and not is_here(name, data_dir=folder):
+        raise MissingDataError(f"the text of task '{name}' is not here; to fetch it: textgan data fetch {name}")
+    with most_weights(_MOST_OF_A_FILE):
+        task = make_task(name, **options)
+    require(  # words are compared one by one by whoever knows those of the policy
+        vocab_size in (None, task.vocab_size) or task.vocabulary is not None,
+        f"{where} has V={task.vocab_size} tokens, but the policy beside it V={vocab_size}",
+    )
+    return task
 
 
 def shared_task(task: str | Task, **options: Any) -> Task:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -18,18 +18,19 @@ from textgan_env.discriminators import DiscriminatorModule, ReplayedTexts, fit_d
 from textgan_env.errors import InputError, require
 from textgan_env.evaluation import diversity, evaluate, likelihoods, nll, sample_texts
 from textgan_env.files import write_safely
-from textgan_env.keeping import Keeper, Kept, RunState, with_step
+from textgan_env.keeping import Keeper, Kept, RunState, require_same_run, with_step
 from textgan_env.logs import MetricLog, Progress, console_line
 from textgan_env.loops import each, mean
 from textgan_env.losses import nll_per_token
 from textgan_env.options import CommonConfig, Config
-from textgan_env.policies import Decoding, LaggedCopy, PolicyModule, make_policy
+from textgan_env.policies import Decoding, LaggedCopy, PolicyModule
+from textgan_env.reading import fits, member, most_weights, shown, told
 from textgan_env.render import learning_curve
 from textgan_env.rollouts import Keys, write
 from textgan_env.runs import RunFolder
 from textgan_env.sampling import derived_generator, derived_seed, fold
 from textgan_env.stopping import StopSignals
-from textgan_env.tasks import Task, make_task
+from textgan_env.tasks import Task, make_task, saved_task
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -185,6 +186,10 @@ def train(agent: Agent, run: RunFolder, config: CommonConfig) -> None:
     with StopSignals() as signals:
         keeper = Keeper(agent, run, config, signals)
         keeper.resume()
+        done = keeper.state.done
+        require(
+            done <= schedule.rounds, f"the checkpoint of '{run.path}' has {done:,} of {schedule.rounds:,} rounds done"
+        )
         if set(config.anew) - {"device", "threads"}:
             keeper.state = replace(keeper.state, stopped="")  # asked to go on, and otherwise
         with keeper.guard():
@@ -400,9 +405,16 @@ def _launch(
     """`launch`, with the lock on the folder of the run, if there is one already, in ``held``."""
     config = replace(config, device=config.device or "cpu")
     _set_up_torch(config)
-    task = make_task(config.task, **config.task_options())
-    print(task, flush=True)
-    agent = make_agent(config, task)
+    if run is None:
+        task = make_task(config.task, **config.task_options())
+        print(task, flush=True)
+        agent = make_agent(config, task)
+    else:
+        # Its config may be anybody's: no text is fetched for it, and no network is larger than its checkpoint.
+        task = saved_task({"name": config.task, **config.task_options()}, f"the task of run '{run.path}'")
+        print(task, flush=True)
+        with most_weights(_weights_in(run)):
+            agent = make_agent(config, task)
     # What would be refused at the end is refused now, before there is a folder.
     agent.schedule()
     _decoding(config)
@@ -560,17 +572,22 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
         MissingDataError: If the task's text is not here any more.
     """
     folder = RunFolder.open(run)
-    config = folder.about["config"]
+    config, of_config = folder.about["config"], f"the config of run '{run}'"
     checkpoint = finished_checkpoint(folder)
-    options = dict(checkpoint.document["task"])
-    task = make_task(options.pop("name"), **options)
+    require_same_run(checkpoint, folder)
+    policy = checkpoint.build_policy()
+    described = member(checkpoint.document, "task", dict, f"the document of checkpoint '{checkpoint.path}'")
+    task = saved_task(described, f"the task of run '{run}'", vocab_size=policy.vocab_size)
     same = checkpoint.vocabulary == task.vocabulary
     require(same, f"the text that run '{run}' was trained on has other words now: put it back as it was")
-    saved = checkpoint.document["policy"]
-    policy = make_policy(saved["kind"], saved["config"])
-    checkpoint.restore_module(saved["module"], policy)
-    decoding = Decoding(config["temperature"], deterministic=config["deterministic"])
-    return policy.eval().with_decoding(decoding), task
+    lengths = {part.max_length for part in policy.modules() if hasattr(part, "max_length")}
+    same = lengths <= {task.max_length} and policy.start_token == task.start_token
+    same = same and policy.vocab_size == task.vocab_size
+    require(same, f"the policy of run '{run}' is for texts of another length, beginning or vocabulary than its task's")
+    temperature = member(config, "temperature", float, of_config)
+    return policy.with_decoding(
+        Decoding(temperature, deterministic=member(config, "deterministic", bool, of_config))
+    ), task
 
 
 def finished_checkpoint(run: RunFolder) -> Checkpoint:
@@ -585,12 +602,16 @@ def finished_checkpoint(run: RunFolder) -> Checkpoint:
 
 def _config_of(run: RunFolder, given: Config) -> Config:
     """The config a run was made with, and what is given anew; a run of another agent or version is refused."""
-    saved = dict(run.about["config"])
+    saved: dict[str, Any] = dict(run.about["config"])
     different = sorted(set(saved) ^ {field.name for field in fields(given)})
     named = ", ".join(different[:4]) + (f" and {len(different) - 4} others" if len(different) > 4 else "")
     require(not different, f"'{run.path}' was not made by this agent in this version: its config differs in {named}")
     # JSON knows no paths: whatever the config says is one becomes one again.
     paths = [field.name for field in fields(given) if "Path" in str(field.type) and saved[field.name] is not None]
+    for field_ in fields(given):
+        value = saved[field_.name]
+        asked = f"option {field_.name} of run '{run.path}' must be {told(field_.type)}, found {shown(value)}"
+        require(fits(value, field_.type), asked)
     saved |= {name: Path(saved[name]) for name in paths} | {"resume": None, "anew": given.anew}
     anew = {name: getattr(given, name) for name in given.anew}
     changed = {name: value for name, value in anew.items() if value != saved[name]}
@@ -600,11 +621,19 @@ def _config_of(run: RunFolder, given: Config) -> Config:
     return replace(given, **saved | anew)
 
 
+def _weights_in(run: RunFolder) -> int:
+    """How many weights the last checkpoint of a run holds; where there is none yet, any number may be."""
+    if not run.last_checkpoint.exists():
+        return 2**62
+    return sum(tensor.numel() for tensor in load_checkpoint(run.last_checkpoint).all_tensors.values())
+
+
 def _set_up_torch(config: CommonConfig) -> None:
     if config.threads is not None:
         require(config.threads >= 1, f"threads must be at least 1, found {config.threads}")
+        require(config.threads <= 1024, f"threads must be at most 1024, found {config.threads}")
         torch.set_num_threads(config.threads)
     try:
-        torch.zeros(1, device=config.device)
-    except (RuntimeError, AssertionError) as error:
+        float(torch.zeros(1, device=config.device))  # the device 'meta' holds no numbers
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
         raise InputError(f"device '{config.device}' cannot be used: {str(error).splitlines()[0]}") from None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, Self, get_args
 
 from textgan_env.errors import InputError, MissingDataError, require
+from textgan_env.reading import parse_json
 
 #: How a line becomes tokens, see `tokenize`.
 Mode = Literal["word", "char", "whitespace"]
@@ -23,6 +24,7 @@ MODES: tuple[str, ...] = get_args(Mode)
 EOS = "<eos>"
 #: The unknown word.
 UNK = "<unk>"
+_MOST_MARKS = 500  # on one letter
 _JSON_FIELDS = ("mode", "lower", "eos", "unk", "tokens")
 
 # ---------------------------------------------------------------------------------------------- text to words
@@ -78,11 +80,12 @@ def tokenize(line: str, mode: Mode = "word", lower: bool = True) -> list[str]:
         The tokens; none is empty.
 
     Raises:
-        InputError: If the mode is unknown.
+        InputError: If the mode is unknown, or a letter has hundreds of accents.
     """
     if lower:
         line = line.lower()
     if not line.isascii():
+        _check_marks(line)
         line = unicodedata.normalize("NFC", line)  # after lower(), which takes some letters apart
     if mode == "word":
         return _words(line)
@@ -92,6 +95,15 @@ def tokenize(line: str, mode: Mode = "word", lower: bool = True) -> list[str]:
     if mode == "char":
         return apart if all(len(part) == 1 for part in apart) else list(" ".join(apart))
     raise _unknown_mode(mode)
+
+
+def _check_marks(line: str) -> None:
+    """Refuse what is no writing: ordering the marks over one letter takes time that grows with their square."""
+    if len(line) <= _MOST_MARKS:
+        return
+    runs = groupby(line, key=lambda character: unicodedata.combining(character) > 0)
+    longest = max((sum(1 for _ in run) for is_mark, run in runs if is_mark), default=0)
+    require(longest <= _MOST_MARKS, f"a letter has {longest:,} accents or other marks, expected at most {_MOST_MARKS}")
 
 
 def _words(line: str) -> list[str]:
@@ -348,11 +360,8 @@ class Vocabulary:
             InputError: If the text is not JSON, a field is missing, unknown or of another type, or what it
                 says is not a vocabulary.
         """
-        try:
-            fields = json.loads(text)
-        except ValueError as error:
-            raise InputError(f"the vocabulary is not JSON: {error}") from None
-        found = ", ".join(sorted(fields)) if isinstance(fields, dict) else f"a {type(fields).__name__}"
+        fields = parse_json(text, "the vocabulary")
+        found = ", ".join(sorted(fields))[:200] if isinstance(fields, dict) else f"a {type(fields).__name__}"
         expected = ", ".join(sorted(_JSON_FIELDS))
         require(found == expected, f"the vocabulary's JSON must have the fields {expected}, found {found}")
         tokens = fields["tokens"]

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -206,6 +206,15 @@ class PolicyModule(nn.Module):
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, as plain data: with the weights, all that a checkpoint needs."""
         raise NotImplementedError
+
+    def require_sound(self, weights: Mapping[str, Tensor]) -> None:
+        """Refuse weights, named as in ``state_dict``, that fit this policy's shapes but that it cannot write with.
+
+        Raises:
+            InputError: If a number is not finite; the sentence names the tensor.
+        """
+        for name, values in weights.items():
+            require(bool(torch.isfinite(values).all()), f"'{name}' holds numbers that are not finite")
 
     def reset_rows(self, state: State, mask_B: Tensor) -> State:
         """``state`` with the rows where the bool mask is True back at the empty prefix."""

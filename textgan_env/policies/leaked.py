@@ -14,6 +14,7 @@ from textgan_env.errors import require
 from textgan_env.losses import linear_log_prob
 from textgan_env.policies.base import PolicyModule, State
 from textgan_env.policies.manager_worker import Manager, Worker, block_sum, check_goal_steps, meet, sliding_sum
+from textgan_env.reading import check_weights
 from textgan_env.sampling import seeded
 
 #: The paper's rules, or those of its published code.
@@ -88,6 +89,11 @@ class LeakedPolicy(PolicyModule):
             f"found V={leaking.vocab_size}",
         )
         check_goal_steps(goal_steps, leaking.max_length)
+        features = leaking.feature_size
+        manager = 4 * manager_size * (features + manager_size + 2) + features * (manager_size + 1)
+        worker = 4 * hidden_size * (embed_size + hidden_size + 2) + features * (goal_size + 1)
+        tables = (vocab_size + 1) * embed_size + vocab_size * goal_size * (hidden_size + 1)
+        check_weights(manager + worker + tables, "a leaked policy")
         self.discriminator = leaking.eval().requires_grad_(False)
         self.goal_steps = goal_steps
         self.variant = variant

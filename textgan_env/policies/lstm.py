@@ -12,7 +12,10 @@ from torch.nn import functional
 from textgan_env.errors import require
 from textgan_env.losses import linear_log_prob
 from textgan_env.policies.base import PolicyModule, State
+from textgan_env.reading import check_weights
 from textgan_env.sampling import Stream, keyed_uniform, seeded
+
+_MOST_LAYERS = 64
 
 
 class LSTMPolicy(PolicyModule):
@@ -37,7 +40,7 @@ class LSTMPolicy(PolicyModule):
         seed: Of the initial weights.
 
     Raises:
-        InputError: If a size is below 1, a share out of its range, or the initial state unknown.
+        InputError: If a size is below 1 or too large, a share out of its range, or the initial state unknown.
     """
 
     kind: ClassVar[str] = "lstm"
@@ -59,6 +62,10 @@ class LSTMPolicy(PolicyModule):
         super().__init__(vocab_size, start_token, forbidden)
         for name, size in (("embed_size", embed_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
             require(size >= 1, f"{name} must be at least 1, found {size}")
+        require(num_layers <= _MOST_LAYERS, f"num_layers must be at most {_MOST_LAYERS}, found {num_layers}")
+        gates = 4 * hidden_size * (embed_size + hidden_size + 2 + (num_layers - 1) * (2 * hidden_size + 2))
+        tables = (vocab_size + 1) * embed_size + vocab_size * (hidden_size + 1)
+        check_weights(tables + gates, "an LSTM policy")
         require(0 <= dropout < 1, f"dropout must be at least 0 and below 1, found {dropout}")
         require(init_scale >= 0, f"init_scale must be at least 0, found {init_scale}")
         require(initial_state in ("zeros", "random"), f"initial_state must be zeros or random, found '{initial_state}'")

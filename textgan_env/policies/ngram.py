@@ -1,7 +1,7 @@
 """Policies that count: uniform over the tokens, and n-grams with interpolated Witten-Bell smoothing."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from textgan_env.errors import require
 from textgan_env.policies.base import PolicyModule, State
+from textgan_env.reading import check_weights
 
 # Above every packed context, so that a search among the sorted keys always ends at one of them.
 _NO_CONTEXT = 2**63 - 1
@@ -88,11 +89,15 @@ class NGramPolicy(PolicyModule):
         super().__init__(vocab_size, start_token, forbidden)
         require(order >= 1, f"the order of an n-gram policy must be at least 1, found {order}")
         require(
-            (vocab_size + 1) ** order < 2**63,
+            order < 63 and (vocab_size + 1) ** order < 2**63,
             f"{order} tokens of a vocabulary of {vocab_size} do not fit into 63 bits: give a lower order",
         )
         sizes = sizes or [(0, 0)] * (order - 1)
         require(len(sizes) == order - 1, f"order {order} needs sizes of {order - 1} lengths, found {len(sizes)}")
+        counts = [len(pair) for pair in sizes]
+        require(set(counts) <= {2}, f"sizes must be pairs (contexts, pairs), found lists of {counts}")
+        require(min((min(pair) for pair in sizes), default=0) >= 0, "sizes must be at least 0, found a negative one")
+        check_weights(vocab_size + sum(3 * contexts + 4 + 2 * pairs for contexts, pairs in sizes), "an n-gram policy")
         self.order = order
         self.levels = nn.ModuleList(_Level(contexts, pairs) for contexts, pairs in sizes)
         self.register_buffer("log_unigram_V", torch.full((vocab_size,), -math.log(vocab_size)))
@@ -167,6 +172,21 @@ class NGramPolicy(PolicyModule):
             "sizes": [[len(level.keys_C) - 1, len(level.next_P)] for level in self._levels()],
             "forbidden": self.forbidden.tolist(),
         }
+
+    def require_sound(self, weights: Mapping[str, Tensor]) -> None:
+        """As for any policy; and the numbers of contexts, pairs and tokens lie in their tables.
+
+        Raises:
+            InputError: If one does not, or a log-probability is not finite.
+        """
+        super().require_sound(weights)
+        for at, level in enumerate(self._levels()):
+            keys_C, first_C, next_P = (weights[f"levels.{at}.{name}"] for name in ("keys_C", "first_C", "next_P"))
+            rising = bool((keys_C.diff() > 0).all()) and bool((first_C.diff() >= 0).all())
+            ends = int(keys_C[-1]) == _NO_CONTEXT and int(first_C[0]) == 0
+            ends = ends and int(first_C[-2]) == int(first_C[-1]) == len(level.next_P)
+            known = bool(((next_P >= 0) & (next_P < self.vocab_size)).all())
+            require(rising and ends and known, f"the counts of contexts of {at + 1} tokens do not fit one another")
 
     def begin(self, batch_size: int) -> State:
         """The last n-1 tokens, int64 (B, n-1); before a text there are PADs."""

@@ -1,6 +1,6 @@
 """The tabular policy: one row of logits for every prefix. Exact where all texts can be listed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from textgan_env.errors import require
 from textgan_env.policies.base import PolicyModule, State
+from textgan_env.reading import check_weights
 
 _MOST_LOGITS = 10_000_000
 
@@ -42,11 +43,15 @@ class TablePolicy(PolicyModule):
     ) -> None:
         super().__init__(vocab_size, start_token, forbidden)
         require(max_length >= 1, f"max_length must be at least 1, found {max_length}")
-        logits = vocab_size * sum(vocab_size**length for length in range(max_length))
-        require(
-            logits <= _MOST_LOGITS,
-            f"a table for {max_length} tokens out of {vocab_size} needs {logits} logits, more than {_MOST_LOGITS}",
-        )
+        logits = 0
+        for _ in range(max_length):
+            logits = (logits + 1) * vocab_size
+            # Said before the sum is complete: of absurd lengths it would never be.
+            require(
+                logits <= _MOST_LOGITS,
+                f"a table for {max_length} tokens out of {vocab_size} needs more than {_MOST_LOGITS:,} logits",
+            )
+        check_weights(logits, "a table")
         self.max_length = max_length
         shape = (logits // vocab_size, vocab_size)
         if logits_PV is None:
@@ -91,6 +96,16 @@ class TablePolicy(PolicyModule):
             "start_token": self.start_token,
             "forbidden": self.forbidden.tolist(),
         }
+
+    def require_sound(self, weights: Mapping[str, Tensor]) -> None:
+        """As for any policy, but a token may be impossible (minus infinity); not all after one prefix.
+
+        Raises:
+            InputError: If a row is no distribution.
+        """
+        best_P = weights["logits_PV"].amax(1)
+        sound = torch.isfinite(best_P) & ~torch.isnan(weights["logits_PV"]).any(1)
+        require(bool(sound.all()), "'logits_PV' holds rows that are no distribution")
 
     def begin(self, batch_size: int) -> State:
         """The number of the prefix, int64 (B,); -1 before the start token."""

@@ -1,0 +1,75 @@
+"""Properties of what a person can type or hand over: any actions, any words."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents import cli
+from faults.watching import refusal
+from textgan_env.envs import TextGANEnv, TextGANVectorEnv
+from textgan_env.errors import InputError
+
+ROWS, VOCAB, LENGTH = 3, 4, 4
+NUMBERS = st.integers(-2, VOCAB + 1) | st.integers(-(2**70), 2**70) | st.floats() | st.booleans() | st.text(max_size=2)
+ACTIONS = st.lists(st.integers(0, VOCAB - 1), min_size=ROWS, max_size=ROWS) | st.recursive(
+    NUMBERS | st.none(), lambda inner: st.lists(inner, max_size=4), max_leaves=8
+)
+WORDS = st.sampled_from(
+    [
+        "data",
+        "list",
+        "inspect",
+        "evaluate",
+        "sample",
+        "score",
+        "train",
+        "mle",
+        "--help",
+        "-n",
+        "--json",
+        "--version",
+        "1",
+    ]
+)
+
+
+def vector_env() -> TextGANVectorEnv:
+    envs = TextGANVectorEnv(ROWS, "toy", reward="terminal", control="constant", vocab_size=VOCAB, max_length=LENGTH)
+    envs.reset(seed=0)
+    return envs
+
+
+@given(actions=ACTIONS)
+def test_any_actions_of_a_vector_env_are_a_step_or_refused_and_leave_it_as_it_was(actions: Any) -> None:
+    envs = vector_env()
+    before = copy.deepcopy(envs.game.episodes.tokens_BT)
+    try:
+        observation, reward_B, ended_B, _, _ = envs.step(actions)
+    except InputError:
+        assert np.array_equal(envs.game.episodes.tokens_BT, before)
+        return
+    assert np.array_equal(observation["tokens"][:, 0], np.asarray(actions, dtype=np.int64))
+    assert (reward_B.shape, ended_B.any()) == ((ROWS,), False)
+
+
+@given(action=NUMBERS | st.none() | st.lists(NUMBERS, max_size=2))
+def test_any_action_of_an_env_is_a_step_or_refused_and_leaves_it_as_it_was(action: Any) -> None:
+    env = TextGANEnv("toy", reward="terminal", control="constant", vocab_size=VOCAB, max_length=LENGTH)
+    env.reset(seed=0)
+    try:
+        observation = env.step(action)[0]
+    except InputError:
+        assert int(env.game.episodes.lengths_B[0]) == 0
+        return
+    assert observation["tokens"][0] == action
+
+
+@pytest.mark.moves_global_rng  # the library that reads command lines
+@settings(max_examples=40)
+@given(words=st.lists(WORDS | st.text(st.characters(blacklist_characters="\0-"), max_size=5), max_size=5))
+def test_any_words_after_textgan_are_a_command_or_one_sentence(words: list[str]) -> None:
+    refusal(lambda: cli.main(words))

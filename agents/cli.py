@@ -264,11 +264,12 @@ def data_inspect(
     task = _task(replace(reading, task=text) if named else replace(reading, corpus=text))
     assert isinstance(task, CorpusTask)
     report, vocabulary = task.corpus.report, task.vocabulary
+    frequent = task.words(vocabulary.encode(vocabulary.words[:20]))
     if json:
-        _print_json(asdict(report) | {"frequent": vocabulary.words[:20], "advice": report.advice()})
+        _print_json(asdict(report) | {"frequent": frequent, "advice": report.advice()})
         return
     texts = [task.text(tokens) for tokens in task.split("train").tokens_BT[:3].tolist()]
-    shown = {"frequent words": [" ".join(vocabulary.words[:15])], "as it is learnt": texts}
+    shown = {"frequent words": [" ".join(frequent[:15])], "as it is learnt": texts}
     rows = [*report.rows(), *((name, _shortened(text)) for name, found in shown.items() for text in found)]
     print(_table(rows))
     for sentence in report.advice():

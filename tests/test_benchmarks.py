@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import textgan_env.sb3  # noqa: F401  importing SB3 draws from the global generator, once
 from agents.leakgan import LeakGAN, LeakGANConfig
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import SeqGAN, SeqGANConfig

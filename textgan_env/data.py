@@ -1208,8 +1208,9 @@ class _PickledArray:
             isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape) and len(shape) <= 2,
             f"an array has the shape {shown(shape)}",
         )
-        require(isinstance(kind, _PickledType) and isinstance(raw, str | bytes), "an array has no type or no bytes")
+        require(isinstance(kind, _PickledType), "an array has no type")
         dtype = kind.dtype()
+        require(isinstance(raw, str | bytes), "an array has no bytes")
         expected = math.prod(shape) * dtype.itemsize
         require(len(raw) == expected, f"an array of shape {shape} and type {dtype} has {len(raw):,} bytes")
         return _RawArray(

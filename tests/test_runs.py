@@ -208,3 +208,12 @@ def test_the_machine_is_described_as_json() -> None:
     assert json.loads(json.dumps(found)) == found
     assert found["device"] == "cpu"
     assert found["cpu"]
+
+
+def test_a_lock_that_is_a_link_is_not_opened(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "runs", "mle", config={})
+    (tmp_path / "precious").write_text("kept")
+    (run.path / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(InputError, match="is a link"), run.locked():
+        pass
+    assert (tmp_path / "precious").read_text() == "kept"

@@ -26,6 +26,7 @@ from textgan_env.errors import InputError, require
 from textgan_env.files import write_safely
 from textgan_env.logs import Row, read_metrics
 from textgan_env.policies import Policy
+from textgan_env.reading import MOST_JSON, parse_json, read_limited
 from textgan_env.render import credit_colour
 from textgan_env.runs import RunFolder
 from textgan_env.saved import SavedRun
@@ -297,7 +298,7 @@ def _evaluation(folder: RunFolder) -> Data | None:
     if not file.is_file():
         return None
     try:
-        found = json.loads(file.read_text("utf-8"))
+        found = parse_json(read_limited(file, MOST_JSON), f"'{file}'")
         values: Mapping[str, float] = found["values"]
         finite = {name: _short(value) if math.isfinite(value) else None for name, value in values.items()}
         return {**found, "values": finite, "missing": dict(found["missing"]), "settings": dict(found["settings"])}

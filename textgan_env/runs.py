@@ -175,10 +175,12 @@ class RunFolder:
         """Keep every other process from training in this folder; the lock ends with the process, however it ends.
 
         Raises:
-            InputError: If another process has it; names it.
+            InputError: If another process has it; names it. If the lock is a link.
             OSError: If the lock cannot be made, e.g. because the folder is read-only.
         """
         lock, owner = FileLock(self.path / ".lock"), self.path / ".owner"
+        # Opening the lock empties the file that it is, and a folder of somebody else may hold a link to another one.
+        require(not (self.path / ".lock").is_symlink(), f"the lock of run '{self.path}' is a link: remove it")
         try:
             lock.acquire(timeout=0)
         except Timeout:

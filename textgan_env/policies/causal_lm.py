@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from textgan_env.errors import InputError, MissingDataError, require
 from textgan_env.policies.base import PolicyModule, State
+from textgan_env.reading import check_weights
 from textgan_env.sampling import seeded
 
 
@@ -196,6 +197,9 @@ def _untrained(config: Mapping[str, Any]) -> Any:
     try:
         with seeded(0), _quiet(transformers):
             settings = transformers.AutoConfig.for_model(config.get("model_type", ""), **plain)
+            with torch.device("meta"):  # shapes without memory
+                shapes = transformers.AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
+            check_weights(sum(parameter.numel() for parameter in shapes.parameters()), "a causal language model")
             return transformers.AutoModelForCausalLM.from_config(settings, trust_remote_code=False, dtype=torch.float32)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"model must be the config of a causal language model, found {error}") from None

@@ -250,6 +250,8 @@ def test_fetch_checks_what_is_here(
         (["sample", "no-run", "-n", "x"], "error parsing -n/--n: invalid literal for int() with base 10: 'x'"),
         (["sample", "no-run"], "no run folder at 'no-run'"),
         (["evaluate", "no-run"], "no run folder at 'no-run'"),
+        (["play", "no-run", "nor-this"], "no run folder at 'no-run'"),
+        (["play", "no-run", "--port", "many"], "error parsing --port"),
         (["evaluate", "no-run", "--split", "train"], "invalid choice 'train' for argument '--split'"),
         (["score", "no-file", "--task", "toy"], "there is no file 'no-file'"),
         (["score", __file__], "no text: give --corpus FILE, one text a line"),

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+#: The word that shows a traceback with every mistake.
 DEBUG = "--debug"
 _LONGEST = 2000  # characters of a sentence that is shown
 

@@ -120,7 +120,7 @@ class Keeper:
         Raises:
             InputError: If none of those that are there can be read, or it does not fit.
         """
-        checkpoint = _newest(self._run)
+        checkpoint = newest_checkpoint(self._run)
         if checkpoint is not None:
             require_same_run(checkpoint, self._run)
             _require_same_agent(checkpoint, self._document)
@@ -242,8 +242,15 @@ def command_to_resume(run: RunFolder) -> str:
     return f"{program} --resume {run.path}"
 
 
-def _newest(run: RunFolder) -> Checkpoint | None:
-    """The last checkpoint or, where it cannot be read, the one before it; an unreadable one is moved out of the way."""
+def newest_checkpoint(run: RunFolder) -> Checkpoint | None:
+    """The last checkpoint or, where it cannot be read, the one before it; an unreadable one is moved out of the way.
+
+    Returns:
+        None where there is none yet.
+
+    Raises:
+        InputError: If none of those that are there can be read.
+    """
     paths = [path for path in (run.last_checkpoint, run.previous_checkpoint) if path.exists()]
     broken: list[str] = []
     for path in paths:

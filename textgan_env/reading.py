@@ -18,7 +18,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from textgan_env.errors import InputError, require
 
-MOST_JSON = 2**23  # bytes: a vocabulary of half a million words; parsed, at most some 200 MB
+#: Bytes of one JSON text: a vocabulary of half a million words; parsed, at most some 200 MB.
+MOST_JSON = 2**23
 _MOST_CONTAINERS = 2**17  # lists and objects in one JSON text
 _MOST_DIGITS = 100
 _MOST_WEIGHTS = 2**28  # 1 GiB as float32

@@ -18,7 +18,7 @@ from textgan_env.discriminators import DiscriminatorModule, ReplayedTexts, fit_d
 from textgan_env.errors import InputError, require
 from textgan_env.evaluation import diversity, evaluate, likelihoods, nll, sample_texts
 from textgan_env.files import write_safely
-from textgan_env.keeping import Keeper, Kept, RunState, require_same_run, with_step
+from textgan_env.keeping import Keeper, Kept, RunState, newest_checkpoint, require_same_run, with_step
 from textgan_env.logs import MetricLog, Progress, console_line
 from textgan_env.loops import each, mean
 from textgan_env.losses import nll_per_token
@@ -622,10 +622,9 @@ def _config_of(run: RunFolder, given: Config) -> Config:
 
 
 def _weights_in(run: RunFolder) -> int:
-    """How many weights the last checkpoint of a run holds; where there is none yet, any number may be."""
-    if not run.last_checkpoint.exists():
-        return 2**62
-    return sum(tensor.numel() for tensor in load_checkpoint(run.last_checkpoint).all_tensors.values())
+    """How many weights the newest checkpoint of a run holds; where there is none yet, any number may be."""
+    checkpoint = newest_checkpoint(run)
+    return 2**62 if checkpoint is None else sum(tensor.numel() for tensor in checkpoint.all_tensors.values())
 
 
 def _set_up_torch(config: CommonConfig) -> None:

@@ -19,8 +19,10 @@ from agents import a2c, cli, dqn, leakgan, mle, ppo, seqgan
 from faults.watching import Meter, refusal
 from textgan_env import runs, training
 from textgan_env.data import load_corpus
+from textgan_env.keeping import Keeper
 from textgan_env.logs import MetricLog
 from textgan_env.runs import RunFolder
+from textgan_env.stopping import StopSignals
 from textgan_env.tasks import CorpusTask
 
 # The library that reads command lines draws from the global generators.
@@ -35,8 +37,8 @@ def no_loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Leave out the loop that trains, what asks git, and the network."""
 
     def trained(agent: training.Agent, run: RunFolder, config: Any) -> None:
-        if run.last_checkpoint.exists():
-            training._resumed(agent, run)
+        with StopSignals() as signals:
+            Keeper(agent, run, config, signals).resume()
 
     monkeypatch.setattr(training, "train", trained)
     monkeypatch.setattr(runs, "source_state", lambda: None)

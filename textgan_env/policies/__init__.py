@@ -6,6 +6,7 @@ from typing import Any
 
 from textgan_env.errors import InputError, require
 from textgan_env.policies.base import Decoding, Policy, PolicyModule, State, map_state
+from textgan_env.policies.combined import EnsemblePolicy, MemoriserPolicy, MixturePolicy
 from textgan_env.policies.lagged import LaggedCopy
 from textgan_env.policies.leaked import LeakedPolicy
 from textgan_env.policies.lstm import LSTMPolicy
@@ -15,9 +16,12 @@ from textgan_env.policies.table import TablePolicy
 __all__ = [
     "POLICIES",
     "Decoding",
+    "EnsemblePolicy",
     "LSTMPolicy",
     "LaggedCopy",
     "LeakedPolicy",
+    "MemoriserPolicy",
+    "MixturePolicy",
     "NGramPolicy",
     "Policy",
     "PolicyModule",
@@ -29,7 +33,8 @@ __all__ = [
     "map_state",
 ]
 
-# Fixed on purpose: what a file can name is listed here, it never says what to import.
+# Fixed on purpose: what a file can name is listed here, it never says what to import. Policies made of others are not
+# saved: they are made again.
 POLICIES: dict[str, type[PolicyModule]] = {
     policy.kind: policy for policy in (LeakedPolicy, LSTMPolicy, NGramPolicy, TablePolicy, UniformPolicy, UnigramPolicy)
 }

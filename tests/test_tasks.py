@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,3 +174,18 @@ def test_a_split_that_was_given_no_share_is_named() -> None:
     task = CorpusTask(load_corpus(texts=lines, valid_share=0.0, test_share=0.2))
     with pytest.raises(InputError, match="no valid split"):
         task.split("valid")
+
+
+@pytest.mark.parametrize("make", [lambda **given: ToyTask(**given), lambda **given: OracleTask(**SMALL, **given)])
+def test_another_text_seed_gives_other_texts_of_the_same_law(make: Any) -> None:
+    task, other, named = make(), make(text_seed=5), make(text_seed=0)
+    assert not torch.equal(task.split("train").tokens_BT, other.split("train").tokens_BT)
+    assert torch.equal(task.split("train").tokens_BT, named.split("train").tokens_BT)
+    texts_BT = task.split("test").tokens_BT[:5]
+    mask_BT = torch.ones_like(texts_BT, dtype=torch.bool)
+    with torch.no_grad():
+        assert torch.equal(task.oracle.log_prob(texts_BT, mask_BT), other.oracle.log_prob(texts_BT, mask_BT))
+    assert other.config()["text_seed"] == 5
+    again = make_task(**other.config())
+    assert torch.equal(again.split("test").tokens_BT, other.split("test").tokens_BT)
+    assert "text_seed" not in task.config()

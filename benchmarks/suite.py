@@ -148,6 +148,8 @@ def planned(options: Options) -> list[Job]:
     unknown = [task for task in options.tasks if task not in TASKS]
     require(not unknown, f"unknown task '{unknown[0] if unknown else ''}', expected some of: {', '.join(TASKS)}")
     require(bool(options.tasks), f"no tasks: expected some of: {', '.join(TASKS)}")
+    own = "corpus" not in options.tasks or options.corpus is not None
+    require(own, "no text: give --corpus FILE, one text a line")
     arms = chosen(options.agents)
     jobs, left_out = plan(arms, options.tasks, range(options.seeds), options.preset, options.corpus)
     for sentence in left_out:

@@ -351,16 +351,18 @@ def test_a_suite_killed_in_the_middle_and_started_again_ends_with_the_same_table
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     subprocess.run(command(whole), cwd=PROJECT, check=True, capture_output=True)
     first = subprocess.Popen(command(cut), cwd=PROJECT, stdout=subprocess.DEVNULL)
-    # Two are finished, and others have begun.
-    wait_for(lambda: len(list(cut.glob("jobs/*/result.json"))) >= 2 and bool(running(cut)))
+    # Two are finished, others are in the middle of their training.
+    wait_for(lambda: any(cut.glob("jobs/control-random*/run/*/metrics.jsonl")))
     first.send_signal(signal.SIGKILL)
     first.wait()
     wait_for(lambda: not running(cut), 30)
     finished = {file: file.stat().st_mtime_ns for file in cut.glob("jobs/*/result.json")}
+    assert 2 <= len(finished) < 4
     again = subprocess.run(command(cut), cwd=PROJECT, check=True, capture_output=True, text=True)
     assert f"4 jobs, {len(finished)} finished already" in again.stdout
     assert comparable(cut) == comparable(whole)
     assert {file: file.stat().st_mtime_ns for file in finished} == finished
+    assert "2" in [file.read_text().strip() for file in cut.glob("jobs/*/attempts")]
 
 
 @pytest.mark.slow

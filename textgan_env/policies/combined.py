@@ -1,7 +1,7 @@
 """Policies made of others without any training: a memoriser of texts, the mean of several policies, their mixture."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -86,9 +86,14 @@ class _Combination(PolicyModule):
             same = (other.vocab_size, other.start_token) == (first.vocab_size, first.start_token)
             require(same, "only policies of one task can be combined: V or the start token differ")
         super().__init__(first.vocab_size, first.start_token)
-        self.policies = nn.ModuleList(policies)
+        self.members = nn.ModuleList(policies)
         self.register_buffer("log_weights_K", torch.tensor(weights, dtype=torch.float64).log())
         self.log_weights_K: Tensor
+
+    @property
+    def policies(self) -> list[PolicyModule]:
+        """The policies."""
+        return [cast(PolicyModule, member) for member in self.members]
 
     def _steps(self, tokens_B: Tensor, states: State) -> tuple[Tensor, list[Any]]:
         """Log-probabilities of the next token under each policy, float64 (B, K, V), and the new states."""

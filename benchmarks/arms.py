@@ -84,8 +84,8 @@ _LARGE = "--embed-size 128 --hidden-size 128 --dropout 0.5 --weight-decay 0.2 --
 _MEMBERS = 3
 
 
-def _plain(name: str, how: str, build: str = "", **options: bool) -> Arm:
-    return Arm(name, "plain", how, build=build or name, **options)
+def _plain(name: str, how: str, sweep: bool = False) -> Arm:
+    return Arm(name, "plain", how, build=name, sweep=sweep)
 
 
 def _decoder(name: str, how: str) -> Arm:
@@ -166,7 +166,7 @@ ARMS: dict[str, Arm] = {
             )
         ),
         Arm(
-            "control-without-d", "controls", "mle for twice as many epochs: about SeqGAN's time, without D",
+            "control-without-d", "controls", "mle for twice as many epochs: more of the same instead of D",
             agent="mle", fast="--preset fast --epochs 40", paper="--preset tuned --epochs 120", sweep=True,
         ),
         _sb3("ppo", "Stable-Baselines3's PPO from mle"),

@@ -12,6 +12,7 @@ from benchmarks.jobs import PROJECT
 from textgan_env.errors import InputError, MissingDataError
 
 KILLED = -9
+_STARTS = 3  # of a Ray cluster, before we give up
 
 
 class Engine(Protocol):
@@ -89,15 +90,16 @@ class RayEngine:
             raise MissingDataError("--engine ray needs the package ray: pip install 'textgan-env[ray]'") from None
         self.ray: Any = ray
         settings: dict[str, Any] = {} if address else {"num_cpus": parallel, "include_dashboard": False}
-        try:
-            ray.init(
-                address=address,
-                log_to_driver=False,
-                runtime_env={"env_vars": {"PYTHONPATH": str(PROJECT)}},
-                **settings,
-            )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise InputError(f"no Ray cluster at '{address}': {str(error).splitlines()[0]}") from None
+        settings |= {"log_to_driver": False, "runtime_env": {"env_vars": {"PYTHONPATH": str(PROJECT)}}}
+        for tries_left in reversed(range(_STARTS)):
+            try:
+                ray.init(address=address, **settings)
+                break
+            except Exception as error:  # Ray raises a bare one where a busy machine keeps it waiting for 30 seconds
+                ray.shutdown()
+                if not tries_left:
+                    where = f"at '{address}' does not answer" if address else "does not start here"
+                    raise InputError(f"a Ray cluster {where}: {str(error).strip().splitlines()[0]}") from None
         # A killed worker is reported by the suite, which starts the job again: Ray itself shall not.
         self.remote: Callable[[str], Any] = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_run_remotely).remote
 

@@ -63,9 +63,14 @@ SIZES = {
 
 # ----------------------------------------------------------------------------------------------------
 # Policies without training
+def _kind(task: Task) -> dict[str, Any]:
+    """What a policy must know of its task."""
+    return {"vocab_size": task.vocab_size, "start_token": task.start_token, "forbidden": task.forbidden}
+
+
 def uniform(task: Task, _: Sequence[PolicyModule]) -> Policies:
     """Every token alike."""
-    return {"": UniformPolicy(task.vocab_size, start_token=task.start_token, forbidden=task.forbidden)}
+    return {"": UniformPolicy(**_kind(task))}
 
 
 def unigram(task: Task, _: Sequence[PolicyModule]) -> Policies:
@@ -81,8 +86,7 @@ def ngram(task: Task, _: Sequence[PolicyModule]) -> Policies:
 def memoriser(task: Task, _: Sequence[PolicyModule]) -> Policies:
     """The training texts, again and again."""
     texts_BT = task.writable("train")
-    kind = {"vocab_size": task.vocab_size, "start_token": task.start_token, "forbidden": task.forbidden}
-    return {"": MemoriserPolicy(texts_BT, **kind)}
+    return {"": MemoriserPolicy(texts_BT, **_kind(task))}
 
 
 def ensemble(_: Task, members: Sequence[PolicyModule]) -> Policies:
@@ -166,10 +170,9 @@ def trigram_scores(tokens_BT: Tensor, task: Task) -> dict[str, float]:
     Returns:
         ``trigram_score`` and ``reverse_trigram_score``, nats per token.
     """
-    kind = {"vocab_size": task.vocab_size, "start_token": task.start_token, "forbidden": task.forbidden}
     valid_BT, test_BT = task.split("valid").tokens_BT, task.split("test").tokens_BT
-    of_real = NGramPolicy.fit(valid_BT, task.scored(valid_BT), order=3, **kind)
-    of_these = NGramPolicy.fit(tokens_BT, task.scored(tokens_BT), order=3, **kind)
+    of_real = NGramPolicy.fit(valid_BT, task.scored(valid_BT), order=3, **_kind(task))
+    of_these = NGramPolicy.fit(tokens_BT, task.scored(tokens_BT), order=3, **_kind(task))
     return {
         "trigram_score": nll(of_real, tokens_BT, task.scored(tokens_BT))[0],
         "reverse_trigram_score": nll(of_these, test_BT, task.scored(test_BT))[0],

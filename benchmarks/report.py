@@ -26,11 +26,13 @@ Results = Sequence[Mapping[str, Any]]
 HERE = Path(__file__).parent
 
 ORACLE_COLUMNS = ("nll_oracle", "nll_oracle_median", "nll_test", "nll_self", "cover", "fit")
-TEXT_COLUMNS = ("nll_test", "bleu_2", "bleu_3", "bleu_4", "bleu_5", "self_bleu_2", "self_bleu_3", "self_bleu_4")
-TEXT_COLUMNS += ("self_bleu_5", "trigram_score", "reverse_trigram_score")
-SHARES = ("adjacent_repeats", "unique", "distinct_1", "distinct_2", "distinct_3", "copied_2", "copied_3", "copied_4")
-SHARES += ("copied_5", "copied_texts", "d_accuracy", "d_auc", "bleu_2", "bleu_3", "bleu_4", "bleu_5")
-SHARES += ("self_bleu_2", "self_bleu_3", "self_bleu_4", "self_bleu_5")
+BLEUS = tuple(f"{kind}bleu_{n}" for kind in ("", "self_") for n in range(2, 6))
+TEXT_COLUMNS = ("nll_test", *BLEUS, "trigram_score", "reverse_trigram_score")
+SHARES = (
+    *("adjacent_repeats", "unique", "distinct_1", "distinct_2", "distinct_3"),
+    *("copied_2", "copied_3", "copied_4", "copied_5", "copied_texts", "d_accuracy", "d_auc"),
+    *BLEUS,
+)
 COSTS = ("training_minutes", "tokens_per_second", "peak_memory_mb")
 
 PRIMARY = (
@@ -268,7 +270,7 @@ def _made(lines: Sequence[Line]) -> str:
 
 def _origin(results: Results) -> str:
     """Machines and commits, each once."""
-    found = {}
+    found: dict[str, None] = {}
     for result in results:
         if "machine" in result:
             source = result["source"]

@@ -164,7 +164,7 @@ def _found(jobs: list[Job], options: Options) -> _State:
         InputError: If results of other code are there and nobody said what to do with them.
     """
     state = _State(jobs)
-    old = {}
+    old: dict[str, Path] = {}
     for job in jobs:
         folder = job.folder(options.out)
         result = result_of(folder)

@@ -1,5 +1,6 @@
 """The schedule, the loop that runs it, and going on after a stop; agents/mle.py as the agent."""
 
+import copy
 import json
 import math
 from dataclasses import replace
@@ -107,7 +108,8 @@ def test_scheduled_sampling_reads_a_growing_share_of_own_tokens_also_after_a_sto
         training.run_round(first, training.Round(first.schedule().phases[0], index, index + 1), 0)
     second = MLE(first.config, ToyTask())
     second.policy.load_state_dict(first.policy.state_dict())
-    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    second.average.policy.load_state_dict(first.average.policy.state_dict())
+    second.optimizer.load_state_dict(copy.deepcopy(first.optimizer.state_dict()))
     last = training.Round(first.schedule().phases[0], 2, 3)
     assert training.run_round(second, last, 0) == training.run_round(first, last, 0)
 

@@ -113,6 +113,28 @@ def tables(document: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def summary(document: Mapping[str, Any]) -> str:
+    """The first table of each task with a few columns, for a terminal."""
+    wanted: tuple[str, ...] = (
+        "policy",
+        "seeds",
+        "nll_test",
+        "cover",
+        "fit",
+        "fit at no worse cover",
+        f"gap to {BASELINE}",
+        "P",
+    )
+    wanted += ("bleu_4", "self_bleu_4", "note")
+    parts = [PRIMARY]
+    lines = lines_of(document["results"])
+    for task in tasks_of(document["results"]):
+        rows = [headline(line) for line in lines if line.task == task]
+        shown = [column for column in wanted if any(row.get(column) is not None for row in rows)]
+        parts += [f"{task}:", table([{column: row.get(column) for column in shown} for row in rows])]
+    return "\n\n".join(parts)
+
+
 def _second(results: Results, task: str) -> str:
     here = [arm for arm in BASELINES if any(result["config"]["arm"] == arm for result in results)]
     if len(here) < 2:

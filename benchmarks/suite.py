@@ -126,12 +126,13 @@ def run_suite(options: Options) -> Mapping[str, str]:
             _run(state, options)
         finally:  # a suite that is stopped leaves something to report, too
             failed = collect(state, options)
-    from benchmarks.report import write_tables
+    from benchmarks.report import load, summary, write_tables
 
     for label, why in failed.items():
         print(f"failed: {label}: {why}", file=sys.stderr)
-    print(write_tables(options.out))
-    print(f"\nresults: {options.out / RESULTS_FILE}\nthe page: python -m benchmarks.report {options.out}")
+    print(f"\n{summary(load(options.out))}")
+    write_tables(options.out)
+    print(f"\nall tables: {options.out / 'tables.md'}\nthe page: python -m benchmarks.report {options.out}")
     return failed
 
 
@@ -327,14 +328,16 @@ class _Screen:
 
     def table(self) -> Any:
         """What stands on a terminal."""
+        from rich.console import Group
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table(title=self.summary(), title_justify="left", box=None, title_style="bold")
+        table = Table(box=None, header_style="dim")
         for column in ("job", "runs for", "how far"):
             table.add_column(column)
         for cells in self.rows():
-            table.add_row(*cells)
-        return table
+            table.add_row(*map(Text, cells))
+        return Group(Text(self.summary(), style="bold"), table)
 
 
 @contextmanager

@@ -67,6 +67,14 @@ def test_tables_have_the_primary_measure_the_gap_and_its_interval_and_dashes_whe
     assert "Primary measure, named beforehand" in text
 
 
+def test_a_terminal_gets_a_few_columns_of_the_first_table(folder: Path) -> None:
+    text = report.summary(report.load(folder))
+    (head,) = cells(text, "seqgan-n4")
+    assert list(head) == ["policy", "seeds", "nll_test", "cover", "fit", "fit at no worse cover", "gap to mle", "P"]
+    assert head["gap to mle"] == cells(report.write_tables(folder), "seqgan-n4")[0]["gap to mle"]
+    assert max(map(len, text.splitlines()[4:])) < 120
+
+
 def test_one_seed_is_marked_and_has_no_interval(folder: Path) -> None:
     document = json.loads((folder / "results.json").read_text())
     document["results"] = [MLE[0], SEQGAN[0]]

@@ -38,6 +38,7 @@ class _Reading(TaskOptions):
 
     task: Annotated[str, tyro.conf.Suppress] = "corpus"
     corpus: Annotated[str | None, tyro.conf.Suppress] = None
+    text_seed: Annotated[int | None, tyro.conf.Suppress] = None
 
 
 def train(words: list[str]) -> None:

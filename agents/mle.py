@@ -54,6 +54,8 @@ class MLEConfig(CommonConfig):
     model: Path | None = None
     """A folder with a Hugging Face causal language model to begin as instead; its sizes and dropout are its own. Text
     needs its --tokenizer."""
+    scheduled_sampling: float = 0.0
+    """How much more of the tokens that it reads while it learns are its own in each epoch than in the one before."""
 
 
 def fast(task: str) -> MLEConfig:
@@ -96,6 +98,9 @@ PRESETS: dict[str, Callable[[str], MLEConfig]] = {"fast": fast, "tuned": tuned, 
 class MLE:
     """Teacher forcing: minimise the mean of ``-log G(y_t | y_1..y_{t-1})`` over the tokens of real texts.
 
+    With scheduled sampling (Bengio et al. 2015; linear decay, by 0.002 an epoch in the SeqGAN paper) a growing share of
+    y_1..y_{t-1} is drawn from G instead.
+
     Args:
         config: Sizes, regularisation, optimizer.
         task: Gives the training texts.
@@ -111,7 +116,7 @@ class MLE:
 
         at_least(1, config, "batch_size")
         above_zero(config, "learning_rate", "clip_norm")
-        at_least(0, config, "weight_decay")
+        at_least(0, config, "weight_decay", "scheduled_sampling")
         self.config = config
         self.task = task
         self.policy = self._first_policy().to(config.device)
@@ -166,6 +171,7 @@ class MLE:
         """One pass over the training texts in a fresh order."""
         from textgan_env.training import mle_epoch, update_average
 
+        share = self._own_share()
         loss = mle_epoch(
             self.policy,
             self.optimizer,
@@ -174,8 +180,16 @@ class MLE:
             clip_norm=self.config.clip_norm,
             generator=generator,
             after_step=lambda: update_average(self.average, self.policy, self.optimizer),
+            own_share=share,
         )
-        return {"loss": loss}
+        return {"loss": loss} | ({"own_share": share} if share else {})
+
+    def _own_share(self) -> float:
+        """The share of tokens read that are the policy's own, in the epoch that now begins; 0 in the first."""
+        # The optimizer counts steps, so a run that goes on from a checkpoint knows where it is.
+        steps = max((float(state["step"]) for state in self.optimizer.state.values()), default=0.0)
+        steps_per_epoch = math.ceil(len(self.task.split("train")) / self.config.batch_size)
+        return min(1.0, self.config.scheduled_sampling * round(steps / steps_per_epoch))
 
 
 def main(args: list[str] | None = None) -> None:

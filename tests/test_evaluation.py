@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+from textgan_env import metrics
 from textgan_env.data import load_corpus
 from textgan_env.errors import InputError
-from textgan_env.evaluation import evaluate, nll, sample_texts, score_texts, token_lists
+from textgan_env.evaluation import PROTOCOLS, evaluate, nll, sample_texts, score_texts, token_lists
 from textgan_env.policies import Decoding, LSTMPolicy, TablePolicy, UniformPolicy
 from textgan_env.tasks import CorpusTask, OracleTask, ToyTask
 
@@ -187,3 +188,20 @@ def test_seeded_oracle_is_its_own_best_model() -> None:
     values = evaluate(task.oracle, task, samples=500, bleu_samples=50).values
     assert values["nll_oracle"] == pytest.approx(values["nll_test"], abs=0.15)
     assert values["cover"] == pytest.approx(0, abs=1e-6)
+
+
+def test_protocols_of_other_code_take_their_texts_references_and_smoothing() -> None:
+    lines = ["0 1 2", "1 1 1", "2 0 1"] * 800
+    by = {name: score_texts(lines, TOY, protocol=name) for name in PROTOCOLS}
+    texts = [[int(token) for token in line.split()] for line in lines]
+    references = TOY.split("test").tokens_BT.tolist()
+    assert by["ours"].values["bleu_3"] == metrics.bleu(texts[:2000], references)[3]
+    assert by["texygen"].values["bleu_3"] == metrics.bleu(texts, references[:500])[3]
+    assert by["texygen"].values["self_bleu_3"] == metrics.self_bleu(texts[:500])[3]
+    assert by["leakgan"].values["bleu_4"] == 0  # no text has four tokens, and nothing smooths that
+    assert "self_bleu_2" not in by["leakgan"].values
+    said = [by[name].settings["references"] for name in PROTOCOLS]
+    assert said == [len(references), 500, len(references)]
+    assert [by[name].settings["bleu_samples"] for name in PROTOCOLS] == [2000, 2400, 2000]
+    with pytest.raises(InputError, match="unknown protocol 'mine', expected one of: ours, texygen, leakgan"):
+        score_texts(lines, TOY, protocol="mine")

@@ -309,3 +309,16 @@ def test_bad_input_is_named_in_one_sentence(
         score(*arguments)
     assert names in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:\\nThe hypothesis contains 0 counts:UserWarning")  # what is compared here
+def test_without_smoothing_an_order_without_a_match_makes_the_score_zero_as_in_nltk() -> None:
+    references = words("a b c d e", "a b x")
+    hypotheses = words("a b c d e", "a b c z", "b a", "z")
+    rows = [
+        [sentence_bleu(references, text, [1 / n] * n) for n in range(2, 6)] for text in hypotheses
+    ]  # its method 0, which writes 1e-308 for 0
+    expected = {n: sum(row[n - 2] for row in rows) / len(rows) for n in range(2, 6)}
+    found = metrics.bleu(hypotheses, references, smoothing=False)
+    assert found == pytest.approx(expected, abs=1e-9)
+    assert found[5] == pytest.approx(1 / 4)

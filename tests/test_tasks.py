@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -209,3 +210,18 @@ def test_a_file_can_name_no_device_no_folder_to_write_to_and_nothing_to_fetch(
     with pytest.raises(InputError, match=r"^it has V=7, but the policy beside it V=30$"):
         saved_task({"name": "oracle", "vocab_size": 7}, "it", vocab_size=30)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [lambda **given: ToyTask(**given), lambda **given: OracleTask(**SMALL, **given)])
+def test_another_text_seed_gives_other_texts_of_the_same_law(make: Any) -> None:
+    task, other, named = make(), make(text_seed=5), make(text_seed=0)
+    assert not torch.equal(task.split("train").tokens_BT, other.split("train").tokens_BT)
+    assert torch.equal(task.split("train").tokens_BT, named.split("train").tokens_BT)
+    texts_BT = task.split("test").tokens_BT[:5]
+    mask_BT = torch.ones_like(texts_BT, dtype=torch.bool)
+    with torch.no_grad():
+        assert torch.equal(task.oracle.log_prob(texts_BT, mask_BT), other.oracle.log_prob(texts_BT, mask_BT))
+    assert other.config()["text_seed"] == 5
+    again = make_task(**other.config())
+    assert torch.equal(again.split("test").tokens_BT, other.split("test").tokens_BT)
+    assert "text_seed" not in task.config()

@@ -1,5 +1,6 @@
 """The schedule, the loop that runs it, and going on after a stop; agents/mle.py as the agent."""
 
+import copy
 import json
 import math
 from dataclasses import replace
@@ -17,6 +18,7 @@ from textgan_env.evaluation import evaluate, nll
 from textgan_env.keeping import RunState
 from textgan_env.logs import read_metrics
 from textgan_env.options import parse
+from textgan_env.policies import UniformPolicy
 from textgan_env.runs import RunFolder
 from textgan_env.tasks import Split, ToyTask
 from textgan_env.training import Phase, Schedule, launch, load_policy
@@ -94,6 +96,44 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights_and_rows(
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert read_metrics(whole.path) == read_metrics(cut.path)
     assert (whole.path / "final_samples.txt").read_text() == (cut.path / "final_samples.txt").read_text()
+
+
+def test_scheduled_sampling_reads_a_growing_share_of_own_tokens_also_after_a_stop(tmp_path: Path) -> None:
+    whole = run_with(tmp_path / "whole", scheduled_sampling=0.25)
+    assert [row.get("own_share", 0.0) for row in read_metrics(whole.path)] == [0.0, 0.25, 0.5]
+    plain = run_with(tmp_path / "plain")
+    losses = [[row["loss"] for row in read_metrics(run.path)] for run in (plain, whole)]
+    assert [one == other for one, other in zip(*losses, strict=True)] == [True, False, False]
+    first = MLE(replace(TINY, scheduled_sampling=0.25), ToyTask())
+    for index in range(2):
+        training.run_round(first, training.Round(first.schedule().phases[0], index, index + 1), 0)
+    second = MLE(first.config, ToyTask())
+    second.policy.load_state_dict(first.policy.state_dict())
+    second.average.policy.load_state_dict(first.average.policy.state_dict())
+    second.optimizer.load_state_dict(copy.deepcopy(first.optimizer.state_dict()))
+    last = training.Round(first.schedule().phases[0], 2, 3)
+    assert training.run_round(second, last, 0) == training.run_round(first, last, 0)
+
+
+def test_mixed_inputs_are_drawn_given_the_mixed_tokens_before_and_never_at_an_end() -> None:
+    # After the start (3) comes 1, after 1 comes 2, after 2 comes 0, after 0 comes 1: always.
+    after = torch.tensor([[-9.0, 9, -9], [-9, -9, 9], [9, -9, -9], [-9, 9, -9]]) * 10
+
+    class Chain(UniformPolicy):
+        def raw_step(self, tokens_B: torch.Tensor, state: object) -> tuple[torch.Tensor, object]:
+            return after[tokens_B], state
+
+    real_BT = torch.tensor([[0, 0, 0, 0], [0, 0, 3, 3]])
+    policy = Chain(3, start_token=3)
+    drawn_BT = training.mixed_inputs(policy, real_BT, 1.0, torch.Generator().manual_seed(0))
+    assert drawn_BT.tolist() == [[1, 2, 0, 0], [1, 0, 3, 3]]  # the last token is never read, so it is not drawn
+    assert training.mixed_inputs(policy, real_BT, 0.0, torch.Generator().manual_seed(0)).equal(real_BT)
+    many_BT = torch.zeros(2000, 3, dtype=torch.int64)
+    half_BT = training.mixed_inputs(policy, many_BT, 0.5, torch.Generator().manual_seed(0))
+    assert float((half_BT[:, 0] == 1).double().mean()) == pytest.approx(0.5, abs=0.05)
+    # Where the second token is drawn it follows the first as it was read: 2 after a drawn 1, else 1 after a real 0.
+    assert set(half_BT[half_BT[:, 0] == 1, 1].tolist()) == {0, 2}
+    assert set(half_BT[half_BT[:, 0] == 0, 1].tolist()) == {0, 1}
 
 
 def test_a_loaded_policy_scores_and_writes_as_the_run_said(tmp_path: Path) -> None:

@@ -22,6 +22,46 @@ TILE = 512
 #: Texts that BLEU and Self-BLEU look at.
 BLEU_SAMPLES = 2_000
 _N_GRAMS = range(2, 6)
+
+
+@dataclass(frozen=True)
+class BleuProtocol:
+    """How a code base measures BLEU: numbers compare within one protocol, and at equal word rules, only.
+
+    Attributes:
+        about: In a sentence, for those who read the numbers.
+        texts: How many of the texts, from the first on, are scored; None: as many as is said beside.
+        references: How many texts of the split are references, from the first on; None: all.
+        self_texts: How many of the texts, from the first on, Self-BLEU compares; 0: there is no Self-BLEU.
+        smoothing: Whether an order without a match counts a tenth of one, instead of making the score 0.
+    """
+
+    about: str
+    texts: int | None
+    references: int | None
+    self_texts: int | None
+    smoothing: bool
+
+
+PROTOCOLS = {
+    "ours": BleuProtocol("nltk sentence BLEU, smoothing method 1", None, None, None, True),
+    "texygen": BleuProtocol(
+        "as Texygen's code in its fast way: nltk sentence BLEU, smoothing method 1; all texts against the first 500 "
+        "references; Self-BLEU of the first 500 texts",
+        10**9,
+        500,
+        500,
+        True,
+    ),
+    "leakgan": BleuProtocol(
+        "as LeakGAN's eval_bleu.py: nltk sentence BLEU without smoothing, 2,000 texts (ours: the first) against the "
+        "whole split; it has no Self-BLEU",
+        2_000,
+        None,
+        0,
+        False,
+    ),
+}
 _MOST_CELLS = 2**27  # 1 GiB of int64
 _OF_AN_ORACLE = ("nll_oracle", "nll_oracle_median", "cover", "fit")
 _OF_A_KNOWN_LAW = ("nll_self", "fit")
@@ -136,7 +176,12 @@ def evaluate(
 
 
 def score_texts(
-    lines: Iterable[str], task: Task, *, split: Literal["valid", "test"] = "test", bleu_samples: int = BLEU_SAMPLES
+    lines: Iterable[str],
+    task: Task,
+    *,
+    split: Literal["valid", "test"] = "test",
+    bleu_samples: int = BLEU_SAMPLES,
+    protocol: str = "ours",
 ) -> Evaluation:
     """Measure texts of any origin: what `evaluate` says of a policy, as far as it takes no more than the texts.
 
@@ -150,6 +195,7 @@ def score_texts(
         task: Gives real text, and the oracle where there is one.
         split: Whose texts are the references; never the training texts.
         bleu_samples: How many of the texts, from the first on, BLEU and Self-BLEU look at.
+        protocol: How BLEU is measured, a key of `PROTOCOLS`; the others replace ``bleu_samples``.
 
     Returns:
         The numbers, and what does not apply and why. In ``tokens_BT`` numbers above V stand for words that the task
@@ -160,6 +206,7 @@ def score_texts(
             number is no token.
     """
     _check_protocol(split, bleu_samples)
+    require(protocol in PROTOCOLS, f"unknown protocol '{protocol}', expected one of: {', '.join(PROTOCOLS)}")
     rows, blank, unknown = _tokens_of(lines, task)
     require(len(rows) >= 2, f"scores need at least 2 texts, found {len(rows)}")
     longest = max(map(len, rows))
@@ -176,8 +223,9 @@ def score_texts(
         mean, each_B = nll(task.oracle, tokens_BT, task.scored(tokens_BT))
         values |= {"nll_oracle": mean, "nll_oracle_median": float(each_B.median())}
     values["unknown_words"] = unknown
-    values |= overlaps(task, tokens_BT, split, bleu_samples)
-    return _evaluation(values, missing, {"blank_lines": blank}, task, tokens_BT, split, bleu_samples)
+    values |= overlaps(task, tokens_BT, split, bleu_samples, PROTOCOLS[protocol])
+    blank_lines = {"blank_lines": blank}
+    return _evaluation(values, missing, blank_lines, task, tokens_BT, split, bleu_samples, PROTOCOLS[protocol])
 
 
 def _tokens_of(lines: Iterable[str], task: Task) -> tuple[list[list[int]], int, float]:
@@ -207,20 +255,21 @@ def _evaluation(
     tokens_BT: Tensor,
     split: Literal["valid", "test"],
     bleu_samples: int,
+    protocol: BleuProtocol = PROTOCOLS["ours"],
 ) -> Evaluation:
     """Set apart what is no number, and say how all was measured."""
     missing = {name: _why_not(value) for name, value in values.items() if not math.isfinite(value)} | dict(missing)
-    protocol: dict[str, object] = {
+    described: dict[str, object] = {
         "task": task.name,
         "split": split,
         "samples": len(tokens_BT),
-        "bleu_samples": min(bleu_samples, len(tokens_BT)),
-        "references": len(task.split(split)),
-        "bleu": "nltk sentence BLEU, smoothing method 1",
+        "bleu_samples": min(protocol.texts or bleu_samples, len(tokens_BT)),
+        "references": len(task.split(split).tokens_BT[: protocol.references]),
+        "bleu": protocol.about,
         "tokens": task.rules,
     }
     kept = {name: value for name, value in values.items() if name not in missing}
-    return Evaluation(kept, missing, protocol | dict(settings), tokens_BT)
+    return Evaluation(kept, missing, described | dict(settings), tokens_BT)
 
 
 def likelihoods(
@@ -272,7 +321,13 @@ def diversity(task: Task, tokens_BT: Tensor) -> dict[str, float]:
     return {"unique": metrics.unique_share(texts), "adjacent_repeats": metrics.adjacent_repeats(texts)}
 
 
-def overlaps(task: Task, tokens_BT: Tensor, split: Literal["valid", "test"], bleu_samples: int) -> dict[str, float]:
+def overlaps(
+    task: Task,
+    tokens_BT: Tensor,
+    split: Literal["valid", "test"],
+    bleu_samples: int,
+    protocol: BleuProtocol = PROTOCOLS["ours"],
+) -> dict[str, float]:
     """What can be said of texts by comparing them with each other, with a split and with the training texts.
 
     Args:
@@ -280,6 +335,7 @@ def overlaps(task: Task, tokens_BT: Tensor, split: Literal["valid", "test"], ble
         tokens_BT: int64; the texts.
         split: References of BLEU.
         bleu_samples: How many of the texts, from the first on, BLEU and Self-BLEU look at.
+        protocol: How BLEU is measured.
 
     Returns:
         Name -> share; NaN where no text is long enough.
@@ -287,8 +343,11 @@ def overlaps(task: Task, tokens_BT: Tensor, split: Literal["valid", "test"], ble
     texts = token_lists(tokens_BT, task)
     references = token_lists(task.split(split).tokens_BT, task)
     training = token_lists(task.split("train").tokens_BT, task)
-    values = {f"bleu_{n}": value for n, value in metrics.bleu(texts[:bleu_samples], references).items()}
-    values |= {f"self_bleu_{n}": value for n, value in metrics.self_bleu(texts[:bleu_samples]).items()}
+    scored, own = texts[: protocol.texts or bleu_samples], protocol.self_texts
+    found = metrics.bleu(scored, references[: protocol.references], smoothing=protocol.smoothing)
+    values = {f"bleu_{n}": value for n, value in found.items()}
+    if own != 0:
+        values |= {f"self_bleu_{n}": value for n, value in metrics.self_bleu(texts[: own or bleu_samples]).items()}
     values |= {f"distinct_{n}": metrics.distinct_n(texts, n) for n in (1, 2, 3)}
     values |= diversity(task, tokens_BT)
     values |= {f"copied_{n}": metrics.copied_share(texts, training, n) for n in _N_GRAMS}

@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 SMOOTHING_EPSILON = 0.1
 
 
-def bleu(hypotheses: Texts, references: Texts, max_n: int = 5) -> dict[int, float]:
+def bleu(hypotheses: Texts, references: Texts, max_n: int = 5, *, smoothing: bool = True) -> dict[int, float]:
     """Mean sentence BLEU of texts against references: how much of their n-grams real text has too.
 
     Each hypothesis is compared with all references: an n-gram counts at most as often as in the one
@@ -49,6 +49,7 @@ def bleu(hypotheses: Texts, references: Texts, max_n: int = 5) -> dict[int, floa
         hypotheses: Texts to score, B token lists of any length; an empty one scores 0.
         references: Real texts, token lists of any length.
         max_n: Highest order, 2 or more.
+        smoothing: False: a text without a match of some order up to n has BLEU-n 0 (nltk's default, its method 0).
 
     Returns:
         ``{2: BLEU-2, ..., max_n: BLEU-max_n}``, each a mean over hypotheses between 0 and 1.
@@ -71,7 +72,7 @@ def bleu(hypotheses: Texts, references: Texts, max_n: int = 5) -> dict[int, floa
     place_B = np.searchsorted(lengths_ref, lengths_B)
     around = np.concatenate(([-np.inf], lengths_ref, [np.inf]))
     closest_B = _closest(lengths_B, below=around[place_B], above=around[place_B + 1])
-    return _mean_scores(matches_BK, lengths_B, closest_B)
+    return _mean_scores(matches_BK, lengths_B, closest_B, SMOOTHING_EPSILON if smoothing else 0.0)
 
 
 def self_bleu(texts: Texts, max_n: int = 5) -> dict[int, float]:
@@ -115,7 +116,7 @@ def self_bleu(texts: Texts, max_n: int = 5) -> dict[int, float]:
     around = np.concatenate(([-np.inf], lengths_B[order], [np.inf]))
     closest_B = np.empty(len(lists))
     closest_B[order] = _closest(lengths_B[order], below=around[:-2], above=around[2:])
-    return _mean_scores(matches_BK, lengths_B, closest_B)
+    return _mean_scores(matches_BK, lengths_B, closest_B, SMOOTHING_EPSILON)
 
 
 def distinct_n(texts: Texts, n: int) -> float:
@@ -339,12 +340,16 @@ def _closest(length: Ints, below: Floats, above: Floats) -> Floats:
     return np.where(length - below <= above - length, below, above)
 
 
-def _mean_scores(matches_BK: Ints, lengths_B: Ints, closest_B: Floats) -> dict[int, float]:
-    """Mean BLEU-2..K from clipped matches by order, hypothesis lengths and closest reference lengths."""
+def _mean_scores(matches_BK: Ints, lengths_B: Ints, closest_B: Floats, unmatched: float) -> dict[int, float]:
+    """Mean BLEU-2..K from clipped matches by order, hypothesis lengths and closest reference lengths.
+
+    An order without a match counts ``unmatched`` matches.
+    """
     orders_K = np.arange(1, matches_BK.shape[1] + 1)
     # A text too short for an order counts one n-gram of it, unmatched.
     total_BK = np.maximum(1, lengths_B[:, None] - orders_K + 1)
-    log_precision_BK = np.log(np.where(matches_BK == 0, SMOOTHING_EPSILON, matches_BK) / total_BK)
+    with np.errstate(divide="ignore"):
+        log_precision_BK = np.log(np.where(matches_BK == 0, unmatched, matches_BK) / total_BK)
     log_mean_BK = np.cumsum(log_precision_BK, axis=1) / orders_K
     log_penalty_B = np.minimum(0.0, 1.0 - closest_B / np.maximum(1, lengths_B))
     score_BK = np.exp(log_mean_BK + log_penalty_B[:, None]) * (matches_BK[:, :1] > 0)

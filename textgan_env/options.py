@@ -35,6 +35,8 @@ class TaskOptions:
     """Words of your text seen less often become unknown [1]."""
     max_vocab: int | None = None
     """Words of your text beyond the most frequent ones become unknown [no limit]."""
+    text_seed: int | None = None
+    """Of an oracle's or the toy task's texts: other numbers give other texts of the same law [that of the task]."""
 
     def task_options(self) -> dict[str, Any]:
         """The task's options that were given, as `textgan_env.tasks.make_task` takes them.
@@ -43,7 +45,8 @@ class TaskOptions:
             InputError: If the task reads no file but one is given, or needs one.
         """
         require(self.task != "corpus" or self.corpus is not None, "no text: give --corpus FILE, one text a line")
-        given = {name: getattr(self, name) for name in ("mode", "max_length", "longer", "min_count", "max_vocab")}
+        names = ("mode", "max_length", "longer", "min_count", "max_vocab", "text_seed")
+        given = {name: getattr(self, name) for name in names}
         if self.corpus is not None:
             given[path_option(self.task)] = self.corpus
         if self.tokenizer is not None:

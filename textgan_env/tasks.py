@@ -178,7 +178,8 @@ class OracleTask(Task):
         vocab_size: V.
         embed_size: Of the oracle.
         hidden_size: Of the oracle.
-        seed: Of the oracle's weights and of the texts.
+        seed: Of the oracle's weights, and of the texts.
+        text_seed: Of the texts alone: other texts of the same law. None: ``seed``.
         weights: Path of published weights (.npz or SeqGAN's .pkl), which then give V and the sizes.
         train_size: Texts to learn from; 10,000 in the paper.
         valid_size: Further texts to choose by.
@@ -196,6 +197,7 @@ class OracleTask(Task):
         embed_size: int = 32,
         hidden_size: int = 32,
         seed: int = 0,
+        text_seed: int | None = None,
         weights: str | os.PathLike[str] | None = None,
         train_size: int = 10_000,
         valid_size: int = 2_000,
@@ -214,6 +216,7 @@ class OracleTask(Task):
             "max_length": max_length,
             "seed": seed,
             **{f"{name}_size": sizes[name] for name in sizes},
+            **_given(text_seed=text_seed),
         }
         if weights is None:
             arrays = draw_oracle_weights(vocab_size, embed_size, hidden_size, seed)
@@ -224,7 +227,7 @@ class OracleTask(Task):
         self.vocab_size, embed_size = arrays["embedding"].shape
         self.max_length = max_length
         self.start_token = 0
-        self._seed, self._sizes = seed, sizes
+        self._seed, self._sizes = seed if text_seed is None else text_seed, sizes
         oracle = LSTMPolicy(
             self.vocab_size, start_token=0, embed_size=embed_size, hidden_size=len(arrays["U_i"]), init_scale=0.0
         )
@@ -239,6 +242,11 @@ class OracleTask(Task):
         keys = Keys.counted(derived_seed(self._seed, "texts", name), self._sizes[name])
         tokens_BT, lengths_B = write(self.oracle, keys, self.max_length)
         return TokenDataset(name, tokens_BT, lengths_B, pad=self.vocab_size)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def draw_oracle_weights(
@@ -342,7 +350,8 @@ class ToyTask(Task):
     Args:
         vocab_size: V.
         max_length: T.
-        seed: Of the distribution and of the texts drawn from it.
+        seed: Of the distribution, and of the texts drawn from it.
+        text_seed: Of the texts alone: other texts of the same distribution. None: ``seed``.
         spread: Standard deviation of the log-probabilities (nats).
         size: Texts in each split.
 
@@ -352,7 +361,14 @@ class ToyTask(Task):
     """
 
     def __init__(
-        self, *, vocab_size: int = 4, max_length: int = 4, seed: int = 0, spread: float = 1.5, size: int = 1000
+        self,
+        *,
+        vocab_size: int = 4,
+        max_length: int = 4,
+        seed: int = 0,
+        text_seed: int | None = None,
+        spread: float = 1.5,
+        size: int = 1000,
     ) -> None:
         super().__init__()
         require(vocab_size >= 2, f"vocab_size must be at least 2, found {vocab_size}")
@@ -372,8 +388,9 @@ class ToyTask(Task):
             "seed": seed,
             "spread": spread,
             "size": size,
+            **_given(text_seed=text_seed),
         }
-        self._seed, self._size = seed, size
+        self._seed, self._size = seed if text_seed is None else text_seed, size
         rng = np.random.default_rng(seed)
         self.logp_S = torch.from_numpy(rng.normal(0, spread, vocab_size**max_length)).log_softmax(0)
         self.oracle: TablePolicy = TablePolicy.from_text_probabilities(

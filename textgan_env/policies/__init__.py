@@ -7,6 +7,7 @@ from typing import Any
 from textgan_env.errors import InputError, require
 from textgan_env.policies.base import Decoding, Policy, PolicyModule, State, map_state
 from textgan_env.policies.causal_lm import CausalLMPolicy
+from textgan_env.policies.combined import EnsemblePolicy, MemoriserPolicy, MixturePolicy
 from textgan_env.policies.lagged import LaggedCopy
 from textgan_env.policies.leaked import LeakedPolicy
 from textgan_env.policies.lstm import LSTMPolicy
@@ -17,9 +18,12 @@ __all__ = [
     "POLICIES",
     "CausalLMPolicy",
     "Decoding",
+    "EnsemblePolicy",
     "LSTMPolicy",
     "LaggedCopy",
     "LeakedPolicy",
+    "MemoriserPolicy",
+    "MixturePolicy",
     "NGramPolicy",
     "Policy",
     "PolicyModule",
@@ -31,7 +35,8 @@ __all__ = [
     "map_state",
 ]
 
-#: Fixed on purpose: what a file can name is listed here, it never says what to import.
+#: Fixed on purpose: what a file can name is listed here, it never says what to import. Policies made of others are not
+#: saved: they are made again.
 POLICIES: dict[str, type[PolicyModule]] = {
     policy.kind: policy
     for policy in (

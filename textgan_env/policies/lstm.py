@@ -136,8 +136,21 @@ class LSTMPolicy(PolicyModule):
         """Log-probability (nats) of each written token in one pass over the whole text (teacher forcing)."""
         if self.decoding.deterministic or self.decoding.top_k is not None or self.decoding.top_p is not None:
             return super().log_prob(tokens_BT, mask_BT)
-        start_B1 = torch.full_like(tokens_BT[:, :1], self.start_token)
-        inputs_BTE = self._embed(torch.cat([start_B1, tokens_BT[:, :-1]], dim=1))
+        return self.log_prob_after(tokens_BT, tokens_BT, mask_BT)
+
+    def log_prob_after(self, read_BT: Tensor, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """Log-probability (nats) of each token given other tokens before it, without truncation.
+
+        Args:
+            read_BT: int64; what is read: token t is scored after the first t of them.
+            tokens_BT: int64; what is scored.
+            mask_BT: bool; the cells asked for.
+
+        Returns:
+            float (B, T); 0 where the mask is False.
+        """
+        start_B1 = torch.full_like(read_BT[:, :1], self.start_token)
+        inputs_BTE = self._embed(torch.cat([start_B1, read_BT[:, :-1]], dim=1))
         hidden_BTH, _ = self.lstm(inputs_BTE, self._layers_first(self.begin(len(tokens_BT))))
         asked_R = mask_BT.flatten().nonzero()[:, 0]
         hidden_RH = self._drop(hidden_BTH).flatten(0, 1)[asked_R] / self.decoding.temperature

@@ -1,0 +1,196 @@
+"""The arms of the suite: every policy that is compared, a row each, and how it is made.
+
+An arm trains an agent (``agent`` and its ``words``), or is made without training by a function of
+`benchmarks.measure` (``build``), from finished jobs of other arms, its ``sources``. All arms of a seed see the
+same training texts.
+"""
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from textgan_env.errors import require
+from textgan_env.options import ORACLES
+
+Preset = Literal["smoke", "fast", "paper"]
+
+
+@dataclass(frozen=True)
+class Need:
+    """A finished job that an arm is made from: an arm, of the same task and texts, and which training of it.
+
+    Attributes:
+        arm: Its name.
+        member: 0; others begin from another seed on the same texts.
+    """
+
+    arm: str
+    member: int = 0
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the table.
+
+    Attributes:
+        name: On the command line and in the table.
+        group: plain, mle, decoders, adversarial, controls or sb3; also a name on the command line.
+        how: What it is, in a sentence for the report.
+        agent: The file in agents/ that trains it; "" where nothing is trained.
+        smoke: Options of the agent for `--preset smoke`; ``{arm}`` stands for the run folder of an arm that it needs.
+        fast: Likewise.
+        paper: Likewise; None: there is no published setting.
+        sources: What it is built from.
+        build: The function of `benchmarks.measure` that makes its policies; "": the trained one.
+        sweep: Whether it is measured at several temperatures.
+        only: "oracle" where it stands on oracle tasks only, "text" where on text only.
+        tries: How many settings of it had been tried on SeqGAN's oracle before these, these included; None: nobody
+            counted.
+    """
+
+    name: str
+    group: str
+    how: str
+    agent: str = ""
+    smoke: str = "--preset smoke"
+    fast: str = "--preset fast"
+    paper: str | None = "--preset paper"
+    sources: tuple[Need, ...] = ()
+    build: str = ""
+    sweep: bool = False
+    only: Literal["", "oracle", "text"] = ""
+    tries: int | None = 1
+
+    def words(self, preset: Preset) -> list[str] | None:
+        """The agent's options; None where the arm has no such preset."""
+        told = {"smoke": self.smoke, "fast": self.fast, "paper": self.paper}[preset]
+        return None if told is None else shlex.split(told) if self.agent else []
+
+    def needs(self, preset: Preset) -> tuple[Need, ...]:
+        """What must be finished before: its sources, and the arms whose run its options name."""
+        named = [name for word in self.words(preset) or [] for name in re.findall(r"{([a-z0-9-]+)}", word)]
+        return (*self.sources, *map(Need, named))
+
+    def suits(self, task: str) -> bool:
+        """Whether it stands in a table of this task."""
+        return self.only in ("", "oracle" if task in ORACLES else "text")
+
+
+_MLE = Need("mle")
+_FROM_MLE = "--preset smoke --pretrained {mle}"
+_LARGE = "--embed-size 128 --hidden-size 128 --dropout 0.5 --weight-decay 0.2 --learning-rate 3e-3"
+_MEMBERS = 3
+
+
+def _plain(name: str, how: str, sweep: bool = False) -> Arm:
+    return Arm(name, "plain", how, build=name, sweep=sweep)
+
+
+def _decoder(name: str, how: str) -> Arm:
+    return Arm(name, "decoders", how, build=name.removeprefix("mle-").replace("-", "_"), sources=(_MLE,))
+
+
+def _seqgan(name: str, how: str, own: str, group: str = "adversarial") -> Arm:
+    return Arm(
+        name,
+        group,
+        how,
+        agent="seqgan",
+        smoke=f"{_FROM_MLE} {own}",
+        fast=f"--preset fast --rounds 10 --pretrained {{mle}} {own}",
+        paper=f"--preset paper --pretrained {{mle-paper}} {own}",
+        sweep=True,
+        tries=10,
+    )
+
+
+def _sb3(name: str, how: str) -> Arm:
+    return Arm(
+        name, "sb3", how, agent=name, smoke=_FROM_MLE, fast="--preset fast --pretrained {mle}", paper=None, sweep=True,
+        tries=None,
+    )  # fmt: skip
+
+
+ARMS: dict[str, Arm] = {
+    arm.name: arm
+    for arm in (
+        _plain("real", "the oracle itself; on text, as many texts of the training file"),
+        _plain("memoriser", "writes the training texts, nothing else"),
+        _plain("uniform", "every token alike"),
+        _plain("unigram", "tokens by how often the training texts have them", sweep=True),
+        _plain("ngram", "trigrams of the training texts, backing off by Witten and Bell's rule", sweep=True),
+        Arm(
+            "mle", "mle", "maximum likelihood, regularised, weights averaged (agents/mle.py)", agent="mle",
+            paper="--preset tuned", sweep=True, tries=21,
+        ),
+        Arm(
+            "mle-large", "mle", "the same with 128/128 instead of 32/32 units", agent="mle",
+            smoke="--preset smoke --embed-size 16 --hidden-size 16", fast=f"--preset fast {_LARGE}",
+            paper=f"--preset tuned {_LARGE}", sweep=True, only="oracle", tries=4,
+        ),
+        Arm(
+            "mle-paper", "mle", "SeqGAN's published pre-training (plain Adam); fast: 40 of its 120 epochs", agent="mle",
+            fast="--preset paper --epochs 40", sweep=True,
+        ),
+        Arm(
+            "scheduled-sampling", "mle", "mle-paper that reads some tokens of its own while it learns, to the same "
+            "share at the end as published", agent="mle", smoke="--preset smoke --scheduled-sampling 0.2",
+            fast="--preset paper --epochs 40 --scheduled-sampling 0.006",
+            paper="--preset paper --scheduled-sampling 0.002", sweep=True,
+        ),
+        Arm(
+            "mle-ensemble", "mle", f"the mean probability of {_MEMBERS} trainings of mle on the same texts",
+            build="ensemble", sources=tuple(Need("mle", member) for member in range(_MEMBERS)), sweep=True,
+        ),
+        _decoder("mle-top-k", "mle that writes one of the k most probable tokens only"),
+        _decoder("mle-nucleus", "mle that writes the most probable tokens of a mass p only"),
+        _decoder("mle-mixture", "each text of mle at temperature 1 or, with probability e, at 0.4: learns nothing new"),
+        _seqgan("seqgan-n0", "SeqGAN without completions: each token gets the whole text's reward", "--rollouts 0"),
+        _seqgan("seqgan-n1", "SeqGAN, one completion of each prefix", "--rollouts 1"),
+        _seqgan("seqgan-n4", "SeqGAN, four completions of each prefix", "--rollouts 4"),
+        _seqgan("seqgan-n16", "SeqGAN, sixteen completions of each prefix, as published", "--rollouts 16"),
+        Arm("leakgan", "adversarial", "LeakGAN by the paper's rules", agent="leakgan", sweep=True, tries=None),
+        Arm(
+            "leakgan-reference", "adversarial", "LeakGAN by the published code's rules", agent="leakgan",
+            smoke="--preset smoke --variant reference", fast="--preset fast --variant reference",
+            paper="--preset paper --variant reference", sweep=True, tries=None,
+        ),
+        *(
+            _seqgan(f"control-{control}", f"seqgan-n4 with a reward that knows nothing: {how}",
+                    f"--rollouts 4 --control {control}", "controls")
+            for control, how in (
+                ("constant", "1 for every token"), ("random", "noise"), ("shuffled", "that of another text"),
+                ("untrained", "of a discriminator that has learnt nothing"),
+            )
+        ),
+        Arm(
+            "control-without-d", "controls", "mle for twice as many epochs: more of the same instead of D",
+            agent="mle", fast="--preset fast --epochs 40", paper="--preset tuned --epochs 120", sweep=True,
+        ),
+        _sb3("ppo", "Stable-Baselines3's PPO from mle"),
+        _sb3("a2c", "Stable-Baselines3's A2C from mle"),
+        _sb3("dqn", "Stable-Baselines3's DQN from mle"),
+    )
+}  # fmt: skip
+GROUPS = tuple(dict.fromkeys(arm.group for arm in ARMS.values()))
+# The baselines that every comparison has: of the agents' own architecture, and of any size (the best by NLL-valid).
+BASELINE = "mle"
+BASELINES = ("mle", "mle-large", "mle-paper")
+
+
+def chosen(names: Sequence[str]) -> list[Arm]:
+    """The arms that names and groups stand for, in the order of the registry.
+
+    Args:
+        names: Of arms or groups, or "all".
+
+    Raises:
+        InputError: If there is none, or one is unknown.
+    """
+    unknown = [name for name in names if name not in (*ARMS, *GROUPS, "all")]
+    known = f"{', '.join(ARMS)}, a group ({', '.join(GROUPS)}) or all"
+    require(not unknown, f"unknown agent '{unknown[0] if unknown else ''}', expected some of: {known}")
+    require(bool(names), f"no agents: expected some of: {known}")
+    return [arm for arm in ARMS.values() if {arm.name, arm.group, "all"} & set(names)]

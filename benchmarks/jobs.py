@@ -1,0 +1,456 @@
+"""Jobs of the suite: an arm on a task with a seed, in a folder of its own and a process of its own.
+
+The folder's name ends in the job's id, a hash of all that the result depends on: the settings, and the code that makes
+and measures the policy (comments and docstrings left out). So a finished job is found again, and a result of other
+code is known as such. ``python -m benchmarks.jobs FOLDER`` is the process.
+"""
+
+import ast
+import contextlib
+import hashlib
+import importlib
+import json
+import os
+import re
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.arms import ARMS, BASELINE, Arm, Preset
+from textgan_env.errors import InputError, friendly_errors, require
+from textgan_env.files import write_safely
+from textgan_env.options import ORACLES, path_option
+
+if TYPE_CHECKING:
+    from benchmarks.measure import Sizes
+    from textgan_env.policies import PolicyModule
+    from textgan_env.tasks import Task
+
+PROJECT = Path(__file__).resolve().parent.parent
+# Rooms that only draw, print or store: no number depends on them.
+_NO_MATTER = {f"textgan_env.{room}" for room in ("errors", "files", "render", "logs", "runs", "checkpoints")}
+_MEMBER_SEEDS = 1_000  # between the seeds of two trainings on the same texts
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job.
+
+    Attributes:
+        arm: The arm.
+        config: All settings, as JSON can hold them; those of the jobs it needs are in it.
+        code: Hash of the code that its result depends on.
+        needs: The jobs whose runs it is made from.
+    """
+
+    arm: Arm
+    config: Mapping[str, Any]
+    code: str
+    needs: tuple["Job", ...]
+
+    @property
+    def id(self) -> str:
+        """Ten hexadecimal digits."""
+        return _hash(json.dumps([self.config, self.code], sort_keys=True))
+
+    @property
+    def label(self) -> str:
+        """What it is, for people and as the first part of its folder's name."""
+        member = f".{self.config['member']}" if self.config["member"] else ""
+        return f"{self.arm.name}{member}.{self.config['task']}.s{self.config['seed']}"
+
+    def folder(self, out: Path) -> Path:
+        """Where it lies."""
+        return out / "jobs" / f"{self.label}.{self.id}"
+
+
+# ----------------------------------------------------------------------------------------------------
+# Which jobs
+def plan(
+    arms: Sequence[Arm], tasks: Sequence[str], seeds: Sequence[int], preset: Preset, corpus: str | None = None
+) -> tuple[list[Job], list[str]]:
+    """Every job that a table takes: the arms, the maximum likelihood baseline, and what they are made from.
+
+    Args:
+        arms: What is asked for.
+        tasks: Names of tasks.
+        seeds: One table row is over all of them.
+        preset: How large everything is.
+        corpus: The file of a task that needs one.
+
+    Returns:
+        The jobs, each after those it needs; and a sentence for each arm that is left out.
+    """
+    jobs: dict[str, Job] = {}
+    left_out = []
+
+    def add(arm: Arm, task: str, seed: int, member: int = 0) -> Job:
+        needs = tuple(add(ARMS[need.arm], task, seed, need.member) for need in arm.needs(preset))
+        config = {
+            "arm": arm.name,
+            "agent": arm.agent,
+            "build": arm.build,
+            "words": arm.words(preset),
+            "sweep": arm.sweep,
+            "task": task,
+            "task_options": task_options(task, seed, corpus),
+            "seed": seed,
+            "member": member,
+            "preset": preset,
+            "needs": [need.config for need in needs],
+        }
+        job = Job(arm, config, code_version(arm.agent), needs)
+        return jobs.setdefault(job.id, job)
+
+    for task in tasks:
+        for arm in [ARMS[BASELINE], *(arm for arm in arms if arm.name != BASELINE)]:
+            if arm.words(preset) is None:
+                left_out.append(f"{arm.name} has no setting for --preset {preset}")
+            elif not arm.suits(task):
+                left_out.append(f"{arm.name} is not for task {task}")
+            else:
+                for seed in seeds:
+                    add(arm, task, seed)
+    return list(jobs.values()), list(dict.fromkeys(left_out))
+
+
+def task_options(task: str, seed: int, corpus: str | None) -> dict[str, Any]:
+    """Options of a task in the suite: each seed has its own texts where a law is known to draw them from."""
+    given: dict[str, Any] = {} if corpus is None else {path_option(task): str(Path(corpus).expanduser().absolute())}
+    return given | ({"text_seed": seed} if task in ORACLES else {})
+
+
+@lru_cache
+def code_version(agent: str) -> str:
+    """Hash of the code that trains an agent ("": none) and measures policies, without comments and docstrings."""
+    return _hash(json.dumps(sorted(sources(agent).items())))
+
+
+def sources(agent: str) -> dict[str, str]:
+    """Every module of ours that training an agent ("": none) and measuring policies imports -> its bare code."""
+    waiting = ["benchmarks.measure", *([f"agents.{agent}"] if agent else [])]
+    found: dict[str, str] = {}
+    while waiting:
+        module = waiting.pop()
+        path = _path_of(module)
+        if path is None or module in found or module in _NO_MATTER:
+            continue
+        source = path.read_text(encoding="utf-8")
+        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+        waiting += [name for node in ast.walk(ast.parse(source)) for name in _imported(node, package)]
+        found[module] = bare(source)
+    return found
+
+
+def bare(source: str) -> str:
+    """Python code without comments and docstrings, in one way of writing."""
+    return ast.unparse(_Bare().visit(ast.parse(source)))
+
+
+def _path_of(module: str) -> Path | None:
+    """The file of one of our modules; None for names that are none."""
+    base = PROJECT.joinpath(*module.split("."))
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+def _imported(node: ast.AST, package: str) -> Iterator[str]:
+    """Modules that an import may mean; names that are no modules do no harm."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        origin = f"{package}.{node.module}" if node.level else node.module or ""
+        if origin != "textgan_env":  # the package itself points at everything, lazily
+            yield origin
+        yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+class _Bare(ast.NodeTransformer):
+    """Takes out expressions that are only a string: docstrings, and what stands under the field of a config."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        """Nothing in place of a docstring; a body that is left empty is of no matter, since nobody runs it."""
+        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+# ----------------------------------------------------------------------------------------------------
+# What lies in a folder
+def result_of(folder: Path) -> dict[str, Any] | None:
+    """The result of a finished job; None where it is not finished.
+
+    Raises:
+        InputError: If the file is not whole.
+    """
+    return read_json(folder / "result.json", ("config", "code", "rows")) if (folder / "result.json").exists() else None
+
+
+def read_json(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Read a file of ours.
+
+    Args:
+        path: The file.
+        names: What must stand in it.
+
+    Raises:
+        InputError: If it cannot be read, is cut off, or something else.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"'{path}' cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise InputError(
+            f"'{path}' is not whole ({error}): delete it, and the suite makes it again when it is started again"
+        ) from None
+    lost = [name for name in names if not isinstance(document, dict) or name not in document]
+    require(not lost, f"'{path}' is not a result of the suite: expected {', '.join(names)}, {', '.join(lost)} missing")
+    return dict(document)
+
+
+def other_code(job: Job, out: Path) -> Path | None:
+    """The newest finished job of the same settings that other code made."""
+    found = []
+    for folder in (out / "jobs").glob(f"{job.label}.*"):
+        if folder != job.folder(out) and (folder / "result.json").exists():
+            result = result_of(folder)
+            if result is not None and result["config"] == job.config:
+                found.append(folder)
+    return max(found, key=lambda folder: (folder / "result.json").stat().st_mtime, default=None)
+
+
+def progress_of(folder: Path) -> str:
+    """What the last line of a job's log says of how far it is; "" before it says anything."""
+    try:
+        with (folder / "log.txt").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 20_000))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        if line.startswith("measuring"):
+            return line
+        bar = re.search(r"(\d+ %) \(\d+/\d+\), (?:(\S+) left|took)", line)
+        if bar:
+            return f"{bar[1]}, {bar[2]} left" if bar[2] else bar[1]
+    return ""
+
+
+# ----------------------------------------------------------------------------------------------------
+# The process of a job
+def write_job(job: Job, out: Path, needs: Mapping[str, Path], device: str) -> Path:
+    """Make the folder of a job that is to run.
+
+    Args:
+        job: The job.
+        out: The suite's folder.
+        needs: Arm.member of each job it needs -> its folder.
+        device: Where it computes.
+
+    Returns:
+        The folder.
+    """
+    folder = job.folder(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {
+        "config": job.config,
+        "code": job.code,
+        "device": device,
+        "needs": {name: os.path.relpath(path, folder) for name, path in needs.items()},
+    }
+    write_safely(folder / "job.json", json.dumps(document, indent=1) + "\n")
+    return folder
+
+
+def run(folder: Path) -> None:
+    """Do a job, or what is left of it, and write its result.
+
+    Raises:
+        InputError: If something that it needs is refused.
+    """
+    import torch
+
+    from benchmarks import measure
+    from textgan_env.checkpoints import library_versions
+    from textgan_env.runs import machine, source_state
+    from textgan_env.tasks import make_task
+
+    torch.set_num_threads(1)
+    document = read_json(folder / "job.json", ("config", "code", "device", "needs"))
+    config = document["config"]
+    attempt = _count_attempt(folder)
+    began = time.monotonic()
+    needed = {name: trained_run((folder / path).resolve()) for name, path in document["needs"].items()}
+    trained = _train(folder, config, needed, document["device"]) if config["agent"] else None
+    trained_for = time.monotonic() - began
+    task = make_task(config["task"], **config["task_options"])
+    sizes = measure.require_sizes(config["preset"])
+    rows, curve = _measured(config, task, trained, list(needed.values()), sizes, document["device"])
+    result = {
+        **document,
+        "label": folder.name.rpartition(".")[0],
+        "how": ARMS[config["arm"]].how,
+        "tries": ARMS[config["arm"]].tries,
+        "command": command_of(config),
+        "source": source_state(),
+        "machine": machine(document["device"]),
+        "versions": library_versions(),
+        # Of a job that was interrupted nobody knows how long the first part took.
+        "seconds": {
+            "training": trained_for if trained and attempt == 1 else None,
+            "all": time.monotonic() - began if attempt == 1 else None,
+        },
+        "attempts": attempt,
+        "peak_memory_mb": _peak_memory_mb(),
+        "rows": rows,
+        "curve": curve,
+        "learning_curve": learning_curve(trained) if trained else [],
+        "run": os.path.relpath(trained, folder) if trained else None,
+    }
+    write_safely(folder / "result.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+
+
+def _measured(
+    config: Mapping[str, Any],
+    task: "Task",
+    trained: Path | None,
+    needed: Sequence[Path],
+    sizes: "Sizes",
+    device: str,
+) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
+    """Rows and curve of the policies of an arm."""
+    from benchmarks import measure
+    from textgan_env.training import load_policy
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    seed = config["seed"]
+    if config["build"] == "real":
+        say("measuring real text ...")
+        return [{"variant": "", **measure.real_row(task, sizes, seed)}], []
+    if trained is not None:
+        policies: dict[str, PolicyModule] = {"": load_policy(trained)[0]}
+    else:
+        policies = measure.BUILDS[config["build"]](task, [load_policy(run)[0] for run in needed])
+    policies = {variant: policy.to(device) for variant, policy in policies.items()}
+    rows = []
+    for variant, policy in policies.items():
+        say(f"measuring {variant or 'the policy'} ...")
+        rows.append({"variant": variant, **measure.row(policy, task, sizes, seed)})
+    if config["sweep"]:
+        return rows, measure.curve(policies[""], task, sizes, seed, say)
+    return rows, []
+
+
+def _train(folder: Path, config: Mapping[str, Any], needed: Mapping[str, Path], device: str) -> Path:
+    """Train the agent, or go on with its run; returns the run folder."""
+    runs = folder / "run"
+    for unborn in runs.glob("*"):
+        if not (unborn / "config.json").exists():  # killed while the folder was made
+            shutil.rmtree(unborn)
+    done = next(iter(sorted(runs.glob("*/config.json"))), None)
+    main = importlib.import_module(f"agents.{config['agent']}").main
+    if done is None:
+        paths = {name.removesuffix(".0"): str(path) for name, path in needed.items()}
+        words = agent_words(config, paths)
+        own = ["--runs", str(runs), "--threads", "1", "--device", device, "--checkpoint-every", "15"]
+        main([*words, *own, "--show-samples", "1"])
+    elif not (done.parent / "evaluation.json").exists():
+        print(f"going on with {done.parent}", flush=True)
+        main(["--resume", str(done.parent), "--threads", "1", "--device", device])
+    return trained_run(folder)
+
+
+def agent_words(config: Mapping[str, Any], runs: Mapping[str, str]) -> list[str]:
+    """The command line of the agent, without where its run goes and what computes it."""
+    words = [re.sub(r"{([a-z0-9-]+)}", lambda name: runs.get(name[1], name[0]), word) for word in config["words"]]
+    words += ["--task", config["task"], "--seed", str(config["seed"] + _MEMBER_SEEDS * config["member"])]
+    for name, value in config["task_options"].items():
+        words += ["--text-seed" if name == "text_seed" else "--corpus", str(value)]
+    return words
+
+
+def command_of(config: Mapping[str, Any]) -> str:
+    """The command that makes a row's policy again, for people."""
+    if not config["agent"]:
+        return f"benchmarks/measure.py, {config['build']}"
+    return " ".join([f"python agents/{config['agent']}.py", *agent_words(config, {})])
+
+
+def trained_run(folder: Path) -> Path:
+    """The run folder of a job that trained something.
+
+    Raises:
+        InputError: If there is none.
+    """
+    found = sorted((folder / "run").glob("*/config.json"))
+    require(bool(found), f"'{folder}' holds no trained run")
+    return found[0].parent
+
+
+def learning_curve(run: Path) -> list[dict[str, Any]]:
+    """What the run's looks saw: step, phase, NLLs, divergences, and D's accuracy and AUC on unseen texts."""
+    from textgan_env.logs import read_metrics
+
+    shown = ("nll_valid", "nll_oracle", "cover", "fit", "unique", "d_auc", "d_accuracy")
+    rows = []
+    for row in read_metrics(run):
+        kept = {name: row[name] for name in shown if name in row and row[name] == row[name]}
+        if kept:
+            rows.append({"step": row["step"], "phase": row["phase"], **kept})
+    return rows
+
+
+def _count_attempt(folder: Path) -> int:
+    """Which attempt at the job this is, from 1."""
+    path = folder / "attempts"
+    attempt = 1 + (int(path.read_text()) if path.exists() else 0)
+    write_safely(path, f"{attempt}\n")
+    return attempt
+
+
+def _peak_memory_mb() -> float | None:
+    """The most memory this process had at once; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def end_with_parent() -> None:
+    """Leave as soon as who started this process is gone: the end of our standard input tells.
+
+    A killed suite must not leave jobs behind that a new one starts again beside them.
+    """
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 1024):
+                pass
+        os._exit(143)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main(args: list[str] | None = None) -> None:
+    """The process of one job."""
+    words = sys.argv[1:] if args is None else args
+    with friendly_errors():
+        require(len(words) == 1, "usage: python -m benchmarks.jobs FOLDER")
+        run(Path(words[0]))
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    main()

@@ -1,0 +1,252 @@
+"""What a job of the suite measures: the policies of an arm at temperature 1, and along their temperatures.
+
+Functions named as `benchmarks.arms.Arm.build` says make policies without training; each returns label -> policy.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor
+
+from textgan_env.errors import require
+from textgan_env.evaluation import diversity, evaluate, likelihoods, nll, overlaps
+from textgan_env.policies import (
+    Decoding,
+    EnsemblePolicy,
+    MemoriserPolicy,
+    MixturePolicy,
+    NGramPolicy,
+    PolicyModule,
+    UniformPolicy,
+)
+from textgan_env.rollouts import Keys, write
+from textgan_env.sampling import derived_seed
+from textgan_env.tasks import Task, fit_ngram
+
+Point = dict[str, float]
+Policies = dict[str, PolicyModule]
+
+# Of the sweep: the ends, how far apart neighbours in the plane (cover, fit) may lie, and how many points at most.
+HOTTEST, COLDEST, GAP, MOST_POINTS = 1.2, 0.5, 0.1, 40
+# On text, where neither cover nor fit is known.
+TEXT_TEMPERATURES = (1.2, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+COLD, COLD_SHARES = 0.4, (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is written to be measured.
+
+    Attributes:
+        samples: Texts at temperature 1.
+        curve: Texts at every temperature of a sweep, written and real ones.
+        bleu: Texts that BLEU and Self-BLEU look at.
+        gap: Nats between neighbours on the curve.
+    """
+
+    samples: int
+    curve: int
+    bleu: int
+    gap: float = GAP
+
+
+SIZES = {
+    "smoke": Sizes(200, 100, 50, gap=1.0),
+    "fast": Sizes(10_000, 2_000, 2_000),
+    "paper": Sizes(10_000, 10_000, 2_000),
+}
+
+
+# ----------------------------------------------------------------------------------------------------
+# Policies without training
+def _kind(task: Task) -> dict[str, Any]:
+    """What a policy must know of its task."""
+    return {"vocab_size": task.vocab_size, "start_token": task.start_token, "forbidden": task.forbidden}
+
+
+def uniform(task: Task, _: Sequence[PolicyModule]) -> Policies:
+    """Every token alike."""
+    return {"": UniformPolicy(**_kind(task))}
+
+
+def unigram(task: Task, _: Sequence[PolicyModule]) -> Policies:
+    """Tokens by how often the training texts have them."""
+    return {"": fit_ngram(task, order=1)}
+
+
+def ngram(task: Task, _: Sequence[PolicyModule]) -> Policies:
+    """Trigrams with back-off."""
+    return {"": fit_ngram(task, order=3)}
+
+
+def memoriser(task: Task, _: Sequence[PolicyModule]) -> Policies:
+    """The training texts, again and again."""
+    texts_BT = task.writable("train")
+    return {"": MemoriserPolicy(texts_BT, **_kind(task))}
+
+
+def ensemble(_: Task, members: Sequence[PolicyModule]) -> Policies:
+    """The mean probability of all."""
+    return {"": EnsemblePolicy(members)}
+
+
+def top_k(task: Task, members: Sequence[PolicyModule]) -> Policies:
+    """Some k."""
+    return {f"k={k}": members[0].with_decoding(Decoding(top_k=k)) for k in (2, 10, 100, 1000) if k < task.vocab_size}
+
+
+def nucleus(_: Task, members: Sequence[PolicyModule]) -> Policies:
+    """Some p."""
+    return {f"p={p}": members[0].with_decoding(Decoding(top_p=p)) for p in (0.5, 0.8, 0.95)}
+
+
+def mixture(_: Task, members: Sequence[PolicyModule]) -> Policies:
+    """Two temperatures, some shares of the cold one."""
+    parts = [members[0].with_decoding(Decoding()), members[0].with_decoding(Decoding(COLD))]
+    return {f"e={share}": MixturePolicy(parts, [1 - share, share]) for share in COLD_SHARES}
+
+
+BUILDS: dict[str, Callable[[Task, Sequence[PolicyModule]], Policies]] = {
+    build.__name__: build for build in (uniform, unigram, ngram, memoriser, ensemble, top_k, nucleus, mixture)
+}
+
+
+# ----------------------------------------------------------------------------------------------------
+# Measures
+def real_row(task: Task, sizes: Sizes, seed: int) -> dict[str, Any]:
+    """The row of real text: the oracle's, or as many training texts as BLEU looks at."""
+    if task.oracle is not None:
+        assert isinstance(task.oracle, PolicyModule)
+        return row(task.oracle, task, sizes, seed)
+    texts_BT = task.split("train").head(sizes.bleu).tokens_BT
+    values = overlaps(task, texts_BT, "test", sizes.bleu) | trigram_scores(texts_BT, task)
+    # They are copies by the way they were chosen: no measure of a policy.
+    shown = {name: value for name, value in values.items() if not name.startswith("copied")}
+    return _row(shown, {}, [task.text(tokens) for tokens in texts_BT[:20].tolist()])
+
+
+def row(policy: PolicyModule, task: Task, sizes: Sizes, seed: int) -> dict[str, Any]:
+    """Every measure of a policy at its own decoding, with twenty texts as they came.
+
+    Args:
+        policy: What is measured.
+        task: On which its references come from the test split.
+        sizes: How many texts.
+        seed: Of the texts.
+
+    Returns:
+        "values", "missing" (name -> why), "samples".
+    """
+    found = evaluate(policy, task, samples=sizes.samples, bleu_samples=sizes.bleu, seed=seed)
+    valid_BT = task.split("valid").tokens_BT
+    values = dict(found.values) | {"nll_valid": nll(policy, valid_BT, task.scored(valid_BT))[0]}
+    if task.vocabulary is not None:
+        values |= trigram_scores(found.tokens_BT[: sizes.bleu], task)
+    values["tokens_per_second"] = writing_speed(policy, task, min(sizes.samples, 1000), seed)
+    texts = [task.text(tokens) for tokens in found.tokens_BT[:20].tolist()]
+    return _row(values, dict(found.missing), texts) | {"settings": dict(found.settings)}
+
+
+def _row(values: Mapping[str, float], missing: Mapping[str, str], texts: list[str]) -> dict[str, Any]:
+    finite = {name: value for name, value in values.items() if math.isfinite(value)}
+    missing = {name: "infinite or not defined" for name in values if name not in finite} | dict(missing)
+    return {"values": finite, "missing": missing, "samples": texts}
+
+
+def trigram_scores(tokens_BT: Tensor, task: Task) -> dict[str, float]:
+    """How a trigram model of other real text likes these texts, and how one of these texts likes real text.
+
+    The first is about quality, the second about diversity; the lower the better, and real text is the measure of both.
+    Compare rows of equally many texts only.
+
+    Args:
+        tokens_BT: int64; texts of a policy.
+        task: Its valid split is what the first model read, its test split what the second one is asked about.
+
+    Returns:
+        ``trigram_score`` and ``reverse_trigram_score``, nats per token.
+    """
+    valid_BT, test_BT = task.split("valid").tokens_BT, task.split("test").tokens_BT
+    of_real = NGramPolicy.fit(valid_BT, task.scored(valid_BT), order=3, **_kind(task))
+    of_these = NGramPolicy.fit(tokens_BT, task.scored(tokens_BT), order=3, **_kind(task))
+    return {
+        "trigram_score": nll(of_real, tokens_BT, task.scored(tokens_BT))[0],
+        "reverse_trigram_score": nll(of_these, test_BT, task.scored(test_BT))[0],
+    }
+
+
+def writing_speed(policy: PolicyModule, task: Task, texts: int, seed: int) -> float:
+    """Tokens a second that a policy writes, many texts side by side."""
+    keys = Keys.counted(derived_seed(seed, "speed"), texts, device=policy.device)
+    began = time.perf_counter()
+    _, lengths_B = write(policy, keys, task.max_length, end_token=task.end_token)
+    return float(lengths_B.sum()) / (time.perf_counter() - began)
+
+
+def point(policy: PolicyModule, task: Task, sizes: Sizes, seed: int) -> Point:
+    """The measures of one point on a curve: likelihoods on an oracle task, BLEU and Self-BLEU besides on text."""
+    if task.oracle is None:
+        values = evaluate(
+            policy, task, samples=sizes.curve, bleu_samples=min(sizes.curve, sizes.bleu), seed=seed
+        ).values
+        return {name: values[name] for name in ("nll_test", "bleu_4", "self_bleu_4", "unique") if name in values}
+    keys = Keys.counted(derived_seed(seed, "curve"), sizes.curve, device=policy.device)
+    tokens_BT = write(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
+    real_BT = task.split("test").head(sizes.curve).tokens_BT
+    values = likelihoods(policy, task, real_BT, tokens_BT, "test") | diversity(task, tokens_BT)
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def sweep(measure: Callable[[float], Point], gap: float = GAP) -> list[Point]:
+    """Points of a curve over temperatures, as many as it takes to bring neighbours within ``gap`` of each other.
+
+    Args:
+        measure: Temperature -> measures; where they have no cover or no fit, fixed temperatures are taken.
+        gap: Nats in the plane of cover and fit.
+
+    Returns:
+        Points by falling temperature, each with its "temperature".
+    """
+    found = {temperature: measure(temperature) for temperature in (HOTTEST, 1.0, COLDEST)}
+    if any(not {"cover", "fit"} <= set(values) for values in found.values()):
+        found |= {temperature: measure(temperature) for temperature in TEXT_TEMPERATURES if temperature not in found}
+    while len(found) < MOST_POINTS and all({"cover", "fit"} <= set(values) for values in found.values()):
+        ordered = sorted(found)
+        distances = [_distance(found[low], found[high]) for low, high in pairwise(ordered)]
+        widest = max(range(len(distances)), key=distances.__getitem__)
+        if distances[widest] <= gap:
+            break
+        middle = round(math.sqrt(ordered[widest] * ordered[widest + 1]), 4)
+        if middle in found:
+            break
+        found[middle] = measure(middle)
+    return [{"temperature": temperature, **found[temperature]} for temperature in sorted(found, reverse=True)]
+
+
+def _distance(one: Point, other: Point) -> float:
+    return math.hypot(one["cover"] - other["cover"], one["fit"] - other["fit"])
+
+
+def curve(policy: PolicyModule, task: Task, sizes: Sizes, seed: int, say: Callable[[str], None]) -> list[Point]:
+    """The sweep of a policy; temperatures are in units of its own (an agent may have been made to write at another)."""
+
+    def measure(temperature: float) -> Point:
+        say(f"measuring at temperature {temperature:g} ...")
+        decoding = replace(policy.decoding, temperature=policy.decoding.temperature * temperature)
+        return point(policy.with_decoding(decoding), task, sizes, seed)
+
+    return sweep(measure, sizes.gap)
+
+
+def require_sizes(preset: str) -> Sizes:
+    """The sizes of a preset.
+
+    Raises:
+        InputError: If there is none of this name.
+    """
+    require(preset in SIZES, f"unknown preset '{preset}', expected one of: {', '.join(SIZES)}")
+    return SIZES[preset]

@@ -1,0 +1,87 @@
+"""Why the plane of NLL-oracle and NLL-test can be gamed: one policy, and a mixture of two temperatures of it.
+
+``python -m benchmarks.mixture --run runs/mle-tuned-s0`` measures both from a finished run on an oracle task. The
+mixture has learnt nothing; see docs/benchmarks.md.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from textgan_env.errors import friendly_errors, require
+from textgan_env.options import read_words
+
+TEMPERATURES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure a mixture of two temperatures beside the temperatures themselves."""
+
+    run: Path
+    """A finished run on an oracle task."""
+    samples: int = 10_000
+    """Texts a row."""
+    seed: int = 0
+    """Of these texts."""
+    name: str = "mixture"
+    """Of the result files."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """The command."""
+    with friendly_errors():
+        options = read_words(Options, sys.argv[1:] if args is None else args, description=__doc__)
+        from benchmarks.results import save, table
+
+        rows = measure(options)
+        notes = (
+            f"One run at several temperatures, and mixtures of it that write a text at 0.4 with probability e, else at "
+            f"1; {options.samples:,} texts a row, seed {options.seed}. Nats per token. gain: NLL-test of the "
+            "temperatures at the same NLL-oracle (on the straight line between neighbours) less that of the mixture: "
+            "what the mixture seems to have won."
+        )
+        print(table(rows))
+        print(save(options.name, rows, module="benchmarks.mixture", notes=notes))
+
+
+def measure(options: Options) -> list[dict[str, Any]]:
+    """A row a temperature, then a row a mixture.
+
+    Raises:
+        InputError: If the run is not one on an oracle task.
+    """
+    from benchmarks import measure as suite
+    from textgan_env.policies import Decoding
+    from textgan_env.training import load_policy
+
+    policy, task = load_policy(options.run)
+    require(task.oracle is not None, f"run '{options.run}' is on task '{task.name}', which has no oracle")
+    policies = {f"temperature {at:g}": policy.with_decoding(Decoding(at)) for at in TEMPERATURES}
+    policies |= {f"mixture {variant}": mixed for variant, mixed in suite.mixture(task, [policy]).items()}
+    sizes = suite.Sizes(options.samples, options.samples, 0)
+    rows: list[dict[str, Any]] = []
+    for name, one in policies.items():
+        print(f"measuring {name} ...", flush=True)
+        values = suite.point(one, task, sizes, options.seed)
+        columns = ("nll_oracle", "nll_test", "nll_self", "cover", "fit", "adjacent_repeats", "unique")
+        rows.append({"policy": name, **{column: values.get(column) for column in columns}})
+    curve = [(row["nll_oracle"], row["nll_test"]) for row in rows[: len(TEMPERATURES)]]
+    for row in rows[len(TEMPERATURES) :]:
+        row["gain"] = gain(curve, row["nll_oracle"], row["nll_test"])
+    return rows
+
+
+def gain(curve: Sequence[tuple[float, float]], x: float, y: float) -> float | None:
+    """How far a point lies below a curve at its x, neighbours joined by straight lines; None beside the curve."""
+    for (x_a, y_a), (x_b, y_b) in pairwise(curve):
+        if min(x_a, x_b) <= x <= max(x_a, x_b) and x_a != x_b:
+            return y_a + (x - x_a) / (x_b - x_a) * (y_b - y_a) - y
+    return None
+
+
+if __name__ == "__main__":
+    main()

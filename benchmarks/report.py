@@ -1,0 +1,479 @@
+"""The page and the tables of a suite, from its raw results.
+
+``python -m benchmarks.report runs/suite`` writes runs/suite/report.html, one file that needs no network, and
+runs/suite/tables.md. ``--keep NAME`` also keeps the raw results as benchmarks/results/NAME.json with its tables.
+"""
+
+import html
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from benchmarks.arms import BASELINE, BASELINES
+from benchmarks.compare import SLACK, Line, best_of_any_size, cover_limits, lines_of, points_of
+from benchmarks.jobs import read_json
+from benchmarks.results import table
+from textgan_env.errors import friendly_errors, require
+from textgan_env.files import write_safely
+from textgan_env.options import read_words
+
+Results = Sequence[Mapping[str, Any]]
+HERE = Path(__file__).parent
+
+ORACLE_COLUMNS = ("nll_oracle", "nll_oracle_median", "nll_test", "nll_self", "cover", "fit")
+BLEUS = tuple(f"{kind}bleu_{n}" for kind in ("", "self_") for n in range(2, 6))
+TEXT_COLUMNS = ("nll_test", *BLEUS, "trigram_score", "reverse_trigram_score")
+SHARES = (
+    *("adjacent_repeats", "unique", "distinct_1", "distinct_2", "distinct_3"),
+    *("copied_2", "copied_3", "copied_4", "copied_5", "copied_texts", "d_accuracy", "d_auc"),
+    *BLEUS,
+)
+COSTS = ("training_minutes", "tokens_per_second", "peak_memory_mb")
+
+PRIMARY = (
+    "Primary measure, named beforehand: the fit at no worse cover. It is the lowest fit at any temperature where cover "
+    f"is at most that of {BASELINE} at temperature 1 plus {SLACK} nat. All other columns are exploratory."
+)
+NOTES = (
+    "NLLs, cover and fit in nats per token, at the arm's own temperature; the rest are shares. Over seeds: "
+    "interquartile mean, in brackets the 95 % interval of the bootstrap over seeds; with one seed there is none. gap: "
+    "the baseline's primary measure less the arm's, paired by seed: above 0 the arm is better. P: probability that "
+    f"a seed of the arm is better than one of {BASELINE}. tries: settings tried on SeqGAN's oracle before these, these "
+    "included. A dash: it does not apply, or it is infinite."
+)
+
+RUNS = "{mle} stands for the run folder of the arm mle of the same seed."
+
+
+@dataclass(frozen=True)
+class Options:
+    """Write the page and the tables of a suite."""
+
+    out: Positional[Path] = Path("runs/suite")
+    """The suite's folder."""
+    keep: str = ""
+    """Name under which the raw results and the tables are kept in benchmarks/results; left out: nowhere."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """The command."""
+    with friendly_errors():
+        options = read_words(Options, sys.argv[1:] if args is None else args, description=__doc__)
+        write_tables(options.out)
+        print(write_page(options.out))
+        if options.keep:
+            print(keep(options.out, options.keep))
+
+
+def load(out: Path) -> dict[str, Any]:
+    """The results of a suite, and texts of others that were scored into its folder.
+
+    Raises:
+        InputError: If there are none, or they are cut off.
+    """
+    path = out / "results.json"
+    require(path.exists(), f"no results in '{out}': expected the file {path}, which python -m benchmarks.suite writes")
+    document = read_json(path, ("options", "failed", "results"))
+    scored = [read_json(file, ("label", "rows")) for file in sorted((out / "scored").glob("*.json"))]
+    return {**document, "results": [*document["results"], *scored]}
+
+
+def tasks_of(results: Results) -> list[str]:
+    """Names of tasks, in order."""
+    return list(dict.fromkeys(result["config"]["task"] for result in results))
+
+
+# ----------------------------------------------------------------------------------------------------
+# Markdown
+def write_tables(out: Path) -> str:
+    """Write tables.md into the suite's folder; returns its text."""
+    text = tables(load(out))
+    write_safely(out / "tables.md", text)
+    return text
+
+
+def tables(document: Mapping[str, Any]) -> str:
+    """Every table as Markdown."""
+    results = document["results"]
+    lines = lines_of(results)
+    parts = [f"# Policies compared, preset {document['options']['preset']}", PRIMARY, NOTES]
+    for task in tasks_of(results):
+        of_task = [line for line in lines if line.task == task]
+        parts += [
+            f"## {task}", _second(results, task), table([headline(line) for line in of_task]),
+            "Exploratory:", table([exploratory(line) for line in of_task]),
+            f"How each row was made (seed 0). {RUNS}", table([made(line) for line in of_task]),
+        ]  # fmt: skip
+    parts += [f"Failed: {label}: {why}" for label, why in document["failed"].items()]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def summary(document: Mapping[str, Any]) -> str:
+    """The first table of each task with a few columns, for a terminal."""
+    wanted: tuple[str, ...] = (
+        "policy",
+        "seeds",
+        "nll_test",
+        "cover",
+        "fit",
+        "fit at no worse cover",
+        f"gap to {BASELINE}",
+        "P",
+    )
+    wanted += ("bleu_4", "self_bleu_4", "note")
+    parts = [PRIMARY]
+    lines = lines_of(document["results"])
+    for task in tasks_of(document["results"]):
+        rows = [headline(line) for line in lines if line.task == task]
+        shown = [column for column in wanted if any(row.get(column) is not None for row in rows)]
+        parts += [f"{task}:", table([{column: row.get(column) for column in shown} for row in rows])]
+    return "\n\n".join(parts)
+
+
+def _second(results: Results, task: str) -> str:
+    here = [arm for arm in BASELINES if any(result["config"]["arm"] == arm for result in results)]
+    if len(here) < 2:
+        return f"Baseline: {BASELINE}; no other size of maximum likelihood was run."
+    name = best_of_any_size(results, task)
+    return f"Baselines: {BASELINE}, and the one of {', '.join(here)} with the lowest NLL on the valid split: {name}."
+
+
+def headline(line: Line) -> dict[str, Any]:
+    """The row of the first table."""
+    columns = ORACLE_COLUMNS if line.primary or "nll_oracle" in line.values else TEXT_COLUMNS
+    row: dict[str, Any] = {"policy": line.name, "seeds": line.seeds}
+    row |= {column: line.values.get(column) for column in columns}
+    if columns == ORACLE_COLUMNS:
+        row["fit at no worse cover"] = _over_seeds(line.primary)
+        row |= {f"gap to {name}": gap_text(line, name) for name in dict.fromkeys((BASELINE, *line.gaps))}
+        row["P"] = None if math.isnan(line.improvement) else f"{line.improvement:.2f}"
+    row["tries"] = line.tries
+    row["note"] = "; ".join([*line.marks, *(["one seed"] if line.seeds == 1 else [])]) or None
+    return row
+
+
+def _over_seeds(values: Sequence[float]) -> str | None:
+    from benchmarks.compare import interquartile_mean, interval
+
+    if not values or not all(map(math.isfinite, values)):
+        return None
+    return with_interval(interquartile_mean(values), interval([values]))
+
+
+def with_interval(value: float, ends: tuple[float, float] | None) -> str:
+    """A number and its interval, as a person reads them."""
+    return f"{value:.3f}" + (f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else "")
+
+
+def gap_text(line: Line, name: str) -> str | None:
+    """The gap to a baseline; None where there is none."""
+    return with_interval(*line.gaps[name]) if name in line.gaps else None
+
+
+def exploratory(line: Line) -> dict[str, Any]:
+    """The row of the second table."""
+    row: dict[str, Any] = {"policy": line.name}
+    row |= {column: line.values.get(column) for column in SHARES}
+    return row | {column: _rounded(line.values.get(column)) for column in COSTS}
+
+
+def _rounded(value: float | None) -> str | None:
+    return None if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def made(line: Line) -> dict[str, Any]:
+    """The row of the third table."""
+    return {"policy": line.name, "what": line.how, "command": f"`{line.commands[0]}`"}
+
+
+def keep(out: Path, name: str) -> Path:
+    """Keep raw results and tables beside the other results; returns the JSON file.
+
+    Learning curves and samples stay in the suite's folder and on the page.
+    """
+    from benchmarks import results as kept
+
+    document = load(out)
+    left_out = ("learning_curve", "samples", "settings")
+    rows = [
+        {
+            **{key: value for key, value in result.items() if key not in left_out},
+            "rows": [{key: value for key, value in row.items() if key not in left_out} for row in result["rows"]],
+        }
+        for result in document["results"]
+    ]
+    path = kept.save(name, rows, module="benchmarks.report", notes=f"{PRIMARY} {NOTES}")
+    write_safely(path.with_suffix(".md"), tables(document))
+    return path
+
+
+# ----------------------------------------------------------------------------------------------------
+# The page
+def write_page(out: Path) -> Path:
+    """Write report.html; returns its path."""
+    document = load(out)
+    results = document["results"]
+    lines = lines_of(results)
+    body = [
+        "<header><h1>Policies compared</h1>", f"<p>Preset {_e(document['options']['preset'])}. {_e(PRIMARY)}</p>",
+        _failed(document["failed"]), "</header>",
+        *(_task_section(task, results, [line for line in lines if line.task == task]) for task in tasks_of(results)),
+        f"<footer><p>{_e(NOTES)}</p>{_origin(results)}</footer>",
+    ]  # fmt: skip
+    style, script = ((HERE / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Policies compared</title>'
+        f"<style>{style}</style></head><body>{''.join(body)}<script>{script}</script></body></html>\n"
+    )
+    path = out / "report.html"
+    write_safely(path, page)
+    return path
+
+
+def _e(text: object) -> str:
+    return html.escape(str(text))
+
+
+def _failed(failed: Mapping[str, str]) -> str:
+    rows = "".join(f"<li><b>{_e(label)}</b>: {_e(why)}</li>" for label, why in failed.items())
+    return f'<div class="failed"><b>Not all jobs finished:</b><ul>{rows}</ul></div>' if rows else ""
+
+
+def _task_section(task: str, results: Results, lines: Sequence[Line]) -> str:
+    of_task = [result for result in results if result["config"]["task"] == task and not result["config"]["member"]]
+    oracle = bool(cover_limits(results, task))
+    planes = [("cover", "fit", "nats per token; lower left is better, one line a seed, along temperatures")]
+    planes += [("nll_test", "nll_oracle", "what used to be published; it can be gamed: see docs/benchmarks.md")]
+    if not oracle:
+        planes = [("self_bleu_4", "bleu_4", "real text itself lies on the curve of maximum likelihood")]
+    names = list(dict.fromkeys(result["config"]["arm"] for result in of_task))
+    charts = "".join(figure(f"{y} over {x}", about, plane(of_task, names, x, y)) for x, y, about in planes)
+    rows = [headline(line) for line in lines]
+    return "".join([
+        f'<section><h2>{_e(task)}</h2><p class="note">{_e(_second(results, task))}</p>', _table(rows),
+        f"<h3>Curves</h3>{_legend(names)}<div class=charts>{charts}</div>",
+        _gaps(lines) if oracle else "",
+        f"<h3>While they learnt</h3><div class=charts>{_learning(of_task, names)}</div>",
+        f"<h3>Texts, side by side</h3><p class=note>The first of seed 0, as they came.</p>{_samples(of_task)}",
+        "<details><summary>Exploratory measures</summary>", _table([exploratory(line) for line in lines]), "</details>",
+        f"<details open><summary>How each row was made</summary><p class=note>{_e(RUNS)}</p>", _made(lines),
+        "</details></section>",
+    ])  # fmt: skip
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    columns = [name for name in dict.fromkeys(key for row in rows for key in row) if any(row.get(name) for row in rows)]
+    head = "".join(f"<th>{_e(column.replace('_', ' '))}</th>" for column in columns)
+    body = "".join(f"<tr>{''.join(_cell(row.get(column)) for column in columns)}</tr>" for row in rows)
+    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "<td>-</td>"
+    return f"<td>{value:.3f}</td>" if isinstance(value, float) else f"<td>{_e(value)}</td>"
+
+
+def _made(lines: Sequence[Line]) -> str:
+    rows = []
+    for line in lines:
+        commands = "".join(f"<code>{_e(command)}</code>" for command in dict.fromkeys(line.commands))
+        tries = "tries not counted" if line.tries is None else f"{line.tries} tries"
+        note = "".join(f" <b>{_e(mark)}</b>" for mark in line.marks)
+        rows.append(f"<dt>{_e(line.name)}</dt><dd>{_e(line.how)}; {tries}.{note}{commands}</dd>")
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def _origin(results: Results) -> str:
+    """Machines and commits, each once."""
+    found: dict[str, None] = {}
+    for result in results:
+        if "machine" in result:
+            source = result["source"]
+            changed = " with changes" if source and source["dirty"] else ""
+            commit = f"commit {source['commit'][:10]}{changed}" if source else "not under git"
+            found[f"{result['machine']['cpu']}, {result['machine']['device']}; {commit}"] = None
+    return "".join(f"<p>{_e(line)}</p>" for line in found)
+
+
+def _samples(of_task: Results) -> str:
+    first = min((result["config"]["seed"] or 0 for result in of_task), default=0)
+    cards = []
+    for result in of_task:
+        if (result["config"]["seed"] or 0) == first:
+            for row in result["rows"]:
+                texts = "".join(f"<li>{_e(text)}</li>" for text in row["samples"][:6])
+                name = f"{result['config']['arm']} {row['variant']}".strip()
+                cards.append(f"<article><h4>{_e(name)}</h4><ol>{texts}</ol></article>")
+    return f"<div class=cards>{''.join(cards)}</div>"
+
+
+# ----------------------------------------------------------------------------------------------------
+# Charts: SVG, drawn here so that the page needs no library
+@dataclass(frozen=True)
+class Drawn:
+    """One line of a chart.
+
+    Attributes:
+        arm: Whose; its colour, and what the legend switches.
+        number: Of the arm in the legend.
+        points: Of the line; a single one is drawn as a dot.
+    """
+
+    arm: str
+    number: int
+    points: Sequence[tuple[float, float]]
+
+
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 420, 310, 46, 16, 34, 20
+COLOURS = 8
+
+
+def plane(of_task: Results, names: Sequence[str], x: str, y: str) -> str:
+    """Every arm in the plane of two measures, a line a seed."""
+    lines = [
+        Drawn(result["config"]["arm"], names.index(result["config"]["arm"]), points)
+        for result in of_task
+        if (points := points_of(result, x, y))
+    ]
+    # What is far from maximum likelihood (uniform tokens) may leave the picture, so that the rest can be told apart.
+    return chart(lines, x, y, seen=[line for line in lines if line.arm in BASELINES])
+
+
+def chart(lines: Sequence[Drawn], x: str, y: str, seen: Sequence[Drawn] = ()) -> str:
+    """An SVG picture of lines.
+
+    Args:
+        lines: What is drawn.
+        x: Name of the axis that runs to the right.
+        y: Of the other.
+        seen: Lines that must be seen whole; others may leave the picture. Empty: all.
+    """
+    if not lines:
+        return ""
+    across = _axis([px for line in seen or lines for px, _ in line.points])
+    up = _axis([py for line in seen or lines for _, py in line.points])
+
+    def place(px: float, py: float) -> tuple[float, float]:
+        width, height = WIDTH - LEFT - RIGHT, HEIGHT - BOTTOM - TOP
+        return (
+            LEFT + (px - across[0]) / (across[-1] - across[0]) * width,
+            HEIGHT - BOTTOM - (py - up[0]) / (up[-1] - up[0]) * height,
+        )
+
+    grid = [
+        *(_tick(place(value, up[0]), value, "x") for value in across),
+        *(_tick(place(across[0], value), value, "y") for value in up),
+        f'<text class=axis x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{_e(x)} →</text>',
+        f'<text class=axis x="4" y="11">↑ {_e(y)}</text>',
+    ]
+    drawn = [_line_svg(line, [place(*point) for point in line.points]) for line in lines]
+    inside = f'<svg x="{LEFT}" y="{TOP}" width="{WIDTH - LEFT}" height="{HEIGHT - BOTTOM - TOP}" '
+    inside += f'viewBox="{LEFT} {TOP} {WIDTH - LEFT} {HEIGHT - BOTTOM - TOP}">{"".join(drawn)}</svg>'
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(grid)}{inside}</svg>'
+
+
+def _line_svg(line: Drawn, places: Sequence[tuple[float, float]]) -> str:
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{2 if len(places) > 1 else 4}"/>' for x, y in places)
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    kind = f"c{line.number % COLOURS} d{line.number // COLOURS % 3}"
+    return (
+        f'<g data-arm="{_e(line.arm)}" class="{kind}"><title>{_e(line.arm)}</title>'
+        f'<polyline points="{path}"/>{dots}</g>'
+    )
+
+
+def _tick(at: tuple[float, float], value: float, axis: str) -> str:
+    x, y = at
+    label = f"{value:g}"
+    if axis == "x":
+        return (
+            f'<line class=grid x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{y:.1f}"/>'
+            f'<text x="{x:.1f}" y="{y + 13:.1f}" text-anchor="middle">{label}</text>'
+        )
+    return (
+        f'<line class=grid x1="{x:.1f}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
+        f'<text x="{x - 5:.1f}" y="{y + 3:.1f}" text-anchor="end">{label}</text>'
+    )
+
+
+def _axis(values: Sequence[float]) -> list[float]:
+    """Round numbers from below the lowest value to above the highest, about five."""
+    low, high = min(values), max(values)
+    if high - low < 1e-9:
+        low, high = low - 0.5, high + 0.5
+    rough = (high - low) / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(number * step, 10) for number in range(first, last + 1)]
+
+
+def figure(title: str, about: str, svg: str) -> str:
+    """A chart with its title; nothing where there is nothing to draw."""
+    return f"<figure><figcaption><b>{_e(title)}</b> {_e(about)}</figcaption>{svg}</figure>" if svg else ""
+
+
+def _legend(names: Sequence[str]) -> str:
+    boxes = "".join(
+        f'<label class="c{number % COLOURS} d{number // COLOURS % 3}"><input type=checkbox checked '
+        f'data-of="{_e(name)}"><svg viewBox="0 0 24 8"><polyline points="0,4 24,4"/></svg>{_e(name)}</label>'
+        for number, name in enumerate(names)
+    )
+    return f"<div class=legend>{boxes}<button type=button data-all>all or none</button></div>"
+
+
+def _learning(of_task: Results, names: Sequence[str]) -> str:
+    """NLL-valid, cover and fit, and D's AUC over the rounds of each trained arm."""
+    found = []
+    for measure, about in (("nll_valid", ""), ("fit", ""), ("cover", ""), ("d_auc", "on texts nobody had seen")):
+        lines = [
+            Drawn(result["config"]["arm"], names.index(result["config"]["arm"]), points)
+            for result in of_task
+            if (points := [(row["step"], row[measure]) for row in result.get("learning_curve", []) if measure in row])
+        ]
+        found.append(figure(measure.replace("_", " "), about, chart(lines, "round", measure)))
+    return "".join(found)
+
+
+def _gaps(lines: Sequence[Line]) -> str:
+    """Gap to the baseline with its interval: a line for each arm, the controls beside what they are controls of."""
+    shown = [line for line in lines if BASELINE in line.gaps]
+    if not shown:
+        return ""
+    ends = [value for line in shown for value in (line.gaps[BASELINE][0], *(line.gaps[BASELINE][1] or ()), 0.0)]
+    ticks = _axis(ends)
+    height = 18 * len(shown) + 30
+    left, width = 150, WIDTH - 158
+
+    def across(value: float) -> float:
+        return left + (value - ticks[0]) / (ticks[-1] - ticks[0]) * width
+
+    parts = [
+        f'<line class="{"zero" if tick == 0 else "grid"}" x1="{across(tick):.1f}" x2="{across(tick):.1f}" y1="4" '
+        f'y2="{height - 24}"/><text x="{across(tick):.1f}" y="{height - 12}" text-anchor="middle">{tick:g}</text>'
+        for tick in ticks
+    ]
+    for number, line in enumerate(shown):
+        value, interval = line.gaps[BASELINE]
+        y = 16 + 18 * number
+        low, high = interval or (value, value)
+        control = " control" if line.group == "controls" else ""
+        parts.append(
+            f'<g class="gap{control}"><text x="{left - 8}" y="{y + 3}" text-anchor="end">{_e(line.name)}</text>'
+            f'<polyline points="{across(low):.1f},{y} {across(high):.1f},{y}"/>'
+            f'<circle cx="{across(value):.1f}" cy="{y}" r="3.5"/></g>'
+        )
+    svg = f'<svg viewBox="0 0 {WIDTH} {height}" role="img">{"".join(parts)}</svg>'
+    about = f"{BASELINE}'s fit at no worse cover less the arm's, paired by seed; right of 0 is better; hollow: controls"
+    return f"<h3>Gap to {BASELINE}</h3><div class=charts>{figure('gap', about, svg)}</div>"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Texts of any origin measured as the suite measures its arms, so that other systems can stand in the same table.
+
+``python -m benchmarks.score theirs.txt --task coco`` prints the numbers; with ``--into runs/suite --name theirs`` the
+texts become a row of that suite's tables and page. What takes a policy and not only its texts stays a dash.
+"""
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from textgan_env.errors import friendly_errors, require
+from textgan_env.options import TaskOptions, read_words
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure a file of texts, one a line."""
+
+    file: Positional[str]
+    """The texts; - reads them from a pipe."""
+    task: Annotated[TaskOptions, arg(name="")] = field(default_factory=TaskOptions)
+    """What they are compared with."""
+    into: Path | None = None
+    """A suite's folder, in whose table they are to stand."""
+    name: str = ""
+    """What they are called there."""
+    protocol: Literal["ours", "texygen", "leakgan"] = "ours"
+    """How BLEU is measured: as here, or as another code base does it; texts in the table of a suite are measured as
+    all others there."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """The command."""
+    with friendly_errors():
+        words = sys.argv[1:] if args is None else args
+        options = read_words(Options, words, description=__doc__)
+        from benchmarks.results import table
+        from textgan_env.data import read_lines
+
+        lines = list(read_lines("/dev/stdin" if options.file == "-" else options.file))
+        command = f"python -m benchmarks.score {shlex.join(words)}"
+        require(
+            options.into is None or options.protocol == "ours",
+            f"texts in the table of a suite are measured as its arms are: leave out --protocol {options.protocol}",
+        )
+        name = options.name or Path(options.file).stem
+        result = scored(lines, options.task, name, command, options.protocol)
+        print(table([{"texts": result["label"], **result["rows"][0]["values"]}]))
+        for key, value in result["rows"][0]["settings"].items():
+            print(f"{key}: {value}")
+        if options.into is not None:
+            print(f"kept: {put(result, options.into)}")
+
+
+def scored(
+    lines: Sequence[str], options: TaskOptions, name: str, command: str, protocol: str = "ours"
+) -> dict[str, Any]:
+    """The result of a file of texts, in the form that results of jobs have.
+
+    Args:
+        lines: The texts.
+        options: The task.
+        name: What they are called.
+        command: How this was made.
+        protocol: Of BLEU, see `textgan_env.evaluation.PROTOCOLS`.
+
+    Raises:
+        InputError: If the task or a text is refused.
+    """
+    from benchmarks.measure import trigram_scores
+    from textgan_env.evaluation import BLEU_SAMPLES, score_texts
+    from textgan_env.tasks import make_task
+
+    task = make_task(options.task, **options.task_options())
+    found = score_texts(lines, task, protocol=protocol)
+    values = dict(found.values)
+    if task.vocabulary is not None:
+        # Words that the task does not have are unknown words to its models.
+        known_BT = found.tokens_BT[:BLEU_SAMPLES].clone()
+        unknown = task.forbidden[0] if task.forbidden else task.vocab_size
+        known_BT[known_BT > task.vocab_size] = unknown
+        values |= trigram_scores(known_BT, task)
+    row = {
+        "variant": "",
+        "values": values,
+        "missing": dict(found.missing),
+        "settings": dict(found.settings),
+        "samples": [line for line in lines if line.strip()][:20],
+    }
+    return {
+        "label": name,
+        "config": {"arm": name, "task": options.task, "seed": 0, "member": 0, "task_options": options.task_options()},
+        "group": "scored",
+        "how": f"{found.settings['samples']:,} texts of a file",
+        "tries": None,
+        "command": command,
+        "seconds": {"training": None, "all": None},
+        "peak_memory_mb": None,
+        "other_code": False,
+        "rows": [row],
+        "curve": [],
+        "learning_curve": [],
+    }
+
+
+def put(result: dict[str, Any], suite: Path) -> Path:
+    """Add a result to a suite's folder; returns its file.
+
+    Raises:
+        InputError: If it is no suite's folder, or has no such task.
+    """
+    from benchmarks.report import load, tasks_of
+    from textgan_env.files import write_safely
+
+    tasks = tasks_of([result for result in load(suite)["results"] if result["group"] != "scored"])
+    task = result["config"]["task"]
+    require(task in tasks, f"the suite in '{suite}' has no task '{task}', only: {', '.join(tasks)}")
+    (suite / "scored").mkdir(exist_ok=True)
+    path = suite / "scored" / f"{result['label']}.{task}.json"
+    write_safely(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
+if __name__ == "__main__":
+    main()

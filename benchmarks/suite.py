@@ -1,0 +1,360 @@
+"""The benchmark suite: arms x tasks x seeds, each a process of its own, none run twice.
+
+For example::
+
+    python -m benchmarks.suite --agents mle seqgan-n4 controls --tasks seqgan-oracle --seeds 5
+    python -m benchmarks.suite --agents all --tasks toy --seeds 2 --preset smoke
+
+Kill it at any moment and start it again: finished jobs stay, others go on from their last checkpoint. The page and the
+tables: python -m benchmarks.report runs/suite
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.arms import chosen
+from benchmarks.engines import Engine, LocalEngine, RayEngine
+from benchmarks.jobs import Job, other_code, plan, progress_of, result_of, write_job
+from textgan_env.errors import friendly_errors, require
+from textgan_env.files import write_safely
+from textgan_env.logs import clock_text
+from textgan_env.options import read_words
+
+RESULTS_FILE = "results.json"
+_LINE_EVERY = 30.0  # seconds between two lines on what runs, where there is no terminal
+
+
+@dataclass(frozen=True)
+class Options:
+    """Compare policies."""
+
+    agents: tuple[str, ...] = ("plain", "mle", "decoders", "adversarial", "controls")
+    """Arms or groups of arms, or all; maximum likelihood joins by itself. An unknown name lists them."""
+    tasks: tuple[str, ...] = ("seqgan-oracle",)
+    """Tasks, by name."""
+    corpus: str | None = None
+    """Your text file, for --tasks corpus."""
+    seeds: int = 5
+    """Seeds 0, 1, ...: each has its own training texts (on oracle tasks), the same for all arms."""
+    preset: Literal["smoke", "fast", "paper"] = "fast"
+    """smoke: seconds a job; fast: minutes; paper: the published settings, hours."""
+    engine: Literal["local", "ray"] = "local"
+    """Where jobs run."""
+    address: str | None = None
+    """Of a running Ray cluster; left out, one is started here."""
+    parallel: int = max(1, (os.cpu_count() or 2) // 2)
+    """Jobs at once, one thread each."""
+    device: str = "cpu"
+    """What jobs compute on."""
+    out: Path = Path("runs/suite")
+    """Where jobs and results lie; give the same folder to go on."""
+    other_code: Literal["refuse", "keep", "redo"] = "refuse"
+    """What becomes of results of the same settings that another version of the code made: keep marks them."""
+    retries: int = 1
+    """How often a job that was killed is resumed before the suite goes on without it."""
+
+
+@dataclass
+class _State:
+    """What the suite knows of its jobs."""
+
+    jobs: list[Job]
+    finished: dict[str, Path] = field(default_factory=dict)
+    running: dict[str, tuple[Any, float]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    kills: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    def ready(self) -> list[Job]:
+        """Jobs that can start now."""
+        taken = {*self.finished, *self.running, *self.failed}
+        return [job for job in self.jobs if job.id not in taken and all(need.id in self.finished for need in job.needs)]
+
+    def blocked(self) -> dict[str, str]:
+        """Jobs that can never start, as something that they need has failed."""
+        lost: dict[str, str] = {}
+        for job in self.jobs:
+            culprit = next((need for need in job.needs if need.id in self.failed or need.id in lost), None)
+            if culprit is not None and job.id not in self.finished:
+                lost[job.id] = f"not started: it needs {culprit.label}, which failed"
+        return lost
+
+    def seconds_left(self, parallel: int) -> float:
+        """Expected seconds to the end, from jobs of the same arm, else of any."""
+        known = [value for values in self.seconds.values() for value in values]
+        if not known:
+            return float("inf")
+        total = 0.0
+        for job in self.jobs:
+            if job.id not in self.finished and job.id not in self.failed:
+                own = self.seconds.get(job.arm.name) or known
+                spent = time.monotonic() - self.running[job.id][1] if job.id in self.running else 0.0
+                total += max(0.0, sum(own) / len(own) - spent)
+        return total / parallel
+
+
+def main(args: list[str] | None = None) -> None:
+    """The command."""
+    with friendly_errors():
+        options = read_words(Options, sys.argv[1:] if args is None else args, description=__doc__)
+        failed = run_suite(options)
+        if failed:
+            raise SystemExit(1)
+
+
+def run_suite(options: Options) -> Mapping[str, str]:
+    """Run what is not finished yet, write results.json and the tables.
+
+    Returns:
+        Label -> why, of jobs that failed.
+
+    Raises:
+        InputError: If an option, or a file in the suite's folder, is refused.
+    """
+    jobs = planned(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with _alone(options.out):
+        state = _found(jobs, options)
+        try:
+            _run(state, options)
+        finally:  # a suite that is stopped leaves something to report, too
+            failed = collect(state, options)
+    from benchmarks.report import load, summary, write_tables
+
+    for label, why in failed.items():
+        print(f"failed: {label}: {why}", file=sys.stderr)
+    print(f"\n{summary(load(options.out))}")
+    write_tables(options.out)
+    print(f"\nall tables: {options.out / 'tables.md'}\nthe page: python -m benchmarks.report {options.out}")
+    return failed
+
+
+def planned(options: Options) -> list[Job]:
+    """The jobs that the options ask for.
+
+    Raises:
+        InputError: If a name is unknown, there is no seed, or no task.
+    """
+    from textgan_env.tasks import TASKS
+
+    require(options.seeds >= 1, f"no seeds: --seeds must be at least 1, found {options.seeds}")
+    require(options.parallel >= 1, f"--parallel must be at least 1, found {options.parallel}")
+    unknown = [task for task in options.tasks if task not in TASKS]
+    require(not unknown, f"unknown task '{unknown[0] if unknown else ''}', expected some of: {', '.join(TASKS)}")
+    require(bool(options.tasks), f"no tasks: expected some of: {', '.join(TASKS)}")
+    own = "corpus" not in options.tasks or options.corpus is not None
+    require(own, "no text: give --corpus FILE, one text a line")
+    arms = chosen(options.agents)
+    jobs, left_out = plan(arms, options.tasks, range(options.seeds), options.preset, options.corpus)
+    for sentence in left_out:
+        print(f"left out: {sentence}")
+    return jobs
+
+
+def _found(jobs: list[Job], options: Options) -> _State:
+    """Which jobs are finished already.
+
+    Raises:
+        InputError: If results of other code are there and nobody said what to do with them.
+    """
+    state = _State(jobs)
+    old: dict[str, Path] = {}
+    for job in jobs:
+        folder = job.folder(options.out)
+        result = result_of(folder)
+        if result is None and options.other_code != "redo" and (earlier := other_code(job, options.out)):
+            folder, result = old.setdefault(job.label, earlier), result_of(earlier)
+        if result is not None:
+            state.finished[job.id] = folder
+            _note_seconds(state, job, result)
+    require(
+        not old or options.other_code == "keep",
+        f"{len(old)} results in '{options.out}' are of another version of the code (such as {next(iter(old), '')}): "
+        "--other-code keep uses and marks them, --other-code redo runs them again",
+    )
+    print(f"{len(jobs)} jobs, {len(state.finished)} finished already", flush=True)
+    return state
+
+
+def _note_seconds(state: _State, job: Job, result: Mapping[str, Any]) -> None:
+    seconds = result["seconds"]["all"]
+    if seconds is not None:
+        state.seconds.setdefault(job.arm.name, []).append(seconds)
+
+
+def _engine(options: Options) -> Engine:
+    if options.engine == "ray":
+        return RayEngine(options.address, options.parallel, int(options.device.startswith("cuda")))
+    return LocalEngine()
+
+
+def _run(state: _State, options: Options) -> None:
+    """Run what is not finished."""
+    if len(state.finished) == len(state.jobs):
+        return
+    engine = _engine(options)
+    try:
+        _loop(state, engine, options)
+    finally:
+        engine.close()
+
+
+def _loop(state: _State, engine: Engine, options: Options) -> None:
+    """Start what can start, wait, report what ends."""
+    with _Screen(state, options) as screen:
+        while True:
+            # A cluster has its own queue; here only so many run as there is room for.
+            room = len(state.jobs) if options.address else options.parallel
+            for job in state.ready()[: max(0, room - len(state.running))]:
+                needs = {f"{need.arm.name}.{need.config['member']}": state.finished[need.id] for need in job.needs}
+                folder = write_job(job, options.out, needs, options.device)
+                state.running[job.id] = engine.start(folder), time.monotonic()
+                screen.say(f"started {job.label}")
+            if not state.running:
+                return
+            time.sleep(0.2)
+            for job in [job for job in state.jobs if job.id in state.running]:
+                code = engine.ended(state.running[job.id][0])
+                if code is not None:
+                    _settle(state, job, code, options, screen)
+            screen.refresh()
+
+
+def _settle(state: _State, job: Job, code: int, options: Options, screen: "_Screen") -> None:
+    """A job has ended: finished, to be resumed, or failed."""
+    _, began = state.running.pop(job.id)
+    took = clock_text(time.monotonic() - began)
+    folder = job.folder(options.out)
+    result = result_of(folder)
+    if result is not None:
+        state.finished[job.id] = folder
+        _note_seconds(state, job, result)
+        screen.say(f"finished {job.label} ({took})")
+        return
+    log = folder / "log.txt"
+    if code < 0 and state.kills.get(job.id, 0) < options.retries:
+        state.kills[job.id] = state.kills.get(job.id, 0) + 1
+        screen.say(f"killed by signal {-code}: {job.label} after {took}; it is resumed (log: {log})")
+        return
+    why = f"killed by signal {-code}" if code < 0 else f"exit code {code}: {_last_line(log)}"
+    state.failed[job.id] = f"{why} (log: {log})"
+    screen.say(f"failed {job.label} after {took}: {state.failed[job.id]}")
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+def collect(state: _State, options: Options) -> dict[str, str]:
+    """Write results.json: every finished job's result, raw, and what the suite was asked for.
+
+    Returns:
+        Label -> why, of jobs that are not finished.
+    """
+    why = state.failed | state.blocked()
+    failed = {job.label: why.get(job.id, "not finished") for job in state.jobs if job.id not in state.finished}
+    results = []
+    for job in state.jobs:
+        if job.id in state.finished:
+            folder = state.finished[job.id]
+            result = result_of(folder)
+            assert result is not None
+            results.append({**result, "other_code": folder != job.folder(options.out), "group": job.arm.group})
+    told = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
+    document = {"options": told, "failed": failed, "results": results}
+    write_safely(options.out / RESULTS_FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    return failed
+
+
+class _Screen:
+    """What runs and how long is left: a live table on a terminal, plain lines elsewhere."""
+
+    def __init__(self, state: _State, options: Options) -> None:
+        self.state, self.options = state, options
+        self.live: Any = None
+        self.shown = time.monotonic()
+
+    def __enter__(self) -> "_Screen":
+        if sys.stdout.isatty():
+            from rich.live import Live
+
+            self.live = Live(self.table(), refresh_per_second=2, transient=True)
+            self.live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def say(self, line: str) -> None:
+        """One line that stays."""
+        if self.live is not None:
+            self.live.console.print(line, highlight=False, markup=False)
+        else:
+            print(line, flush=True)
+
+    def refresh(self) -> None:
+        """Show how far everything is."""
+        if self.live is not None:
+            self.live.update(self.table())
+        elif time.monotonic() - self.shown >= _LINE_EVERY:
+            self.shown = time.monotonic()
+            print("\n".join([self.summary(), *("    " + "  ".join(cells) for cells in self.rows())]), flush=True)
+
+    def summary(self) -> str:
+        """How many jobs are done, and how long the others will take."""
+        state = self.state
+        left = clock_text(state.seconds_left(self.options.parallel))
+        failed = f", {len(state.failed)} failed" if state.failed else ""
+        return (
+            f"{len(state.finished)} of {len(state.jobs)} jobs finished, {len(state.running)} running{failed}, about "
+            f"{left} left"
+        )
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """Job, for how long, how far: of all that run."""
+        for job in self.state.jobs:
+            if job.id in self.state.running:
+                ran = clock_text(time.monotonic() - self.state.running[job.id][1])
+                yield job.label, ran, progress_of(job.folder(self.options.out))
+
+    def table(self) -> Any:
+        """What stands on a terminal."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, header_style="dim")
+        for column in ("job", "runs for", "how far"):
+            table.add_column(column)
+        for cells in self.rows():
+            table.add_row(*map(Text, cells))
+        return Group(Text(self.summary(), style="bold"), table)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Refuse a second suite in the same folder: each would start the jobs of the other."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            require(False, f"another suite is running in '{out}': wait for it, or give another --out")
+        yield
+
+
+if __name__ == "__main__":
+    main()

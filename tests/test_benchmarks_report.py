@@ -1,0 +1,224 @@
+"""The page and the tables of a suite, and texts of other systems in them."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import report, results, score
+from test_compare import MLE, result
+from textgan_env.errors import InputError
+
+SEQGAN = [
+    result("seqgan-n4", seed, [(1.0, 1.04, 1.2), (0.5, 1.2, 0.9)], values={"nll_test": 7.0 + seed, "unique": 0.9})
+    | {"learning_curve": [{"step": 1, "phase": "mle", "fit": 3.0, "d_auc": 0.6}, {"step": 2, "phase": "x", "fit": 2.5}]}
+    for seed in (0, 1)
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A suite's folder with two arms and one failed job."""
+    document = {
+        "options": {"preset": "smoke"},
+        "failed": {"leakgan.toy.s0": "exit code 2: <oops> (log: a)"},
+        "results": [*MLE, *SEQGAN],
+    }
+    (tmp_path / "results.json").write_text(json.dumps(document))
+    return tmp_path
+
+
+def cells(text: str, name: str) -> list[dict[str, str]]:
+    """Rows of a policy in all Markdown tables of a text, by column."""
+    found, columns = [], []
+    for line in text.splitlines():
+        parts = [part.strip() for part in line.strip("|").split("|")]
+        if line.startswith("| policy"):
+            columns = parts
+        elif line.startswith(f"| {name} |"):
+            found.append(dict(zip(columns, parts, strict=True)))
+    return found
+
+
+def test_tables_have_the_primary_measure_the_gap_and_its_interval_and_dashes_where_nothing_applies(
+    folder: Path,
+) -> None:
+    text = report.write_tables(folder)
+    assert (folder / "tables.md").read_text() == text
+    head, more, made = cells(text, "seqgan-n4")
+    assert head["seeds"] == "2"
+    assert head["nll_test"] == "7.500"
+    # The curve crosses the limit of 1.05 a sixteenth of the way from 1.2 down to 0.9.
+    assert head["fit at no worse cover"] == f"{1.2 - 0.3 / 16:.3f} [{1.2 - 0.3 / 16:.3f}, {1.2 - 0.3 / 16:.3f}]"
+    assert head["gap to mle"].startswith(f"{1.5 - 1.2 + 0.3 / 16:.3f} [")
+    assert head["P"] == "1.00"
+    assert head["tries"] == "1"
+    assert cells(text, "mle")[0]["gap to mle"] == "-"
+    assert more["unique"] == "0.900"
+    assert more["d_auc"] == "0.600"
+    assert more["bleu_2"] == "-"
+    assert made["command"] == "`make seqgan-n4 0`"
+    assert "Failed: leakgan.toy.s0: exit code 2" in text
+    assert "Primary measure, named beforehand" in text
+
+
+def test_a_terminal_gets_a_few_columns_of_the_first_table(folder: Path) -> None:
+    text = report.summary(report.load(folder))
+    (head,) = cells(text, "seqgan-n4")
+    assert list(head) == ["policy", "seeds", "nll_test", "cover", "fit", "fit at no worse cover", "gap to mle", "P"]
+    assert head["gap to mle"] == cells(report.write_tables(folder), "seqgan-n4")[0]["gap to mle"]
+    assert max(map(len, text.splitlines()[4:])) < 120
+
+
+def test_one_seed_is_marked_and_has_no_interval(folder: Path) -> None:
+    document = json.loads((folder / "results.json").read_text())
+    document["results"] = [MLE[0], SEQGAN[0]]
+    (folder / "results.json").write_text(json.dumps(document))
+    head = cells(report.write_tables(folder), "seqgan-n4")[0]
+    assert head["note"] == "one seed"
+    assert "[" not in head["fit at no worse cover"] + head["gap to mle"]
+
+
+def test_the_page_needs_no_network_and_shows_every_part(folder: Path) -> None:
+    page = report.write_page(folder).read_text(encoding="utf-8")
+    assert re.findall(r"(?:src|href|url)\s*[=(]", page) == []
+    assert "http" not in page
+    for part in ("Curves", "Gap to mle", "While they learnt", "Texts, side by side", "How each row was made"):
+        assert part in page
+    assert "&lt;oops&gt;" in page
+    assert "<oops>" not in page
+    # A line a seed in the plane of cover and fit, and in the learning curves of fit and AUC.
+    assert page.count('<g data-arm="seqgan-n4"') == 2 * 3
+
+
+def test_an_axis_is_round_and_holds_its_values() -> None:
+    assert report._axis([1.02, 1.97]) == [1.0, 1.25, 1.5, 1.75, 2.0]
+    assert report._axis([0.0, 7.0]) == [0, 2, 4, 6, 8]
+    assert report._axis([3.0, 3.0])[0] < 3 < report._axis([3.0, 3.0])[-1]
+
+
+def test_a_line_runs_where_its_numbers_say() -> None:
+    svg = report.chart([report.Drawn("a", 0, [(0.0, 0.0), (4.0, 4.0)])], "x", "y")
+    (points,) = re.findall(r'<polyline points="([^"]+)"', svg)
+    left, bottom, right, top = (float(number) for number in re.split("[ ,]", points))
+    assert (left, bottom) == (report.LEFT, report.HEIGHT - report.BOTTOM)
+    assert (right, top) == (report.WIDTH - report.RIGHT, report.TOP)
+
+
+def test_kept_results_are_the_raw_ones_with_their_tables(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "RESULTS", folder / "kept")
+    path = report.keep(folder, "mine")
+    rows = json.loads(path.read_text())["rows"]
+    assert [row["label"] for row in rows] == ["mle.toy.s0", "mle.toy.s1", "seqgan-n4.toy.s0", "seqgan-n4.toy.s1"]
+    assert rows[2]["curve"] == SEQGAN[0]["curve"]
+    assert "samples" not in rows[0]["rows"][0]
+    assert path.with_suffix(".md").read_text() == report.tables(report.load(folder))
+
+
+@pytest.mark.moves_global_rng  # the library that reads command lines does
+def test_a_folder_without_results_is_refused_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        report.main([str(tmp_path)])
+    assert "no results in" in capsys.readouterr().err
+
+
+@pytest.mark.moves_global_rng  # the library that reads command lines does
+def test_texts_of_a_file_stand_in_the_table_beside_the_arms(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    theirs = folder / "theirs.txt"
+    theirs.write_text("0 1 2 3\n1 1 1 1\n\n2 2 0 1\n")
+    score.main([str(theirs), "--task", "toy", "--into", str(folder), "--name", "theirs"])
+    said = capsys.readouterr().out
+    assert "| theirs |" in said
+    assert "references: 1000" in said
+    head, more, made = cells(report.write_tables(folder), "theirs")
+    assert float(head["nll_oracle"]) > 0
+    assert (head["cover"], head["gap to mle"], head["tries"]) == ("-", "-", "-")
+    assert float(more["adjacent_repeats"]) == pytest.approx(4 / 9, abs=1e-3)
+    assert made["what"] == "3 texts of a file"
+    assert made["command"].startswith("`python -m benchmarks.score ")
+    assert "theirs" in report.write_page(folder).read_text()
+
+
+def test_scored_texts_of_words_get_trigram_scores_whatever_words_they_have(tmp_path: Path) -> None:
+    nouns, verbs = ("cat", "dog", "bird", "cow", "hen"), ("sits", "runs", "eats", "is")
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("".join(f"the {noun} {verb} here\n" for noun in nouns for verb in verbs))
+    options = score.TaskOptions(task="corpus", corpus=str(corpus))
+    found = score.scored(["the cat sits here", "a zebra sings"], options, "theirs", "")
+    values = found["rows"][0]["values"]
+    assert {"trigram_score", "reverse_trigram_score", "bleu_4", "unknown_words"} <= set(values)
+    real = score.scored(corpus.read_text().splitlines(), options, "real", "")["rows"][0]["values"]
+    assert real["reverse_trigram_score"] < values["reverse_trigram_score"]
+
+
+@pytest.mark.moves_global_rng  # the library that reads command lines does
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["missing.txt", "--task", "toy"], "missing.txt"),
+        (["FILE", "--task", "nothing"], "unknown task 'nothing'"),
+        (["FILE", "--task", "toy", "--into", "FOLDER/nowhere"], "no results in"),
+        (["FILE", "--task", "oracle", "--into", "FOLDER"], "has no task 'oracle', only: toy"),
+    ],
+)
+def test_score_refuses_bad_input_in_one_sentence(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
+) -> None:
+    file = folder / "theirs.txt"
+    file.write_text(f"{'0 ' * 20}\n{'1 ' * 20}\n" if "oracle" in words else "0 1 2 3\n1 1 1 1\n")
+    with pytest.raises(SystemExit) as leaving:
+        score.main([word.replace("FILE", str(file)).replace("FOLDER", str(folder)) for word in words])
+    assert leaving.value.code == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_browser_shows_the_page_on_a_telephone_and_the_legend_switches_lines(folder: Path) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs Chromium, which is not installed")
+    page = report.write_page(folder).read_text(encoding="utf-8")
+    frame = folder / "frame.html"
+    frame.write_text(f"""<iframe width=390 height=900 srcdoc="{html.escape(page)}"></iframe><script>
+document.querySelector("iframe").onload = (event) => {{
+  const inside = event.target.contentDocument;
+  const box = inside.querySelector('[data-of="seqgan-n4"]');
+  box.click();
+  const hidden = [...inside.querySelectorAll('[data-arm="seqgan-n4"]')].every((line) => line.matches(".off"));
+  const others = inside.querySelectorAll('[data-arm="mle"].off').length;
+  const wider = inside.documentElement.scrollWidth - inside.documentElement.clientWidth;
+  document.body.dataset.said = [wider, hidden, others].join(" ");
+}};</script>""")
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom"]
+    done = subprocess.run([*command, frame.as_uri()], capture_output=True, text=True, timeout=600)
+    (said,) = re.findall(r'data-said="([^"]*)"', done.stdout)
+    assert said == "0 true 0"
+
+
+def test_the_page_of_a_text_task_shows_quality_over_diversity(tmp_path: Path) -> None:
+    points: list[Any] = [{"temperature": at, "bleu_4": at, "self_bleu_4": 1 - at} for at in (1.0, 0.5)]
+    text_values = {"nll_test": 3.0, "bleu_4": 0.5, "self_bleu_4": 0.4, "nll_valid": 3.0}
+    one = result("mle", 0, [])
+    one["rows"][0]["values"] = text_values
+    one |= {"curve": points, "config": {**one["config"], "task": "coco"}}
+    document = {"options": {"preset": "smoke"}, "failed": {}, "results": [one]}
+    (tmp_path / "results.json").write_text(json.dumps(document))
+    page = report.write_page(tmp_path).read_text()
+    assert "bleu_4 over self_bleu_4" in page
+    assert "Gap to" not in page
+    assert cells(report.write_tables(tmp_path), "mle")[0]["self_bleu_4"] == "0.400"
+
+
+def test_results_without_any_row_are_refused(folder: Path) -> None:
+    (folder / "results.json").write_text(json.dumps({"options": {}, "failed": {}, "results": []}))
+    with pytest.raises(InputError, match="nothing to compare"):
+        report.write_page(folder)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -118,6 +119,15 @@ def test_the_numbers_of_a_rounds_steps_are_collected_by_name() -> None:
     state = with_step(with_step(RunState(), {"credit": 1.0}), {"d_loss": 3.0})
     state = with_step(state, {"credit": 2.0})
     assert (state.steps, state.values) == (3, {"credit": [1.0, 2.0], "d_loss": [3.0]})
+
+
+def test_numbers_of_a_librarys_own_kind_can_be_saved_in_the_middle_of_a_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epoch = MLE.epoch
+    monkeypatch.setattr(MLE, "epoch", lambda *given: {key: np.float32(value) for key, value in epoch(*given).items()})
+    run = launch(replace(TINY, runs=tmp_path, epochs=1, checkpoint_every=0.0), MLE)
+    assert isinstance(load_checkpoint(run.previous_checkpoint).document["state"]["values"]["loss"][0], float)
 
 
 # -- The last checkpoint and the one before ---------------------------------------------------------------------------

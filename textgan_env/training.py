@@ -266,7 +266,8 @@ def _step(agent: Agent, current: Round, name: str, repeat: int, seed: int) -> di
         InputError: If a loss is not finite. (Other numbers may be: what SB3 explains of a constant is NaN.)
     """
     generator = derived_generator(seed, current.phase.name, current.index, name, repeat)
-    values: dict[str, float] = getattr(agent, name)(generator)
+    # Plain numbers, which a checkpoint can hold; libraries give numpy's, too.
+    values = {key: float(value) for key, value in getattr(agent, name)(generator).items()}
     for key, value in values.items():
         require("loss" not in key or math.isfinite(value), f"{key} is {value}: try a smaller learning rate")
     return values

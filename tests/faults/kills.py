@@ -199,15 +199,17 @@ class Killer:
         """A run whose processes are killed until one comes to the end first, or only measures any more."""
         name = f"{agent}-{task}-{self.told.runs}"
         runs, output, where = self.folder / name, self.folder / f"{name}.txt", ""
+        longest = 0.6 * whole.seconds
         while True:
             made = run_folder(runs)
             words = [*command(task, self.folder), "--runs", str(runs)] if made is None else ["--resume", str(made)]
             child = start(agent, words, output)
-            code = ended(child, 3600 if where == AT_THE_END else self.dice.uniform(0, 0.6 * whole.seconds))
+            code = ended(child, 3600 if where == AT_THE_END else self.dice.uniform(0, longest))
             killed = code is None and self._kill(child)
             if killed:
                 where = where_it_stands(run_folder(runs), whole.rounds)
                 self.told.where[where] += 1
+                longest *= 1.1  # a machine that got slower must not keep a run from ever coming to its end
             elif code:
                 raise SystemExit(f"{name} ended with {code}: {output.read_text()[-2000:]}")
             else:

@@ -43,6 +43,7 @@ class BleuProtocol:
     smoothing: bool
 
 
+#: By name; `ours` is what this project measures with.
 PROTOCOLS = {
     "ours": BleuProtocol("nltk sentence BLEU, smoothing method 1", None, None, None, True),
     "texygen": BleuProtocol(

@@ -11,7 +11,7 @@ import textgan_env.sb3  # noqa: F401  importing SB3 draws from the global genera
 from agents.leakgan import LeakGAN, LeakGANConfig
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import SeqGAN, SeqGANConfig
-from benchmarks import adapter_cost, curves, generator_step, leak_pictures, leakgan_step, policies, results
+from benchmarks import adapter_cost, curves, leak_pictures, policies, results
 from textgan_env.errors import InputError
 from textgan_env.tasks import ToyTask
 from textgan_env.training import launch
@@ -87,16 +87,6 @@ def test_a_run_of_another_task_is_refused(tmp_path: Path) -> None:
     assert policies.policy_of(run.path, ToyTask()).vocab_size == 4
 
 
-def test_a_generator_step_is_timed_in_its_parts() -> None:
-    rows = generator_step.measure(
-        generator_step.Options(rows=2, rollouts=2, max_length=4, vocab_size=20, hidden_size=4, repeats=1)
-    )
-    seconds = {row["part"]: row["seconds"] for row in rows}
-    assert list(seconds) == ["write", "rollouts", "scores", "gradient", "whole step"]
-    parts = sum(value for name, value in seconds.items() if name != "whole step")
-    assert seconds["whole step"] == pytest.approx(parts, rel=1e-6)
-
-
 def test_curves_take_policies_with_several_temperatures_and_leave_summaries_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,15 +105,6 @@ def test_curves_take_policies_with_several_temperatures_and_leave_summaries_out(
         curves.draw(curves.Options("other"))
     with pytest.raises(InputError, match="has bleu_2 and fit at several"):
         curves.draw(curves.Options("mine", x="bleu_2"))
-
-
-def test_a_step_of_leakgan_is_timed_in_its_parts() -> None:
-    rows = leakgan_step.measure(
-        leakgan_step.Options(rows=2, rollouts=2, max_length=5, vocab_size=20, hidden_size=4, goal_steps=2, repeats=1)
-    )
-    assert [row["part"] for row in rows] == ["write", "Q", "losses and steps", "whole step"]
-    *parts, whole = (row["seconds"] for row in rows)
-    assert whole == pytest.approx(sum(parts), rel=1e-6)
 
 
 def test_pictures_of_the_leak_show_other_runs_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,8 @@ $(OLDEST)/.ready: $(READY) constraints-oldest.txt
 	$(BIN)/python -m venv --clear $(OLDEST)
 	sed 's/^torch==.*/torch==$(TORCH)/' constraints-oldest.txt \
 	  | awk -F== 'NR == FNR { oldest[$$1]; print; next } !($$1 in oldest)' - constraints.txt > $(OLDEST)/constraints.txt
-	$(OLDEST)/bin/python -m pip install --disable-pip-version-check -c $(OLDEST)/constraints.txt -e ".[dev]"
+	$(OLDEST)/bin/python -m pip install --disable-pip-version-check -c $(OLDEST)/constraints.txt \
+	  -e ".[hf,sb3,tb,video,wordnet]" hypothesis nltk pytest pytest-timeout pytest-xdist
 	@touch $@
 
 # Made once, and again when the requirements change.

@@ -34,7 +34,9 @@ class Options:
 def main(args: list[str] | None = None) -> None:
     """The command."""
     with friendly_errors():
-        options = read_words(Options, sys.argv[1:] if args is None else args, description=__doc__)
+        options = read_words(
+            Options, sys.argv[1:] if args is None else args, description=__doc__, program="python -m benchmarks.mixture"
+        )
         from benchmarks.results import save, table
 
         rows = measure(options)

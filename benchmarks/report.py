@@ -63,7 +63,9 @@ class Options:
 def main(args: list[str] | None = None) -> None:
     """The command."""
     with friendly_errors():
-        options = read_words(Options, sys.argv[1:] if args is None else args, description=__doc__)
+        options = read_words(
+            Options, sys.argv[1:] if args is None else args, description=__doc__, program="python -m benchmarks.report"
+        )
         write_tables(options.out)
         print(write_page(options.out))
         if options.keep:

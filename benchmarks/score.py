@@ -39,7 +39,7 @@ def main(args: list[str] | None = None) -> None:
     """The command."""
     with friendly_errors():
         words = sys.argv[1:] if args is None else args
-        options = read_words(Options, words, description=__doc__)
+        options = read_words(Options, words, description=__doc__, program="python -m benchmarks.score")
         from benchmarks.results import table
         from textgan_env.data import read_lines
 

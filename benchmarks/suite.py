@@ -103,7 +103,9 @@ class _State:
 def main(args: list[str] | None = None) -> None:
     """The command."""
     with friendly_errors():
-        options = read_words(Options, sys.argv[1:] if args is None else args, description=__doc__)
+        options = read_words(
+            Options, sys.argv[1:] if args is None else args, description=__doc__, program="python -m benchmarks.suite"
+        )
         failed = run_suite(options)
         if failed:
             raise SystemExit(1)

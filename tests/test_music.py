@@ -123,8 +123,8 @@ def test_the_collection_gives_what_the_checksums_say(tmp_path: Path) -> None:
     assert task.vocab_size == 35
     tunes = derive_tunes()
     assert len(tunes) == 1059
-    # The beginning of a tune as it is printed in the collection, read by hand: A major, f, c and g sharp.
-    assert tunes["AldridgesHornpipe"][0].split()[:10] == ["e5", "e5", "a4", "a4", "a4", "a4", "a4", "c#5", "e5", "c#5"]
+    # The beginning of a tune as its file has it, "uE2|.A2.A2 Acec", read by hand: A major, f, c and g sharp.
+    assert tunes["AldridgesHornpipe"][0].split()[:10] == ["e4", "e4", "a4", "a4", "a4", "a4", "a4", "c#5", "e5", "c#5"]
 
 
 # -- MIDI ----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from agents.mle import MLE
 from agents.mle import smoke as mle_smoke
 from agents.seqgan import SeqGAN
 from agents.seqgan import smoke as seqgan_smoke
-from conftest import PROJECT, make_run
+from conftest import make_run
 from textgan_env import envs, load, report
 from textgan_env.errors import InputError
 from textgan_env.logs import read_metrics
@@ -200,17 +200,6 @@ def test_the_same_seed_makes_the_same_page_and_another_one_does_not(seqgan: RunF
         for at, seed in enumerate((1, 1, 2))
     ]
     assert files[0] == files[1] != files[2]
-
-
-def test_the_example_of_the_docs_runs(
-    seqgan: RunFolder, text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert seqgan.path.name == "seqgan-corpus-1"
-    (code,) = re.findall(r"```python\n(.*?)```", (PROJECT / "docs" / "viewer.md").read_text("utf-8"), re.DOTALL)
-    monkeypatch.chdir(text.parent)
-    exec(compile(code, "viewer.md", "exec"), {})
-    assert re.match(r"True [01]\.\d", capsys.readouterr().out)
-    assert script_data(Path("page.html").read_text("utf-8"))["runs"][0]["name"] == seqgan.path.name
 
 
 # -- The command ---------------------------------------------------------------------------------------------------

@@ -380,6 +380,7 @@ def test_the_site_asks_nobody_for_anything(site: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.moves_global_rng  # importing Stable-Baselines3 does
 def test_every_public_name_has_a_place_on_the_site(site: Path) -> None:
     listed = zlib.decompress((site / "objects.inv").read_bytes().split(b"\n", 4)[4]).decode()
     places = {line.split(" ")[0] for line in listed.splitlines()}

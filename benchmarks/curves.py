@@ -11,8 +11,6 @@ from typing import Any
 
 from textgan_env.errors import friendly_errors, require
 
-IMAGES = Path(__file__).parent.parent / "docs" / "images"
-
 
 @dataclass(frozen=True)
 class Options:
@@ -62,7 +60,7 @@ def draw(options: Options) -> Path:
     """Write the picture; returns its path."""
     import json
 
-    from benchmarks.results import RESULTS
+    from benchmarks.results import RESULTS, image_path
     from textgan_env.render import LINE_COLOURS, new_figure, plain_axes, save_figure
 
     kept = RESULTS / f"{options.result}.json"
@@ -86,8 +84,7 @@ def draw(options: Options) -> Path:
     panel.set_ylabel(f"{options.y} (nats per token)")
     plain_axes(panel)
     panel.legend(frameon=False, fontsize=9)
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    path = IMAGES / f"{options.result}.png"
+    path = image_path(options.result)
     save_figure(figure, path, options.title)
     return path
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from textgan_env.policies import LeakedPolicy, Policy
     from textgan_env.tasks import Task
 
-IMAGES = Path(__file__).parent.parent / "docs" / "images"
-
 
 @dataclass(frozen=True)
 class Options:
@@ -187,10 +185,10 @@ def _goals_figure(words: list[str], heard_tk: "NDArray[Any]", cosine_t: "NDArray
 
 
 def _save(figure: "Figure", name: str) -> Path:
+    from benchmarks.results import image_path
     from textgan_env.render import save_figure
 
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    path = IMAGES / f"{name}.png"
+    path = image_path(name)
     save_figure(figure, path)
     return path
 

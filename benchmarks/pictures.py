@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from textgan_env.rewards import Texts
     from textgan_env.tasks import Task
 
-IMAGES = Path(__file__).parent.parent / "docs" / "images"
-
 
 @dataclass(frozen=True)
 class Credit:
@@ -519,8 +517,9 @@ def _words(task: "Task", tokens_T: "Tensor") -> list[str]:
 
 
 def _path(name: str) -> Path:
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    return IMAGES / f"{name}.png"
+    from benchmarks.results import image_path
+
+    return image_path(name)
 
 
 def main(args: list[str] | None = None) -> None:

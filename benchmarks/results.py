@@ -12,6 +12,7 @@ from textgan_env.files import write_safely
 from textgan_env.runs import machine, source_state
 
 RESULTS = Path(__file__).parent / "results"
+IMAGES = Path(__file__).parent.parent / "docs" / "images"
 
 
 def save(name: str, rows: Sequence[Mapping[str, Any]], *, module: str, notes: str, device: str = "cpu") -> Path:
@@ -44,6 +45,12 @@ def save(name: str, rows: Sequence[Mapping[str, Any]], *, module: str, notes: st
     text = f"# {name}\n\n{notes}\n\n{table(rows)}\n\n`{command}`, commit {commit}, {document['machine']['cpu']}\n"
     write_safely(file.with_suffix(".md"), text)
     return file
+
+
+def image_path(name: str) -> Path:
+    """Where a picture of the docs lies; its folder is made when it is not there."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    return IMAGES / f"{name}.png"
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 Run = Callable[[int], object]
 
-IMAGES = Path(__file__).parent.parent / "docs" / "images"
 GROWTH = {"rows": (16, 32, 64, 128), "rollouts": (2, 4, 8, 16), "max_length": (10, 20, 40), "vocab_size": (500, 5000)}
 LETTERS = {"rows": "B", "rollouts": "N", "max_length": "T", "vocab_size": "V"}
 
@@ -572,10 +571,10 @@ def _growth_figure(rows: list[dict[str, Any]]) -> "Figure":
 
 
 def _save(figure: "Figure", name: str) -> Path:
+    from benchmarks.results import image_path
     from textgan_env.render import save_figure
 
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    path = IMAGES / f"{name}.png"
+    path = image_path(name)
     save_figure(figure, path)
     return path
 

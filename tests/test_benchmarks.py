@@ -98,7 +98,7 @@ def test_curves_take_policies_with_several_temperatures_and_leave_summaries_out(
     ]
     assert curves.curves(rows, "cover", "fit") == {"mle": {0: [(1.0, 1.5, 1.9), (0.5, 2.0, 2.2)]}}
     monkeypatch.setattr(results, "RESULTS", tmp_path)
-    monkeypatch.setattr(curves, "IMAGES", tmp_path)
+    monkeypatch.setattr(results, "IMAGES", tmp_path)
     results.save("mine", rows, module="benchmarks.mine", notes="Nothing.")
     assert curves.draw(curves.Options("mine")).read_bytes().startswith(b"\x89PNG")
     with pytest.raises(InputError, match="no kept result 'other'"):
@@ -108,7 +108,7 @@ def test_curves_take_policies_with_several_temperatures_and_leave_summaries_out(
 
 
 def test_pictures_of_the_leak_show_other_runs_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leak_pictures, "IMAGES", tmp_path / "images")
+    monkeypatch.setattr(results, "IMAGES", tmp_path / "images")
     small = {"task": "toy", "embed_size": 4, "hidden_size": 4, "threads": 1, "runs": tmp_path, "show_samples": 0}
     mle = launch(MLEConfig(epochs=1, **small), MLE)  # type: ignore[arg-type]
     leakgan = launch(

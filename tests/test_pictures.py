@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import SeqGAN
-from benchmarks import pictures
+from benchmarks import pictures, results
 from benchmarks.pictures import Chase, Credit, Estimates, Rollouts, Vanishing
 from textgan_env.discriminators import PairDiscriminator
 from textgan_env.errors import InputError
@@ -185,7 +185,7 @@ def test_a_run_begins_where_the_run_it_was_pretrained_by_ends(tmp_path: Path) ->
 
 
 def test_a_curve_without_runs_or_numbers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "IMAGES", tmp_path)
+    monkeypatch.setattr(results, "IMAGES", tmp_path)
     with pytest.raises(InputError, match="at least one run folder"):
         pictures.Curve(()).draw()
     run = logged(tmp_path, "mle", [("mle", 9.0)])
@@ -233,7 +233,7 @@ def test_largest_changes_are_found_in_order() -> None:
 def test_each_picture_is_a_small_png_of_readable_width(
     run: Path, kind: type, options: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "IMAGES", tmp_path / "images")
+    monkeypatch.setattr(results, "IMAGES", tmp_path / "images")
     path = kind(run=run, **options).draw()
     assert path == tmp_path / "images" / f"{kind.__name__.lower()}.png"
     with Image.open(path) as picture:
@@ -246,7 +246,7 @@ def test_each_picture_is_a_small_png_of_readable_width(
 def test_a_command_says_where_its_picture_is(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pictures, "IMAGES", tmp_path)
+    monkeypatch.setattr(results, "IMAGES", tmp_path)
     pictures.main(["curve", "--runs", str(run), "--name", "mine"])
     assert capsys.readouterr().out == f"{tmp_path / 'mine.png'}\n"
     assert (tmp_path / "mine.png").stat().st_size < 80_000

@@ -147,7 +147,7 @@ def test_a_row_has_the_ratio_of_speeds(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_command_keeps_rows_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "RESULTS", tmp_path)
-    monkeypatch.setattr(throughput, "IMAGES", tmp_path)
+    monkeypatch.setattr(results, "IMAGES", tmp_path)
     sizes = {"rows": 2, "rollouts": 2, "max-length": 4, "vocab-size": 9, "hidden-size": 3, "repeats": 1}
     words = ["--works", "rollouts", *(word for name, value in sizes.items() for word in (f"--{name}", str(value)))]
     throughput.main([*words, "--name", "mine"])

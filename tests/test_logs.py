@@ -3,6 +3,7 @@ import io
 import json
 import math
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,8 @@ def test_tensorboard_gets_every_number_and_forgets_what_a_resume_drops(tmp_path:
     with MetricLog(tmp_path) as log:
         for step in range(1, 5):
             log.write(step, {"loss": step / 2, "note": "text"})
+    # TensorBoard reads the files by name, which begins with the second that they were made in.
+    time.sleep(1.1)
     with MetricLog(tmp_path, resume_at=2) as log:
         log.write(3, {"loss": 100.0})
     events = EventAccumulator(str(tmp_path / "tb")).Reload()

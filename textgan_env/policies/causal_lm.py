@@ -197,6 +197,8 @@ def _untrained(config: Mapping[str, Any]) -> Any:
     try:
         with seeded(0), _quiet(transformers):
             settings = transformers.AutoConfig.for_model(config.get("model_type", ""), **plain)
+            # Imported here: below, what its module computes at import would be without numbers, too.
+            _ = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)]
             with torch.device("meta"):  # shapes without memory
                 shapes = transformers.AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
             check_weights(sum(parameter.numel() for parameter in shapes.parameters()), "a causal language model")

@@ -56,7 +56,8 @@ class SavedRun:
     def discriminator(self) -> DiscriminatorModule | None:
         """D as it stood beside the finished policy, in eval mode, without gradients.
 
-        None where the run has none, or has one that never learnt, as with some controls.
+        None where the run has none, has one that never learnt, as with some controls, or is older than what says in
+        checkpoints which one it is.
 
         Raises:
             InputError: If the checkpoint does not hold the D that it names.
@@ -65,7 +66,7 @@ class SavedRun:
         state = member(checkpoint.document, "state", dict, f"the document of checkpoint '{checkpoint.path}'")
         done = member(state, "done", int, "its state")  # the best policy may be older than what D has learnt
         learnt = any("d_auc" in row for row in read_metrics(self.folder.path) if int(row["step"]) <= done)
-        if not learnt or "discriminator" not in checkpoint.modules:
+        if not learnt or "discriminator" not in checkpoint.modules or "discriminators" not in checkpoint.document:
             return None
         return checkpoint.build_discriminator("discriminator").requires_grad_(False)
 

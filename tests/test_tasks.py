@@ -204,6 +204,12 @@ def test_a_file_can_name_no_device_no_folder_to_write_to_and_nothing_to_fetch(
     monkeypatch.setenv("TEXTGAN_DATA", str(tmp_path / "cache"))
     with pytest.raises(InputError, match=r"^it was made from '/dev/zero', which is no ordinary file$"):
         saved_task({"name": "corpus", "path": "/dev/zero"}, "it")
+    own = tmp_path / "own.txt"
+    own.write_text("a b\nb a\n")
+    for option in ("valid_path", "test_path"):
+        with pytest.raises(InputError, match=r"^it was made from '/dev/zero', which is no ordinary file$"):
+            saved_task({"name": "corpus", "path": str(own), option: "/dev/zero"}, "it")
+    own.unlink()
     for described in ({"name": "coco"}, {"name": "wordnet", "data_dir": str(tmp_path / "theirs")}):
         with pytest.raises(MissingDataError, match=f"to fetch it: textgan data fetch {described['name']}"):
             saved_task(described, "it")

@@ -538,6 +538,8 @@ def make_task(name: str, **options: Any) -> Task:
     return make(**options)
 
 
+# Options of tasks that name a file to be read.
+_FILE_OPTIONS = ("path", "valid_path", "test_path", "weights")
 # Weights of an oracle that a file may ask for; users may ask for more.
 _MOST_OF_A_FILE = 2**24
 
@@ -561,7 +563,7 @@ def saved_task(described: object, where: str, *, vocab_size: int | None = None) 
     options = {key: value for key, value in cast(dict[str, Any], described).items() if key not in ("name", "about")}
     asked = options.get("vocab_size", vocab_size)
     require(vocab_size in (None, asked), f"{where} has V={shown(asked)}, but the policy beside it V={vocab_size}")
-    for option in ("path", "test_path", "weights"):
+    for option in _FILE_OPTIONS:
         if isinstance(file := options.get(option), str):
             missing = f"{where} was made from '{file}', which is not here"
             if not Path(file).exists():

@@ -60,8 +60,8 @@ def draw(options: Options) -> Path:
     """Write the picture; returns its path."""
     import json
 
-    from benchmarks.results import RESULTS, image_path
-    from textgan_env.render import LINE_COLOURS, new_figure, plain_axes, save_figure
+    from benchmarks.results import RESULTS, save_picture
+    from textgan_env.render import LINE_COLOURS, new_figure, plain_axes
 
     kept = RESULTS / f"{options.result}.json"
     require(kept.exists(), f"no kept result '{options.result}': expected the file {kept}")
@@ -84,9 +84,7 @@ def draw(options: Options) -> Path:
     panel.set_ylabel(f"{options.y} (nats per token)")
     plain_axes(panel)
     panel.legend(frameon=False, fontsize=9)
-    path = image_path(options.result)
-    save_figure(figure, path, options.title)
-    return path
+    return save_picture(figure, options.result, options.title)
 
 
 if __name__ == "__main__":

@@ -279,6 +279,7 @@ def run(folder: Path) -> None:
     import torch
 
     from benchmarks import measure
+    from benchmarks.results import peak_memory_mb
     from textgan_env.checkpoints import library_versions
     from textgan_env.runs import machine, source_state
     from textgan_env.tasks import make_task
@@ -309,7 +310,7 @@ def run(folder: Path) -> None:
             "all": time.monotonic() - began if attempt == 1 else None,
         },
         "attempts": attempt,
-        "peak_memory_mb": _peak_memory_mb(),
+        "peak_memory_mb": peak_memory_mb(),
         "rows": rows,
         "curve": curve,
         "learning_curve": learning_curve(trained) if trained else [],
@@ -416,16 +417,6 @@ def _count_attempt(folder: Path) -> int:
     attempt = 1 + (int(path.read_text()) if path.exists() else 0)
     write_safely(path, f"{attempt}\n")
     return attempt
-
-
-def _peak_memory_mb() -> float | None:
-    """The most memory this process had at once; None where the system does not say."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def end_with_parent() -> None:

@@ -48,6 +48,7 @@ def main(args: list[str] | None = None) -> None:
 
 def draw(options: Options) -> tuple[Path, Path]:
     """Write both pictures; returns their paths."""
+    from benchmarks.results import save_picture
     from textgan_env.rollouts import Keys, write
     from textgan_env.training import load_policy
 
@@ -70,8 +71,8 @@ def draw(options: Options) -> tuple[Path, Path]:
     heard_tk, cosine_t = goal_trace(leaked, tokens_BT[longest : longest + 1, : int(lengths_B[longest])])
     words = _words(task, tokens_BT[longest, : int(lengths_B[longest])].tolist())
     return (
-        _save(_paths_figure(real_B2, paths, lengths), f"{options.name}_paths"),
-        _save(_goals_figure(words, heard_tk, cosine_t, leaked.goal_steps), f"{options.name}_goals"),
+        save_picture(_paths_figure(real_B2, paths, lengths), f"{options.name}_paths"),
+        save_picture(_goals_figure(words, heard_tk, cosine_t, leaked.goal_steps), f"{options.name}_goals"),
     )
 
 
@@ -182,15 +183,6 @@ def _goals_figure(words: list[str], heard_tk: "NDArray[Any]", cosine_t: "NDArray
     below.set_ylim(-1.05, 1.05)
     below.set_xticks(range(len(words)), words, rotation=60, ha="right", fontsize=9)
     return figure
-
-
-def _save(figure: "Figure", name: str) -> Path:
-    from benchmarks.results import image_path
-    from textgan_env.render import save_figure
-
-    path = image_path(name)
-    save_figure(figure, path)
-    return path
 
 
 if __name__ == "__main__":

@@ -5,11 +5,14 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textgan_env.checkpoints import library_versions
 from textgan_env.files import write_safely
 from textgan_env.runs import machine, source_state
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).parent / "results"
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
@@ -51,6 +54,25 @@ def image_path(name: str) -> Path:
     """Where a picture of the docs lies; its folder is made when it is not there."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     return IMAGES / f"{name}.png"
+
+
+def save_picture(figure: "Figure", name: str, title: str = "") -> Path:
+    """Write a figure of `new_figure` as a picture of the docs; returns its path."""
+    from textgan_env.render import save_figure
+
+    path = image_path(name)
+    save_figure(figure, path, title)
+    return path
+
+
+def peak_memory_mb() -> float | None:
+    """The most memory this process had at once, in MiB; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

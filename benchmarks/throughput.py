@@ -7,14 +7,12 @@
   --grow                                                           how the cost grows with B, N, T and V, ours alone
 """
 
-import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textgan_env.errors import friendly_errors, require
@@ -430,7 +428,7 @@ def main(args: list[str] | None = None) -> None:
     with friendly_errors():
         options = tyro.cli(Options, description=__doc__, args=args, config=(tyro.conf.FlagCreatePairsOff,))
         works = _chosen(options)
-        from benchmarks.results import save, table
+        from benchmarks.results import save, save_picture, table
 
         with _threads(options.threads):
             rows = grow(options, works) if options.grow else measure(options, works)
@@ -440,7 +438,7 @@ def main(args: list[str] | None = None) -> None:
             )
             print(table(rows))
             print(save(options.name, rows, module="benchmarks.throughput", notes=notes, device=options.device))
-            print(_save(_growth_figure(rows) if options.grow else _ratio_figure(rows), options.name))
+            print(save_picture(_growth_figure(rows) if options.grow else _ratio_figure(rows), options.name))
 
 
 def _chosen(options: Options) -> list[str]:
@@ -492,6 +490,8 @@ def _row(name: str, work: Work, options: Options) -> dict[str, Any]:
     """Time a piece: ours and the plain one in turn."""
     import torch
 
+    from benchmarks.results import peak_memory_mb
+
     print(f"timing {name} ...", file=sys.stderr, flush=True)
     sides = {"ours": work.ours} | ({"plain": work.plain} if options.plain and work.plain is not None else {})
     seconds: dict[str, list[float]] = {side: [] for side in sides}
@@ -503,7 +503,7 @@ def _row(name: str, work: Work, options: Options) -> dict[str, Any]:
                 torch.cuda.synchronize(options.device)
             if turn >= 0:
                 seconds[side].append(time.perf_counter() - started)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    peak = peak_memory_mb()
     middle = statistics.median(seconds["ours"])
     row: dict[str, Any] = {
         "work": name,
@@ -517,7 +517,7 @@ def _row(name: str, work: Work, options: Options) -> dict[str, Any]:
         ratios = [slow / share / fast for fast, slow in zip(seconds["ours"], seconds["plain"], strict=True)]
         row |= {"plain seconds": statistics.median(seconds["plain"]) / share, "ratio": statistics.median(ratios)}
         row["ratios"] = f"{min(ratios):.1f} - {max(ratios):.1f}"
-    return row | {"peak MiB": round(peak), "threads": torch.get_num_threads()}
+    return row | {"peak MiB": None if peak is None else round(peak), "threads": torch.get_num_threads()}
 
 
 def _ratio_figure(rows: list[dict[str, Any]]) -> "Figure":
@@ -568,15 +568,6 @@ def _growth_figure(rows: list[dict[str, Any]]) -> "Figure":
     panels[0].set_ylabel("seconds")
     panels[-1].legend(frameon=False, fontsize="small")
     return figure
-
-
-def _save(figure: "Figure", name: str) -> Path:
-    from benchmarks.results import image_path
-    from textgan_env.render import save_figure
-
-    path = image_path(name)
-    save_figure(figure, path)
-    return path
 
 
 if __name__ == "__main__":

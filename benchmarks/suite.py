@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from benchmarks.arms import chosen
 from benchmarks.engines import Engine, LocalEngine, RayEngine
 from benchmarks.jobs import Job, other_code, plan, progress_of, result_of, write_job
 from textgan_env.errors import friendly_errors, require
-from textgan_env.files import write_safely
+from textgan_env.files import locked, write_safely
 from textgan_env.logs import clock_text
 from textgan_env.options import read_words
 
@@ -342,20 +342,9 @@ class _Screen:
         return Group(Text(self.summary(), style="bold"), table)
 
 
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
+def _alone(out: Path) -> AbstractContextManager[None]:
     """Refuse a second suite in the same folder: each would start the jobs of the other."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            require(False, f"another suite is running in '{out}': wait for it, or give another --out")
-        yield
+    return locked(out / ".lock", lambda: f"another suite is running in '{out}': wait for it, or give another --out")
 
 
 if __name__ == "__main__":

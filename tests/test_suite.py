@@ -253,7 +253,6 @@ def test_a_result_that_is_cut_off_is_named(run: Run, tmp_path: Path) -> None:
 
 
 def test_two_suites_in_one_folder_are_refused(tmp_path: Path) -> None:
-    pytest.importorskip("fcntl", reason="the system has no file locks")
     (tmp_path / "suite").mkdir()
     with suite._alone(tmp_path / "suite"), pytest.raises(InputError, match="another suite is running"):
         suite.run_suite(replace(OPTIONS, out=tmp_path / "suite"))

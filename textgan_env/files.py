@@ -1,9 +1,12 @@
-"""Replacing a file so that a reader finds the old content or the new, never a part."""
+"""Files that a reader finds whole: replaced in one step, added to at the end; and a lock that one process has."""
 
 import contextlib
 import errno
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from textgan_env.errors import InputError, require
 
 
 def write_safely(
@@ -72,6 +75,33 @@ def append_safely(path: str | os.PathLike[str], text: str) -> None:
             os.truncate(path, size)
         error.filename = str(path)
         raise
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike[str], refusal: Callable[[], str]) -> Iterator[None]:
+    """Keep every other process out while a file is locked; the lock ends with the process, however it ends.
+
+    Args:
+        path: The lock, an empty file that stays; its folder must exist.
+        refusal: Makes the sentence for whoever comes while another process has it.
+
+    Raises:
+        InputError: If another process has it, or the lock is a link.
+        OSError: If the lock cannot be made, e.g. because the folder is read-only.
+    """
+    from filelock import FileLock, Timeout  # 20 ms that `--help` need not wait
+
+    # Opening the lock empties the file that it is, and a folder of somebody else may hold a link to another one.
+    require(not Path(path).is_symlink(), f"the lock '{os.fspath(path)}' is a link: remove it")
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(refusal()) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def force_to_disk(path: str | os.PathLike[str]) -> None:

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from textgan_env.checkpoints import library_versions
 from textgan_env.errors import InputError, require
-from textgan_env.files import append_safely, force_to_disk, write_safely
+from textgan_env.files import append_safely, force_to_disk, locked, write_safely
 from textgan_env.reading import MOST_JSON, parse_json, read_limited
 
 
@@ -178,19 +177,15 @@ class RunFolder:
             InputError: If another process has it; names it. If the lock is a link.
             OSError: If the lock cannot be made, e.g. because the folder is read-only.
         """
-        lock, owner = FileLock(self.path / ".lock"), self.path / ".owner"
-        # Opening the lock empties the file that it is, and a folder of somebody else may hold a link to another one.
-        require(not (self.path / ".lock").is_symlink(), f"the lock of run '{self.path}' is a link: remove it")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
+        owner = self.path / ".owner"
+
+        def refusal() -> str:
             who = owner.read_text(encoding="utf-8").strip() if owner.is_file() else "another process"
-            raise InputError(f"run '{self.path}' is in use by {who}: wait until that has ended, or stop it") from None
-        try:
+            return f"run '{self.path}' is in use by {who}: wait until that has ended, or stop it"
+
+        with locked(self.path / ".lock", refusal):
             write_safely(owner, f"process {os.getpid()} on {platform.node()}\n")
             yield
-        finally:
-            lock.release()
 
     def record_options(self, changed: Mapping[str, Any]) -> None:
         """Put options that a run goes on with into config.json: "config" holds them, "changes" what they were.

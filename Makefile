@@ -39,6 +39,7 @@ faults: $(READY) ## the fault harness in full: bad files and arguments by the th
 	$(PYTEST) -m faults --timeout 7200
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py --kills 100
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/kills.py --kills 20 --signal TERM
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/ends.py --signals 20
 
 # Not among the requirements: it builds only where a wheel or a compiler is.
 fuzz: $(READY) ## look for inputs that break a parser, guided by coverage (SECONDS=60 each)

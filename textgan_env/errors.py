@@ -1,6 +1,8 @@
 """The errors a person can cause, and how a command shows them."""
 
+import atexit
 import errno
+import gc
 import os
 import signal
 import sys
@@ -64,6 +66,9 @@ def friendly_errors() -> Iterator[None]:
         SystemExit: 2 for a mistake, 1 for a fault of ours; 130 for Ctrl-C, 143 for SIGTERM in training (128 and the
             signal's number).
     """
+    # The interpreter's last collection goes through all that torch has loaded, a second for nothing.
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
     if os.environ.get("TEXTGAN_DEBUG") or DEBUG in sys.argv[1:]:
         yield
         return

@@ -9,13 +9,13 @@ from textgan_env.errors import Stopped
 
 # SIGHUP comes when a terminal is closed or a connection is lost.
 _ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_PATIENCE = 2.0  # seconds that work may go on after it was asked to end
+_PATIENCE = 1.0  # seconds that work may go on after it was asked to end
 
 
 class StopSignals:
     """While it is entered, Ctrl-C, SIGTERM and SIGHUP ask the work to end.
 
-    The work asks `check` wherever it could end. If it does not for two seconds (a step may take long), or the signal
+    The work asks `check` wherever it could end. If it does not for a second (a step may take long), or the signal
     comes a second time, `Stopped` is raised in the middle of whatever runs. A signal that the process was told to
     ignore (``nohup``, a background job of a script) stays ignored. Outside of the main thread, which alone can hear
     signals, this does nothing.

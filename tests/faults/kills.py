@@ -2,10 +2,11 @@
 
     python tests/faults/kills.py --kills 100
 
-Each process is the agent's own `main` on its smoke preset, forked from this one, which has loaded the libraries. It is
-killed after a random time, up to 0.6 of what a whole training takes, and its run is gone on with until it comes to its
-end. After each kill every file of the run must be readable; at the end weights and optimizers, rows of the log,
-samples, events of TensorBoard and the final measurements must be those of a run that nobody stopped, bit for bit.
+Each process is the agent's own `main` on its smoke preset, forked from this one, which has loaded the libraries. One in
+five is killed while it starts, the others while they train: at a random moment up to 0.6 of a whole training after
+their first checkpoint. Its run is gone on with until it comes to its end. After each kill every file of the run must be
+readable; at the end weights and optimizers, rows of the log, samples, events of TensorBoard and the final measurements
+must be those of a run that nobody stopped, bit for bit.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 AT_THE_END = "after the last round"
+STARTING = 0.2  # share of the kills that fall before a process has written its first checkpoint
 AGENTS = ("seqgan", "leakgan")
 TASKS = ("toy", "corpus")
 WORDS = ["a", "the", "some", "cat", "dog", "bird", "sees", "likes", "hears", "finds", "tree", "house", "stone", "river"]
@@ -161,22 +163,50 @@ def content(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Whole:
-    """An uninterrupted run: what must come out, how many rounds it has, and how many seconds it trained."""
+    """An uninterrupted run.
+
+    Attributes:
+        content: What must come out.
+        rounds: How many it has.
+        starting: Seconds until it wrote its first checkpoint.
+        training: Seconds from then to its last.
+    """
 
     content: dict[str, Any]
     rounds: int
-    seconds: float
+    starting: float
+    training: float
 
 
 def whole_run(agent: str, task: str, folder: Path) -> Whole:
     """Run an agent to its end."""
     runs, began = folder / f"{agent}-{task}-whole", time.time()
-    code = ended(start(agent, [*command(task, folder), "--runs", str(runs)], folder / "output.txt"), 3600)
+    child = start(agent, [*command(task, folder), "--runs", str(runs)], folder / "output.txt")
+    code = until_saved(child, runs, began)
+    first = saved_at(runs)
+    code = ended(child, 3600) if code is None else code
     made = run_folder(runs)
     if code or made is None:
         raise SystemExit(f"{agent} on {task} failed by itself: {(folder / 'output.txt').read_text()[-2000:]}")
-    trained = (made / "checkpoints" / "last.safetensors").stat().st_mtime
-    return Whole(content(made), len((made / "metrics.jsonl").read_text().splitlines()), trained - began)
+    rounds = len((made / "metrics.jsonl").read_text().splitlines())
+    return Whole(content(made), rounds, first - began, saved_at(runs) - first)
+
+
+def saved_at(runs: Path) -> float:
+    """When the run that was begun wrote its last checkpoint; 0 if it has none."""
+    made = run_folder(runs)
+    try:
+        return 0.0 if made is None else (made / "checkpoints" / "last.safetensors").stat().st_mtime
+    except FileNotFoundError:  # not yet, or between two
+        return 0.0
+
+
+def until_saved(child: int, runs: Path, since: float) -> int | None:
+    """Wait for a process's first checkpoint; the exit code if it ended first."""
+    code = None
+    while code is None and saved_at(runs) < since:
+        code = ended(child, 0.02)
+    return code
 
 
 @dataclass
@@ -199,17 +229,23 @@ class Killer:
         """A run whose processes are killed until one comes to the end first, or only measures any more."""
         name = f"{agent}-{task}-{self.told.runs}"
         runs, output, where = self.folder / name, self.folder / f"{name}.txt", ""
-        longest = 0.6 * whole.seconds
+        slower = 1.0
         while True:
-            made = run_folder(runs)
+            made, began = run_folder(runs), time.time()
             words = [*command(task, self.folder), "--runs", str(runs)] if made is None else ["--resume", str(made)]
             child = start(agent, words, output)
-            code = ended(child, 3600 if where == AT_THE_END else self.dice.uniform(0, longest))
+            if where == AT_THE_END:
+                code = ended(child, 3600)
+            elif self.dice.random() < STARTING:
+                code = ended(child, self.dice.uniform(0, whole.starting * slower))
+            else:
+                code = until_saved(child, runs, began)
+                code = ended(child, self.dice.uniform(0, 0.6 * whole.training * slower)) if code is None else code
             killed = code is None and self._kill(child)
             if killed:
                 where = where_it_stands(run_folder(runs), whole.rounds)
                 self.told.where[where] += 1
-                longest *= 1.1  # a machine that got slower must not keep a run from ever coming to its end
+                slower *= 1.1  # a machine that got slower must not keep a run from ever coming to its end
             elif code:
                 raise SystemExit(f"{name} ended with {code}: {output.read_text()[-2000:]}")
             else:

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 Run = Callable[[int], object]
 
-GROWTH = {"rows": (16, 32, 64, 128), "rollouts": (2, 4, 8, 16), "max_length": (10, 20, 40), "vocab_size": (500, 5000)}
+# What grows, together, and the values it takes.
+GROWTH = {
+    ("rows",): (16, 32, 64, 128),
+    ("rollouts", "leakgan_rollouts"): (2, 4, 8, 16),
+    ("max_length",): (10, 20, 40),
+    ("vocab_size",): (500, 1500, 5000, 15000),
+}
 LETTERS = {"rows": "B", "rollouts": "N", "max_length": "T", "vocab_size": "V"}
 
 
@@ -474,15 +480,15 @@ def measure(options: Options, works: list[str]) -> list[dict[str, Any]]:
 
 
 def grow(options: Options, works: list[str]) -> list[dict[str, Any]]:
-    """A row for each piece and each value that B, N, T and V take in turn, the others as given; ours alone."""
+    """A row for each piece and each value that B, N, T and V take in turn, where it has such; ours alone."""
     rows = []
     for name in works:
         for what, values in GROWTH.items():
             for value in values:
-                options_then = replace(options, **{what: value}, plain=False)
-                work = WORKS[name](options_then)
-                row = {"changed": LETTERS[what], "value": value}
-                rows.append(row | _row(name, work, options_then))
+                options_then = replace(options, **dict.fromkeys(what, value), plain=False)
+                work, letter = WORKS[name](options_then), LETTERS[what[0]]
+                if f"{letter}={value} " in f"{work.sizes} ":
+                    rows.append({"changed": letter, "value": value} | _row(name, work, options_then))
     return rows
 
 
@@ -553,20 +559,21 @@ def _growth_figure(rows: list[dict[str, Any]]) -> "Figure":
     """A panel for each of B, N, T and V, a line a piece."""
     from textgan_env.render import new_figure, plain_axes
 
-    figure = new_figure(10, 3.2)
+    figure = new_figure(10, 3.6)
+    names = list(dict.fromkeys(row["work"] for row in rows))
     letters = list(dict.fromkeys(row["changed"] for row in rows))
     panels = figure.subplots(1, len(letters), sharey=True, squeeze=False)[0]
     for axes, letter in zip(panels, letters, strict=True):
-        for name in dict.fromkeys(row["work"] for row in rows):
+        for color, name in enumerate(names):
             line = [(row["value"], row["seconds"]) for row in rows if row["changed"] == letter and row["work"] == name]
-            axes.plot(*zip(*line, strict=True), marker="o", label=name)
+            axes.plot(*(zip(*line, strict=True) if line else ((), ())), marker="o", color=f"C{color}", label=name)
         ticks = sorted({row["value"] for row in rows if row["changed"] == letter})
         axes.set(xscale="log", yscale="log", xlabel=letter)
         axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
         axes.set_xticks([], minor=True)
         plain_axes(axes)
     panels[0].set_ylabel("seconds")
-    panels[-1].legend(frameon=False, fontsize="small")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(names), frameon=False)
     return figure
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import nltk.translate.bleu_score  # type: ignore[import-untyped]  # noqa: F401  may load libraries that draw at import
 import pytest
 import torch
 

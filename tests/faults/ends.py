@@ -74,6 +74,8 @@ def main() -> None:
     parser.add_argument("--longest", type=float, default=40.0, help="seconds until the signal, at most")
     options = parser.parse_args()
     dice = random.Random(options.seed)
+    # In the background of a script Ctrl-C is ignored, which processes hand on to those that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     took = []
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(options.signals):

@@ -11,7 +11,7 @@ import textgan_env.sb3  # noqa: F401  importing SB3 draws from the global genera
 from agents.leakgan import LeakGAN, LeakGANConfig
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import SeqGAN, SeqGANConfig
-from benchmarks import adapter_cost, curves, leak_pictures, policies, results
+from benchmarks import adapter_cost, curves, leak_pictures, policies, results, time_to_quality
 from textgan_env.errors import InputError
 from textgan_env.tasks import ToyTask
 from textgan_env.training import launch
@@ -140,3 +140,29 @@ def test_the_parts_of_an_iteration_are_apart_and_add_up() -> None:
     *parts, whole = (row["seconds"] for row in rows)
     assert sum(parts) == pytest.approx(whole)
     assert all(part > 0 for part in parts)
+
+
+def test_the_seconds_to_a_target_are_those_of_the_first_look_that_reaches_it() -> None:
+    looks = [
+        time_to_quality.Look(step, value, 10.0 * step, 4.0 * step) for step, value in ((1, 9.0), (2, 7.4), (3, 7.6))
+    ]
+    found = time_to_quality.summary(looks, target=7.4)
+    assert (found["rounds to target"], found["seconds to target"], found["processor seconds to target"]) == (
+        2,
+        20.0,
+        8.0,
+    )
+    assert (found["rounds"], found["processor seconds"], found["lowest nll_valid"]) == (3, 12.0, 7.4)
+    assert time_to_quality.summary(looks, target=7.0)["seconds to target"] is None
+
+
+@pytest.mark.moves_global_rng  # the library that reads command lines does
+def test_time_to_quality_keeps_a_row_a_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    time_to_quality.main(["--task", "toy", "--target", "99", "--tries", "preset=smoke", "preset=smoke epochs=2"])
+    rows = json.loads((tmp_path / "time_to_quality.json").read_text())["rows"]
+    assert [(row["options"], row["rounds to target"], row["rounds"]) for row in rows] == [
+        ("preset=smoke", 1, 1),
+        ("preset=smoke epochs=2", 1, 2),
+    ]
+    assert all(row["seconds to target"] > 0 and row["nll_test"] > 0 for row in rows)

@@ -231,3 +231,11 @@ def test_another_text_seed_gives_other_texts_of_the_same_law(make: Any) -> None:
     again = make_task(**other.config())
     assert torch.equal(again.split("test").tokens_BT, other.split("test").tokens_BT)
     assert "text_seed" not in task.config()
+
+
+def test_oracle40_is_the_oracle_of_the_environment_for_longer_texts() -> None:
+    few = {"train_size": 3, "valid_size": 1, "test_size": 1}
+    short, spelled_out = make_task("oracle40", **few), OracleTask(max_length=40, embed_size=64, hidden_size=64, **few)
+    assert short.config() == spelled_out.config()
+    assert torch.equal(short.split("train").tokens_BT, spelled_out.split("train").tokens_BT)
+    assert make_task("oracle40", hidden_size=8, vocab_size=9, **few).config()["hidden_size"] == 8

@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 #: Environment id -> the task it is made of and that task's options. The only table: registration and tests read it.
 ENVIRONMENTS: dict[str, dict[str, object]] = {
     "TextGAN-v0": {"task": "oracle"},
-    "TextGAN/Oracle40-v0": {"task": "oracle", "max_length": 40, "embed_size": 64, "hidden_size": 64},
+    "TextGAN/Oracle40-v0": {"task": "oracle40"},
     "TextGAN/SeqGANOracle-v0": {"task": "seqgan-oracle"},
     "TextGAN/Toy-v0": {"task": "toy"},
     "TextGAN/Corpus-v0": {"task": "corpus"},

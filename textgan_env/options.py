@@ -20,7 +20,8 @@ class TaskOptions:
     """Which text: options of every command that reads a task."""
 
     task: str = "oracle"
-    """oracle, seqgan-oracle, toy, corpus (with --corpus), wordnet, wordnet-glosses, coco, emnlp, poems, music."""
+    """oracle, oracle40 (long texts), seqgan-oracle, toy, corpus (with --corpus), wordnet, wordnet-glosses, coco, emnlp,
+    poems, music."""
     corpus: str | None = None
     """Your text file, one text a line. (With another --task: the folder with its files, or seqgan-oracle's weights.)"""
     mode: Literal["word", "char", "whitespace"] | None = None
@@ -60,12 +61,13 @@ def path_option(task: str) -> str:
     Raises:
         InputError: If the task reads no file.
     """
-    require(task not in ("oracle", "toy"), f"task '{task}' reads no file: --corpus is for task corpus, your own text")
+    reads = task not in ORACLES or task == "seqgan-oracle"
+    require(reads, f"task '{task}' reads no file: --corpus is for task corpus, your own text")
     return {"corpus": "path", "seqgan-oracle": "weights"}.get(task, "data_dir")
 
 
 #: Tasks of tokens without words; presets size networks for them otherwise than for text.
-ORACLES = ("oracle", "seqgan-oracle", "toy")
+ORACLES = ("oracle", "oracle40", "seqgan-oracle", "toy")
 
 
 def at_least(least: int, config: object, *names: str) -> None:

@@ -498,6 +498,10 @@ def _seqgan_oracle(*, weights: str | os.PathLike[str] | None = None, **settings:
     return OracleTask(weights=find_file("oracle") if weights is None else weights, **settings)
 
 
+def _oracle40(**settings: Any) -> OracleTask:
+    return OracleTask(**{"max_length": 40, "embed_size": 64, "hidden_size": 64} | settings)
+
+
 def _named(name: str) -> Callable[..., CorpusTask]:
     def make(**settings: Any) -> CorpusTask:
         return CorpusTask(named_corpus(name, **settings), name=name, settings=settings)
@@ -508,6 +512,7 @@ def _named(name: str) -> Callable[..., CorpusTask]:
 #: Name -> what makes the task, and the function whose arguments are its options.
 TASKS: dict[str, tuple[Callable[..., Task], Callable[..., Any]]] = {
     "oracle": (OracleTask, OracleTask),
+    "oracle40": (_oracle40, OracleTask),
     "seqgan-oracle": (_seqgan_oracle, OracleTask),
     "toy": (ToyTask, ToyTask),
     "corpus": (_corpus_task, load_corpus),

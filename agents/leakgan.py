@@ -326,6 +326,7 @@ class LeakGAN:
 
     def pretrain_g(self, generator: "torch.Generator") -> dict[str, float]:
         """Some epochs of maximum likelihood, unless pre-training has ended early."""
+        from textgan_env.parallel import from_first
         from textgan_env.training import update_average
 
         if self.patience.over:
@@ -333,7 +334,7 @@ class LeakGAN:
         for _ in range(self.config.pretrain_epochs):
             values = self.mle_epoch(generator, lambda: update_average(self.average, self.learners, self.mle_optimizer))
         if self.config.pretrain_patience:
-            self.patience.note(self._nll_of_average())
+            self.patience.note(from_first(self._nll_of_average()))
         return values
 
     def _nll_of_average(self) -> float:
@@ -444,8 +445,8 @@ class LeakGAN:
             positions: The last tokens of the prefixes whose Q is known.
 
         Returns:
-            share_of: For some rows, once: the sum of the two losses, the Manager's, the Worker's, and the mean cosine of
-                moves and goals; each as the rows' share in the batch's.
+            share_of: Once for some rows: the sum of the two losses, the Manager's, the Worker's, and the mean cosine of
+                moves and goals, each as these rows' share in the batch's.
             reward_BT: float; what the Worker is paid.
         """
         import torch

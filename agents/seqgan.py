@@ -15,6 +15,7 @@ discriminator that has learnt nothing. What such a run reaches, the discriminato
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -370,7 +371,8 @@ class SeqGAN:
 
         baseline_BT = baseline(self.config.baseline, credit_BT, batch.mask_BT)
 
-        def share_of(rows_b: "Tensor") -> "tuple[Tensor]":
+        def share_of(half_b: "Tensor", rows: slice) -> "tuple[Tensor]":
+            rows_b = half_b[rows]
             tokens_bT, mask_bT = batch.tokens_BT[rows_b], batch.mask_BT[rows_b]
             logp_bT = for_texts(self._writer(), batch.keys.rows(rows_b.to(batch.keys.seed_B.device))).log_prob(
                 tokens_bT, mask_bT
@@ -382,7 +384,7 @@ class SeqGAN:
         weights = [part for part in self.policy.parameters() if part.requires_grad]
         self.g_optimizer.zero_grad()
         for half_b in torch.arange(len(credit_BT), device=credit_BT.device).chunk(2):
-            backward(weights, len(half_b), lambda rows, half_b=half_b: share_of(half_b[rows]))
+            backward(weights, len(half_b), partial(share_of, half_b))
             sums.append(torch.cat([part.grad.flatten() for part in self.policy.parameters() if part.grad is not None]))
         first, second = sums[0], sums[-1] - sums[0]
         noise = float((first - second).square().sum())

@@ -5,16 +5,18 @@ shard is computed by itself, what comes of it goes to all processes, and there i
 order of the shards. So one process that computes all shards gives the same bits as several.
 
 Nothing is cut outside of `cut`, which a step of training runs in. Draws are keyed by row, so texts and their credit do
-not depend on the cutting; dropout is seeded for each shard. torch.distributed is loaded where there are several processes.
+not depend on the cutting; dropout is seeded for each shard. Only several processes load torch.distributed.
 """
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -24,7 +26,7 @@ from textgan_env import errors
 from textgan_env.errors import InputError, require
 from textgan_env.sampling import derived_seed, fold, seeded
 
-Value = TypeVar("Value", None, str, float)
+Value = TypeVar("Value")
 
 # For the first process, which looks at the policy alone; that a process has ended is noticed at once.
 _PATIENCE = timedelta(days=1)
@@ -58,13 +60,10 @@ def processes() -> int:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[None]:
+def joined() -> Iterator[None]:
     """Inside, the processes that torchrun started work together; all but the first say nothing, errors excepted.
 
-    Whatever ends one of them is told by one: the first that comes to tell it.
-
-    Args:
-        device: What they compute on: on ``cuda`` they exchange tensors by NCCL, else by gloo.
+    Whatever ends them is told by one: the first that comes to tell it.
 
     Raises:
         InputError: If they cannot reach each other.
@@ -74,12 +73,13 @@ def joined(device: str) -> Iterator[None]:
         yield
         return
     import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
 
     with _together():
-        store, rank, size = next(dist.rendezvous("env://", timeout=timedelta(minutes=5)))
+        store, rank, size = next(rendezvous("env://", timeout=timedelta(minutes=5)))
         store.set_timeout(_PATIENCE)
         errors.may_tell = lambda: _comes_first(store)
-        backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     _here = _Place(rank, size)
     try:
@@ -89,6 +89,10 @@ def joined(device: str) -> Iterator[None]:
             with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
                 yield
         dist.destroy_process_group()
+    except BaseException:
+        # torchrun ends all when one has ended, but this one has something to say.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise
     finally:
         _here = _Place()
 
@@ -111,7 +115,7 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).partition("\n")[0].split("] ", 1)[-1][:120]
+        reason = str(error).partition("\n")[0].split("] ", 1)[-1].partition(". ")[0]
         raise InputError(f"another process of this run has ended, or cannot be reached ({reason})") from None
 
 
@@ -265,7 +269,7 @@ def backward(
     """
     if _shards.get() == 1:
         numbers = share_of(slice(0, rows))
-        numbers[0].backward()  # type: ignore[no-untyped-call]
+        numbers[0].backward()
         return tuple(number.detach() for number in numbers)
     parts = _parts(rows)
     seed = fold(torch.default_generator) if dropout else 0
@@ -288,14 +292,14 @@ def backward(
     *gradients, numbers_K = total_P.split([*sizes, len(total_P) - sum(sizes)])
     for one, gradient in zip(learning, gradients, strict=True):
         one.grad = gradient.view_as(one) if one.grad is None else one.grad + gradient.view_as(one)
-    return numbers_K.unbind()
+    return tuple(numbers_K.unbind())
 
 
 def _parts(rows: int) -> list[slice]:
     """The rows of each shard; a batch of fewer rows than shards (the last of an epoch) is not cut."""
     shards = _shards.get() if rows >= _shards.get() else 1
     edges = [rows * shard // shards for shard in range(shards + 1)]
-    return [slice(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
 def _of_all(sizes: Sequence[int], compute: Callable[[int], tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:

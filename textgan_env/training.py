@@ -237,18 +237,18 @@ def _train_rounds(
             bar.update()
             state = replace(keeper.state, done=current.number, steps=0, values={})
             last = current.number == schedule.rounds
+            if log is not None and (last or current.index % look_every == 0):
+                values |= _look(agent)
+                warnings = _warnings(agent.task, values)
+                _show(agent, run, config, current, values, warnings, bar)
+                if values["nll_valid"] < state.best:
+                    state = replace(state, best=values["nll_valid"], best_round=current.number)
+                    keeper.write_best(state)
+                if current.phase is schedule.phases[-1]:
+                    state = _judged(state, values, config.patience)
+                if config.stop_on_collapse and "collapse" in warnings:
+                    state = replace(state, stopped=warnings["collapse"])
             if log is not None:
-                if last or current.index % look_every == 0:
-                    values |= _look(agent)
-                    warnings = _warnings(agent.task, values)
-                    _show(agent, run, config, current, values, warnings, bar)
-                    if values["nll_valid"] < state.best:
-                        state = replace(state, best=values["nll_valid"], best_round=current.number)
-                        keeper.write_best(state)
-                    if current.phase is schedule.phases[-1]:
-                        state = _judged(state, values, config.patience)
-                    if config.stop_on_collapse and "collapse" in warnings:
-                        state = replace(state, stopped=warnings["collapse"])
                 log.write(current.number, values, current.phase.name)
             state = replace(state, stopped=from_first(state.stopped))
             keeper.state = state
@@ -409,14 +409,13 @@ def launch(config: Config, make_agent: Callable[[Config, Task], Agent]) -> RunFo
         InputError: If an option, a file or a checkpoint is refused, or another process trains in the folder.
     """
     run = None
-    with joined(config.device or "cpu"), ExitStack() as held:
+    with joined(), ExitStack() as held:
         if config.resume is not None:
             with first_before_others():
                 run = RunFolder.open(config.resume)
                 if is_first():
                     held.enter_context(run.locked())
                 config = _config_of(run, config)
-                newest_checkpoint(run)  # moves one that cannot be read out of the way
         return _launch(_for_processes(config), make_agent, run, held)
 
 
@@ -434,7 +433,8 @@ def _for_processes(config: Config) -> Config:
         config = replace(config, shards=processes() if config.shards is None else config.shards)
         require_shards(config.shards or 0, config.batch_sizes())
     else:
-        require(not several, f"this agent trains in one process: start it without torchrun, found {processes()}")
+        found = f"found {processes()} processes"
+        require(not several, f"this agent trains in one process: start it without torchrun, {found}")
     return config
 
 
@@ -454,7 +454,9 @@ def _launch(
         # Its config may be anybody's: no text is fetched for it, and no network is larger than its checkpoint.
         task = saved_task({"name": config.task, **config.task_options()}, f"the task of run '{run.path}'")
         print(task, flush=True)
-        with most_weights(_weights_in(run)):
+        with first_before_others():  # a checkpoint that cannot be read is moved out of the way
+            weights = _weights_in(run)
+        with most_weights(weights):
             agent = make_agent(here, task)
     # What would be refused at the end is refused now, before there is a folder.
     agent.schedule()
@@ -469,7 +471,7 @@ def _launch(
             device=config.device or "cpu",
         )
         held.enter_context(run.locked())
-    run = RunFolder(Path(from_first(None if run is None else str(run.path)) or ""))
+    run = RunFolder(Path(from_first("" if run is None else str(run.path))))
     train(agent, run, config)
     return run
 

@@ -445,9 +445,8 @@ class LeakGAN:
             positions: The last tokens of the prefixes whose Q is known.
 
         Returns:
-            share_of: Once for some rows: the sum of the two losses, the Manager's, the Worker's, and the mean cosine of
-                moves and goals, each as these rows' share in the batch's.
-            reward_BT: float; what the Worker is paid.
+            A function, to be called once for some rows, and what the Worker is paid, float (B, T). It gives these rows'
+            shares of the sum of both losses, the Manager's, the Worker's, and the mean cosine of moves and goals.
         """
         import torch
 

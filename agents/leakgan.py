@@ -13,13 +13,13 @@ shuffled replaces the reward by one that knows nothing of the text; untrained le
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from textgan_env.errors import InputError, friendly_errors, require
-from textgan_env.options import ORACLES, CommonConfig, above_zero, at_least
+from textgan_env.options import ORACLES, SharedConfig, above_zero, at_least
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LeakGANConfig(CommonConfig):
+class LeakGANConfig(SharedConfig):
     """Train a policy by LeakGAN."""
 
     variant: Literal["paper", "reference"] = "paper"
@@ -326,6 +326,7 @@ class LeakGAN:
 
     def pretrain_g(self, generator: "torch.Generator") -> dict[str, float]:
         """Some epochs of maximum likelihood, unless pre-training has ended early."""
+        from textgan_env.parallel import from_first
         from textgan_env.training import update_average
 
         if self.patience.over:
@@ -333,7 +334,7 @@ class LeakGAN:
         for _ in range(self.config.pretrain_epochs):
             values = self.mle_epoch(generator, lambda: update_average(self.average, self.learners, self.mle_optimizer))
         if self.config.pretrain_patience:
-            self.patience.note(self._nll_of_average())
+            self.patience.note(from_first(self._nll_of_average()))
         return values
 
     def _nll_of_average(self) -> float:
@@ -362,17 +363,23 @@ class LeakGAN:
 
         def learn_from(batch: "tuple[Tensor, Tensor]") -> "tuple[Tensor, Tensor]":
             tokens_BT = batch[0].to(self.policy.device)
-            features_BSF = self.policy.prefix_features(tokens_BT)
-            goals_BTF = self.policy.goals(features_BSF)
-            cosines_BK, ends_K = self._cosines(features_BSF, goals_BTF)
-            cosine = masked_mean(cosines_BK, (tokens_BT != self.task.vocab_size)[:, ends_K])
-            scored_BT = self.task.scored(tokens_BT)
-            logp_BT = self.policy.worker_log_prob(tokens_BT, scored_BT, goals_BTF, late=self._late)
-            loss = nll_per_token(logp_BT, scored_BT)
-            self.learn(self.manager_optimizer, -cosine)
-            self.learn(self.mle_optimizer, loss)
+            written_BT, scored_BT = tokens_BT != self.task.vocab_size, self.task.scored(tokens_BT)
+
+            def share_of(rows: slice) -> "tuple[Tensor, ...]":
+                features_bSF = self.policy.prefix_features(tokens_BT[rows])
+                goals_bTF = self.policy.goals(features_bSF)
+                cosines_bK, ends_K = self._cosines(features_bSF, goals_bTF)
+                cosine = masked_mean(cosines_bK, written_BT[rows][:, ends_K], written_BT[:, ends_K])
+                logp_bT = self.policy.worker_log_prob(tokens_BT[rows], scored_BT[rows], goals_bTF, late=self._late)
+                loss = nll_per_token(logp_bT, scored_BT[rows], scored_BT)
+                return loss - cosine, loss, cosine
+
+            optimizers = (self.manager_optimizer, self.mle_optimizer)
+            _, loss, cosine = _backward(optimizers, len(tokens_BT), share_of, dropout=True)
+            for optimizer in optimizers:
+                self.step(optimizer)
             after_step()
-            return loss.detach(), cosine.detach()
+            return loss, cosine
 
         self.policy.train()
         seed = fold(generator)
@@ -407,10 +414,12 @@ class LeakGAN:
         self.envs.reset(seed=fold(generator) % 2**31)
         positions = self._positions(generator)
         batch = self.envs.collect(self.writer, positions)
-        manager_loss, worker_loss, values = self.losses(batch, positions)
+        share_of, reward_BT = self.objectives(batch, positions)
+        optimizers = (self.manager_optimizer, self.worker_optimizer)
+        *_, cosine = _backward(optimizers, len(batch.tokens_BT), share_of)
         norms = {
-            "manager_norm": self.learn(self.manager_optimizer, manager_loss),
-            "worker_norm": self.learn(self.worker_optimizer, worker_loss),
+            "manager_norm": self.step(self.manager_optimizer),
+            "worker_norm": self.step(self.worker_optimizer),
         }
         # An epoch of maximum likelihood averages from here on.
         self.average.policy.load_state_dict(self.learners.state_dict())
@@ -418,14 +427,17 @@ class LeakGAN:
         credit_BT = batch.credit_BT[:, positions]
         mean_T = (credit_BT * asked_BT).sum(0) / asked_BT.sum(0).clamp(min=1)
         return {
-            **values,
+            "manager_cosine": float(cosine),
+            "intrinsic_reward": float(masked_mean(reward_BT, batch.mask_BT)),
             **norms,
             "credit": float(masked_mean(credit_BT, asked_BT)),
             "credit_spread": float(masked_mean((credit_BT - mean_T) ** 2, asked_BT).sqrt()),
             "unique": len({tuple(tokens) for tokens in batch.tokens_BT.tolist()}) / len(batch.tokens_BT),
         }
 
-    def losses(self, batch: "EpisodeBatch", positions: list[int]) -> tuple["Tensor", "Tensor", dict[str, float]]:
+    def objectives(
+        self, batch: "EpisodeBatch", positions: list[int]
+    ) -> "tuple[Callable[[slice], tuple[Tensor, ...]], Tensor]":
         """What Manager and Worker make smaller: the one's has no gradient for the other, neither has one for D.
 
         Args:
@@ -433,39 +445,53 @@ class LeakGAN:
             positions: The last tokens of the prefixes whose Q is known.
 
         Returns:
-            The Manager's loss, the Worker's, and numbers to log.
+            A function, to be called once for some rows, and what the Worker is paid, float (B, T). It gives these rows'
+            shares of the sum of both losses, the Manager's, the Worker's, and the mean cosine of moves and goals.
         """
         import torch
 
         from textgan_env.losses import baseline, masked_mean, policy_gradient_loss
+        from textgan_env.parallel import by_rows
+
+        tokens_BT, mask_BT = batch.tokens_BT, batch.mask_BT
+        moves: dict[int, tuple[Tensor, Tensor]] = {}  # features and goals, by the first of their rows
+
+        def reward_of(rows: slice) -> "tuple[Tensor]":
+            features_bSF = self.policy.prefix_features(tokens_BT[rows])
+            moves[rows.start] = features_bSF, self.policy.goals(features_bSF)
+            return (self._worker_reward(*moves[rows.start]),)
+
+        (reward_BT,) = by_rows(len(tokens_BT), reward_of)
+        if self.config.variant == "reference":
+            reward_BT = masked_mean(reward_BT, mask_BT).expand_as(reward_BT)
+        advantage_BT = reward_BT - baseline(self.config.baseline, reward_BT, mask_BT)
+
+        def share_of(rows: slice) -> "tuple[Tensor, ...]":
+            features_bSF, goals_bTF = moves.pop(rows.start)
+            cosines_bK, ends_K = self._cosines(features_bSF, goals_bTF)
+            known_BK = mask_BT[:, ends_K] & torch.isin(ends_K, torch.tensor(positions, device=ends_K.device))
+            credit_BK = batch.credit_BT[:, ends_K]
+            cosine = masked_mean(cosines_bK, known_BK[rows], known_BK)
+            if self.config.variant == "paper":
+                manager_loss = -masked_mean(credit_BK[rows] * cosines_bK, known_BK[rows], known_BK)
+            else:
+                # The published code divides the rewards by N once more, and a mean over everything meets another.
+                manager_loss = -masked_mean(credit_BK, known_BK) / self.config.rollouts * cosine
+            logp_bT = self.writer.worker_log_prob(tokens_BT[rows], mask_BT[rows], goals_bTF, late=self._late)
+            worker_loss = policy_gradient_loss(logp_bT, advantage_BT[rows], mask_BT[rows])
+            worker_loss = worker_loss * (len(logp_bT) / len(tokens_BT))
+            return manager_loss + worker_loss, manager_loss, worker_loss, cosine
+
+        return share_of, reward_BT
+
+    def _worker_reward(self, features_BSF: "Tensor", goals_BTF: "Tensor") -> "Tensor":
+        """What the Worker is paid for each token, float (B, T)."""
         from textgan_env.policies.manager_worker import block_reward, intrinsic_reward
 
-        mask_BT, steps = batch.mask_BT, self.config.goal_steps
-        features_BSF = self.policy.prefix_features(batch.tokens_BT)
-        goals_BTF = self.policy.goals(features_BSF)
-        cosines_BK, ends_K = self._cosines(features_BSF, goals_BTF)
-        known_BK = mask_BT[:, ends_K] & torch.isin(ends_K, torch.tensor(positions, device=ends_K.device))
-        credit_BK = batch.credit_BT[:, ends_K]
+        steps = self.config.goal_steps
         if self.config.variant == "paper":
-            manager_loss = -masked_mean(credit_BK * cosines_BK, known_BK)
-            reward_BT = intrinsic_reward(features_BSF, goals_BTF, steps)
-        else:
-            # The published code divides the rewards by N once more, and a mean over everything meets another.
-            q = masked_mean(credit_BK, known_BK) / self.config.rollouts
-            manager_loss = -q * masked_mean(cosines_BK, known_BK)
-            reward_BT = block_reward(features_BSF, self._sums(goals_BTF), steps)
-            reward_BT = masked_mean(reward_BT, mask_BT).expand_as(reward_BT)
-        logp_BT = self.writer.worker_log_prob(batch.tokens_BT, mask_BT, goals_BTF, late=self._late)
-        baseline_BT = baseline(self.config.baseline, reward_BT, mask_BT)
-        worker_loss = policy_gradient_loss(logp_BT, reward_BT, mask_BT, baseline_BT)
-        return (
-            manager_loss,
-            worker_loss,
-            {
-                "manager_cosine": float(masked_mean(cosines_BK.detach(), known_BK)),
-                "intrinsic_reward": float(masked_mean(reward_BT, mask_BT)),
-            },
-        )
+            return intrinsic_reward(features_BSF, goals_BTF, steps)
+        return block_reward(features_BSF, self._sums(goals_BTF), steps)
 
     def d_step(self, generator: "torch.Generator") -> dict[str, float]:
         """Refit D, more slowly than in pre-training."""
@@ -524,17 +550,30 @@ class LeakGAN:
         offset = int(torch.randint(every, (), generator=generator)) % (self.task.max_length - first)
         return list(range(first + offset, self.task.max_length, every))
 
-    def learn(self, optimizer: "Optimizer", loss: "Tensor") -> float:
-        """One step; returns the norm of the gradient."""
+    def step(self, optimizer: "Optimizer") -> float:
+        """One step along the gradient that is there; returns its norm."""
         import torch
 
-        parameters = optimizer.param_groups[0]["params"]
-        optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.config.clip_norm)
         require(bool(torch.isfinite(norm)), f"the gradient of G is {float(norm)}: try a smaller --learning-rate")
         optimizer.step()
         return float(norm)
+
+
+def _backward(
+    optimizers: "Sequence[Optimizer]",
+    rows: int,
+    share_of: "Callable[[slice], tuple[Tensor, ...]]",
+    *,
+    dropout: bool = False,
+) -> "tuple[Tensor, ...]":
+    """`textgan_env.parallel.backward` into the weights of several optimizers, whose gradients were nothing before."""
+    from textgan_env.parallel import backward
+
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    weights = [weight for optimizer in optimizers for weight in optimizer.param_groups[0]["params"]]
+    return backward(weights, rows, share_of, dropout=dropout)
 
 
 def _check(config: LeakGANConfig, task: "Task") -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textgan_env.errors import friendly_errors
-from textgan_env.options import ORACLES, CommonConfig, above_zero, at_least
+from textgan_env.options import ORACLES, SharedConfig, above_zero, at_least
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MLEConfig(CommonConfig):
+class MLEConfig(SharedConfig):
     """Train a policy by maximum likelihood."""
 
     epochs: int | None = None

@@ -15,11 +15,12 @@ discriminator that has learnt nothing. What such a run reaches, the discriminato
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from textgan_env.errors import friendly_errors, require
-from textgan_env.options import ORACLES, CommonConfig, above_zero, at_least
+from textgan_env.options import ORACLES, SharedConfig, above_zero, at_least
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SeqGANConfig(CommonConfig):
+class SeqGANConfig(SharedConfig):
     """Train a policy by SeqGAN."""
 
     pretrained: Path | None = None
@@ -365,18 +366,25 @@ class SeqGAN:
         import torch
 
         from textgan_env.losses import baseline, policy_gradient_loss
+        from textgan_env.parallel import backward
         from textgan_env.rollouts import for_texts
 
         baseline_BT = baseline(self.config.baseline, credit_BT, batch.mask_BT)
-        sums = []
-        self.g_optimizer.zero_grad()
-        for rows_b in torch.arange(len(credit_BT), device=credit_BT.device).chunk(2):
+
+        def share_of(half_b: "Tensor", rows: slice) -> "tuple[Tensor]":
+            rows_b = half_b[rows]
             tokens_bT, mask_bT = batch.tokens_BT[rows_b], batch.mask_BT[rows_b]
             logp_bT = for_texts(self._writer(), batch.keys.rows(rows_b.to(batch.keys.seed_B.device))).log_prob(
                 tokens_bT, mask_bT
             )
             loss = policy_gradient_loss(logp_bT, credit_BT[rows_b], mask_bT, baseline_BT[rows_b])
-            (loss * len(rows_b) / len(credit_BT)).backward()
+            return (loss * len(rows_b) / len(credit_BT),)
+
+        sums = []
+        weights = [part for part in self.policy.parameters() if part.requires_grad]
+        self.g_optimizer.zero_grad()
+        for half_b in torch.arange(len(credit_BT), device=credit_BT.device).chunk(2):
+            backward(weights, len(half_b), partial(share_of, half_b))
             sums.append(torch.cat([part.grad.flatten() for part in self.policy.parameters() if part.grad is not None]))
         first, second = sums[0], sums[-1] - sums[0]
         noise = float((first - second).square().sum())

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from textgan_env.errors import friendly_errors, require
-from textgan_env.options import CommonConfig, path_option
+from textgan_env.options import SharedConfig, path_option
 
 if TYPE_CHECKING:
     from textgan_env.policies import PolicyModule
@@ -143,7 +143,7 @@ def label_of(agent: str, config: Mapping[str, Any], policy: "PolicyModule") -> s
     """What a run was: agent, preset, sizes, and every option of its own that is not the preset's."""
     module = import_module(f"agents.{agent}")
     usual = asdict(module.PRESETS[config["preset"]](config["task"]))
-    common = {field.name for field in fields(CommonConfig)} | {"pretrained", "embed_size", "hidden_size", "control"}
+    common = {field.name for field in fields(SharedConfig)} | {"pretrained", "embed_size", "hidden_size", "control"}
     # An option that did not exist yet when the run was made cannot have been anything else.
     config = {**usual, **config}
     own = [f"{name} {config[name]}" for name in usual if name not in common and config[name] != usual[name]]

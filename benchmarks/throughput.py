@@ -348,9 +348,12 @@ def leakgan_step(sizes: Sizes) -> Work:
         agent.policy.eval()
         agent.envs.reset(seed=turn)
         batch = agent.envs.collect(agent.writer, positions)
-        manager_loss, worker_loss, _ = agent.losses(batch, positions)
-        agent.learn(agent.manager_optimizer, manager_loss)
-        agent.learn(agent.worker_optimizer, worker_loss)
+        share_of, _ = agent.objectives(batch, positions)
+        for optimizer in (agent.manager_optimizer, agent.worker_optimizer):
+            optimizer.zero_grad()
+        share_of(slice(0, sizes.rows))[0].backward()
+        agent.step(agent.manager_optimizer)
+        agent.step(agent.worker_optimizer)
 
     def plain(turn: int) -> None:
         draws = torch.Generator(sizes.device).manual_seed(turn)

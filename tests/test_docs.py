@@ -162,6 +162,10 @@ def complaint(command: str, monkeypatch: pytest.MonkeyPatch) -> str | None:
             return _refused([{"AGENT": "mle"}.get(word, word) for word in rest], monkeypatch)
         case ["python", script, *rest] if script.startswith("agents/"):
             return _refused(["train", Path(script).stem, *rest], monkeypatch)
+        case ["torchrun", "--nproc-per-node", _, "--no-python", *rest]:
+            return complaint(shlex.join(rest), monkeypatch)
+        case ["torchrun", "--nproc-per-node", _, *rest]:
+            return complaint(shlex.join(["python", *rest]), monkeypatch)
         case ["python", "-m", module, *rest] if module.startswith("benchmarks."):
             return _lacks(["-m", module], rest)
         case ["python", script, *rest] if script.startswith("docs/"):
@@ -221,6 +225,8 @@ def test_every_command_of_a_page_has_the_options_it_is_given(page: str, monkeypa
         "textgan sampel RUN",
         "textgan train mle --corpus my.txt --epoch 3",
         "python agents/seqgan.py --task oracle --rollout 3",
+        "torchrun --nproc-per-node 2 agents/seqgan.py --task oracle --rollout 3",
+        "torchrun --nproc-per-node 2 --no-python textgan train mle --epoch 3",
         "python -m benchmarks.pictures credit --rum RUN",
         "python docs/examples/q_learning.py --epsilons 3",
         "make tests",

@@ -271,15 +271,6 @@ def test_going_on_with_a_run_that_is_not_there_is_one_sentence(capsys: pytest.Ca
     assert capsys.readouterr().err == "error: no run folder at 'no-such-run'\n"
 
 
-def test_several_processes_that_would_train_the_same_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="without torchrun, found WORLD_SIZE=2"):
-        run_with(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.moves_global_rng
 def test_what_may_be_given_anew_to_a_run_is_told_from_what_may_not(tmp_path: Path) -> None:
     words = ["--resume", str(tmp_path), "--learning-rate=0.001", "--threads", "1"]

@@ -18,6 +18,7 @@ from torch.nn import functional
 from textgan_env.errors import InputError, require
 from textgan_env.loops import each, mean
 from textgan_env.metrics import roc_auc
+from textgan_env.parallel import backward
 from textgan_env.reading import check_weights
 from textgan_env.sampling import evaluating, fold
 
@@ -769,8 +770,9 @@ def fit_discriminator(
     _check_sides(real_BT, fake_BT)
     if not isinstance(discriminator, nn.Module):
         raise InputError(f"only an nn.Module can be fitted, found a {type(discriminator).__name__}")
+    weights = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
     require(
-        any(parameter.requires_grad for parameter in discriminator.parameters()),
+        bool(weights),
         "a discriminator without trainable weights cannot be fitted: fit a copy of it, after requires_grad_(True)",
     )
     orders = (_orders(len(side_BT), batch_size, generator) for side_BT in (real_BT, fake_BT))
@@ -779,7 +781,7 @@ def fit_discriminator(
     def fit_step(batch: tuple[int, Tensor, Tensor]) -> tuple[float, float, float]:
         _, real_B, fake_B = batch
         tokens_BT = torch.cat([real_BT[real_B.to(real_BT.device)], fake_BT[fake_B.to(fake_BT.device)]])
-        return _fit_step(discriminator, optimizer, tokens_BT, real_is_one_B)
+        return _fit_step(discriminator, weights, optimizer, tokens_BT, real_is_one_B)
 
     seed = fold(generator)
     # `evaluating` gives every part its own mode back, whatever it is switched to inside.
@@ -791,24 +793,33 @@ def fit_discriminator(
 
 
 def _fit_step(
-    discriminator: Discriminator, optimizer: torch.optim.Optimizer, tokens_BT: Tensor, real_is_one_B: Tensor
+    discriminator: Discriminator,
+    weights: list[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    tokens_BT: Tensor,
+    real_is_one_B: Tensor,
 ) -> tuple[float, float, float]:
     """One step; returns cross entropy, penalty (nats) and accuracy before it."""
-    logits_B = discriminator.logits(tokens_BT)
-    cross_entropy = functional.binary_cross_entropy_with_logits(logits_B, real_is_one_B.to(logits_B.dtype))
-    penalty = cross_entropy.new_zeros(())
-    if isinstance(discriminator, DiscriminatorModule):
-        penalty = discriminator.penalty()
-    loss = cross_entropy + penalty
+
+    def share_of(rows: slice) -> tuple[Tensor, ...]:
+        real_is_one_b = real_is_one_B[rows]
+        logits_b = discriminator.logits(tokens_BT[rows])
+        cross_entropy = functional.binary_cross_entropy_with_logits(logits_b, real_is_one_b.to(logits_b.dtype))
+        penalty = cross_entropy.new_zeros(())
+        if isinstance(discriminator, DiscriminatorModule):
+            penalty = discriminator.penalty()
+        accuracy = ((logits_b > 0) == real_is_one_b.bool()).float().mean()
+        share = len(logits_b) / len(tokens_BT)
+        return tuple(share * number for number in (cross_entropy + penalty, cross_entropy, penalty, accuracy))
+
+    optimizer.zero_grad()
+    loss, cross_entropy, penalty, accuracy = backward(weights, len(tokens_BT), share_of, dropout=True)
     require(
         math.isfinite(loss.item()),
         f"the loss of the discriminator must be finite, found {loss.item()}: "
         "its learning rate is too high, or its weights were not finite before",
     )
-    optimizer.zero_grad()
-    loss.backward()
     optimizer.step()
-    accuracy = ((logits_B > 0) == real_is_one_B.bool()).float().mean()
     return cross_entropy.item(), penalty.item(), accuracy.item()
 
 

@@ -26,6 +26,7 @@ from textgan_env.discriminators import (
     score_logits,
 )
 from textgan_env.errors import InputError, require
+from textgan_env.parallel import by_rows
 from textgan_env.policies.base import Policy
 from textgan_env.policies.ngram import NGramPolicy
 from textgan_env.rewards import (
@@ -316,7 +317,10 @@ class TextGame:
         everywhere_B = np.ones(len(self.version_B), dtype=np.bool_)
         self.begin(everywhere_B)
         texts = self._texts(policy.device)
-        tokens_BT, lengths_B = write(policy, texts.keys, self.task.max_length, end_token=self.task.end_token)
+        tokens_BT, lengths_B = by_rows(
+            len(everywhere_B),
+            lambda rows: write(policy, texts.keys.rows(rows), self.task.max_length, end_token=self.task.end_token),
+        )
         self.episodes.fill(tokens_BT.cpu().numpy(), lengths_B.cpu().numpy())
         completing = policy if self.rollout_policy is None else self.rollout_policy
         texts = self._texts(completing.device)

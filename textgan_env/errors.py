@@ -6,12 +6,22 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 #: The word that shows a traceback with every mistake.
 DEBUG = "--debug"
 _LONGEST = 2000  # characters of a sentence that is shown
+
+
+def _is_first() -> bool:
+    """Whether torchrun started no other process before this one."""
+    return "WORLD_SIZE" not in os.environ or os.environ.get("RANK", "0") == "0"
+
+
+#: Whether this process tells a person what went wrong: of several that torchrun started, the first one does, until
+#: `textgan_env.parallel` puts a better answer here.
+may_tell: Callable[[], bool] = _is_first
 
 
 class InputError(ValueError):
@@ -102,5 +112,6 @@ def friendly_errors() -> Iterator[None]:
 def _leave(sentence: str, code: int) -> None:
     """End the command with one line, whatever the names and words in it hold: a file's could steer the terminal."""
     shown = "".join(character if character.isprintable() else "\ufffd" for character in sentence[:_LONGEST])
-    print(shown + ("..." if len(sentence) > _LONGEST else ""), file=sys.stderr)
+    if may_tell():
+        print(shown + ("..." if len(sentence) > _LONGEST else ""), file=sys.stderr)
     raise SystemExit(code)

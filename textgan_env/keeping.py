@@ -24,6 +24,7 @@ from textgan_env.discriminators import DiscriminatorModule
 from textgan_env.errors import InputError, Stopped, require, signal_name
 from textgan_env.loops import StepLoops, watched
 from textgan_env.options import CommonConfig
+from textgan_env.parallel import from_first, highest, is_first, processes
 from textgan_env.reading import fits, member, shown
 from textgan_env.runs import RunFolder
 from textgan_env.stopping import StopSignals
@@ -75,6 +76,8 @@ class RunState:
 
 class Keeper:
     """Keeps a run: brings it back, saves it once an interval, and saves it when it is stopped or goes wrong.
+
+    Of several processes all come to the same boundaries and stop at the same one; the first alone saves.
 
     Args:
         agent: What learns.
@@ -153,14 +156,19 @@ class Keeper:
         """
         now = time.monotonic()
         due = now - self._written_at >= self._config.checkpoint_every
-        asked = self._signals.requested is not None
+        asked = highest(self._signals.requested or 0)
         if due or write or asked or now - self._taken_at >= self._pause:
             self._take()
             cost = time.monotonic() - now
             self._pause = max(_PAUSE, cost / _SHARE)
         if due or write:
             self.write()
-        self._signals.check()
+        if asked:
+            self._signals.close()
+            self.write()
+            from_first(None)  # has written; the end of another process would end it, too
+            self._signals.requested = asked
+            self._signals.check()
 
     def write(self) -> None:
         """Write the newest snapshot, unless it is on the disk; the last checkpoint becomes the previous one."""
@@ -216,6 +224,8 @@ class Keeper:
         Raises:
             InputError: If a weight is not finite.
         """
+        if not is_first():
+            return
         for name, module in self._agent.modules().items():
             for key, parameter in module.named_parameters():
                 finite = bool(torch.isfinite(parameter).all())
@@ -239,6 +249,10 @@ def command_to_resume(run: RunFolder) -> str:
     program = sys.argv[0]
     if program.endswith(".py"):
         program = f"python {os.path.relpath(program) if os.path.isabs(program) else program}"
+    elif processes() > 1:
+        program = f"--no-python {program}"
+    if processes() > 1:
+        program = f"torchrun --nproc-per-node {processes()} {program.removeprefix('python ')}"
     return f"{program} --resume {run.path}"
 
 

@@ -14,30 +14,33 @@ BASELINES = ("none", "position", "leave-one-out")
 TILE = 128
 
 
-def masked_mean(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
+def masked_mean(values_BT: Tensor, mask_BT: Tensor, of_BT: Tensor | None = None) -> Tensor:
     """Mean over the cells where the mask is True; 0 when there is none.
 
     Args:
         values_BT: float.
         mask_BT: bool, same shape.
+        of_BT: bool; the mask of the whole batch, where the rows are a part of one: then this is their share of its
+            mean, and the shares of all parts add up to it.
 
     Returns:
         float scalar.
     """
-    return (values_BT * mask_BT).sum() / mask_BT.sum().clamp(min=1)
+    return (values_BT * mask_BT).sum() / (mask_BT if of_BT is None else of_BT).sum().clamp(min=1)
 
 
-def nll_per_token(logp_BT: Tensor, mask_BT: Tensor) -> Tensor:
+def nll_per_token(logp_BT: Tensor, mask_BT: Tensor, of_BT: Tensor | None = None) -> Tensor:
     """Negative log-likelihood in nats per token: the maximum-likelihood (MLE) loss.
 
     Args:
         logp_BT: float; log-probability of each written token, 0 where masked.
         mask_BT: bool; True for tokens that count.
+        of_BT: bool; as in `masked_mean`.
 
     Returns:
         float scalar.
     """
-    return -masked_mean(logp_BT, mask_BT)
+    return -masked_mean(logp_BT, mask_BT, of_BT)
 
 
 def policy_gradient_loss(

@@ -131,6 +131,19 @@ class CommonConfig(TaskOptions):
     """Which options were given beside --resume; whoever makes a config in Python says it here."""
 
 
+@dataclass(frozen=True)
+class SharedConfig(CommonConfig):
+    """Options of agents that several processes can train together."""
+
+    shards: int | None = None
+    """Parts that each batch is cut into, for the processes of torchrun to share out. What is learnt depends on it,
+    and not on how many processes there are [as many as processes]."""
+
+    def batch_sizes(self) -> dict[str, int]:
+        """Option -> rows of the batches that are cut."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name.endswith("batch_size")}
+
+
 Config = TypeVar("Config", bound=CommonConfig)
 
 

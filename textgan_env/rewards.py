@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from textgan_env.discriminators import Discriminator, score_logits
 from textgan_env.errors import InputError, require
+from textgan_env.parallel import by_rows
 from textgan_env.policies.base import Policy
 from textgan_env.rollouts import Keys, complete, for_texts
 from textgan_env.sampling import Stream, derived_generator, evaluating, keyed_uniform
@@ -48,6 +49,11 @@ class Texts:
     ended_B: Tensor
     keys: Keys
     end_token: int | None
+
+    def rows(self, rows: slice) -> "Texts":
+        """Some of the texts."""
+        parts = (self.tokens_BT[rows], self.lengths_B[rows], self.ended_B[rows], self.keys.rows(rows))
+        return Texts(*parts, self.end_token)
 
     @property
     def mask_BT(self) -> Tensor:
@@ -113,6 +119,11 @@ class RolloutCredit:
 
     def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
         """Q of the wanted tokens, float32 (B, T)."""
+        credit_BT = _by_rows(self._of_each, texts, wanted_BT)
+        return rank_rescaled(credit_BT, wanted_BT) if self.transform == "rank" else credit_BT
+
+    def _of_each(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
+        """Q by the texts alone, float32 (B, T)."""
         final_BT = wanted_BT & texts.last_BT
         # A prefix of p tokens ends with the token in column p - 1.
         prefixes_BT = (wanted_BT & ~final_BT).roll(1, dims=1)
@@ -132,7 +143,7 @@ class RolloutCredit:
         credit_BT = torch.zeros_like(wanted_BT, dtype=torch.float32)
         credit_BT[done.row_R[:: self.rollouts], done.prefix_R[:: self.rollouts] - 1] = mean_R
         credit_BT[final_BT] = reward_R[len(done.row_R) :]
-        return rank_rescaled(credit_BT, wanted_BT) if self.transform == "rank" else credit_BT
+        return credit_BT
 
 
 @dataclass(frozen=True)
@@ -161,12 +172,17 @@ class TextCredit:
         """R at the wanted tokens, float32 (B, T); raises InputError if one belongs to an unfinished text."""
         asked_B = wanted_BT.any(1)
         require(bool(texts.ended_B[asked_B].all()), "the reward of a whole text is not known before the text has ended")
+        credit_BT = _by_rows(self._of_each, texts, wanted_BT)
+        return rank_rescaled(credit_BT, wanted_BT) if self.transform == "rank" else credit_BT
+
+    def _of_each(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
+        """R by the texts alone, float32 (B, T)."""
+        asked_B = wanted_BT.any(1)
         reward_B = torch.zeros_like(texts.lengths_B, dtype=torch.float32)
         logits_R = score_logits(self.discriminator, texts.tokens_BT[asked_B])
         reward_B[asked_B] = TRANSFORMS[self.transform](logits_R).float()
         after_BT = texts.lengths_B[:, None] - 1 - torch.arange(wanted_BT.shape[1], device=wanted_BT.device)
-        credit_BT = reward_B[:, None] * self.gamma ** after_BT.clamp(min=0) * wanted_BT
-        return rank_rescaled(credit_BT, wanted_BT) if self.transform == "rank" else credit_BT
+        return reward_B[:, None] * self.gamma ** after_BT.clamp(min=0) * wanted_BT
 
 
 @dataclass(frozen=True)
@@ -241,7 +257,14 @@ def _log_prob(policy: Policy, texts: Texts) -> Tensor:
     """Of each token written, float (B, T), dropout off, without gradients."""
     require(bool(texts.ended_B.all()), "what is still to come is not known before the text has ended")
     with evaluating(policy), torch.no_grad():
-        return for_texts(policy, texts.keys).log_prob(texts.tokens_BT, texts.mask_BT)
+        return _by_rows(
+            lambda some, mask_BT: for_texts(policy, some.keys).log_prob(some.tokens_BT, mask_BT), texts, texts.mask_BT
+        )
+
+
+def _by_rows(of_each: Callable[[Texts, Tensor], Tensor], texts: Texts, mask_BT: Tensor) -> Tensor:
+    """What ``of_each`` says of each text, float (B, T); processes that train together share the texts out."""
+    return by_rows(len(mask_BT), lambda rows: (of_each(texts.rows(rows), mask_BT[rows]),))[0]
 
 
 def _to_go(paid_BT: Tensor, gamma: float) -> Tensor:

@@ -37,7 +37,7 @@ class Keys:
         episode_B = torch.arange(first_episode, first_episode + rows, device=device)
         return cls(torch.full_like(episode_B, seed), episode_B)
 
-    def rows(self, index_R: Tensor) -> "Keys":
+    def rows(self, index_R: Tensor | slice) -> "Keys":
         """The keys of some rows."""
         return Keys(self.seed_B[index_R], self.episode_B[index_R])
 

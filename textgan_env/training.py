@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
@@ -22,7 +21,18 @@ from textgan_env.keeping import Keeper, Kept, RunState, newest_checkpoint, requi
 from textgan_env.logs import MetricLog, Progress, console_line
 from textgan_env.loops import each, mean
 from textgan_env.losses import nll_per_token
-from textgan_env.options import CommonConfig, Config
+from textgan_env.options import CommonConfig, Config, SharedConfig
+from textgan_env.parallel import (
+    backward,
+    cut,
+    first_before_others,
+    from_first,
+    is_first,
+    joined,
+    own_device,
+    processes,
+    require_shards,
+)
 from textgan_env.policies import Decoding, LaggedCopy, LSTMPolicy, PolicyModule
 from textgan_env.reading import fits, member, most_weights, shown, told
 from textgan_env.render import learning_curve
@@ -193,6 +203,9 @@ def train(agent: Agent, run: RunFolder, config: CommonConfig) -> None:
         if set(config.anew) - {"device", "threads"}:
             keeper.state = replace(keeper.state, stopped="")  # asked to go on, and otherwise
         with keeper.guard():
+            if not is_first():
+                _train_rounds(agent, run, config, schedule, keeper, None)
+                return
             log = MetricLog(run.path, resume_at=keeper.state.done)
             run.rewind(keeper.state.done)
             keeper.written_before = (log.force, run.force_samples)
@@ -203,9 +216,10 @@ def train(agent: Agent, run: RunFolder, config: CommonConfig) -> None:
 
 
 def _train_rounds(
-    agent: Agent, run: RunFolder, config: CommonConfig, schedule: Schedule, keeper: Keeper, log: MetricLog
+    agent: Agent, run: RunFolder, config: CommonConfig, schedule: Schedule, keeper: Keeper, log: MetricLog | None
 ) -> None:
-    """The rounds that are left."""
+    """The rounds that are left; without a log, beside the process that has it, and looks."""
+    shards = config.shards or 1 if isinstance(config, SharedConfig) else 1
     look_every = config.look_every or max(1, schedule.rounds // _LOOKS)
     with Progress(schedule.rounds, f"{run.path.name}", initial=keeper.state.done) as bar:
         if keeper.state.done or keeper.state.steps:
@@ -216,14 +230,14 @@ def _train_rounds(
             for number, (name, repeat) in enumerate(current.steps()):
                 if number >= keeper.state.steps:
                     with keeper.step(f"{current}, {name} {repeat + 1}"):
-                        values = _step(agent, current, name, repeat, config.seed)
+                        values = _step(agent, current, name, repeat, config.seed, shards)
                     keeper.state = with_step(keeper.state, values)
                     keeper.boundary()
             values = _averaged(keeper.state.values)
             bar.update()
             state = replace(keeper.state, done=current.number, steps=0, values={})
             last = current.number == schedule.rounds
-            if last or current.index % look_every == 0:
+            if log is not None and (last or current.index % look_every == 0):
                 values |= _look(agent)
                 warnings = _warnings(agent.task, values)
                 _show(agent, run, config, current, values, warnings, bar)
@@ -234,7 +248,9 @@ def _train_rounds(
                     state = _judged(state, values, config.patience)
                 if config.stop_on_collapse and "collapse" in warnings:
                     state = replace(state, stopped=warnings["collapse"])
-            log.write(current.number, values, current.phase.name)
+            if log is not None:
+                log.write(current.number, values, current.phase.name)
+            state = replace(state, stopped=from_first(state.stopped))
             keeper.state = state
             keeper.boundary(write=last or bool(state.stopped))
         if keeper.state.stopped:
@@ -259,15 +275,16 @@ def run_round(agent: Agent, current: Round, seed: int) -> dict[str, float]:
     return _averaged(state.values)
 
 
-def _step(agent: Agent, current: Round, name: str, repeat: int, seed: int) -> dict[str, float]:
-    """One step of a round, whose randomness follows from the seed and its name.
+def _step(agent: Agent, current: Round, name: str, repeat: int, seed: int, shards: int = 1) -> dict[str, float]:
+    """One step of a round, whose randomness follows from the seed and its name; its batches are cut into shards.
 
     Raises:
         InputError: If a loss is not finite. (Other numbers may be: what SB3 explains of a constant is NaN.)
     """
     generator = derived_generator(seed, current.phase.name, current.index, name, repeat)
-    # Plain numbers, which a checkpoint can hold; libraries give numpy's, too.
-    values = {key: float(value) for key, value in getattr(agent, name)(generator).items()}
+    with cut(shards):
+        # Plain numbers, which a checkpoint can hold; libraries give numpy's, too.
+        values = {key: float(value) for key, value in getattr(agent, name)(generator).items()}
     for key, value in values.items():
         require("loss" not in key or math.isfinite(value), f"{key} is {value}: try a smaller learning rate")
     return values
@@ -379,6 +396,8 @@ def _policy(agent: Agent) -> PolicyModule:
 def launch(config: Config, make_agent: Callable[[Config, Task], Agent]) -> RunFolder:
     """Make task, agent and run folder as a config says, and train; or go on with the run that it names.
 
+    Started by torchrun in several processes, all train and the first keeps the run: see `textgan_env.parallel`.
+
     Args:
         config: From the command line.
         make_agent: Makes the agent.
@@ -389,15 +408,34 @@ def launch(config: Config, make_agent: Callable[[Config, Task], Agent]) -> RunFo
     Raises:
         InputError: If an option, a file or a checkpoint is refused, or another process trains in the folder.
     """
-    ranks = os.environ.get("WORLD_SIZE", "1")
-    require(ranks == "1", f"an agent trains in one process: start it without torchrun, found WORLD_SIZE={ranks}")
     run = None
-    with ExitStack() as held:
+    with joined(), ExitStack() as held:
         if config.resume is not None:
-            run = RunFolder.open(config.resume)
-            held.enter_context(run.locked())
-            config = _config_of(run, config)
-        return _launch(config, make_agent, run, held)
+            with first_before_others():
+                run = RunFolder.open(config.resume)
+                if is_first():
+                    held.enter_context(run.locked())
+                config = _config_of(run, config)
+        return _launch(_for_processes(config), make_agent, run, held)
+
+
+def _for_processes(config: Config) -> Config:
+    """The config with what follows from the number of processes.
+
+    Raises:
+        InputError: If they are too many for the run, or its agent trains in one.
+    """
+    several = processes() > 1
+    if several and config.threads is None:
+        # torchrun gives each process one thread; so has then whoever goes on with the run without it.
+        config = replace(config, threads=torch.get_num_threads())
+    if isinstance(config, SharedConfig):
+        config = replace(config, shards=processes() if config.shards is None else config.shards)
+        require_shards(config.shards or 0, config.batch_sizes())
+    else:
+        found = f"found {processes()} processes"
+        require(not several, f"this agent trains in one process: start it without torchrun, {found}")
+    return config
 
 
 def _launch(
@@ -405,21 +443,25 @@ def _launch(
 ) -> RunFolder:
     """`launch`, with the lock on the folder of the run, if there is one already, in ``held``."""
     config = replace(config, device=config.device or "cpu")
-    _set_up_torch(config)
+    here = replace(config, device=own_device(config.device or "cpu"))
+    _set_up_torch(here)
     if run is None:
-        task = make_task(config.task, **config.task_options())
+        with first_before_others():  # a text that is not here is fetched once
+            task = make_task(config.task, **config.task_options())
         print(task, flush=True)
-        agent = make_agent(config, task)
+        agent = make_agent(here, task)
     else:
         # Its config may be anybody's: no text is fetched for it, and no network is larger than its checkpoint.
         task = saved_task({"name": config.task, **config.task_options()}, f"the task of run '{run.path}'")
         print(task, flush=True)
-        with most_weights(_weights_in(run)):
-            agent = make_agent(config, task)
+        with first_before_others():  # a checkpoint that cannot be read is moved out of the way
+            weights = _weights_in(run)
+        with most_weights(weights):
+            agent = make_agent(here, task)
     # What would be refused at the end is refused now, before there is a folder.
     agent.schedule()
     _decoding(config)
-    if run is None:
+    if run is None and is_first():
         run = RunFolder.create(
             config.runs,
             f"{type(agent).__name__.lower()}-{config.task}",
@@ -429,6 +471,7 @@ def _launch(
             device=config.device or "cpu",
         )
         held.enter_context(run.locked())
+    run = RunFolder(Path(from_first("" if run is None else str(run.path))))
     train(agent, run, config)
     return run
 
@@ -504,18 +547,22 @@ def mle_step(
     """
     tokens_BT = tokens_BT.to(policy.device)
     mask_BT = task.scored(tokens_BT)
-    if read_BT is None:
-        logp_BT = policy.log_prob(tokens_BT, mask_BT)
-    else:
-        require(isinstance(policy, LSTMPolicy), f"a {policy.kind} policy cannot learn by scheduled sampling")
-        assert isinstance(policy, LSTMPolicy)
-        logp_BT = policy.log_prob_after(read_BT, tokens_BT, mask_BT)
-    loss = nll_per_token(logp_BT, mask_BT)
+
+    def share_of(rows: slice) -> tuple[torch.Tensor]:
+        if read_BT is None:
+            logp_bT = policy.log_prob(tokens_BT[rows], mask_BT[rows])
+        else:
+            require(isinstance(policy, LSTMPolicy), f"a {policy.kind} policy cannot learn by scheduled sampling")
+            assert isinstance(policy, LSTMPolicy)
+            logp_bT = policy.log_prob_after(read_BT[rows], tokens_BT[rows], mask_BT[rows])
+        return (nll_per_token(logp_bT, mask_BT[rows], mask_BT),)
+
     optimizer.zero_grad()
-    loss.backward()
+    weights = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    (loss,) = backward(weights, len(tokens_BT), share_of, dropout=True)
     torch.nn.utils.clip_grad_norm_(policy.parameters(), clip_norm)
     optimizer.step()
-    return loss.detach()
+    return loss
 
 
 def mixed_inputs(

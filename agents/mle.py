@@ -61,7 +61,7 @@ class MLEConfig(SharedConfig):
 def fast(task: str) -> MLEConfig:
     """Close to `tuned` as soon as possible."""
     if task in ORACLES:
-        return MLEConfig(preset="fast", task=task)
+        return MLEConfig(preset="fast", task=task, dropout=0.2)
     return MLEConfig(preset="fast", task=task, embed_size=128, hidden_size=128, learning_rate=5e-3)
 
 

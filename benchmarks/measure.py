@@ -121,11 +121,11 @@ BUILDS: dict[str, Callable[[Task, Sequence[PolicyModule]], Policies]] = {
 # ----------------------------------------------------------------------------------------------------
 # Measures
 def real_row(task: Task, sizes: Sizes, seed: int) -> dict[str, Any]:
-    """The row of real text: the oracle's, or as many training texts as BLEU looks at, against the test split."""
+    """The row of real text: the oracle's, or as many training texts as BLEU looks at, others for each seed."""
     if task.oracle is not None:
         assert isinstance(task.oracle, PolicyModule)
         return row(task.oracle, task, sizes, seed)
-    texts_BT = task.split("train").head(sizes.bleu).tokens_BT
+    texts_BT = task.split("train").tokens_BT.roll(-seed * sizes.bleu, 0)[: sizes.bleu]
     values, missing, how = text_scores(texts_BT, task, sizes)
     values = overlaps(task, texts_BT, "test", sizes.bleu) | values
     # They are copies by the way they were chosen: no measure of a policy.

@@ -21,7 +21,7 @@ from benchmarks.jobs import read_json
 from benchmarks.results import table
 from textgan_env.errors import friendly_errors, require
 from textgan_env.files import write_safely
-from textgan_env.options import read_words
+from textgan_env.options import ORACLES, read_words
 
 Results = Sequence[Mapping[str, Any]]
 HERE = Path(__file__).parent
@@ -161,6 +161,8 @@ def protocol(results: Results, task: str) -> list[str]:
             f"{said['bleu']}, {said['bleu_samples']:,} texts, {said['references']:,} references, {said['tokens']}."
         )
         told += [f"{name}: {said[name]}." for name in ("lstm", "frechet") if name in said]
+    if task not in ORACLES:
+        told.append("All seeds have the same training texts: intervals are those of training and writing alone.")
     for column in TEXT_COLUMNS:
         reasons = dict.fromkeys(row["missing"][column] for row in rows if column in row["missing"])
         if reasons and not any(column in row["values"] for row in rows):
@@ -281,7 +283,8 @@ def _task_section(task: str, results: Results, lines: Sequence[Line]) -> str:
         planes = [("lstm_reverse", "lstm_forward", "nats per token; lower left is better, down to real text")]
         planes += [("self_bleu_4", "bleu_4", "real text itself lies on the curve of maximum likelihood")]
     names = list(dict.fromkeys(result["config"]["arm"] for result in of_task))
-    charts = "".join(figure(f"{y} over {x}", about, plane(of_task, names, x, y)) for x, y, about in planes)
+    seen = BASELINES if oracle else (*BASELINES, "real")
+    charts = "".join(figure(f"{y} over {x}", about, plane(of_task, names, x, y, seen)) for x, y, about in planes)
     rows = [headline(line) for line in lines]
     told = " ".join([_second(results, task), *protocol(results, task)])
     return "".join([
@@ -364,15 +367,15 @@ WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 420, 310, 46, 16, 34, 20
 COLOURS = 8
 
 
-def plane(of_task: Results, names: Sequence[str], x: str, y: str) -> str:
-    """Every arm in the plane of two measures, a line a seed."""
+def plane(of_task: Results, names: Sequence[str], x: str, y: str, seen: Sequence[str] = BASELINES) -> str:
+    """Every arm in the plane of two measures, a line a seed; those of ``seen`` whole."""
     lines = [
         Drawn(result["config"]["arm"], names.index(result["config"]["arm"]), points)
         for result in of_task
         if (points := points_of(result, x, y))
     ]
     # What is far from maximum likelihood (uniform tokens) may leave the picture, so that the rest can be told apart.
-    return chart(lines, x, y, seen=[line for line in lines if line.arm in BASELINES])
+    return chart(lines, x, y, seen=[line for line in lines if line.arm in seen])
 
 
 def chart(lines: Sequence[Drawn], x: str, y: str, seen: Sequence[Drawn] = ()) -> str:

@@ -256,6 +256,7 @@ def test_the_page_of_a_text_task_shows_quality_over_diversity(tmp_path: Path) ->
         assert "lstm: LSTM of this size." in told
         assert "No frechet_minilm: it needs the extra embed." in told
     assert "Gap to" not in page
+    assert "All seeds have the same training texts" in page
     head = cells(report.write_tables(tmp_path), "mle")[0]
     assert (head["self_bleu_4"], head["lstm_forward"], head["frechet_minilm"]) == ("0.400", "4.250", "-")
 

@@ -10,6 +10,7 @@ Algorithm 1 of Yu et al. 2017: pre-train G by maximum likelihood, pre-train D ag
 
 --control constant, random or shuffled replaces the reward by one that knows nothing of the text; untrained asks a
 discriminator that has learnt nothing. What such a run reaches, the discriminator had no part in.
+--discriminator bleu is the paper's baseline PG-BLEU: the same with BLEU as the reward, and no discriminator.
 """
 
 import copy
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from textgan_env.discriminators import DiscriminatorModule
+    from textgan_env.discriminators import Discriminator, DiscriminatorModule
     from textgan_env.envs import EpisodeBatch
     from textgan_env.policies import PolicyModule
     from textgan_env.tasks import Task
@@ -58,8 +59,9 @@ class SeqGANConfig(SharedConfig):
     """Of G."""
     initial_state: Literal["zeros", "random"] = "zeros"
     """Of G's LSTM. random: another for each text, kept by its completions; NLLs are then upper bounds."""
-    discriminator: Literal["pair", "conv"] = "pair"
-    """pair: a small judge of words and near pairs; conv: the published CNN."""
+    discriminator: Literal["pair", "conv", "bleu"] = "pair"
+    """pair: a small judge of words and near pairs; conv: the published CNN; bleu: no D, but BLEU-4 against the training
+    texts, which never learns (PG-BLEU)."""
     d_pretraining: int = 10
     """Rounds of pre-training of D."""
     d_steps: int = 1
@@ -187,6 +189,7 @@ class SeqGAN:
 
         from textgan_env.discriminators import ReplayedTexts, make_discriminator
         from textgan_env.envs import TextGANVectorEnv
+        from textgan_env.evaluation import BleuJudge
         from textgan_env.policies import Decoding, LaggedCopy
         from textgan_env.sampling import derived_seed
 
@@ -200,16 +203,19 @@ class SeqGAN:
         # G as it was after pre-training: what the KL is measured from.
         self.reference = copy.deepcopy(self.policy).eval().requires_grad_(False)
         self.lagged = LaggedCopy(self.policy, config.rollout_lag) if config.rollout_lag else None
-        self.discriminator: DiscriminatorModule = make_discriminator(
-            config.discriminator,
-            vocab_size=task.vocab_size,
-            max_length=task.max_length,
-            seed=derived_seed(config.seed, "discriminator"),
-        ).to(config.device)
+        self.bleu = BleuJudge(task) if config.discriminator == "bleu" else None
+        self.discriminator: DiscriminatorModule | None = None
+        if self.bleu is None:
+            self.discriminator = make_discriminator(
+                config.discriminator,
+                vocab_size=task.vocab_size,
+                max_length=task.max_length,
+                seed=derived_seed(config.seed, "discriminator"),
+            ).to(config.device)
         trained = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
         self.mle_optimizer = AdamW(trained, lr=config.mle_learning_rate, weight_decay=config.weight_decay)
         self.g_optimizer = Adam(trained, lr=config.learning_rate)
-        self.d_optimizer = self.discriminator.make_optimizer()
+        self.d_optimizer = None if self.discriminator is None else self.discriminator.make_optimizer()
         self.replay: ReplayedTexts | None = None
         if config.negatives == "replayed":
             self.replay = ReplayedTexts(len(task.writable("train")), task.max_length, task.vocab_size).to(config.device)
@@ -251,7 +257,7 @@ class SeqGAN:
 
         config = self.config
         mle_epochs = config.mle_epochs if config.pretrained is None else 0
-        d_learns = config.control in (None, "shuffled")
+        d_learns = config.control in (None, "shuffled") and self.discriminator is not None
         d_steps = config.d_steps if d_learns else 0
         return Schedule(
             (
@@ -266,9 +272,10 @@ class SeqGAN:
         )
 
     def modules(self) -> "Mapping[str, nn.Module]":
-        """G, the pre-trained G, D, and what some options need besides."""
+        """G, the pre-trained G, D if there is one, and what some options need besides."""
         modules: dict[str, nn.Module] = {"policy": self.policy, "reference": self.reference}
-        modules["discriminator"] = self.discriminator
+        if self.discriminator is not None:
+            modules["discriminator"] = self.discriminator
         if self.config.average and self.config.pretrained is None:
             modules["average"] = self.average.policy
         if self.replay is not None:
@@ -279,7 +286,8 @@ class SeqGAN:
 
     def optimizers(self) -> "Mapping[str, Optimizer]":
         """One for each way of learning."""
-        return {"mle": self.mle_optimizer, "g": self.g_optimizer, "d": self.d_optimizer}
+        optimizers: dict[str, Optimizer] = {"mle": self.mle_optimizer, "g": self.g_optimizer}
+        return optimizers if self.d_optimizer is None else {**optimizers, "d": self.d_optimizer}
 
     def curves(self) -> dict[str, dict[str, str]]:
         """NLLs, divergences, the reward, its gradient, and how well D does on texts that neither it nor G has seen."""
@@ -394,6 +402,8 @@ class SeqGAN:
         """Refit D on fresh texts of G, and ask what it makes of texts that neither of them has seen."""
         from textgan_env.training import refit_discriminator
 
+        assert self.discriminator is not None
+        assert self.d_optimizer is not None
         return refit_discriminator(
             self.discriminator,
             self.d_optimizer,
@@ -424,8 +434,11 @@ class SeqGAN:
         """G as it writes while it learns."""
         return self.policy.with_decoding(self.decoding)
 
-    def _judge(self) -> "DiscriminatorModule":
-        """D as it is now: what judges is never trained any more."""
+    def _judge(self) -> "Discriminator":
+        """D as it is now: what judges is never trained any more. BLEU is what it always was."""
+        if self.discriminator is None:
+            assert self.bleu is not None
+            return self.bleu
         return copy.deepcopy(self.discriminator).eval().requires_grad_(False)
 
 
@@ -433,6 +446,10 @@ def _check(config: SeqGANConfig) -> None:
     at_least(1, config, "batch_size", "mle_batch_size", "d_batch_size", "d_epochs")
     at_least(0, config, "rollouts", "d_steps", "g_steps", "mle_steps", "kl", "entropy", "weight_decay")
     above_zero(config, "learning_rate", "mle_learning_rate", "clip_norm")
+    require(
+        (config.discriminator, config.control) != ("bleu", "untrained"),
+        "--control untrained asks a discriminator before it has learnt: --discriminator bleu never learns",
+    )
     require(
         config.baseline == "none" or config.batch_size >= 2,
         f"a baseline compares texts: batch_size must be at least 2, found {config.batch_size}",

@@ -92,7 +92,7 @@ def _decoder(name: str, how: str) -> Arm:
     return Arm(name, "decoders", how, build=name.removeprefix("mle-").replace("-", "_"), sources=(_MLE,))
 
 
-def _seqgan(name: str, how: str, own: str, group: str = "adversarial") -> Arm:
+def _seqgan(name: str, how: str, own: str, group: str = "adversarial", tries: int = 10) -> Arm:
     return Arm(
         name,
         group,
@@ -102,7 +102,7 @@ def _seqgan(name: str, how: str, own: str, group: str = "adversarial") -> Arm:
         fast=f"--preset fast --rounds 10 --pretrained {{mle}} {own}",
         paper=f"--preset paper --pretrained {{mle-paper}} {own}",
         sweep=True,
-        tries=10,
+        tries=tries,
     )
 
 
@@ -151,6 +151,8 @@ ARMS: dict[str, Arm] = {
         _seqgan("seqgan-n1", "SeqGAN, one completion of each prefix", "--rollouts 1"),
         _seqgan("seqgan-n4", "SeqGAN, four completions of each prefix", "--rollouts 4"),
         _seqgan("seqgan-n16", "SeqGAN, sixteen completions of each prefix, as published", "--rollouts 16"),
+        _seqgan("pg-bleu", "policy gradient with BLEU-4 against the training texts as the reward, no D, no KL",
+                "--discriminator bleu --transform prob --kl 0", tries=1),
         Arm("leakgan", "adversarial", "LeakGAN by the paper's rules", agent="leakgan", sweep=True, tries=None),
         Arm(
             "leakgan-reference", "adversarial", "LeakGAN by the published code's rules", agent="leakgan",

@@ -145,7 +145,8 @@ class Line:
         group: Of the arm.
         task: The task.
         seeds: How many.
-        values: Measure -> interquartile mean over seeds, of those that every seed has.
+        each: Measure -> its numbers, one a seed, of those that every seed has.
+        values: The interquartile means of these, and of what training cost.
         primary: Fit at no worse cover, one a seed; empty where it does not apply.
         gaps: Baseline -> (gap, its interval): the baseline's fit at no worse cover less ours, paired by seed.
         improvement: Probability that a seed of ours has a lower primary measure than one of the baseline.
@@ -159,6 +160,7 @@ class Line:
     group: str
     task: str
     seeds: int
+    each: Mapping[str, tuple[float, ...]]
     values: Mapping[str, float]
     primary: Sequence[float]
     gaps: Mapping[str, tuple[float, tuple[float, float] | None]]
@@ -196,8 +198,8 @@ def _line(
 ) -> Line:
     measured = [next(row["values"] for row in result["rows"] if row["variant"] == variant) for result in group]
     shared = [name for name in measured[0] if all(name in values for values in measured)]
-    values = {name: interquartile_mean([row[name] for row in measured]) for name in shared}
-    values |= _costs(group)
+    each = {name: tuple(row[name] for row in measured) for name in shared}
+    values = {name: interquartile_mean(numbers) for name, numbers in each.items()} | _costs(group)
     ours = _primary(group, results, variant)
     baselines = {name: _of_arm(results, task, name) for name in (BASELINE, best_of_any_size(results, task)) if name}
     gaps = {}
@@ -214,6 +216,7 @@ def _line(
         group=group[0]["group"],
         task=task,
         seeds=len(group),
+        each=each,
         values=values,
         primary=own,
         gaps=gaps,

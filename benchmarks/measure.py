@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from benchmarks.text_scores import about, frechet_scores, lstm_scores
 from textgan_env.errors import require
 from textgan_env.evaluation import diversity, evaluate, likelihoods, nll, overlaps
 from textgan_env.policies import (
@@ -19,7 +20,6 @@ from textgan_env.policies import (
     EnsemblePolicy,
     MemoriserPolicy,
     MixturePolicy,
-    NGramPolicy,
     PolicyModule,
     UniformPolicy,
 )
@@ -34,6 +34,7 @@ Policies = dict[str, PolicyModule]
 HOTTEST, COLDEST, GAP, MOST_POINTS = 1.2, 0.5, 0.1, 40
 # On text, where neither cover nor fit is known.
 TEXT_TEMPERATURES = (1.2, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+TEXT_POINT = ("nll_test", "lstm_forward", "lstm_reverse", "bleu_4", "self_bleu_4", "unique")
 COLD, COLD_SHARES = 0.4, (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
 
@@ -44,20 +45,22 @@ class Sizes:
     Attributes:
         samples: Texts at temperature 1.
         curve: Texts at every temperature of a sweep, written and real ones.
-        bleu: Texts that BLEU and Self-BLEU look at.
+        bleu: Texts that BLEU, Self-BLEU and the Frechet distances look at.
+        read: Texts that an LSTM of the language-model scores reads, at most.
         gap: Nats between neighbours on the curve.
     """
 
     samples: int
     curve: int
     bleu: int
+    read: int
     gap: float = GAP
 
 
 SIZES = {
-    "smoke": Sizes(200, 100, 50, gap=1.0),
-    "fast": Sizes(10_000, 2_000, 2_000),
-    "paper": Sizes(10_000, 10_000, 2_000),
+    "smoke": Sizes(200, 100, 50, 50, gap=1.0),
+    "fast": Sizes(10_000, 2_000, 2_000, 1_000),
+    "paper": Sizes(10_000, 10_000, 2_000, 1_000),
 }
 
 
@@ -118,15 +121,16 @@ BUILDS: dict[str, Callable[[Task, Sequence[PolicyModule]], Policies]] = {
 # ----------------------------------------------------------------------------------------------------
 # Measures
 def real_row(task: Task, sizes: Sizes, seed: int) -> dict[str, Any]:
-    """The row of real text: the oracle's, or as many training texts as BLEU looks at."""
+    """The row of real text: the oracle's, or as many training texts as BLEU looks at, others for each seed."""
     if task.oracle is not None:
         assert isinstance(task.oracle, PolicyModule)
         return row(task.oracle, task, sizes, seed)
-    texts_BT = task.split("train").head(sizes.bleu).tokens_BT
-    values = overlaps(task, texts_BT, "test", sizes.bleu) | trigram_scores(texts_BT, task)
+    texts_BT = task.split("train").tokens_BT.roll(-seed * sizes.bleu, 0)[: sizes.bleu]
+    values, missing, how = text_scores(texts_BT, task, sizes)
+    values = overlaps(task, texts_BT, "test", sizes.bleu) | values
     # They are copies by the way they were chosen: no measure of a policy.
     shown = {name: value for name, value in values.items() if not name.startswith("copied")}
-    return _row(shown, {}, [task.text(tokens) for tokens in texts_BT[:20].tolist()])
+    return _row(shown, missing, [task.text(tokens) for tokens in texts_BT[:20].tolist()]) | {"settings": how}
 
 
 def row(policy: PolicyModule, task: Task, sizes: Sizes, seed: int) -> dict[str, Any]:
@@ -144,11 +148,13 @@ def row(policy: PolicyModule, task: Task, sizes: Sizes, seed: int) -> dict[str, 
     found = evaluate(policy, task, samples=sizes.samples, bleu_samples=sizes.bleu, seed=seed)
     valid_BT = task.split("valid").tokens_BT
     values = dict(found.values) | {"nll_valid": nll(policy, valid_BT, task.scored(valid_BT))[0]}
+    missing, settings = dict(found.missing), dict(found.settings)
     if task.vocabulary is not None:
-        values |= trigram_scores(found.tokens_BT[: sizes.bleu], task)
+        scores, none, how = text_scores(found.tokens_BT, task, sizes)
+        values, missing, settings = values | scores, missing | none, settings | how
     values["tokens_per_second"] = writing_speed(policy, task, min(sizes.samples, 1000), seed)
     texts = [task.text(tokens) for tokens in found.tokens_BT[:20].tolist()]
-    return _row(values, dict(found.missing), texts) | {"settings": dict(found.settings)}
+    return _row(values, missing, texts) | {"settings": settings}
 
 
 def _row(values: Mapping[str, float], missing: Mapping[str, str], texts: list[str]) -> dict[str, Any]:
@@ -157,26 +163,11 @@ def _row(values: Mapping[str, float], missing: Mapping[str, str], texts: list[st
     return {"values": finite, "missing": missing, "samples": texts}
 
 
-def trigram_scores(tokens_BT: Tensor, task: Task) -> dict[str, float]:
-    """How a trigram model of other real text likes these texts, and how one of these texts likes real text.
-
-    The first is about quality, the second about diversity; the lower the better, and real text is the measure of both.
-    Compare rows of equally many texts only.
-
-    Args:
-        tokens_BT: int64; texts of a policy.
-        task: Its valid split is what the first model read, its test split what the second one is asked about.
-
-    Returns:
-        ``trigram_score`` and ``reverse_trigram_score``, nats per token.
-    """
-    valid_BT, test_BT = task.split("valid").tokens_BT, task.split("test").tokens_BT
-    of_real = NGramPolicy.fit(valid_BT, task.scored(valid_BT), order=3, **_kind(task))
-    of_these = NGramPolicy.fit(tokens_BT, task.scored(tokens_BT), order=3, **_kind(task))
-    return {
-        "trigram_score": nll(of_real, tokens_BT, task.scored(tokens_BT))[0],
-        "reverse_trigram_score": nll(of_these, test_BT, task.scored(test_BT))[0],
-    }
+def text_scores(tokens_BT: Tensor, task: Task, sizes: Sizes) -> tuple[dict[str, float], dict[str, str], dict[str, str]]:
+    """What `benchmarks.text_scores` says of texts: values, what is missing and why, and how it was measured."""
+    values, missing = lstm_scores(task, tokens_BT, sizes.read)
+    distances, none = frechet_scores(task, tokens_BT, sizes.bleu, sizes.read)
+    return values | distances, missing | none, about(task, len(tokens_BT), sizes.bleu, sizes.read)
 
 
 def writing_speed(policy: PolicyModule, task: Task, texts: int, seed: int) -> float:
@@ -188,12 +179,11 @@ def writing_speed(policy: PolicyModule, task: Task, texts: int, seed: int) -> fl
 
 
 def point(policy: PolicyModule, task: Task, sizes: Sizes, seed: int) -> Point:
-    """The measures of one point on a curve: likelihoods on an oracle task, BLEU and Self-BLEU besides on text."""
+    """The measures of one point on a curve: likelihoods on an oracle task, language-model scores and BLEU on text."""
     if task.oracle is None:
-        values = evaluate(
-            policy, task, samples=sizes.curve, bleu_samples=min(sizes.curve, sizes.bleu), seed=seed
-        ).values
-        return {name: values[name] for name in ("nll_test", "bleu_4", "self_bleu_4", "unique") if name in values}
+        found = evaluate(policy, task, samples=sizes.curve, bleu_samples=min(sizes.curve, sizes.bleu), seed=seed)
+        values = dict(found.values) | lstm_scores(task, found.tokens_BT, sizes.read)[0]
+        return {name: values[name] for name in TEXT_POINT if name in values}
     keys = Keys.counted(derived_seed(seed, "curve"), sizes.curve, device=policy.device)
     tokens_BT = write(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
     real_BT = task.split("test").head(sizes.curve).tokens_BT

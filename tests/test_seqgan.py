@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import PRESETS, SeqGAN, SeqGANConfig, main
+from textgan_env import load, metrics
 from textgan_env.checkpoints import load_checkpoint
 from textgan_env.data import TokenDataset
 from textgan_env.discriminators import ReplayedTexts
@@ -93,6 +94,35 @@ def test_reinforce_with_rollouts_reaches_the_enumerated_optimum() -> None:
 
 def test_the_whole_texts_reward_without_rollouts_reaches_it_too() -> None:
     assert reward_after(learner(rollouts=0), 250) > float(judge().logits_S.sigmoid().max()) - 0.02
+
+
+def test_with_bleu_as_the_reward_it_reaches_the_text_of_the_highest_bleu() -> None:
+    """All 27 texts against three training texts: the best BLEU is that of a copy, and no judge learns."""
+    task = ToyTask(vocab_size=V, max_length=T, size=3)
+    training = task.split("train").tokens_BT.tolist()
+    reward_S = torch.tensor([metrics.bleu([text], training, 4)[4] for text in task.texts_ST.tolist()])
+    optimum, uniform = float(reward_S.max()), float(reward_S.mean())
+    assert optimum == pytest.approx(0.1**0.25) == pytest.approx(metrics.bleu(training, training, 4)[4])
+    options = {"batch_size": 64, "kl": 0.0, "transform": "prob", "learning_rate": 0.1, "discriminator": "bleu"}
+    agent = SeqGAN(replace(TINY, rollouts=4, **options), task)  # type: ignore[arg-type]
+    assert {name for phase in agent.schedule().phases if phase.rounds for name, times in phase.steps if times} == {
+        "mle_epoch", "g_step",
+    }  # fmt: skip
+    agent.policy = TablePolicy(V, max_length=T)
+    agent.g_optimizer = torch.optim.Adam(agent.policy.parameters(), lr=0.1)
+    for step in range(150):
+        agent.g_step(derived_generator(0, "test", step))
+    with torch.no_grad():
+        assert float(exact_return(TablePolicy(V, max_length=T), reward_S)) == pytest.approx(uniform)
+        assert uniform < optimum - 0.1
+        assert float(exact_return(agent.policy, reward_S)) > optimum - 0.02
+
+
+def test_a_run_with_bleu_as_the_reward_goes_on_and_has_no_discriminator(tmp_path: Path) -> None:
+    run = launch(replace(TINY, runs=tmp_path, discriminator="bleu", control="shuffled"), SeqGAN)
+    assert not any("d_auc" in row for row in read_metrics(run.path))
+    assert launch(replace(TINY, resume=run.path), SeqGAN).path == run.path
+    assert load(run.path).discriminator is None
 
 
 @pytest.mark.parametrize("control", ["constant", "random"])
@@ -357,6 +387,7 @@ def test_a_pre_trained_run_of_another_task_is_refused(tmp_path: Path) -> None:
         (["--writing-temperature", "0"], "temperature must be above 0"),
         (["--rollout-lag", "2"], "rate of a lagged copy must be 0 to 1"),
         (["--pretrained", "nowhere"], "no run folder at 'nowhere'"),
+        (["--discriminator", "bleu", "--control", "untrained"], "--discriminator bleu never learns"),
         (["--preset", "papers"], "unknown preset 'papers'"),
     ],
 )

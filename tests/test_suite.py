@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks import arms, engines, jobs, measure, report, suite
+from benchmarks import arms, engines, jobs, measure, report, suite, text_scores
 from conftest import PROJECT
 from textgan_env.errors import InputError
 from textgan_env.options import parse
-from textgan_env.tasks import ToyTask
+from textgan_env.tasks import ToyTask, make_task
 
 OPTIONS = suite.Options(agents=("seqgan-n0",), tasks=("toy",), seeds=2, preset="smoke", parallel=2)
 
@@ -303,6 +303,31 @@ def test_rows_of_policies_without_training_have_what_applies() -> None:
     real = measure.real_row(task, sizes, 0)
     assert real["values"]["fit"] == pytest.approx(0, abs=1e-6)
     assert len(real["samples"]) == 20
+
+
+@pytest.mark.usefixtures("without_embeddings")
+def test_real_text_is_measured_on_other_texts_for_each_seed_and_says_how(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("".join(f"{a} {b} {c}\n" for a in "abcde" for b in "fghi" for c in "jklmn"))
+    task = make_task("corpus", path=str(tmp_path / "mine.txt"))
+    sizes = replace(measure.SIZES["smoke"], bleu=20, read=10)
+    first, second = (measure.real_row(task, sizes, seed) for seed in (0, 1))
+    assert set(first["samples"]).isdisjoint(second["samples"])
+    assert {"lstm_forward", "lstm_reverse", "frechet_lstm", "bleu_4"} <= set(first["values"])
+    assert "copied_texts" not in first["values"]
+    assert "embed" in first["missing"]["frechet_minilm"]
+    assert "frechet" in first["settings"]
+
+
+@pytest.mark.usefixtures("without_embeddings")
+def test_points_on_text_have_the_scores_by_lstms(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("".join(f"{a} {b} {c}\n" for a in "abcde" for b in "fghi" for c in "jklmn"))
+    task = make_task("corpus", path=str(tmp_path / "mine.txt"))
+    sizes = replace(measure.SIZES["smoke"], curve=20, read=10)
+    point = measure.point(measure.ngram(task, [])[""], task, sizes, 0)
+    assert set(point) == {"nll_test", "lstm_forward", "lstm_reverse", "bleu_4", "self_bleu_4", "unique"}
+    text_BT = task.split("train").tokens_BT[:1]
+    with pytest.raises(InputError, match="at least 2 texts"):
+        text_scores.reader(task, text_BT)
 
 
 # ----------------------------------------------------------------------------------------------------

@@ -1,15 +1,15 @@
 """Scores of finished texts: pure functions on lists of token lists, in numpy.
 
 A text is a list of tokens, strings or ids (anything hashable), without padding; whether it carries its EOS
-is the caller's choice, the same for every list that is compared. Every score is a fraction between 0 and 1.
-A share of nothing (no n-gram at all, as all texts are too short) is NaN, never 0.
+is the caller's choice, the same for every list that is compared. Every score is a fraction between 0 and 1,
+but for distances. A share of nothing (no n-gram at all, as all texts are too short) is NaN, never 0.
 
 Axis letters: B texts that are scored, K n-gram orders 1..max_n, G n-grams read off the texts, one entry
-each time one occurs.
+each time one occurs, U different n-grams, F features of a text.
 """
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -57,22 +57,69 @@ def bleu(hypotheses: Texts, references: Texts, max_n: int = 5, *, smoothing: boo
     Raises:
         InputError: If a list is empty or not a list of token lists, or max_n is below 2.
     """
-    _require_order("max_n", max_n, 2)
-    scored = _token_lists("hypotheses", hypotheses)
-    tokens, lengths = _numbered(scored + _token_lists("references", references))
-    rows = len(scored)
-    matches_BK = np.zeros((rows, max_n), dtype=np.int64)
-    for k, (gram_G, text_G) in enumerate(_ngrams(tokens, lengths, max_n)):
-        gram, text, count = _counts_per_text(gram_G, text_G, len(lengths))
-        ours, theirs = text < rows, text >= rows
-        most = _most(gram[theirs], count[theirs], size=len(tokens))
-        clipped = np.minimum(count[ours], most[gram[ours]])
-        matches_BK[:, k] = np.bincount(text[ours], weights=clipped, minlength=rows)
-    lengths_B, lengths_ref = lengths[:rows], np.sort(lengths[rows:])
-    place_B = np.searchsorted(lengths_ref, lengths_B)
-    around = np.concatenate(([-np.inf], lengths_ref, [np.inf]))
-    closest_B = _closest(lengths_B, below=around[place_B], above=around[place_B + 1])
-    return _mean_scores(matches_BK, lengths_B, closest_B, SMOOTHING_EPSILON if smoothing else 0.0)
+    score_BK = BleuReferences(references, max_n).scores(hypotheses, smoothing=smoothing)
+    return _means(score_BK)
+
+
+class BleuReferences:
+    """References of BLEU, indexed once, for who scores texts against the same ones again and again.
+
+    What a score is stands under `bleu`, which is the mean of these.
+
+    Args:
+        references: Real texts, token lists of any length.
+        max_n: Highest order, 2 or more.
+
+    Raises:
+        InputError: If it is no list of token lists, or max_n is below 2.
+    """
+
+    def __init__(self, references: Texts, max_n: int = 5) -> None:
+        _require_order("max_n", max_n, 2)
+        lists = _token_lists("references", references)
+        self._number = _numbers(lists)
+        tokens, lengths = _laid_out(lists, self._number)
+        self._size, self._lengths = len(tokens), np.sort(lengths)
+        # Of each order: the n-grams that occur, and how often the reference that has one most often has it.
+        self._orders: list[tuple[Ints, Ints]] = []
+        for gram_G, text_G, key_U in _ngrams(tokens, lengths, max_n):
+            gram, _, count = _counts_per_text(gram_G, text_G, len(lengths))
+            self._orders.append((key_U, _most(gram, count, size=len(key_U))))
+
+    def scores(self, texts: Texts, *, smoothing: bool = True) -> Floats:
+        """BLEU of each text by itself.
+
+        Args:
+            texts: B token lists of any length; an empty one scores 0.
+            smoothing: As for `bleu`.
+
+        Returns:
+            float64 (B, K): BLEU-1 to BLEU-max_n, each between 0 and 1.
+
+        Raises:
+            InputError: If there is no text, or it is no list of token lists.
+        """
+        lists = _token_lists("hypotheses", texts)
+        tokens, lengths_B = _laid_out(lists, self._number)
+        text, tokens_left = _places(lengths_B)
+        matches_BK = np.zeros((len(lists), len(self._orders)), dtype=np.int64)
+        start_G = np.flatnonzero(tokens >= 0)
+        gram_G = tokens[start_G]
+        for k, (key_U, most_U) in enumerate(self._orders):
+            if k > 0:
+                # An n-gram that no reference has is no part of a longer one that a reference has.
+                fits = tokens_left[start_G] > k
+                start_G, last_G = start_G[fits], tokens[start_G[fits] + k]
+                gram_G, known = _looked_up(key_U, gram_G[fits] * self._size + last_G)
+                known &= last_G >= 0
+                start_G, gram_G = start_G[known], gram_G[known]
+            gram, row, count = _counts_per_text(gram_G, text[start_G], len(lists))
+            clipped = np.minimum(count, most_U[gram])
+            matches_BK[:, k] = np.bincount(row, weights=clipped, minlength=len(lists))
+        place_B = np.searchsorted(self._lengths, lengths_B)
+        around = np.concatenate(([-np.inf], self._lengths, [np.inf]))
+        closest_B = _closest(lengths_B, below=around[place_B], above=around[place_B + 1])
+        return _scores_of(matches_BK, lengths_B, closest_B, SMOOTHING_EPSILON if smoothing else 0.0)
 
 
 def self_bleu(texts: Texts, max_n: int = 5) -> dict[int, float]:
@@ -102,12 +149,12 @@ def self_bleu(texts: Texts, max_n: int = 5) -> dict[int, float]:
     require(len(lists) >= 2, f"Self-BLEU needs at least 2 texts to compare, found {len(lists)}")
     tokens, lengths_B = _numbered(lists)
     matches_BK = np.zeros((len(lists), max_n), dtype=np.int64)
-    for k, (gram_G, text_G) in enumerate(_ngrams(tokens, lengths_B, max_n)):
+    for k, (gram_G, text_G, key_U) in enumerate(_ngrams(tokens, lengths_B, max_n)):
         gram, text, count = _counts_per_text(gram_G, text_G, len(lists))
-        most = _most(gram, count, size=len(tokens))
+        most = _most(gram, count, size=len(key_U))
         leads = count == most[gram]
-        alone = leads & (np.bincount(gram[leads], minlength=len(tokens))[gram] == 1)
-        second = _most(gram[~leads], count[~leads], size=len(tokens))
+        alone = leads & (np.bincount(gram[leads], minlength=len(key_U))[gram] == 1)
+        second = _most(gram[~leads], count[~leads], size=len(key_U))
         # A text finds its whole count in another one, unless it alone holds the n-gram most often.
         clipped = np.where(alone, second[gram], count)
         matches_BK[:, k] = np.bincount(text, weights=clipped, minlength=len(lists))
@@ -116,7 +163,7 @@ def self_bleu(texts: Texts, max_n: int = 5) -> dict[int, float]:
     around = np.concatenate(([-np.inf], lengths_B[order], [np.inf]))
     closest_B = np.empty(len(lists))
     closest_B[order] = _closest(lengths_B[order], below=around[:-2], above=around[2:])
-    return _mean_scores(matches_BK, lengths_B, closest_B, SMOOTHING_EPSILON)
+    return _means(_scores_of(matches_BK, lengths_B, closest_B, SMOOTHING_EPSILON))
 
 
 def distinct_n(texts: Texts, n: int) -> float:
@@ -138,7 +185,7 @@ def distinct_n(texts: Texts, n: int) -> float:
         InputError: If texts is empty or not a list of token lists, or n is below 1.
     """
     _require_order("n", n, 1)
-    *_, (gram_G, _text_G) = _ngrams(*_numbered(_token_lists("texts", texts)), n)
+    *_, (gram_G, _, _) = _ngrams(*_numbered(_token_lists("texts", texts)), n)
     return _share(len(np.unique(gram_G)), len(gram_G))
 
 
@@ -195,9 +242,9 @@ def copied_share(texts: Texts, training: Texts, n: int) -> float:
     _require_order("n", n, 1)
     written = _token_lists("texts", texts)
     tokens, lengths = _numbered(written + _token_lists("training", training))
-    *_, (gram_G, text_G) = _ngrams(tokens, lengths, n)
+    *_, (gram_G, text_G, key_U) = _ngrams(tokens, lengths, n)
     ours = text_G < len(written)
-    known = np.zeros(len(tokens), dtype=bool)
+    known = np.zeros(len(key_U), dtype=bool)
     known[gram_G[~ours]] = True
     return _share(int(np.sum(known[gram_G[ours]])), int(np.sum(ours)))
 
@@ -246,6 +293,51 @@ def roc_auc(score_real: ArrayLike, score_fake: ArrayLike) -> float:
     return (int(below.sum()) + int(up_to.sum())) / (2 * len(real) * len(fake))
 
 
+def frechet_distance(one_BF: ArrayLike, other_BF: ArrayLike) -> float:
+    """Squared Frechet distance between two sets of texts, each taken for a Gaussian over frozen features.
+
+    ``|m - n|^2 + tr(C + D - 2 (C D)^(1/2))`` with means m, n and covariances C, D (divided by B - 1); 0 if the two
+    Gaussians are the same. It is biased upwards, the more so the fewer texts there are for F features: compare
+    numbers from equally many texts only, and with that of real text against other real text.
+
+    Source: Dowson & Landau (1982), "The Frechet distance between multivariate normal distributions"; on features of
+    texts: Semeniuta et al. (2018), "On Accurate Evaluation of GANs for Language Generation".
+
+    Args:
+        one_BF: Features of the texts of one set, float (B, F), at least 2 texts.
+        other_BF: Of the other set, of any number of texts, float (any, F).
+
+    Returns:
+        0 or more, in squared units of the features; the same whichever set comes first.
+
+    Raises:
+        InputError: If an array has another shape, fewer than 2 rows, or numbers that are not finite.
+    """
+    one, other = _features("one_BF", one_BF), _features("other_BF", other_BF)
+    same = one.shape[1] == other.shape[1]
+    require(same, f"both sets must have the same features, found {one.shape[1]} and {other.shape[1]}")
+    root, other_root = _covariance_root(one), _covariance_root(other)
+    # With C = R'R and D = S'S, the trace of (C D)^(1/2) is the sum of the singular values of R S'.
+    shared = np.linalg.svd(root @ other_root.T, compute_uv=False).sum()
+    spread = np.square(root).sum() + np.square(other_root).sum() - 2 * shared
+    return float(np.square(one.mean(0) - other.mean(0)).sum() + max(0.0, spread))
+
+
+def _features(name: str, values: ArrayLike) -> Floats:
+    features = np.asarray(values, dtype=np.float64)
+    table = features.ndim == 2 and features.shape[0] >= 2 and features.shape[1] >= 1
+    require(table, f"{name} must have the features of at least 2 texts, one text a row, found shape {features.shape}")
+    require(bool(np.isfinite(features).all()), f"{name} must be finite numbers")
+    return features
+
+
+def _covariance_root(features_BF: Floats) -> Floats:
+    """A matrix R with R'R the covariance."""
+    centred_BF = features_BF - features_BF.mean(0)
+    root: Floats = np.asarray(np.linalg.qr(centred_BF / math.sqrt(len(features_BF) - 1), mode="r"))
+    return root
+
+
 def _scores(name: str, values: ArrayLike) -> Floats:
     try:
         scores = np.asarray(values, dtype=np.float64)
@@ -287,30 +379,42 @@ def _is_list(value: object) -> bool:
 
 
 def _numbered(lists: list[tuple[Hashable, ...]]) -> tuple[Ints, Ints]:
-    """Number the distinct tokens 0, 1, ... and lay all texts end to end.
+    """Number the distinct tokens 0, 1, ... and lay all texts end to end, see `_laid_out`."""
+    return _laid_out(lists, _numbers(lists))
 
-    Returns:
-        Token numbers of all texts, shape [tokens], and the texts' lengths, shape [texts].
-    """
-    number = {token: i for i, token in enumerate(dict.fromkeys(chain.from_iterable(lists)))}
-    tokens = np.fromiter(map(number.__getitem__, chain.from_iterable(lists)), dtype=np.int64)
+
+def _numbers(lists: list[tuple[Hashable, ...]]) -> dict[Hashable, int]:
+    """Numbers 0, 1, ... of the distinct tokens."""
+    return {token: i for i, token in enumerate(dict.fromkeys(chain.from_iterable(lists)))}
+
+
+def _laid_out(lists: list[tuple[Hashable, ...]], number: Mapping[Hashable, int]) -> tuple[Ints, Ints]:
+    """Token numbers of all texts end to end, shape [tokens], -1 where a token has none; lengths, shape [texts]."""
+    tokens = np.fromiter((number.get(token, -1) for token in chain.from_iterable(lists)), dtype=np.int64)
     return tokens, np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
 
 
-def _ngrams(tokens: Ints, lengths: Ints, max_n: int) -> Iterator[tuple[Ints, Ints]]:
+def _places(lengths: Ints) -> tuple[Ints, Ints]:
+    """Of each token of texts laid end to end: the index of its text, and the tokens from it to the text's end."""
+    text = np.repeat(np.arange(len(lengths)), lengths)
+    return text, np.repeat(np.cumsum(lengths), lengths) - np.arange(len(text))
+
+
+def _ngrams(tokens: Ints, lengths: Ints, max_n: int) -> Iterator[tuple[Ints, Ints, Ints]]:
     """Yield for n = 1..max_n the n-grams of all texts, numbered so that equal ones have equal numbers.
 
     Args:
-        tokens: Token numbers of all texts end to end, each below ``len(tokens)``.
+        tokens: Token numbers of all texts end to end, each below ``len(tokens)``, every number up to the highest.
         lengths: Length of each text.
         max_n: Highest order.
 
     Yields:
-        gram_G: The number of each n-gram, below ``len(tokens)``; text_G: the index of the text it stands in.
+        gram_G: The number of each n-gram; text_G: the index of the text it stands in; key_U: for each of the U
+        different n-grams, sorted, (the number of its first n - 1 tokens) * len(tokens) + its last token.
     """
-    text = np.repeat(np.arange(len(lengths)), lengths)
+    text, tokens_left = _places(lengths)
     start_G, gram_G = np.arange(len(tokens)), tokens
-    tokens_left = np.repeat(np.cumsum(lengths), lengths) - start_G  # from here to the end of this text
+    key_U = np.unique(tokens)
     for n in range(1, max_n + 1):
         if n > 1:
             fits = tokens_left[start_G] >= n
@@ -318,8 +422,16 @@ def _ngrams(tokens: Ints, lengths: Ints, max_n: int) -> Iterator[tuple[Ints, Int
             # The pair (number of the first n - 1 tokens, last token) as one integer. Both are below the
             # number of tokens, so it fits into 63 bits up to 3e9 tokens; renumbering keeps that so.
             pair_G = gram_G[fits] * len(tokens) + tokens[start_G + n - 1]
-            gram_G = np.unique(pair_G, return_inverse=True)[1]
-        yield gram_G, text[start_G]
+            key_U, gram_G = np.unique(pair_G, return_inverse=True)
+        yield gram_G, text[start_G], key_U
+
+
+def _looked_up(key_U: Ints, pair_G: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+    """Where each pair stands among sorted keys, and whether it does."""
+    place_G = np.searchsorted(key_U, pair_G)
+    known = place_G < len(key_U)
+    known[known] = key_U[place_G[known]] == pair_G[known]
+    return place_G, known
 
 
 def _counts_per_text(gram_G: Ints, text_G: Ints, n_texts: int) -> tuple[Ints, Ints, Ints]:
@@ -340,8 +452,8 @@ def _closest(length: Ints, below: Floats, above: Floats) -> Floats:
     return np.where(length - below <= above - length, below, above)
 
 
-def _mean_scores(matches_BK: Ints, lengths_B: Ints, closest_B: Floats, unmatched: float) -> dict[int, float]:
-    """Mean BLEU-2..K from clipped matches by order, hypothesis lengths and closest reference lengths.
+def _scores_of(matches_BK: Ints, lengths_B: Ints, closest_B: Floats, unmatched: float) -> Floats:
+    """BLEU-1..K of each text from clipped matches by order, text lengths and closest reference lengths.
 
     An order without a match counts ``unmatched`` matches.
     """
@@ -352,9 +464,14 @@ def _mean_scores(matches_BK: Ints, lengths_B: Ints, closest_B: Floats, unmatched
         log_precision_BK = np.log(np.where(matches_BK == 0, unmatched, matches_BK) / total_BK)
     log_mean_BK = np.cumsum(log_precision_BK, axis=1) / orders_K
     log_penalty_B = np.minimum(0.0, 1.0 - closest_B / np.maximum(1, lengths_B))
-    score_BK = np.exp(log_mean_BK + log_penalty_B[:, None]) * (matches_BK[:, :1] > 0)
+    score_BK: Floats = np.exp(log_mean_BK + log_penalty_B[:, None]) * (matches_BK[:, :1] > 0)
+    return score_BK
+
+
+def _means(score_BK: Floats) -> dict[int, float]:
+    """Mean BLEU-2..K over texts."""
     # fsum: the mean does not depend on the order of the texts, to the last bit.
-    return {n: math.fsum(score_BK[:, n - 1]) / len(score_BK) for n in orders_K[1:].tolist()}
+    return {k + 1: math.fsum(score_BK[:, k]) / len(score_BK) for k in range(1, score_BK.shape[1])}
 
 
 def _share(part: int, whole: int) -> float:

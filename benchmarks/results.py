@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textgan_env.checkpoints import library_versions
 from textgan_env.files import write_safely
-from textgan_env.runs import machine, source_state
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,6 +29,9 @@ def save(name: str, rows: Sequence[Mapping[str, Any]], *, module: str, notes: st
     Returns:
         The JSON file.
     """
+    from textgan_env.checkpoints import library_versions
+    from textgan_env.runs import machine, source_state
+
     command = f"python -m {module} {shlex.join(sys.argv[1:])}".strip()
     document = {
         "command": command,

@@ -324,6 +324,21 @@ def test_ties_go_to_the_smaller_token(decoding: Decoding, kept: list[int]) -> No
     assert [token for token, share in enumerate(shares) if share > 0] == kept
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("decoding", [Decoding(top_k=7), Decoding(top_p=0.6), Decoding(top_k=90, top_p=0.8)])
+def test_truncation_is_that_of_a_plain_loop_over_tokens_in_order(decoding: Decoding, dtype: torch.dtype) -> None:
+    # Rounded, so that many are equal, at the edges, too.
+    logits_BV = (2 * torch.randn(40, 200, generator=derived_generator(0))).round(decimals=1).to(dtype)
+    found_BV = decoding.apply(logits_BV)
+    for logits_V, found_V in zip(logits_BV, found_BV, strict=True):
+        order = sorted(range(200), key=lambda token: (-logits_V[token].item(), token))[: decoding.top_k]
+        share_K = logits_V[order].softmax(0)
+        before_K = share_K.cumsum(0) - share_K
+        kept = {token for token, before in zip(order, before_K, strict=True) if before < (decoding.top_p or 2)}
+        assert set(torch.isfinite(found_V).nonzero()[:, 0].tolist()) == kept
+        assert torch.equal(found_V[sorted(kept)], logits_V[sorted(kept)])
+
+
 def test_decoding_treats_each_row_alone_and_keeps_its_input() -> None:
     logits_BV = torch.randn(6, 11, generator=derived_generator(0))
     for decoding in DECODINGS.values():

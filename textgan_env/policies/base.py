@@ -143,7 +143,7 @@ def _falling(values_BV: Tensor) -> Tensor:
 
 
 def _only_highest(logits_BV: Tensor, kept_B: Tensor, lowest_B: Tensor) -> Tensor:
-    """Logits with -inf for all but so many highest ones of each row; of those equal to the lowest the smaller ids stay."""
+    """Logits, -inf but for so many of the highest in each row; of those equal to the lowest the smaller ids stay."""
     stays_BV = logits_BV >= lowest_B[:, None]
     if (stays_BV.sum(1) > kept_B).any():
         above_BV = logits_BV > lowest_B[:, None]

@@ -121,7 +121,7 @@ BUILDS: dict[str, Callable[[Task, Sequence[PolicyModule]], Policies]] = {
 # ----------------------------------------------------------------------------------------------------
 # Measures
 def real_row(task: Task, sizes: Sizes, seed: int) -> dict[str, Any]:
-    """The row of real text: the oracle's, or as many training texts as BLEU looks at, others for each seed."""
+    """The row of real text: the oracle's, or as many training texts as BLEU looks at; other ones for another seed."""
     if task.oracle is not None:
         assert isinstance(task.oracle, PolicyModule)
         return row(task.oracle, task, sizes, seed)

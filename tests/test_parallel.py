@@ -250,7 +250,14 @@ def as_process(monkeypatch: pytest.MonkeyPatch, rank: int, size: int) -> Iterato
     """As if this were one of several; it cannot talk to the others."""
     with monkeypatch.context() as patch:
         patch.setattr(parallel, "_here", parallel._Place(rank, size))
-        for name, value in {"WORLD_SIZE": size, "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size}.items():
+        told = {
+            "WORLD_SIZE": size,
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "LOCAL_WORLD_SIZE": size,
+            "TORCHELASTIC_RUN_ID": "x",
+        }
+        for name, value in told.items():
             patch.setenv(name, str(value))
         for name in ("MASTER_ADDR", "MASTER_PORT"):
             patch.setenv(name, "0")

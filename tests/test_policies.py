@@ -339,6 +339,12 @@ def test_truncation_is_that_of_a_plain_loop_over_tokens_in_order(decoding: Decod
         assert torch.equal(found_V[sorted(kept)], logits_V[sorted(kept)])
 
 
+@pytest.mark.parametrize("decoding", [Decoding(top_k=2), Decoding(top_p=0.5), Decoding(top_k=3, top_p=0.5)])
+def test_truncation_hides_no_logit_that_is_not_a_number(decoding: Decoding) -> None:
+    logits_BV = torch.tensor([[0.0, math.nan, 1.0, 2.0], [0.0, 3.0, 1.0, 2.0]])
+    assert decoding.apply(logits_BV).isnan().any(1).tolist() == [True, False]
+
+
 def test_decoding_treats_each_row_alone_and_keeps_its_input() -> None:
     logits_BV = torch.randn(6, 11, generator=derived_generator(0))
     for decoding in DECODINGS.values():

@@ -48,6 +48,16 @@ def test_work_that_never_checks_is_ended_by_force_even_if_it_swallows_the_first(
             never.wait(60)
 
 
+def test_while_others_are_waited_for_a_signal_is_noted_and_raises_nothing() -> None:
+    with StopSignals() as signals:
+        with signals.held():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+        assert signals.requested == signal.SIGTERM
+        with pytest.raises(Stopped):
+            signals.check()
+
+
 def test_closed_signals_are_not_heard() -> None:
     with StopSignals() as signals:
         signals.close()

@@ -16,7 +16,7 @@ _LONGEST = 2000  # characters of a sentence that is shown
 
 def _is_first() -> bool:
     """Whether torchrun started no other process before this one."""
-    return "WORLD_SIZE" not in os.environ or os.environ.get("RANK", "0") == "0"
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
 #: Whether this process tells a person what went wrong: of several that torchrun started, the first one does, until

@@ -156,7 +156,8 @@ class Keeper:
         """
         now = time.monotonic()
         due = now - self._written_at >= self._config.checkpoint_every
-        asked = highest(self._signals.requested or 0)
+        with self._signals.held():
+            asked = highest(self._signals.requested or 0)
         if due or write or asked or now - self._taken_at >= self._pause:
             self._take()
             cost = time.monotonic() - now

@@ -310,7 +310,7 @@ def _of_all(sizes: Sequence[int], compute: Callable[[int], tuple[Tensor, ...]]) 
         like = own[min(own)] if own else compute(0)
     found = []
     for at, rows in enumerate(sizes):
-        mine = [part.detach().clone() for part in own[at]] if at in own else None
+        mine = [part.detach().clone(memory_format=torch.contiguous_format) for part in own[at]] if at in own else None
         found.append(tuple(mine or [part.new_empty(rows, *part.shape[1:]) for part in like]))
     if _here.size > 1:
         import torch.distributed as dist

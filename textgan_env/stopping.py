@@ -2,6 +2,8 @@
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -27,6 +29,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.requested: int | None = None
         self._before: dict[int, Any] = {}
+        self._held = False
         self._over = threading.Event()
 
     def check(self) -> None:
@@ -41,6 +44,15 @@ class StopSignals:
     def close(self) -> None:
         """From now on hear no signals: what is left to do is short and must be done."""
         self._over.set()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, a signal is noted and raises nothing: this process waits for others, who must hear of it, too."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
 
     def __enter__(self) -> Self:
         """Listen."""
@@ -64,7 +76,9 @@ class StopSignals:
         if self._over.is_set():
             return
         if self.requested is not None:
-            raise Stopped(self.requested)
+            if not self._held:
+                raise Stopped(self.requested)
+            return
         self.requested = number
         threading.Thread(target=self._insist, args=(number,), daemon=True).start()
 

@@ -130,7 +130,7 @@ class Decoding:
         if top_p is not None:
             mass_BK = ordered_BK.softmax(1)
             # A token stays while the mass before it falls short of p: the first one always does.
-            kept_B = (mass_BK.cumsum(1) - mass_BK < top_p).sum(1)
+            kept_B = (mass_BK.cumsum(1) - mass_BK < top_p).sum(1).clamp(min=1)
         return _only_highest(logits_BV, kept_B, lowest_B=ordered_BK.gather(1, kept_B[:, None] - 1)[:, 0])
 
 
@@ -150,7 +150,8 @@ def _only_highest(logits_BV: Tensor, kept_B: Tensor, lowest_B: Tensor) -> Tensor
         room_B1 = (kept_B - above_BV.sum(1))[:, None]
         level_BV = stays_BV & ~above_BV
         stays_BV = above_BV | (level_BV & (level_BV.cumsum(1) <= room_B1))
-    return logits_BV.masked_fill(~stays_BV, -math.inf)
+    # NaN stays, and is found by whoever draws.
+    return logits_BV.masked_fill(~(stays_BV | logits_BV.isnan()), -math.inf)
 
 
 class PolicyModule(nn.Module):

@@ -236,6 +236,7 @@ def test_with_decoding_shares_the_weights_and_leaves_the_policy_as_it_was(
         ({"vocab_size": 3, "start_token": -1}, "start_token must be 0 to V=3, found -1"),
         ({"vocab_size": 3, "start_token": 0, "forbidden": [1, 3]}, r"forbidden tokens must be 0 to 2, found \[3\]"),
         ({"vocab_size": 2, "start_token": 0, "forbidden": [1, 0]}, "all 2 tokens are forbidden"),
+        ({"vocab_size": 4, "start_token": 0, "forbidden": [1, 1]}, "named once each, found 2 names of 1 tokens"),
     ],
 )
 def test_policy_without_a_possible_token_or_start_is_refused(arguments: dict[str, Any], sentence: str) -> None:
@@ -287,6 +288,8 @@ def probabilities(decoding: Decoding, logits_BV: Tensor) -> list[float]:
         (Decoding(top_k=2), [0, 4 / 7, 0, 3 / 7]),
         (Decoding(top_k=4), [0.1, 0.4, 0.2, 0.3]),
         (Decoding(top_k=9), [0.1, 0.4, 0.2, 0.3]),
+        (Decoding(top_k=2**70), [0.1, 0.4, 0.2, 0.3]),
+        (Decoding(temperature=10**30), [0.25] * 4),
         (Decoding(top_p=0.39), [0, 1, 0, 0]),
         (Decoding(top_p=0.41), [0, 4 / 7, 0, 3 / 7]),
         (Decoding(top_p=0.69), [0, 4 / 7, 0, 3 / 7]),

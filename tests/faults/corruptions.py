@@ -391,7 +391,7 @@ def loop_state(rng: random.Random, header: Header, tensors: dict[str, Tensor]) -
         "best_round": [-1, "x", None, 0.5],
         "lows": [[], {"nll_valid": "x"}, None, 3],
         "looks_without_progress": [-1, "x", None],
-        "stopped": [1, "no", None],
+        "stopped": [1, ["no"], None],
     }
     if rng.random() < 0.2:
         del state[name]

@@ -35,7 +35,7 @@ def nothing_happens() -> Iterator[None]:
         yield
     finally:
         seen, _watched = _watched, None
-    assert seen == []
+    assert seen == [], seen
 
 
 def status(name: str) -> int:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
@@ -109,9 +110,11 @@ class Decoding:
             "token always",
         )
         require(
-            math.isfinite(self.temperature) and self.temperature > 0,
+            0 < self.temperature <= sys.float_info.max,
             f"temperature must be a finite number above 0, found {self.temperature}",
         )
+        # A file may say a whole number of a hundred digits, which torch does not divide by.
+        object.__setattr__(self, "temperature", float(self.temperature))
         require(self.top_k is None or self.top_k >= 1, f"top_k must be at least 1, found {self.top_k}")
         require(self.top_p is None or 0 < self.top_p <= 1, f"top_p must be above 0 and at most 1, found {self.top_p}")
 
@@ -125,7 +128,8 @@ class Decoding:
         top_p = None if self.top_p == 1 else self.top_p  # rounding would cut the tail off
         if self.top_k is None and top_p is None:
             return logits_BV
-        ordered_BK = _falling(logits_BV.detach())[:, : self.top_k]
+        most = min(self.top_k or logits_BV.shape[1], logits_BV.shape[1])
+        ordered_BK = _falling(logits_BV.detach())[:, :most]
         kept_B = torch.full_like(ordered_BK[:, 0], ordered_BK.shape[1], dtype=torch.int64)
         if top_p is not None:
             mass_BK = ordered_BK.softmax(1)
@@ -165,7 +169,7 @@ class PolicyModule(nn.Module):
         forbidden: Tokens that are never written, such as UNK.
 
     Raises:
-        InputError: If V is below 1, a token is out of range, or every token is forbidden.
+        InputError: If V is below 1, a token is out of range or named twice, or every token is forbidden.
     """
 
     kind: ClassVar[str]
@@ -178,11 +182,14 @@ class PolicyModule(nn.Module):
         require(0 <= start_token <= vocab_size, f"start_token must be 0 to V={vocab_size}, found {start_token}")
         wrong = [token for token in forbidden if not 0 <= token < vocab_size]
         require(not wrong, f"forbidden tokens must be 0 to {vocab_size - 1}, found {wrong}")
-        require(len(set(forbidden)) < vocab_size, f"all {vocab_size} tokens are forbidden, so nothing can be written")
+        different = len(set(forbidden))
+        again = f"forbidden tokens must be named once each, found {len(forbidden)} names of {different} tokens"
+        require(different == len(forbidden), again)
+        require(different < vocab_size, f"all {vocab_size} tokens are forbidden, so nothing can be written")
         self._vocab_size = vocab_size
         self._start_token = start_token
         self.decoding = Decoding()
-        self.register_buffer("forbidden", torch.tensor(sorted(set(forbidden)), dtype=torch.int64), persistent=False)
+        self.register_buffer("forbidden", torch.tensor(sorted(forbidden), dtype=torch.int64), persistent=False)
         self.forbidden: Tensor
 
     @property

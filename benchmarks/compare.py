@@ -205,8 +205,9 @@ def _line(
     gaps = {}
     for name, others in baselines.items():
         theirs = _primary(others, results, None)
-        both = [theirs[seed] - ours[seed] for seed in ours if math.isfinite(ours[seed] + theirs.get(seed, math.inf))]
-        if both and arm != name:
+        both = [theirs[seed] - ours[seed] for seed in ours if seed in theirs]
+        # An arm that never covers enough in one of the seeds has no gap: the others alone would flatter it.
+        if both and all(map(math.isfinite, both)) and arm != name:
             gaps[name] = interquartile_mean(both), interval([both])
     of_baseline = list(_primary(baselines.get(BASELINE, []), results, None).values())
     own = [ours[seed] for seed in sorted(ours)]

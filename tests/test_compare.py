@@ -101,6 +101,13 @@ def test_an_arm_that_never_covers_so_well_has_no_gap_and_no_improvement() -> Non
     assert (line.gaps, line.improvement) == ({}, 0)
 
 
+def test_an_arm_that_covers_so_well_in_some_seeds_only_has_no_gap() -> None:
+    ours = [result("seqgan-n4", seed, [(1.0, cover, 0.1)]) for seed, cover in ((0, 1.0), (1, 3.0))]
+    line = compare.lines_of([*MLE, *ours])[1]
+    assert line.primary == [0.1, math.inf]
+    assert line.gaps == {}
+
+
 def test_the_second_baseline_is_chosen_by_the_valid_split() -> None:
     large = [result("mle-large", seed, [(1.0, 0.9, 1.0)], values={"nll_valid": 6.5}) for seed in (0, 1)]
     assert compare.best_of_any_size([*MLE, *large], "toy") == "mle-large"

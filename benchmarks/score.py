@@ -50,6 +50,7 @@ def main(args: list[str] | None = None) -> None:
 
         from benchmarks.results import table
         from textgan_env.data import read_lines
+        from textgan_env.evaluation import missing_lines
 
         torch.set_num_threads(1)  # as in the jobs of a suite: the LSTMs that read must be the same
 
@@ -64,9 +65,8 @@ def main(args: list[str] | None = None) -> None:
         print(table([{"texts": result["label"], **result["rows"][0]["values"]}]))
         for key, value in result["rows"][0]["settings"].items():
             print(f"{key}: {value}")
-        missing = result["rows"][0]["missing"]
-        for reason in dict.fromkeys(missing.values()):
-            print(f"not {', '.join(name for name, why in missing.items() if why == reason)}: {reason}")
+        for line in missing_lines(result["rows"][0]["missing"]):
+            print(line)
         if options.into is not None:
             print(f"kept: {put(result, options.into)}")
 

@@ -89,14 +89,17 @@ class Evaluation:
         """Rows of name and number; then, for each reason, the names that have none."""
         width = max(map(len, self.values))
         rows = [f"{name:<{width}}  {value:.4f}" for name, value in self.values.items()]
-        for reason in dict.fromkeys(self.missing.values()):
-            names = ", ".join(name for name, why in self.missing.items() if why == reason)
-            rows.append(f"not {names}: {reason}")
-        return "\n".join(rows)
+        return "\n".join([*rows, *missing_lines(self.missing)])
 
     def document(self) -> dict[str, Any]:
         """Values, what is missing and settings, as JSON can hold them."""
         return {"values": dict(self.values), "missing": dict(self.missing), "settings": dict(self.settings)}
+
+
+def missing_lines(missing: Mapping[str, str]) -> list[str]:
+    """For each reason a line with the names of the numbers that there are none of."""
+    reasons = dict.fromkeys(missing.values())
+    return [f"not {', '.join(name for name, why in missing.items() if why == reason)}: {reason}" for reason in reasons]
 
 
 def nll(policy: Policy, tokens_BT: Tensor, mask_BT: Tensor, tile: int = TILE) -> tuple[float, Tensor]:

@@ -65,9 +65,10 @@ def random_inputs(rows: int, dtype: torch.dtype, *, vocab_size: int = 7) -> tupl
 
 
 @pytest.mark.parametrize("rows", [0, 1, TILE - 1, TILE, TILE + 1, 2 * TILE + 3])
-def test_linear_log_prob_equals_cross_entropy_forward_and_backward(rows: int) -> None:
+@pytest.mark.parametrize("last_slope", [-1.0, 2.0], ids=["rows weigh alike", "rows weigh otherwise"])
+def test_linear_log_prob_equals_cross_entropy_forward_and_backward(rows: int, last_slope: float) -> None:
     hidden_RH, weight_VH, bias_V, tokens_R = random_inputs(rows, torch.float64)
-    slope_R = torch.linspace(-1, 2, rows, dtype=torch.float64)
+    slope_R = torch.linspace(-1, last_slope, rows, dtype=torch.float64)
     inputs = (hidden_RH, weight_VH, bias_V)
 
     logp_R = linear_log_prob(*inputs, tokens_R)
@@ -76,6 +77,33 @@ def test_linear_log_prob_equals_cross_entropy_forward_and_backward(rows: int) ->
     found = torch.autograd.grad((logp_R * slope_R).sum(), inputs)
     expected = torch.autograd.grad((expected_R * slope_R).sum(), inputs)
     torch.testing.assert_close(found, expected)
+
+
+def test_gradients_of_linear_log_prob_can_be_asked_for_again_with_other_weights_of_the_rows() -> None:
+    *inputs, tokens_R = random_inputs(TILE + 3, torch.float64)
+    logp_R = linear_log_prob(*inputs, tokens_R)
+    alike = torch.autograd.grad(logp_R.mean(), inputs, retain_graph=True)
+    otherwise = torch.autograd.grad(logp_R[: TILE + 1].sum(), inputs, retain_graph=True)
+    rest = torch.autograd.grad(logp_R[TILE + 1 :].sum(), inputs)
+    for mean, first, second in zip(alike, otherwise, rest, strict=True):
+        torch.testing.assert_close(mean * (TILE + 3), first + second)
+
+
+def test_linear_log_prob_in_float32_is_as_exact_as_cross_entropy() -> None:
+    hidden_RH, weight_VH, bias_V, tokens_R = random_inputs(TILE, torch.float32, vocab_size=5000)
+    exact_R = -functional.cross_entropy(
+        hidden_RH.double() @ weight_VH.t().double() + bias_V.double(), tokens_R, reduction="none"
+    )
+    torch.testing.assert_close(
+        linear_log_prob(hidden_RH, weight_VH, bias_V, tokens_R).double(), exact_R, atol=5e-6, rtol=1e-6
+    )
+
+
+def test_second_derivatives_of_linear_log_prob_are_refused_rather_than_wrong() -> None:
+    *inputs, tokens_R = random_inputs(3, torch.float64)
+    (slope_RH,) = torch.autograd.grad(linear_log_prob(*inputs, tokens_R).square().sum(), inputs[:1], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope_RH.sum().backward()
 
 
 def test_gradient_of_linear_log_prob_agrees_with_finite_differences() -> None:

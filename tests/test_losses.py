@@ -7,9 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from textgan_env import losses
 from textgan_env.errors import InputError
-from textgan_env.losses import TILE, baseline, linear_log_prob, masked_mean, nll_per_token, policy_gradient_loss
+from textgan_env.losses import baseline, linear_log_prob, masked_mean, nll_per_token, policy_gradient_loss
 from textgan_env.sampling import derived_generator
+from textgan_env.tiles import Tile
+
+TILE = losses.TILE.cpu
 
 MASK_BT = torch.tensor([[True, True, False], [True, False, False]])
 
@@ -154,3 +158,8 @@ def test_baselines_by_hand() -> None:
 def test_an_unknown_baseline_is_refused() -> None:
     with pytest.raises(InputError, match="unknown baseline 'mean', expected one of: none, position, leave-one-out"):
         baseline("mean", torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool))
+
+
+def test_a_gpu_works_on_more_rows_at_once_than_a_cpu() -> None:
+    tile = Tile(cpu=2, gpu=5)
+    assert [tile.on(torch.device(name)) for name in ("cpu", "cuda", "cuda:1", "mps")] == [2, 5, 5, 5]

@@ -7,14 +7,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from textgan_env.errors import InputError
+from textgan_env.tiles import Tile
 
 #: Names that `baseline` knows.
 BASELINES = ("none", "position", "leave-one-out")
 
 #: Rows worked on at once: 128 rows of 5,000 float32 logits are 2.5 MB and stay in the second-level cache.
-TILE = 128
-#: The same on a GPU: 330 MB.
-GPU_TILE = 16_384
+TILE = Tile(cpu=128, gpu=16_384)
 
 
 def masked_mean(values_BT: Tensor, mask_BT: Tensor, of_BT: Tensor | None = None) -> Tensor:
@@ -151,8 +150,7 @@ class _LinearGradients:
 
 
 def _tiles(rows_R: Tensor) -> list[slice]:
-    """Of rows; on a GPU, where starting a product costs more than the cache saves, larger ones."""
-    size = GPU_TILE if rows_R.is_cuda else TILE
+    size = TILE.on(rows_R.device)
     return [slice(start, start + size) for start in range(0, len(rows_R), size)]
 
 

@@ -17,10 +17,11 @@ from textgan_env.core import check_prefix
 from textgan_env.errors import require
 from textgan_env.policies.base import Policy, PolicyModule, State, map_state
 from textgan_env.sampling import Stream, evaluating, keyed_uniform, sample_categorical
+from textgan_env.tiles import Tile
 
 #: Rows stepped at once. Larger tiles push the logits out of the cache; tiles under 32 rows would take other code paths
 #: in the matrix product and round differently, so that a draw could depend on how rows were grouped.
-TILE = 256
+TILE = Tile(cpu=256, gpu=16_384)
 _SMALLEST_TILE = 32
 
 
@@ -75,7 +76,7 @@ def complete(
     rollouts: int = 1,
     end_token: int | None = None,
     stream: Stream = Stream.ROLLOUT,
-    tile: int = TILE,
+    tile: int | None = None,
 ) -> Completions:
     """Complete prefixes of each text N times with the policy, dropout off, without gradients.
 
@@ -87,7 +88,7 @@ def complete(
         rollouts: N, completions of each prefix.
         end_token: The token that ends a text before T tokens. None: every text has T tokens.
         stream: What the draws are for.
-        tile: Rows stepped at once; changes memory and speed, never a draw.
+        tile: Rows stepped at once; changes memory and speed, never a draw. None: `TILE` of the device.
 
     Returns:
         `Completions`, ordered by prefix length, row and rollout.
@@ -100,6 +101,7 @@ def complete(
         tokens_BT.shape == wanted_BT.shape,
         f"tokens and wanted prefixes must have one shape, found {tuple(tokens_BT.shape)} and {tuple(wanted_BT.shape)}",
     )
+    tile = TILE.on(tokens_BT.device) if tile is None else tile
     require(tile >= 1, f"tile must be at least 1 row, found {tile}")
     # Beyond these the keys of two draws would be one.
     require(tokens_BT.shape[1] < 2**16, f"a text has at most 65,535 tokens, found T={tokens_BT.shape[1]}")
@@ -140,7 +142,7 @@ def write(
     end_token: int | None = None,
     prefix: Sequence[int] = (),
     stream: Stream = Stream.TEXT,
-    tile: int = TILE,
+    tile: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Write one text for each key, from the first token on or from the end of a given prefix.
 
@@ -151,7 +153,7 @@ def write(
         end_token: The token that ends a text before T tokens. None: every text has T tokens.
         prefix: Tokens that every text begins with.
         stream: What the draws are for.
-        tile: Rows stepped at once; changes memory and speed, never a draw.
+        tile: Rows stepped at once; changes memory and speed, never a draw. None: `TILE` of the device.
 
     Returns:
         tokens_BT: int64, the prefix included, PAD after the end.

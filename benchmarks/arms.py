@@ -36,7 +36,8 @@ class Arm:
 
     Attributes:
         name: On the command line and in the table.
-        group: plain, mle, decoders, adversarial, controls or sb3; also a name on the command line.
+        group: plain, mle, decoders, adversarial, controls, hierarchical, hierarchical-controls or sb3; also a name on
+            the command line.
         how: What it is, in a sentence for the report.
         agent: The file in agents/ that trains it; "" where nothing is trained.
         smoke: Options of the agent for `--preset smoke`; ``{arm}`` stands for the run folder of an arm that it needs.
@@ -106,6 +107,26 @@ def _seqgan(name: str, how: str, own: str, group: str = "adversarial", tries: in
     )
 
 
+def _leakgan(name: str, how: str, own: str) -> tuple[Arm, ...]:
+    """LeakGAN by some rules, what it begins with, and the same with rewards that know nothing."""
+    before = f"{name}-mle"
+
+    def arm(name: str, group: str, how: str, own: str) -> Arm:
+        options = {preset: f"--preset {preset} {own}" for preset in ("smoke", "fast", "paper")}
+        return Arm(name, group, how, agent="leakgan", sweep=True, tries=None, **options)
+
+    begun = f"{own} --pretrained {{{before}}}"
+    return (
+        arm(before, "hierarchical", f"the pre-training of {name} alone: maximum likelihood", f"{own} --rounds 0"),
+        arm(name, "hierarchical", f"LeakGAN {how}", begun),
+        *(
+            arm(f"{name}-{control}", "hierarchical-controls", f"{name} with a reward that knows nothing: {reward}",
+                f"{begun} --control {control}")
+            for control, reward in (("shuffled", "that of another text"), ("random", "noise"))
+        ),
+    )  # fmt: skip
+
+
 def _sb3(name: str, how: str) -> Arm:
     return Arm(
         name, "sb3", how, agent=name, smoke=_FROM_MLE, fast="--preset fast --pretrained {mle}", paper=None, sweep=True,
@@ -153,12 +174,8 @@ ARMS: dict[str, Arm] = {
         _seqgan("seqgan-n16", "SeqGAN, sixteen completions of each prefix, as published", "--rollouts 16"),
         _seqgan("pg-bleu", "policy gradient with BLEU-4 against the training texts as the reward, no D, no KL",
                 "--discriminator bleu --transform prob --kl 0", tries=1),
-        Arm("leakgan", "adversarial", "LeakGAN by the paper's rules", agent="leakgan", sweep=True, tries=None),
-        Arm(
-            "leakgan-reference", "adversarial", "LeakGAN by the published code's rules", agent="leakgan",
-            smoke="--preset smoke --variant reference", fast="--preset fast --variant reference",
-            paper="--preset paper --variant reference", sweep=True, tries=None,
-        ),
+        *_leakgan("leakgan", "by the paper's rules", ""),
+        *_leakgan("leakgan-reference", "by the published code's rules", "--variant reference"),
         *(
             _seqgan(f"control-{control}", f"seqgan-n4 with a reward that knows nothing: {how}",
                     f"--rollouts 4 --control {control}", "controls")

@@ -496,7 +496,7 @@ def _gaps(lines: Sequence[Line]) -> str:
         value, interval = line.gaps[BASELINE]
         y = 16 + 18 * number
         low, high = interval or (value, value)
-        control = " control" if line.group == "controls" else ""
+        control = " control" if line.group.endswith("controls") else ""
         parts.append(
             f'<g class="gap{control}"><text x="{left - 8}" y="{y + 3}" text-anchor="end">{_e(line.name)}</text>'
             f'<polyline points="{across(low):.1f},{y} {across(high):.1f},{y}"/>'

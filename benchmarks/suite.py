@@ -35,7 +35,7 @@ _LINE_EVERY = 30.0  # seconds between two lines on what runs, where there is no 
 class Options:
     """Compare policies."""
 
-    agents: tuple[str, ...] = ("plain", "mle", "decoders", "adversarial", "controls")
+    agents: tuple[str, ...] = ("plain", "mle", "decoders", "adversarial", "controls", "hierarchical")
     """Arms or groups of arms, or all; maximum likelihood joins by itself. An unknown name lists them."""
     tasks: tuple[str, ...] = ("seqgan-oracle",)
     """Tasks, by name."""

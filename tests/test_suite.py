@@ -79,7 +79,16 @@ def test_the_options_of_every_arm_are_options_of_its_agent(arm: arms.Arm, preset
     runs = {need.arm: "some/run" for need in arm.needs(preset)}
     parsed = parse(module.PRESETS, "", jobs.agent_words(config, runs))
     assert "{" not in str(getattr(parsed, "pretrained", ""))
-    assert set(runs) <= set(arms.BASELINES)
+    # What others begin with has seen no reward, and is of the same agent or is the baseline.
+    for begun in (arms.ARMS[name] for name in runs):
+        assert begun.name in arms.BASELINES or (begun.agent == arm.agent and "--rounds 0" in begun.fast)
+
+
+def test_leakgan_goes_on_from_a_pre_training_by_its_own_rules() -> None:
+    for arm in arms.chosen(["hierarchical", "hierarchical-controls"]):
+        assert ("--variant reference" in arm.fast) == arm.name.startswith("leakgan-reference")
+        expected = "leakgan-reference-mle" if "reference" in arm.name else "leakgan-mle"
+        assert [need.arm for need in arm.needs("fast")] == [expected] * (not arm.name.endswith("-mle"))
 
 
 def test_what_is_built_without_training_has_a_function() -> None:

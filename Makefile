@@ -17,7 +17,7 @@ OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,envs vector_conformance 
   train_your_own_agent))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-oldest faults fuzz lint format docs coverage hooks clean
+.PHONY: help setup demo test test-slow test-oldest test-ray faults fuzz lint format docs coverage hooks clean
 
 help: ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12] [JOBS=2]"
@@ -49,6 +49,11 @@ fuzz: $(READY) ## look for inputs that break a parser, guided by coverage (SECON
 
 test-oldest: $(OLDEST)/.ready ## environment, policies and Stable-Baselines3 on the oldest versions allowed [TORCH=2.13.0]
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadfile --timeout 900 $(OLDEST_TESTS)
+
+# Not among the requirements of development: Ray is large, and one test asks for it.
+test-ray: $(READY) ## install Ray, and let it run the suite with two workers, one of which is killed
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[ray]"
+	$(PYTEST) -m slow -k ray --timeout 900 tests/test_suite.py
 
 lint: $(READY) ## ruff (rules and format) and mypy
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Keyed uniforms against published vectors, draws against the plain inverse distribution function."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -290,6 +291,24 @@ def test_seeded_repeats_global_draws_and_leaves_the_global_state() -> None:
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
     assert global_rng_state() == before
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_seeded_keeps_the_state_of_all_gpus_if_any_is_used_and_starts_none(
+    used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: used)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: kept.append(device))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: kept.append(device))
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with seeded(1):
+            pass
+    assert kept == ([0, 1, 0, 1] if used else [])
 
 
 def test_seeded_leaves_the_global_state_after_an_error() -> None:

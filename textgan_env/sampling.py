@@ -162,7 +162,9 @@ def fold(generator: torch.Generator) -> int:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Run what has no generator argument (dropout, initialisation) from ``seed``; the global RNG stays as it was."""
-    with torch.random.fork_rng():
+    # Without a list torch warns of several GPUs, and starts them all where a run on the CPU has touched none.
+    used = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=used):
         torch.manual_seed(seed)
         yield
 

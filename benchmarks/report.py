@@ -52,7 +52,7 @@ NOTES = (
     "included. A dash: it does not apply, or it is infinite."
 )
 
-RUNS = "{mle} stands for the run folder of the arm mle of the same seed."
+RUNS = "{mle} stands for the run folder of the arm mle of the same seed, another name in such brackets likewise."
 
 
 @dataclass(frozen=True)
@@ -170,9 +170,13 @@ def protocol(results: Results, task: str) -> list[str]:
     return told
 
 
+def _first_columns(line: Line) -> tuple[str, ...]:
+    return ORACLE_COLUMNS if line.primary or "nll_oracle" in line.values else TEXT_COLUMNS
+
+
 def headline(line: Line, *, spread: bool = True) -> dict[str, Any]:
     """The row of the first table; ``spread``: with intervals over seeds."""
-    columns = ORACLE_COLUMNS if line.primary or "nll_oracle" in line.values else TEXT_COLUMNS
+    columns = _first_columns(line)
     row: dict[str, Any] = {"policy": line.name, "seeds": line.seeds}
     for column in columns:
         row[column] = _over_seeds(line.each.get(column, ())) if spread else line.values.get(column)
@@ -205,9 +209,9 @@ def gap_text(line: Line, name: str) -> str | None:
 
 
 def exploratory(line: Line) -> dict[str, Any]:
-    """The row of the second table."""
+    """The row of the second table: what the first does not have."""
     row: dict[str, Any] = {"policy": line.name}
-    row |= {column: line.values.get(column) for column in SHARES}
+    row |= {column: line.values.get(column) for column in SHARES if column not in _first_columns(line)}
     return row | {column: _rounded(line.values.get(column)) for column in COSTS}
 
 

@@ -257,8 +257,9 @@ def test_the_page_of_a_text_task_shows_quality_over_diversity(tmp_path: Path) ->
         assert "No frechet_minilm: it needs the extra embed." in told
     assert "Gap to" not in page
     assert "All seeds have the same training texts" in page
-    head = cells(report.write_tables(tmp_path), "mle")[0]
+    head, more, _ = cells(report.write_tables(tmp_path), "mle")
     assert (head["self_bleu_4"], head["lstm_forward"], head["frechet_minilm"]) == ("0.400", "4.250", "-")
+    assert set(head) & set(more) == {"policy"}
 
 
 def test_results_without_any_row_are_refused(folder: Path) -> None:

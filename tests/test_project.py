@@ -24,7 +24,7 @@ from textgan_env.policies.base import Policy
 # Who may import whom. A module may import what stands before it here, and nothing else of the project.
 FLOORS = [
     ["errors", "files", "stopping", "reading", "options", "vocabulary", "music", "data"],
-    ["sampling", "parallel", "loops", "losses", "metrics", "render", "core"],
+    ["sampling", "tiles", "parallel", "loops", "losses", "metrics", "render", "core"],
     ["discriminators", "policies"],
     ["rollouts"],
     ["rewards", "tasks"],

@@ -83,6 +83,13 @@ _MLE = Need("mle")
 _FROM_MLE = "--preset smoke --pretrained {mle}"
 _LARGE = "--embed-size 128 --hidden-size 128 --dropout 0.5 --weight-decay 0.2 --learning-rate 3e-3"
 _MEMBERS = 3
+# Rewards that know nothing of the text, by their name on the command line of agents.
+_CONTROLS = {
+    "constant": "1 for every token",
+    "random": "noise",
+    "shuffled": "that of another text",
+    "untrained": "of a discriminator that has learnt nothing",
+}
 
 
 def _plain(name: str, how: str, sweep: bool = False) -> Arm:
@@ -120,9 +127,9 @@ def _leakgan(name: str, how: str, own: str) -> tuple[Arm, ...]:
         arm(before, "hierarchical", f"the pre-training of {name} alone: maximum likelihood", f"{own} --rounds 0"),
         arm(name, "hierarchical", f"LeakGAN {how}", begun),
         *(
-            arm(f"{name}-{control}", "hierarchical-controls", f"{name} with a reward that knows nothing: {reward}",
-                f"{begun} --control {control}")
-            for control, reward in (("shuffled", "that of another text"), ("random", "noise"))
+            arm(f"{name}-{control}", "hierarchical-controls",
+                f"{name} with a reward that knows nothing: {_CONTROLS[control]}", f"{begun} --control {control}")
+            for control in ("shuffled", "random")
         ),
     )  # fmt: skip
 
@@ -179,10 +186,7 @@ ARMS: dict[str, Arm] = {
         *(
             _seqgan(f"control-{control}", f"seqgan-n4 with a reward that knows nothing: {how}",
                     f"--rollouts 4 --control {control}", "controls")
-            for control, how in (
-                ("constant", "1 for every token"), ("random", "noise"), ("shuffled", "that of another text"),
-                ("untrained", "of a discriminator that has learnt nothing"),
-            )
+            for control, how in _CONTROLS.items()
         ),
         Arm(
             "control-without-d", "controls", "mle for twice as many epochs: more of the same instead of D",

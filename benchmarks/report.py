@@ -211,7 +211,8 @@ def gap_text(line: Line, name: str) -> str | None:
 def exploratory(line: Line) -> dict[str, Any]:
     """The row of the second table: what the first does not have."""
     row: dict[str, Any] = {"policy": line.name}
-    row |= {column: line.values.get(column) for column in SHARES if column not in _first_columns(line)}
+    shown = _first_columns(line)
+    row |= {column: line.values.get(column) for column in SHARES if column not in shown}
     return row | {column: _rounded(line.values.get(column)) for column in COSTS}
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 from textgan_env import losses
 from textgan_env.errors import InputError
 from textgan_env.losses import baseline, linear_log_prob, masked_mean, nll_per_token, policy_gradient_loss
+from textgan_env.policies import LSTMPolicy
 from textgan_env.sampling import derived_generator
 from textgan_env.tiles import Tile
 
@@ -70,12 +71,15 @@ def random_inputs(rows: int, dtype: torch.dtype, *, vocab_size: int = 7) -> tupl
 
 @pytest.mark.parametrize("rows", [0, 1, TILE - 1, TILE, TILE + 1, 2 * TILE + 3])
 @pytest.mark.parametrize("last_slope", [-1.0, 2.0], ids=["rows weigh alike", "rows weigh otherwise"])
-def test_linear_log_prob_equals_cross_entropy_forward_and_backward(rows: int, last_slope: float) -> None:
+@pytest.mark.parametrize("expect_alike", [True, False])
+def test_linear_log_prob_equals_cross_entropy_forward_and_backward(
+    rows: int, last_slope: float, expect_alike: bool
+) -> None:
     hidden_RH, weight_VH, bias_V, tokens_R = random_inputs(rows, torch.float64)
     slope_R = torch.linspace(-1, last_slope, rows, dtype=torch.float64)
     inputs = (hidden_RH, weight_VH, bias_V)
 
-    logp_R = linear_log_prob(*inputs, tokens_R)
+    logp_R = linear_log_prob(*inputs, tokens_R, expect_alike=expect_alike)
     expected_R = -functional.cross_entropy(hidden_RH @ weight_VH.t() + bias_V, tokens_R, reduction="none")
     torch.testing.assert_close(logp_R, expected_R)
     found = torch.autograd.grad((logp_R * slope_R).sum(), inputs)
@@ -85,7 +89,7 @@ def test_linear_log_prob_equals_cross_entropy_forward_and_backward(rows: int, la
 
 def test_gradients_of_linear_log_prob_can_be_asked_for_again_with_other_weights_of_the_rows() -> None:
     *inputs, tokens_R = random_inputs(TILE + 3, torch.float64)
-    logp_R = linear_log_prob(*inputs, tokens_R)
+    logp_R = linear_log_prob(*inputs, tokens_R, expect_alike=True)
     alike = torch.autograd.grad(logp_R.mean(), inputs, retain_graph=True)
     otherwise = torch.autograd.grad(logp_R[: TILE + 1].sum(), inputs, retain_graph=True)
     rest = torch.autograd.grad(logp_R[TILE + 1 :].sum(), inputs)
@@ -101,6 +105,32 @@ def test_linear_log_prob_in_float32_is_as_exact_as_cross_entropy() -> None:
     torch.testing.assert_close(
         linear_log_prob(hidden_RH, weight_VH, bias_V, tokens_R).double(), exact_R, atol=5e-6, rtol=1e-6
     )
+
+
+def test_the_gradient_is_made_once_if_the_loss_weighs_rows_as_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[slice] = []
+    add = losses._LinearGradients.add
+    monkeypatch.setattr(losses._LinearGradients, "add", lambda self, *args: (made.append(args[0]), add(self, *args)))
+    *inputs, tokens_R = random_inputs(3, torch.float64)
+    for expect_alike, weights, times in ((True, 1, 1), (True, torch.arange(3), 2), (False, 1, 1)):
+        made.clear()
+        (linear_log_prob(*inputs, tokens_R, expect_alike=expect_alike) * weights).sum().backward()
+        assert len(made) == times
+
+
+@pytest.mark.parametrize("learns_by", ["maximum likelihood", "policy gradient"])
+def test_both_ways_of_learning_make_their_gradient_once(learns_by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[slice] = []
+    add = losses._LinearGradients.add
+    monkeypatch.setattr(losses._LinearGradients, "add", lambda self, *args: (made.append(args[0]), add(self, *args)))
+    policy = LSTMPolicy(7, start_token=0, embed_size=4, hidden_size=4)
+    tokens_BT, mask_BT = torch.tensor([[1, 2, 7], [3, 7, 7]]), MASK_BT
+    if learns_by == "maximum likelihood":
+        nll_per_token(policy.train().log_prob(tokens_BT, mask_BT), mask_BT).backward()
+    else:
+        credit_BT = torch.tensor([[1.0, 2.0, 0.0], [3.0, 0.0, 0.0]])
+        policy_gradient_loss(policy.eval().log_prob(tokens_BT, mask_BT), credit_BT, mask_BT).backward()
+    assert len(made) == 1
 
 
 def test_second_derivatives_of_linear_log_prob_are_refused_rather_than_wrong() -> None:

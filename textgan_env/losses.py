@@ -95,17 +95,18 @@ def baseline(kind: str, credit_BT: Tensor, mask_BT: Tensor) -> Tensor:
 class _LinearLogProb(torch.autograd.Function):
     """Projection to the vocabulary and log-softmax of the written token in one, a tile of rows at a time.
 
-    The (rows, V) array never exists as a whole, and what is worked on stays in the cache. On CPU the gradients are
-    made in the forward pass, while a tile's probabilities are at hand, as if the loss weighed all rows alike: maximum
-    likelihood does. Where it does not, or on a GPU, which would have to wait for the answer, the backward pass makes
-    the tiles again.
+    The (rows, V) array never exists as a whole, and what is worked on stays in the cache. The backward pass makes a
+    tile's probabilities again. Where the loss is expected to weigh all rows alike, the forward pass makes its gradients
+    while they are at hand, and the backward pass looks whether it does. Not on a GPU: it would have to wait for that.
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden_RH: Tensor, weight_VH: Tensor, bias_V: Tensor, tokens_R: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, hidden_RH: Tensor, weight_VH: Tensor, bias_V: Tensor, tokens_R: Tensor, expect_alike: bool
+    ) -> Tensor:
         logp_R = torch.empty_like(hidden_RH[:, 0])
-        learns = any(ctx.needs_input_grad) and not hidden_RH.is_cuda
-        alike = _LinearGradients(hidden_RH, weight_VH, bias_V) if learns else None
+        made_now = expect_alike and any(ctx.needs_input_grad) and hidden_RH.device.type == "cpu"
+        alike = _LinearGradients(hidden_RH, weight_VH, bias_V) if made_now else None
         for rows in _tiles(hidden_RH):
             logits_rV = torch.addmm(bias_V, hidden_RH[rows], weight_VH.t())
             highest_r, chosen_r = logits_rV.amax(1), logits_rV.gather(1, tokens_R[rows, None])[:, 0]
@@ -123,13 +124,13 @@ class _LinearLogProb(torch.autograd.Function):
     def backward(ctx: Any, grad_R: Tensor) -> tuple[Tensor | None, ...]:
         hidden_RH, weight_VH, bias_V, tokens_R = ctx.saved_tensors
         if ctx.alike is not None and len(grad_R) and bool((grad_R == grad_R[0]).all()):
-            return *(part * grad_R[0] for part in ctx.alike.parts), None
+            return *(part * grad_R[0] for part in ctx.alike.parts), None, None
         gradients = _LinearGradients(hidden_RH, weight_VH, bias_V)
         for rows in _tiles(hidden_RH):
             logits_rV = torch.addmm(bias_V, hidden_RH[rows], weight_VH.t())
             share_rV = torch.softmax(logits_rV, 1, out=logits_rV)
             gradients.add(rows, share_rV, tokens_R[rows], grad_R[rows])
-        return *gradients.parts, None
+        return *gradients.parts, None, None
 
 
 class _LinearGradients:
@@ -154,7 +155,9 @@ def _tiles(rows_R: Tensor) -> list[slice]:
     return [slice(start, start + size) for start in range(0, len(rows_R), size)]
 
 
-def linear_log_prob(hidden_RH: Tensor, weight_VH: Tensor, bias_V: Tensor, tokens_R: Tensor) -> Tensor:
+def linear_log_prob(
+    hidden_RH: Tensor, weight_VH: Tensor, bias_V: Tensor, tokens_R: Tensor, *, expect_alike: bool = False
+) -> Tensor:
     """Log-probability (nats) of one token a row under ``softmax(hidden @ weight.T + bias)``, differentiable.
 
     Equal to `torch.nn.functional.cross_entropy` with the sign turned, faster on CPU and without its (R, V) memory.
@@ -164,9 +167,11 @@ def linear_log_prob(hidden_RH: Tensor, weight_VH: Tensor, bias_V: Tensor, tokens
         weight_VH: float; output embedding.
         bias_V: float; -inf bars a token.
         tokens_R: int64, 0 to V-1.
+        expect_alike: Whether the loss is likely to weigh all rows alike, as maximum likelihood does and policy gradient
+            does not. A wrong guess costs time, never exactness.
 
     Returns:
         float, shape (R,).
     """
-    result: Tensor = _LinearLogProb.apply(hidden_RH, weight_VH, bias_V, tokens_R)  # type: ignore[no-untyped-call]
+    result: Tensor = _LinearLogProb.apply(hidden_RH, weight_VH, bias_V, tokens_R, expect_alike)  # type: ignore[no-untyped-call]
     return result

@@ -230,7 +230,10 @@ class LeakedPolicy(PolicyModule):
         met_RX = meet(hidden_BTH.flatten(0, 1)[asked_R], self._scaled(heard_BTk).flatten(0, 1)[asked_R])
         met_RX = met_RX * (self._sharpening(asked_R % tokens_BT.shape[1]) / self.decoding.temperature)[:, None]
         bias_V = met_RX.new_zeros(self.vocab_size).index_fill(0, self.forbidden, -math.inf)
-        logp_R = linear_log_prob(met_RX, self.worker.output, bias_V, tokens_BT.flatten()[asked_R])
+        # Maximum likelihood learns in training mode, with dropout; policy gradient does not.
+        logp_R = linear_log_prob(
+            met_RX, self.worker.output, bias_V, tokens_BT.flatten()[asked_R], expect_alike=self.worker.training
+        )
         logp_X: Tensor = torch.zeros_like(mask_BT, dtype=logp_R.dtype).flatten().index_copy(0, asked_R, logp_R)
         return logp_X.view_as(mask_BT)
 

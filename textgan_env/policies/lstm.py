@@ -157,7 +157,10 @@ class LSTMPolicy(PolicyModule):
         bias_V = self.projection.bias / self.decoding.temperature
         if len(self.forbidden):
             bias_V = bias_V.index_fill(0, self.forbidden, -math.inf)
-        logp_R = linear_log_prob(hidden_RH, self.projection.weight, bias_V, tokens_BT.flatten()[asked_R])
+        # Maximum likelihood learns in training mode, with dropout; policy gradient does not.
+        logp_R = linear_log_prob(
+            hidden_RH, self.projection.weight, bias_V, tokens_BT.flatten()[asked_R], expect_alike=self.training
+        )
         return torch.zeros_like(mask_BT, dtype=logp_R.dtype).flatten().index_copy(0, asked_R, logp_R).view_as(mask_BT)
 
     @staticmethod

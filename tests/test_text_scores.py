@@ -104,6 +104,20 @@ def test_readers_never_ask_for_the_training_texts(task: WatchedTask) -> None:
     assert again.asked == {"valid", "test"}
 
 
+def test_forward_reads_the_valid_split_and_is_asked_about_the_texts_reverse_the_other_way_round(
+    task: WatchedTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written_BT = real(task)[:40]
+    valid_BT, test_BT = (task.split(name).tokens_BT for name in ("valid", "test"))
+    asked: list[tuple[Tensor, Tensor]] = []  # what an LSTM has read, and what it is asked about
+    monkeypatch.setattr(text_scores, "reader", lambda _, tokens_BT: tokens_BT)
+    monkeypatch.setattr(text_scores, "nll", lambda read_BT, tokens_BT, _: asked.append((read_BT, tokens_BT)) or (1, 0))
+    text_scores.lstm_scores(WatchedTask(task.corpus), written_BT, 40)
+    assert len(asked) == 2
+    for found, expected in zip(asked, ((valid_BT[:40], written_BT), (written_BT, test_BT)), strict=True):
+        assert all(map(torch.equal, found, expected))
+
+
 def test_no_more_texts_are_read_than_was_said(task: WatchedTask) -> None:
     few, more = (text_scores.lstm_scores(task, real(task)[:count], 60)[0] for count in (60, 150))
     assert few == more

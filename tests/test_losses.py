@@ -107,10 +107,16 @@ def test_linear_log_prob_in_float32_is_as_exact_as_cross_entropy() -> None:
     )
 
 
-def test_the_gradient_is_made_once_if_the_loss_weighs_rows_as_expected(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[slice] = []
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[slice]:
+    """The tiles whose gradient has been made."""
+    tiles: list[slice] = []
     add = losses._LinearGradients.add
-    monkeypatch.setattr(losses._LinearGradients, "add", lambda self, *args: (made.append(args[0]), add(self, *args)))
+    monkeypatch.setattr(losses._LinearGradients, "add", lambda self, *args: (tiles.append(args[0]), add(self, *args)))
+    return tiles
+
+
+def test_the_gradient_is_made_once_if_the_loss_weighs_rows_as_expected(made: list[slice]) -> None:
     *inputs, tokens_R = random_inputs(3, torch.float64)
     for expect_alike, weights, times in ((True, 1, 1), (True, torch.arange(3), 2), (False, 1, 1)):
         made.clear()
@@ -119,10 +125,7 @@ def test_the_gradient_is_made_once_if_the_loss_weighs_rows_as_expected(monkeypat
 
 
 @pytest.mark.parametrize("learns_by", ["maximum likelihood", "policy gradient"])
-def test_both_ways_of_learning_make_their_gradient_once(learns_by: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[slice] = []
-    add = losses._LinearGradients.add
-    monkeypatch.setattr(losses._LinearGradients, "add", lambda self, *args: (made.append(args[0]), add(self, *args)))
+def test_both_ways_of_learning_make_their_gradient_once(learns_by: str, made: list[slice]) -> None:
     policy = LSTMPolicy(7, start_token=0, embed_size=4, hidden_size=4)
     tokens_BT, mask_BT = torch.tensor([[1, 2, 7], [3, 7, 7]]), MASK_BT
     if learns_by == "maximum likelihood":

@@ -135,9 +135,14 @@ def test_the_references_losses_in_loops() -> None:
     q = batch.credit_BT[:, [1, 3]].mean() / agent.config.rollouts
     torch.testing.assert_close(manager_loss, -q * torch.stack(blocks).mean())
     moves = [cosine(f_BSF[b, j + 1] - f_BSF[b, j // C * C], sums[j // C][b]) for b in range(B) for j in range(T)]
-    logp_BT = agent.writer.worker_log_prob(batch.tokens_BT, batch.mask_BT, g_BTF, late=1)
+    # Learnt from at temperature 1, whatever it was written at.
+    logp_BT = agent.policy.worker_log_prob(batch.tokens_BT, batch.mask_BT, g_BTF, late=1)
     torch.testing.assert_close(worker_loss, -torch.stack(moves).mean().detach() * logp_BT.sum(1).mean())
-    assert not torch.allclose(logp_BT, agent.writer.log_prob(batch.tokens_BT, batch.mask_BT), atol=1e-3)
+    for other_BT in (
+        agent.policy.log_prob(batch.tokens_BT, batch.mask_BT),  # no block late
+        agent.writer.worker_log_prob(batch.tokens_BT, batch.mask_BT, g_BTF, late=1),  # at the writer's temperatures
+    ):
+        assert not torch.allclose(logp_BT, other_BT, atol=1e-3)
 
 
 def test_q_is_asked_for_after_every_goal_or_after_some_of_them_that_change() -> None:
@@ -150,14 +155,15 @@ def test_q_is_asked_for_after_every_goal_or_after_some_of_them_that_change() -> 
     assert sharp(q_every=9, goal_steps=T)._positions(derived_generator(0)) == [T - 1]
 
 
-def test_the_reference_writes_completes_and_feeds_d_at_three_temperatures() -> None:
+def test_the_reference_writes_completes_learns_and_feeds_d_at_its_temperatures() -> None:
     agent = sharp("reference", g_temperature=0.9, d_temperature=0.5)
     assert (agent.writer.decoding.temperature, agent.writer.first_two) == (0.9, 1.5)
     assert (agent.completer.decoding.temperature, agent.completer.first_two) == (1.0, None)
     assert (agent.for_d.decoding.temperature, agent.for_d.first_two) == (0.5, None)
     assert agent.envs.game.rollout_policy is agent.completer
+    assert agent.scorer.decoding.temperature == 1.0
     agent = sharp(g_temperature=0.9)
-    assert agent.completer is agent.writer
+    assert agent.completer is agent.scorer is agent.writer
     assert agent.writer.first_two is None
 
 

@@ -23,6 +23,7 @@ from hypothesis import settings
 from torch import Tensor, nn
 
 from textgan_env import data
+from textgan_env.data import Split, TokenDataset
 from textgan_env.music import pitch_name, split_tunes
 
 PROJECT = Path(__file__).parent.parent
@@ -96,6 +97,14 @@ def small_music(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(data, "derive_tunes", derive)
     monkeypatch.setattr(data, "_MUSIC", {split: (f"music_{split}.txt", sums[split]) for split in splits})
     return read
+
+
+class WatchedSplits:
+    """Mixed into a task: remembers which splits were asked for."""
+
+    def split(self, name: Split) -> TokenDataset:
+        self.asked = {*getattr(self, "asked", ()), name}
+        return super().split(name)  # type: ignore[misc, no-any-return]
 
 
 class StubPolicy:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from agents.leakgan import PRESETS, LeakGAN, LeakGANConfig, main
 from agents.mle import MLE, MLEConfig
+from conftest import WatchedSplits
 from textgan_env.checkpoints import load_checkpoint
-from textgan_env.data import TokenDataset, load_corpus
+from textgan_env.data import load_corpus
 from textgan_env.discriminators import ConvDiscriminator, fit_discriminator, score_logits
 from textgan_env.envs import EpisodeBatch
 from textgan_env.errors import InputError
@@ -23,7 +24,7 @@ from textgan_env.logs import read_metrics
 from textgan_env.policies import LeakedPolicy
 from textgan_env.rollouts import Keys, write
 from textgan_env.sampling import derived_generator
-from textgan_env.tasks import CorpusTask, Split, ToyTask, draw_oracle_weights, make_task
+from textgan_env.tasks import CorpusTask, ToyTask, draw_oracle_weights, make_task
 from textgan_env.training import Patience, launch, load_policy
 
 V, T, C, B = 3, 5, 2, 6
@@ -272,12 +273,8 @@ def test_pre_training_ends_when_it_has_stopped_helping() -> None:
     assert not forever.over
 
 
-class WatchedTask(ToyTask):
-    """Remembers which splits were asked for."""
-
-    def split(self, name: Split) -> TokenDataset:
-        self.asked = {*getattr(self, "asked", ()), name}
-        return super().split(name)
+class WatchedTask(WatchedSplits, ToyTask):
+    """A task that remembers which splits were asked for."""
 
 
 def test_no_step_of_learning_ever_asks_for_the_test_split() -> None:

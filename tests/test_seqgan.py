@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import PRESETS, SeqGAN, SeqGANConfig, main
+from conftest import WatchedSplits
 from textgan_env import load, metrics
 from textgan_env.checkpoints import load_checkpoint
-from textgan_env.data import TokenDataset
 from textgan_env.discriminators import ReplayedTexts
 from textgan_env.envs import TextGANVectorEnv
 from textgan_env.errors import InputError
@@ -22,7 +22,7 @@ from textgan_env.losses import baseline, policy_gradient_loss
 from textgan_env.policies import LSTMPolicy, TablePolicy
 from textgan_env.rewards import EntropyCredit
 from textgan_env.sampling import derived_generator
-from textgan_env.tasks import Split, ToyTask
+from textgan_env.tasks import ToyTask
 from textgan_env.training import launch
 
 V, T = 3, 3
@@ -225,12 +225,8 @@ def test_discriminators_that_judge_are_copies_and_steps_of_d_change_the_next_one
     assert 0 <= report["d_auc"] <= 1
 
 
-class WatchedTask(ToyTask):
-    """Remembers which splits were asked for."""
-
-    def split(self, name: Split) -> TokenDataset:
-        self.asked = {*getattr(self, "asked", ()), name}
-        return super().split(name)
+class WatchedTask(WatchedSplits, ToyTask):
+    """A task that remembers which splits were asked for."""
 
 
 def test_no_step_of_learning_ever_asks_for_the_test_split() -> None:

@@ -10,18 +10,15 @@ import torch
 from torch import Tensor
 
 from benchmarks import text_scores
-from textgan_env.data import Split, TokenDataset, load_corpus
+from conftest import WatchedSplits
+from textgan_env.data import load_corpus
 from textgan_env.evaluation import nll
 from textgan_env.metrics import frechet_distance
 from textgan_env.tasks import CorpusTask
 
 
-class WatchedTask(CorpusTask):
-    """Remembers which splits were asked for."""
-
-    def split(self, name: Split) -> TokenDataset:
-        self.asked = {*getattr(self, "asked", ()), name}
-        return super().split(name)
+class WatchedTask(WatchedSplits, CorpusTask):
+    """A task that remembers which splits were asked for."""
 
 
 def task_of(folder: Path, lines: list[str]) -> WatchedTask:

@@ -93,7 +93,9 @@ def policy_of(run: Path, task: "Task") -> "PolicyModule":
 
 def _settings(task: "Task") -> dict[str, Any]:
     """What makes a task what it is; its files may lie elsewhere."""
-    return {name: value for name, value in task.config().items() if name not in ("path", "weights", "data_dir")}
+    from textgan_env.tasks import PLACE_OPTIONS
+
+    return {name: value for name, value in task.config().items() if name not in PLACE_OPTIONS}
 
 
 def measure(options: Options) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from textgan_env.errors import InputError, Stopped
 from textgan_env.keeping import Keeper, RunState, with_step
 from textgan_env.logs import read_metrics
 from textgan_env.runs import RunFolder
+from textgan_env.tasks import PLACE_OPTIONS
 from textgan_env.training import launch
 
 TINY = MLEConfig(task="toy", epochs=3, embed_size=4, hidden_size=4, batch_size=100, threads=1, show_samples=1)
@@ -214,6 +216,18 @@ def test_a_weight_that_is_not_finite_never_reaches_a_checkpoint(
     assert checkpoint.document["state"]["done"] == 1
     assert len(checkpoint.tensors["loop.0"]) == 4  # batches done when it was still well
     assert bool(torch.isfinite(checkpoint.all_tensors["policy/projection.bias"]).all())
+
+
+def test_a_checkpoint_fits_wherever_its_texts_lie_but_with_no_other_task_or_policy() -> None:
+    task = {"name": "corpus", "max_length": 20, **dict.fromkeys(PLACE_OPTIONS, "here")}
+    document = {"task": task, "policy": {"kind": "lstm", "hidden_size": 8}}
+    for place in PLACE_OPTIONS:
+        moved = SimpleNamespace(path="last.pt", document={**document, "task": {**task, place: "there"}})
+        keeping._require_same_agent(moved, document)  # type: ignore[arg-type]
+    for name, option in (("task", "max_length"), ("policy", "hidden_size")):
+        other = SimpleNamespace(path="last.pt", document={**document, name: {**document[name], option: 9}})
+        with pytest.raises(InputError, match=f"describes another {name} than this run's, by its {option}"):
+            keeping._require_same_agent(other, document)  # type: ignore[arg-type]
 
 
 def test_a_run_goes_on_with_another_learning_rate_and_says_so(

@@ -28,7 +28,7 @@ from textgan_env.parallel import from_first, highest, is_first, processes
 from textgan_env.reading import fits, member, shown
 from textgan_env.runs import RunFolder
 from textgan_env.stopping import StopSignals
-from textgan_env.tasks import Task
+from textgan_env.tasks import PLACE_OPTIONS, Task
 
 _PAUSE = (
     1.0  # seconds between two snapshots in memory; what a run that is stopped by force loses besides its last batch
@@ -307,7 +307,7 @@ def _require_same_agent(checkpoint: Checkpoint, document: Mapping[str, Any]) -> 
     for name in ("task", "policy"):
         expected: dict[str, Any] = json.loads(json.dumps(document[name]))  # as JSON gives it back
         found = member(checkpoint.document, name, dict, of_checkpoint)
-        keys = (found.keys() | expected.keys()) - {"path", "test_path", "data_dir", "weights"}
+        keys = (found.keys() | expected.keys()) - set(PLACE_OPTIONS)
         of_other = sorted(key for key in keys if found.get(key) != expected.get(key))
         require(
             not of_other,

@@ -545,6 +545,8 @@ def make_task(name: str, **options: Any) -> Task:
 
 # Options of tasks that name a file to be read.
 _FILE_OPTIONS = ("path", "valid_path", "test_path", "weights")
+#: Options of tasks that say where their text lies, not which text it is.
+PLACE_OPTIONS = (*_FILE_OPTIONS, "data_dir")
 # Weights of an oracle that a file may ask for; users may ask for more.
 _MOST_OF_A_FILE = 2**24
 

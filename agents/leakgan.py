@@ -224,12 +224,11 @@ class LeakGAN:
         self.worker_optimizer = Adam(worker, lr=rate)
         self.manager_optimizer = Adam(manager, lr=rate)
         self.d_optimizer = self.discriminator.make_optimizer(config.d_learning_rate)
-        # Views of one policy: to write and to learn from, to complete prefixes, to write for D.
+        # Three views of one policy: to write what it learns from, to complete prefixes and to learn, to write for D.
+        # The published code writes at one temperature and learns at another: what it wrote grows more probable still.
         reference = config.variant == "reference"
         self.writer = self.policy.with_decoding(Decoding(config.g_temperature))
         self.completer = self.policy.with_decoding(Decoding()) if reference else self.writer
-        # The published code writes at one temperature and learns at another: what it wrote grows more probable still.
-        self.scorer = self.completer
         self.writer = self.writer.with_first_two(1.5) if reference else self.writer
         self.for_d = self.policy.with_decoding(Decoding(config.d_temperature))
         self.envs = TextGANVectorEnv(
@@ -479,7 +478,7 @@ class LeakGAN:
             else:
                 # The published code divides the rewards by N once more, and a mean over everything meets another.
                 manager_loss = -masked_mean(credit_BK, known_BK) / self.config.rollouts * cosine
-            logp_bT = self.scorer.worker_log_prob(tokens_BT[rows], mask_BT[rows], goals_bTF, late=self._late)
+            logp_bT = self.completer.worker_log_prob(tokens_BT[rows], mask_BT[rows], goals_bTF, late=self._late)
             worker_loss = policy_gradient_loss(logp_bT, advantage_BT[rows], mask_BT[rows])
             worker_loss = worker_loss * (len(logp_bT) / len(tokens_BT))
             return manager_loss + worker_loss, manager_loss, worker_loss, cosine

@@ -156,15 +156,14 @@ def test_q_is_asked_for_after_every_goal_or_after_some_of_them_that_change() -> 
     assert sharp(q_every=9, goal_steps=T)._positions(derived_generator(0)) == [T - 1]
 
 
-def test_the_reference_writes_completes_learns_and_feeds_d_at_its_temperatures() -> None:
+def test_the_reference_writes_completes_and_feeds_d_at_three_temperatures() -> None:
     agent = sharp("reference", g_temperature=0.9, d_temperature=0.5)
     assert (agent.writer.decoding.temperature, agent.writer.first_two) == (0.9, 1.5)
     assert (agent.completer.decoding.temperature, agent.completer.first_two) == (1.0, None)
     assert (agent.for_d.decoding.temperature, agent.for_d.first_two) == (0.5, None)
     assert agent.envs.game.rollout_policy is agent.completer
-    assert agent.scorer.decoding.temperature == 1.0
     agent = sharp(g_temperature=0.9)
-    assert agent.completer is agent.scorer is agent.writer
+    assert agent.completer is agent.writer
     assert agent.writer.first_two is None
 
 

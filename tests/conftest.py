@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from textgan_env import data
 from textgan_env.data import Split, TokenDataset
 from textgan_env.music import pitch_name, split_tunes
+from textgan_env.tasks import ToyTask
 
 PROJECT = Path(__file__).parent.parent
 
@@ -105,6 +106,10 @@ class WatchedSplits:
     def split(self, name: Split) -> TokenDataset:
         self.asked = {*getattr(self, "asked", ()), name}
         return super().split(name)  # type: ignore[misc, no-any-return]
+
+
+class WatchedToyTask(WatchedSplits, ToyTask):
+    """A toy task that remembers which splits were asked for."""
 
 
 class StubPolicy:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from agents.leakgan import PRESETS, LeakGAN, LeakGANConfig, main
 from agents.mle import MLE, MLEConfig
-from conftest import WatchedSplits
+from conftest import WatchedToyTask
 from textgan_env.checkpoints import load_checkpoint
 from textgan_env.data import load_corpus
 from textgan_env.discriminators import ConvDiscriminator, fit_discriminator, score_logits
@@ -272,12 +272,8 @@ def test_pre_training_ends_when_it_has_stopped_helping() -> None:
     assert not forever.over
 
 
-class WatchedTask(WatchedSplits, ToyTask):
-    """A task that remembers which splits were asked for."""
-
-
 def test_no_step_of_learning_ever_asks_for_the_test_split() -> None:
-    task = WatchedTask(vocab_size=V, max_length=T, size=50)
+    task = WatchedToyTask(vocab_size=V, max_length=T, size=50)
     agent = LeakGAN(TINY, task)
     for step in (agent.pretrain_d, agent.pretrain_g, agent.g_step, agent.d_step, agent.interleaved_mle):
         step(derived_generator(0, "b"))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import PRESETS, SeqGAN, SeqGANConfig, main
-from conftest import WatchedSplits
+from conftest import WatchedToyTask
 from textgan_env import load, metrics
 from textgan_env.checkpoints import load_checkpoint
 from textgan_env.discriminators import ReplayedTexts
@@ -225,12 +225,8 @@ def test_discriminators_that_judge_are_copies_and_steps_of_d_change_the_next_one
     assert 0 <= report["d_auc"] <= 1
 
 
-class WatchedTask(WatchedSplits, ToyTask):
-    """A task that remembers which splits were asked for."""
-
-
 def test_no_step_of_learning_ever_asks_for_the_test_split() -> None:
-    task = WatchedTask(vocab_size=V, max_length=T, size=50)
+    task = WatchedToyTask(vocab_size=V, max_length=T, size=50)
     MLE(MLEConfig(task="toy", embed_size=4, hidden_size=4, device="cpu"), task).epoch(derived_generator(0, "a"))
     assert task.asked == {"train"}
     agent = SeqGAN(replace(TINY, device="cpu"), task)

@@ -29,7 +29,6 @@ from textgan_env.errors import InputError, Stopped
 from textgan_env.keeping import Keeper, RunState, with_step
 from textgan_env.logs import read_metrics
 from textgan_env.runs import RunFolder
-from textgan_env.tasks import PLACE_OPTIONS
 from textgan_env.training import launch
 
 TINY = MLEConfig(task="toy", epochs=3, embed_size=4, hidden_size=4, batch_size=100, threads=1, show_samples=1)
@@ -219,9 +218,10 @@ def test_a_weight_that_is_not_finite_never_reaches_a_checkpoint(
 
 
 def test_a_checkpoint_fits_wherever_its_texts_lie_but_with_no_other_task_or_policy() -> None:
-    task = {"name": "corpus", "max_length": 20, **dict.fromkeys(PLACE_OPTIONS, "here")}
+    places = ("path", "valid_path", "test_path", "weights", "data_dir")
+    task = {"name": "corpus", "max_length": 20, **dict.fromkeys(places, "here")}
     document = {"task": task, "policy": {"kind": "lstm", "hidden_size": 8}}
-    for place in PLACE_OPTIONS:
+    for place in places:
         moved = SimpleNamespace(path="last.pt", document={**document, "task": {**task, place: "there"}})
         keeping._require_same_agent(moved, document)  # type: ignore[arg-type]
     for name, option in (("task", "max_length"), ("policy", "hidden_size")):

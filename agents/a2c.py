@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from textgan_env.errors import friendly_errors
-from textgan_env.sb3_training import ActorCriticAgent, ActorCriticConfig
+from textgan_env.training.sb3 import ActorCriticAgent, ActorCriticConfig
+from textgan_env.utils.errors import friendly_errors
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class A2C(ActorCriticAgent):
 def main(args: list[str] | None = None) -> None:
     """The command."""
     with friendly_errors():
-        from textgan_env.options import parse
+        from textgan_env.utils.options import parse
 
         config = parse(PRESETS, __doc__ or "", args)
-        from textgan_env.training import launch
+        from textgan_env.training.launch import launch
 
         launch(config, A2C)
 

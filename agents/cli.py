@@ -19,8 +19,8 @@ import tyro
 from tyro.conf import Positional, arg
 
 from textgan_env import __version__
-from textgan_env.errors import DEBUG, InputError, friendly_errors, require
-from textgan_env.options import TaskOptions, read_words
+from textgan_env.utils.errors import DEBUG, InputError, friendly_errors, require
+from textgan_env.utils.options import TaskOptions, read_words
 
 if TYPE_CHECKING:
     from textgan_env.evaluation import Evaluation
@@ -89,7 +89,7 @@ def sample(
     saved = load(run)
     texts = saved.stream(n, temperature=temperature, top_k=top_k, top_p=top_p, prefix=prefix, seed=seed)
     if midi is not None:
-        from textgan_env.music import write_midi
+        from textgan_env.text.music import write_midi
 
         texts, melodies = tee(texts)
         write_midi(melodies, midi)
@@ -111,7 +111,7 @@ def play(
         host: Who can open the page: 127.0.0.1 this machine only, 0.0.0.0 whoever can reach it.
         port: Where the page listens.
     """
-    from textgan_env.play import serve
+    from textgan_env.show.play import serve
 
     serve(runs, host, port)
 
@@ -164,8 +164,8 @@ def score(
         split: Which part of it.
         json: Print JSON.
     """
-    from textgan_env.data import read_lines
     from textgan_env.evaluation import score_texts
+    from textgan_env.text.corpus import read_lines
 
     lines = list(read_lines("/dev/stdin" if file == "-" else file))
     _show(score_texts(lines, _task(task), split=split), json)
@@ -195,7 +195,7 @@ def report(
             default: that one for all runs, so that their Q compare.
         seed: The same seed makes the same page.
     """
-    from textgan_env.report import write_report
+    from textgan_env.show.report import write_report
 
     file = write_report(
         runs,
@@ -216,7 +216,8 @@ def data_list(json: bool = False) -> None:
     Args:
         json: Print JSON.
     """
-    from textgan_env.data import CORPORA, cache_dir, is_here
+    from textgan_env.text.fetch import cache_dir
+    from textgan_env.text.published import CORPORA, is_here
 
     here = {name: is_here(name) for name in CORPORA}
     if json:
@@ -234,8 +235,8 @@ def data_fetch(names: Positional[tuple[str, ...]]) -> None:
     Args:
         names: What `textgan data list` lists, or seqgan-oracle.
     """
-    from textgan_env.data import CORPORA, PUBLISHED
     from textgan_env.tasks import make_task
+    from textgan_env.text.published import CORPORA, PUBLISHED
 
     known = list(dict.fromkeys((*CORPORA, *PUBLISHED)))
     unknown = [name for name in names if name not in known]
@@ -258,8 +259,8 @@ def data_inspect(
         reading: How it is read.
         json: Print JSON.
     """
-    from textgan_env.data import CORPORA
     from textgan_env.tasks import CorpusTask
+    from textgan_env.text.published import CORPORA
 
     named = text in CORPORA and not Path(text).exists()
     task = _task(replace(reading, task=text) if named else replace(reading, corpus=text))

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from textgan_env.errors import friendly_errors, require
-from textgan_env.options import at_least
-from textgan_env.sb3_training import SB3Agent, SB3Config
+from textgan_env.training.sb3 import SB3Agent, SB3Config
+from textgan_env.utils.errors import friendly_errors, require
+from textgan_env.utils.options import at_least
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +76,7 @@ class DQN(SB3Agent):
         super().__init__(config, task)
         # What is pre-trained, completes prefixes and is looked at is what the model writes by.
         self.policy.decoding = decoding
-        from textgan_env.sb3 import ReplayState
+        from textgan_env.envs.sb3 import ReplayState
 
         self.replay = ReplayState(self.model.replay_buffer)
 
@@ -84,7 +84,7 @@ class DQN(SB3Agent):
         """The model."""
         from stable_baselines3 import DQN as Algorithm
 
-        from textgan_env.sb3 import BoltzmannDQNPolicy
+        from textgan_env.envs.sb3 import BoltzmannDQNPolicy
 
         return Algorithm(
             BoltzmannDQNPolicy,
@@ -119,10 +119,10 @@ class DQN(SB3Agent):
 def main(args: list[str] | None = None) -> None:
     """The command."""
     with friendly_errors():
-        from textgan_env.options import parse
+        from textgan_env.utils.options import parse
 
         config = parse(PRESETS, __doc__ or "", args)
-        from textgan_env.training import launch
+        from textgan_env.training.launch import launch
 
         launch(config, DQN)
 

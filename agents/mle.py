@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textgan_env.errors import friendly_errors
-from textgan_env.options import ORACLES, SharedConfig, above_zero, at_least
+from textgan_env.utils.errors import friendly_errors
+from textgan_env.utils.options import ORACLES, SharedConfig, above_zero, at_least
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from textgan_env.policies import PolicyModule
     from textgan_env.tasks import Task
-    from textgan_env.training import Schedule
+    from textgan_env.training.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ class MLE:
         self.optimizer = AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
 
     def _first_policy(self) -> "PolicyModule":
+        from textgan_env.ops.sampling import derived_seed
         from textgan_env.policies import LSTMPolicy
-        from textgan_env.sampling import derived_seed
 
         config, task = self.config, self.task
         if config.model is not None:
@@ -147,7 +147,7 @@ class MLE:
 
     def schedule(self) -> "Schedule":
         """One phase, an epoch a round."""
-        from textgan_env.training import Phase, Schedule
+        from textgan_env.training.schedule import Phase, Schedule
 
         epochs = self.config.epochs
         if epochs is None:
@@ -169,7 +169,7 @@ class MLE:
 
     def epoch(self, generator: "torch.Generator") -> dict[str, float]:
         """One pass over the training texts in a fresh order."""
-        from textgan_env.training import mle_epoch, update_average
+        from textgan_env.training.mle import mle_epoch, update_average
 
         share = self._own_share()
         loss = mle_epoch(
@@ -195,10 +195,10 @@ class MLE:
 def main(args: list[str] | None = None) -> None:
     """The command."""
     with friendly_errors():
-        from textgan_env.options import parse
+        from textgan_env.utils.options import parse
 
         config = parse(PRESETS, __doc__ or "", args)
-        from textgan_env.training import launch
+        from textgan_env.training.launch import launch
 
         launch(config, MLE)
 

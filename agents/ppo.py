@@ -17,9 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from textgan_env.errors import friendly_errors, require
-from textgan_env.options import above_zero, at_least
-from textgan_env.sb3_training import ActorCriticAgent, ActorCriticConfig
+from textgan_env.training.sb3 import ActorCriticAgent, ActorCriticConfig
+from textgan_env.utils.errors import friendly_errors, require
+from textgan_env.utils.options import above_zero, at_least
 
 if TYPE_CHECKING:
     from textgan_env.tasks import Task
@@ -102,10 +102,10 @@ class PPO(ActorCriticAgent):
 def main(args: list[str] | None = None) -> None:
     """The command."""
     with friendly_errors():
-        from textgan_env.options import parse
+        from textgan_env.utils.options import parse
 
         config = parse(PRESETS, __doc__ or "", args)
-        from textgan_env.training import launch
+        from textgan_env.training.launch import launch
 
         launch(config, PPO)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from textgan_env.errors import friendly_errors
+from textgan_env.utils.errors import friendly_errors
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def measure(options: Options) -> list[dict[str, Any]]:
     import torch
 
     from agents.ppo import PPO, PPOConfig
-    from textgan_env.sampling import derived_generator
+    from textgan_env.ops.sampling import derived_generator
     from textgan_env.tasks import OracleTask
 
     if options.threads is not None:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from textgan_env.errors import require
-from textgan_env.options import ORACLES
+from textgan_env.utils.errors import require
+from textgan_env.utils.options import ORACLES
 
 Preset = Literal["smoke", "fast", "paper"]
 

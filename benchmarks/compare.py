@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.arms import BASELINE, BASELINES
-from textgan_env.errors import require
+from textgan_env.utils.errors import require
 
 Floats = NDArray[np.float64]
 Curve = Sequence[tuple[float, float]]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textgan_env.errors import friendly_errors, require
+from textgan_env.utils.errors import friendly_errors, require
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def draw(options: Options) -> Path:
     import json
 
     from benchmarks.results import RESULTS, save_picture
-    from textgan_env.render import LINE_COLOURS, new_figure, plain_axes
+    from textgan_env.ops.render import LINE_COLOURS, new_figure, plain_axes
 
     kept = RESULTS / f"{options.result}.json"
     require(kept.exists(), f"no kept result '{options.result}': expected the file {kept}")

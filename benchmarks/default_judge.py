@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textgan_env.errors import friendly_errors
+from textgan_env.utils.errors import friendly_errors
 
 READY = "import gymnasium as gym, textgan_env; gym.make('TextGAN-v0').reset(seed=0)"
 
@@ -52,7 +52,7 @@ def measure(options: Options) -> list[dict[str, Any]]:
     from textgan_env.discriminators import judge_report
     from textgan_env.envs import default_discriminator
     from textgan_env.policies import UniformPolicy
-    from textgan_env.rollouts import Keys, write
+    from textgan_env.rewards import Keys, write
     from textgan_env.tasks import fit_ngram, shared_task
 
     seconds = []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks.jobs import PROJECT
-from textgan_env.errors import InputError, MissingDataError
+from textgan_env.utils.errors import InputError, MissingDataError
 
 KILLED = -9
 _STARTS = 3  # of a Ray cluster, before we give up

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textgan_env.errors import friendly_errors
+from textgan_env.utils.errors import friendly_errors
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 
@@ -39,8 +39,8 @@ def draw(options: Options) -> Path:
     from docs.examples.reinforce import Args, learn
     from textgan_env.discriminators import score_logits
     from textgan_env.envs import default_discriminator
+    from textgan_env.ops.render import learning_curve
     from textgan_env.policies import TablePolicy
-    from textgan_env.render import learning_curve
     from textgan_env.tasks import ToyTask
 
     common: dict[str, Any] = {"steps": options.steps, "seed": options.seed}

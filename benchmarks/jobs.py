@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.arms import ARMS, BASELINE, Arm, Preset
-from textgan_env.errors import InputError, friendly_errors, require
-from textgan_env.files import write_safely
-from textgan_env.options import ORACLES, path_option
+from textgan_env.utils.errors import InputError, friendly_errors, require
+from textgan_env.utils.files import write_safely
+from textgan_env.utils.options import ORACLES, path_option
 
 if TYPE_CHECKING:
     from benchmarks.measure import Sizes
@@ -280,8 +280,8 @@ def run(folder: Path) -> None:
 
     from benchmarks import measure
     from benchmarks.results import peak_memory_mb
-    from textgan_env.checkpoints import library_versions
-    from textgan_env.runs import machine, source_state
+    from textgan_env.runs.checkpoints import library_versions
+    from textgan_env.runs.folder import machine, source_state
     from textgan_env.tasks import make_task
 
     torch.set_num_threads(1)
@@ -329,7 +329,7 @@ def _measured(
 ) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
     """Rows and curve of the policies of an arm."""
     from benchmarks import measure
-    from textgan_env.training import load_policy
+    from textgan_env.runs.loading import load_policy
 
     def say(line: str) -> None:
         print(line, flush=True)
@@ -400,7 +400,7 @@ def trained_run(folder: Path) -> Path:
 
 def learning_curve(run: Path) -> list[dict[str, Any]]:
     """What the run's looks saw: step, phase, NLLs, divergences, and D's accuracy and AUC on unseen texts."""
-    from textgan_env.logs import read_metrics
+    from textgan_env.runs.logs import read_metrics
 
     shown = ("nll_valid", "nll_oracle", "cover", "fit", "unique", "d_auc", "d_accuracy")
     rows = []

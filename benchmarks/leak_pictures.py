@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textgan_env.errors import friendly_errors, require
+from textgan_env.utils.errors import friendly_errors, require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,8 +49,8 @@ def main(args: list[str] | None = None) -> None:
 def draw(options: Options) -> tuple[Path, Path]:
     """Write both pictures; returns their paths."""
     from benchmarks.results import save_picture
-    from textgan_env.rollouts import Keys, write
-    from textgan_env.training import load_policy
+    from textgan_env.rewards import Keys, write
+    from textgan_env.runs.loading import load_policy
 
     leaked, task = load_leaked(options.run)
     writers: dict[str, Policy] = {}
@@ -83,7 +83,7 @@ def load_leaked(run: Path) -> tuple["LeakedPolicy", "Task"]:
         InputError: If it is a run of another agent.
     """
     from textgan_env.policies import LeakedPolicy
-    from textgan_env.training import load_policy
+    from textgan_env.runs.loading import load_policy
 
     policy, task = load_policy(run)
     require(isinstance(policy, LeakedPolicy), f"'{run}' is no run of agents/leakgan.py: nothing leaks there")
@@ -105,7 +105,7 @@ def plane(
         The real texts, float (B, 2), and by name every prefix of the written ones, float (B, T + 1, 2).
     """
     from textgan_env.discriminators import score_features
-    from textgan_env.traces import Plane
+    from textgan_env.show.traces import Plane
 
     features_BF = score_features(policy.discriminator, real_BT)
     onto = Plane.through(features_BF)
@@ -148,7 +148,7 @@ def _paths_figure(
     real_B2: "NDArray[Any]", paths: Mapping[str, "NDArray[Any]"], lengths: Mapping[str, list[int]]
 ) -> "Figure":
     """A panel a policy: real end points in grey, each text's way from the empty prefix to its end."""
-    from textgan_env.render import new_figure
+    from textgan_env.ops.render import new_figure
 
     figure = new_figure(0.6 + 4.2 * len(paths), 4.4)
     panels = figure.subplots(1, len(paths), sharex=True, sharey=True, squeeze=False)[0]
@@ -168,7 +168,7 @@ def _paths_figure(
 
 def _goals_figure(words: list[str], heard_tk: "NDArray[Any]", cosine_t: "NDArray[Any]", steps: int) -> "Figure":
     """Above what the Worker hears, below how well the goals were reached, over the words of one text."""
-    from textgan_env.render import new_figure
+    from textgan_env.ops.render import new_figure
 
     figure = new_figure(1.8 + 0.42 * len(words), 4.6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))

@@ -13,8 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from benchmarks.text_scores import about, frechet_scores, lstm_scores
-from textgan_env.errors import require
 from textgan_env.evaluation import diversity, evaluate, likelihoods, nll, overlaps
+from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies import (
     Decoding,
     EnsemblePolicy,
@@ -23,9 +23,9 @@ from textgan_env.policies import (
     PolicyModule,
     UniformPolicy,
 )
-from textgan_env.rollouts import Keys, write
-from textgan_env.sampling import derived_seed
+from textgan_env.rewards import Keys, write
 from textgan_env.tasks import Task, fit_ngram
+from textgan_env.utils.errors import require
 
 Point = dict[str, float]
 Policies = dict[str, PolicyModule]

@@ -11,8 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from textgan_env.errors import friendly_errors, require
-from textgan_env.options import read_words
+from textgan_env.utils.errors import friendly_errors, require
+from textgan_env.utils.options import read_words
 
 TEMPERATURES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 
@@ -58,7 +58,7 @@ def measure(options: Options) -> list[dict[str, Any]]:
     """
     from benchmarks import measure as suite
     from textgan_env.policies import Decoding
-    from textgan_env.training import load_policy
+    from textgan_env.runs.loading import load_policy
 
     policy, task = load_policy(options.run)
     require(task.oracle is not None, f"run '{options.run}' is on task '{task.name}', which has no oracle")

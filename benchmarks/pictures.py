@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textgan_env.errors import friendly_errors, require
+from textgan_env.utils.errors import friendly_errors, require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,10 +40,10 @@ class Credit:
         import numpy as np
 
         from textgan_env.envs import TextGANVectorEnv
+        from textgan_env.ops.render import rgb_array, save_png
         from textgan_env.policies import UniformPolicy
-        from textgan_env.render import rgb_array, save_png
+        from textgan_env.runs.loading import load_policy
         from textgan_env.tasks import fit_ngram
-        from textgan_env.training import load_policy
 
         policy, task = load_policy(self.run)
         uniform = UniformPolicy(task.vocab_size, start_token=task.start_token, forbidden=task.forbidden)
@@ -101,7 +101,7 @@ class Vanishing:
     def draw(self) -> Path:
         """Write the picture; returns its path."""
         from benchmarks.results import table
-        from textgan_env.render import learning_curve
+        from textgan_env.ops.render import learning_curve
 
         rows = self.measure()
         print(table(rows))
@@ -127,8 +127,8 @@ class Vanishing:
         import torch
 
         from textgan_env.discriminators import make_discriminator, score_logits
-        from textgan_env.sampling import derived_seed
-        from textgan_env.training import load_policy
+        from textgan_env.ops.sampling import derived_seed
+        from textgan_env.runs.loading import load_policy
 
         require(self.batches >= 2, f"signal and noise need at least 2 batches, found {self.batches}")
         policy, task = load_policy(self.run)
@@ -196,7 +196,7 @@ def gradient_estimates(
     """The policy gradient under each of `GRADIENTS`, estimated once a batch of finished texts."""
     import torch
 
-    from textgan_env.losses import baseline, policy_gradient_loss
+    from textgan_env.ops.losses import baseline, policy_gradient_loss
     from textgan_env.rewards import TextCredit
 
     weights = [parameter for parameter in policy.parameters() if parameter.requires_grad]
@@ -241,7 +241,7 @@ class Chase:
 
     def draw(self) -> Path:
         """Write the picture; returns its path."""
-        from textgan_env.render import heat_map
+        from textgan_env.ops.render import heat_map
 
         score_DG = self.measure()
         rounds = [str(number) for number in range(self.rounds + 1)]
@@ -270,8 +270,9 @@ class Chase:
 
         from agents.seqgan import SeqGAN, SeqGANConfig
         from textgan_env.discriminators import score_logits
-        from textgan_env.sampling import derived_seed
-        from textgan_env.training import load_policy, run_round
+        from textgan_env.ops.sampling import derived_seed
+        from textgan_env.runs.loading import load_policy
+        from textgan_env.training.loop import run_round
 
         task = load_policy(self.run)[1]
         config = SeqGANConfig(
@@ -331,7 +332,7 @@ class Curve:
 
     def draw(self) -> Path:
         """Write the picture; returns its path."""
-        from textgan_env.render import learning_curve
+        from textgan_env.ops.render import learning_curve
 
         rows = curve_rows(self.runs, self.measures, self.phase)
         names = self.names or tuple(run.name for run in self.runs)
@@ -369,8 +370,8 @@ def curve_rows(
     Raises:
         InputError: If there is no run, or a folder is none.
     """
-    from textgan_env.logs import read_metrics
-    from textgan_env.runs import RunFolder
+    from textgan_env.runs.folder import RunFolder
+    from textgan_env.runs.logs import read_metrics
 
     require(bool(runs), "a curve needs at least one run folder")
     folders = [RunFolder.open(run) for run in runs]
@@ -411,7 +412,7 @@ class Rollouts:
         """Write the picture; returns its path."""
         import numpy as np
 
-        from textgan_env.render import rgb_array, save_png, score_list
+        from textgan_env.ops.render import rgb_array, save_png, score_list
 
         words, rests = self.measure()
         q = [sum(scores) / len(scores) for scores in ([score for _, score in rest] for rest in rests)]
@@ -432,8 +433,8 @@ class Rollouts:
     def measure(self) -> tuple[list[str], list[list[tuple[str, float]]]]:
         """The words of the text, and the `completions` of each prefix that ends with one of them."""
         from textgan_env.discriminators import judge_report, make_discriminator
-        from textgan_env.sampling import derived_seed
-        from textgan_env.training import load_policy
+        from textgan_env.ops.sampling import derived_seed
+        from textgan_env.runs.loading import load_policy
 
         policy, task = load_policy(self.run)
         sizes = {"vocab_size": task.vocab_size, "max_length": task.max_length}
@@ -461,7 +462,7 @@ def completions(
     import torch
 
     from textgan_env.discriminators import score_logits
-    from textgan_env.rollouts import complete
+    from textgan_env.rewards import complete
 
     length = int(texts.lengths_B[0])
     # Column p asks for the prefix of p tokens; the whole text needs no completion.
@@ -485,8 +486,7 @@ def _written(policy: "PolicyModule", task: "Task", rows: int, seed: int) -> "Tex
     """Fresh texts of a policy."""
     import torch
 
-    from textgan_env.rewards import Texts
-    from textgan_env.rollouts import Keys, write
+    from textgan_env.rewards import Keys, Texts, write
 
     keys = Keys.counted(seed, rows)
     tokens_BT, lengths_B = write(policy, keys, task.max_length, end_token=task.end_token)
@@ -503,7 +503,7 @@ def _fit_epoch(
 ) -> None:
     """One pass of D over real texts and as many fresh ones of the policy."""
     from textgan_env.discriminators import fit_discriminator
-    from textgan_env.sampling import derived_generator
+    from textgan_env.ops.sampling import derived_generator
 
     written_BT = _written(policy, task, len(real_BT), seed).tokens_BT
     steps, generator = -(-len(real_BT) // 64), derived_generator(seed, "order")

@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from textgan_env.errors import friendly_errors, require
-from textgan_env.options import SharedConfig, path_option
+from textgan_env.utils.errors import friendly_errors, require
+from textgan_env.utils.options import SharedConfig, path_option
 
 if TYPE_CHECKING:
     from textgan_env.policies import PolicyModule
@@ -83,7 +83,7 @@ def policy_of(run: Path, task: "Task") -> "PolicyModule":
     Raises:
         InputError: If it is not.
     """
-    from textgan_env.training import load_policy
+    from textgan_env.runs.loading import load_policy
 
     policy, of_run = load_policy(run)
     same = _settings(of_run) == _settings(task) and of_run.vocabulary == task.vocabulary
@@ -104,7 +104,7 @@ def measure(options: Options) -> list[dict[str, Any]]:
 
     from textgan_env.evaluation import BLEU_SAMPLES, evaluate, overlaps
     from textgan_env.policies import UniformPolicy
-    from textgan_env.runs import RunFolder
+    from textgan_env.runs.folder import RunFolder
     from textgan_env.tasks import fit_ngram, make_task
 
     given: dict[str, Any] = {} if options.corpus is None else {path_option(options.task): options.corpus}

@@ -19,9 +19,9 @@ from benchmarks.arms import BASELINE, BASELINES
 from benchmarks.compare import SLACK, Line, best_of_any_size, cover_limits, lines_of, points_of
 from benchmarks.jobs import read_json
 from benchmarks.results import table
-from textgan_env.errors import friendly_errors, require
-from textgan_env.files import write_safely
-from textgan_env.options import ORACLES, read_words
+from textgan_env.utils.errors import friendly_errors, require
+from textgan_env.utils.files import write_safely
+from textgan_env.utils.options import ORACLES, read_words
 
 Results = Sequence[Mapping[str, Any]]
 HERE = Path(__file__).parent

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textgan_env.files import write_safely
+from textgan_env.utils.files import write_safely
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,8 +29,8 @@ def save(name: str, rows: Sequence[Mapping[str, Any]], *, module: str, notes: st
     Returns:
         The JSON file.
     """
-    from textgan_env.checkpoints import library_versions
-    from textgan_env.runs import machine, source_state
+    from textgan_env.runs.checkpoints import library_versions
+    from textgan_env.runs.folder import machine, source_state
 
     command = f"python -m {module} {shlex.join(sys.argv[1:])}".strip()
     document = {
@@ -59,7 +59,7 @@ def image_path(name: str) -> Path:
 
 def save_picture(figure: "Figure", name: str, title: str = "") -> Path:
     """Write a figure of `new_figure` as a picture of the docs; returns its path."""
-    from textgan_env.render import save_figure
+    from textgan_env.ops.render import save_figure
 
     path = image_path(name)
     save_figure(figure, path, title)

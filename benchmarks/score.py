@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from textgan_env.errors import friendly_errors, require
-from textgan_env.options import TaskOptions, read_words
+from textgan_env.utils.errors import friendly_errors, require
+from textgan_env.utils.options import TaskOptions, read_words
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,8 +49,8 @@ def main(args: list[str] | None = None) -> None:
         import torch
 
         from benchmarks.results import table
-        from textgan_env.data import read_lines
         from textgan_env.evaluation import missing_lines
+        from textgan_env.text.corpus import read_lines
 
         torch.set_num_threads(1)  # as in the jobs of a suite: the LSTMs that read must be the same
 
@@ -148,7 +148,7 @@ def put(result: dict[str, Any], suite: Path) -> Path:
         InputError: If it is no suite's folder, or has no such task.
     """
     from benchmarks.report import load, tasks_of
-    from textgan_env.files import write_safely
+    from textgan_env.utils.files import write_safely
 
     tasks = tasks_of([result for result in load(suite)["results"] if result["group"] != "scored"])
     task = result["config"]["task"]

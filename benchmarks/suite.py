@@ -22,10 +22,10 @@ from typing import Any, Literal
 from benchmarks.arms import chosen
 from benchmarks.engines import Engine, LocalEngine, RayEngine
 from benchmarks.jobs import Job, other_code, plan, progress_of, result_of, write_job
-from textgan_env.errors import friendly_errors, require
-from textgan_env.files import locked, write_safely
-from textgan_env.logs import clock_text
-from textgan_env.options import read_words
+from textgan_env.runs.logs import clock_text
+from textgan_env.utils.errors import friendly_errors, require
+from textgan_env.utils.files import locked, write_safely
+from textgan_env.utils.options import read_words
 
 RESULTS_FILE = "results.json"
 _LINE_EVERY = 30.0  # seconds between two lines on what runs, where there is no terminal

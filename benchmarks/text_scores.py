@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from textgan_env.data import Split, TokenDataset
-from textgan_env.errors import MissingDataError, require
 from textgan_env.evaluation import TILE, nll
-from textgan_env.metrics import Floats, frechet_distance
+from textgan_env.ops.metrics import Floats, frechet_distance
+from textgan_env.ops.sampling import derived_generator, evaluating
 from textgan_env.policies import LaggedCopy, LSTMPolicy
-from textgan_env.sampling import derived_generator, evaluating
 from textgan_env.tasks import Task
-from textgan_env.training import mle_epoch, update_average
+from textgan_env.text.dataset import Split, TokenDataset
+from textgan_env.training.mle import mle_epoch, update_average
+from textgan_env.utils.errors import MissingDataError, require
 
 #: Of both LSTMs. Their settings are those of agents/mle.py `fast` on text; early stopping instead of its epochs.
 EMBED_SIZE = HIDDEN_SIZE = 128

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from textgan_env.errors import friendly_errors, require
+from textgan_env.utils.errors import friendly_errors, require
 
 if TYPE_CHECKING:
     import torch
@@ -129,9 +129,8 @@ def generator_step(sizes: Sizes) -> Work:
     from torch.optim import Adam
 
     from benchmarks.reference import PlainDiscriminator, PlainGenerator, plain_generator_step
-    from textgan_env.losses import policy_gradient_loss
-    from textgan_env.rewards import RolloutCredit, Texts
-    from textgan_env.rollouts import Keys, write
+    from textgan_env.ops.losses import policy_gradient_loss
+    from textgan_env.rewards import Keys, RolloutCredit, Texts, write
 
     policy, judge = _generator(sizes), _judge(sizes).eval()
     slow, slow_judge = PlainGenerator(policy), PlainDiscriminator(judge).eval()
@@ -168,7 +167,7 @@ def rollouts(sizes: Sizes) -> Work:
     import torch
 
     from benchmarks.reference import PlainGenerator
-    from textgan_env.rollouts import Keys, complete, write
+    from textgan_env.rewards import Keys, complete, write
 
     policy = _generator(sizes)
     slow = PlainGenerator(policy)
@@ -195,7 +194,7 @@ def draws(sizes: Sizes) -> Work:
     """Draw one token a row from given logits, a hundred times: two-level inversion against `torch.multinomial`."""
     import torch
 
-    from textgan_env.sampling import sample_categorical
+    from textgan_env.ops.sampling import sample_categorical
 
     times = 100
     logits_BV = torch.randn(sizes.rows, sizes.vocab_size, generator=_draws(sizes, 0), device=sizes.device)
@@ -243,7 +242,7 @@ def sampling(sizes: Sizes) -> Work:
     import torch
 
     from benchmarks.reference import PlainGenerator
-    from textgan_env.rollouts import Keys, write
+    from textgan_env.rewards import Keys, write
 
     policy = _generator(sizes)
     slow = PlainGenerator(policy)
@@ -266,7 +265,7 @@ def d_step(sizes: Sizes) -> Work:
 
     from benchmarks.reference import PlainDiscriminator, plain_d_step
     from textgan_env.discriminators import fit_discriminator
-    from textgan_env.sampling import seeded
+    from textgan_env.ops.sampling import seeded
 
     judge = _judge(sizes)
     slow = PlainDiscriminator(judge).train()
@@ -293,7 +292,7 @@ def mle_step(sizes: Sizes) -> Work:
     from torch.optim import Adam
 
     from benchmarks.reference import PlainGenerator, plain_mle_step
-    from textgan_env.losses import nll_per_token
+    from textgan_env.ops.losses import nll_per_token
 
     policy = _generator(sizes)
     slow = PlainGenerator(policy)
@@ -395,7 +394,7 @@ def bleu(sizes: Sizes) -> Work:
     import numpy as np
     from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-    from textgan_env import metrics
+    from textgan_env.ops import metrics
 
     # Words as frequent as words are (Zipf), in texts of about eleven.
     draws = np.random.default_rng(0)
@@ -531,7 +530,7 @@ def _row(name: str, work: Work, options: Options) -> dict[str, Any]:
 
 def _ratio_figure(rows: list[dict[str, Any]]) -> "Figure":
     """A bar a piece, ours and plain, on a logarithmic scale."""
-    from textgan_env.render import new_figure, plain_axes
+    from textgan_env.ops.render import new_figure, plain_axes
 
     figure = new_figure(8, 0.9 + 0.55 * len(rows))
     axes = figure.subplots()
@@ -560,7 +559,7 @@ def _ratio_figure(rows: list[dict[str, Any]]) -> "Figure":
 
 def _growth_figure(rows: list[dict[str, Any]]) -> "Figure":
     """A panel for each of B, N, T and V, a line a piece."""
-    from textgan_env.render import new_figure, plain_axes
+    from textgan_env.ops.render import new_figure, plain_axes
 
     figure = new_figure(10, 3.6)
     names = list(dict.fromkeys(row["work"] for row in rows))

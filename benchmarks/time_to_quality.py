@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textgan_env.errors import friendly_errors, require
+from textgan_env.utils.errors import friendly_errors, require
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def main(args: list[str] | None = None) -> None:
 
 def attempt(words: str, options: Options) -> dict[str, Any]:
     """Train once; the row of the try."""
-    importlib.import_module("textgan_env.training")  # what loading the libraries takes is no try's own
+    importlib.import_module("textgan_env.training.loop")  # what loading the libraries takes is no try's own
     options_of_try = [part for word in words.split() for part in _option(word)]
     train = importlib.import_module(f"agents.{options.agent}").main
     with tempfile.TemporaryDirectory() as folder:

@@ -22,10 +22,10 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
-from textgan_env import data
-from textgan_env.data import Split, TokenDataset
-from textgan_env.music import pitch_name, split_tunes
 from textgan_env.tasks import ToyTask
+from textgan_env.text import fetch, published
+from textgan_env.text.dataset import Split, TokenDataset
+from textgan_env.text.music import pitch_name, split_tunes
 
 PROJECT = Path(__file__).parent.parent
 
@@ -88,15 +88,15 @@ def small_music(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """
     tunes = {f"t{at}": [" ".join(pitch_name(60 + (at + step) % 7) for step in range(32))] for at in range(7)}
     splits = split_tunes(tunes)
-    sums = {split: hashlib.sha256(data._content(splits[split])).hexdigest() for split in splits}
+    sums = {split: hashlib.sha256(fetch.content_of(splits[split])).hexdigest() for split in splits}
     read: list[int] = []
 
     def derive() -> dict[str, list[str]]:
         read.append(1)
         return tunes
 
-    monkeypatch.setattr(data, "derive_tunes", derive)
-    monkeypatch.setattr(data, "_MUSIC", {split: (f"music_{split}.txt", sums[split]) for split in splits})
+    monkeypatch.setattr(published, "derive_tunes", derive)
+    monkeypatch.setattr(published, "_MUSIC", {split: (f"music_{split}.txt", sums[split]) for split in splits})
     return read
 
 
@@ -178,7 +178,7 @@ def make_run(agent: Any, preset: Any, text: Path, **changes: Any) -> Any:
     """
     from dataclasses import replace
 
-    from textgan_env.training import launch
+    from textgan_env.training.launch import launch
 
     config = replace(preset("corpus"), corpus=str(text), runs=text.parent / "runs", threads=1, show_samples=2)
     return launch(replace(config, **changes), agent)

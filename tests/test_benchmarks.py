@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-import textgan_env.sb3  # noqa: F401  importing SB3 draws from the global generator, once
+import textgan_env.envs.sb3  # noqa: F401  importing SB3 draws from the global generator, once
 from agents.leakgan import LeakGAN, LeakGANConfig
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import SeqGAN, SeqGANConfig
 from benchmarks import adapter_cost, curves, leak_pictures, policies, results, time_to_quality
-from textgan_env.errors import InputError
 from textgan_env.tasks import ToyTask
-from textgan_env.training import launch
+from textgan_env.training.launch import launch
+from textgan_env.utils.errors import InputError
 
 
 def test_a_table_has_a_dash_where_a_row_has_no_value() -> None:

@@ -13,8 +13,8 @@ import torch
 
 from benchmarks import measure, report, results, score
 from test_compare import MLE, result
-from textgan_env.errors import InputError
 from textgan_env.tasks import make_task
+from textgan_env.utils.errors import InputError
 
 SEQGAN = [
     result("seqgan-n4", seed, [(1.0, 1.04, 1.2), (0.5, 1.2, 0.9)], values={"nll_test": 7.0 + seed, "unique": 0.9})

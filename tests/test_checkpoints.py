@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from textgan_env.checkpoints import FORMAT, Checkpoint, _pack, load_checkpoint, save_checkpoint
-from textgan_env.errors import InputError
-from textgan_env.sampling import seeded
-from textgan_env.vocabulary import Vocabulary
+from textgan_env.ops.sampling import seeded
+from textgan_env.runs.checkpoints import FORMAT, Checkpoint, _pack, load_checkpoint, save_checkpoint
+from textgan_env.text.vocabulary import Vocabulary
+from textgan_env.utils.errors import InputError
 
 MakeOptimizer = Callable[[Any], Optimizer]
 OPTIMIZERS: dict[str, MakeOptimizer] = {

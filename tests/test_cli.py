@@ -14,8 +14,8 @@ import textgan_env
 from agents import mle
 from agents.cli import AGENTS, COMMANDS, main
 from conftest import PROJECT
-from textgan_env.checkpoints import load_checkpoint
-from textgan_env.data import load_corpus
+from textgan_env.runs.checkpoints import load_checkpoint
+from textgan_env.text.corpus import load_corpus
 
 # The library that reads command lines draws from the global generators.
 pytestmark = pytest.mark.moves_global_rng

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from textgan_env.errors import InputError
 from textgan_env.evaluation import evaluate, nll
 from textgan_env.policies import (
     Decoding,
@@ -18,8 +17,9 @@ from textgan_env.policies import (
     TablePolicy,
     UniformPolicy,
 )
-from textgan_env.rollouts import Keys, write
+from textgan_env.rewards import Keys, write
 from textgan_env.tasks import ToyTask
+from textgan_env.utils.errors import InputError
 
 V, T = 3, 3
 TOY = ToyTask(vocab_size=V, max_length=T, size=500)

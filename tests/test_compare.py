@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import compare
-from textgan_env.errors import InputError
+from textgan_env.utils.errors import InputError
 
 
 def test_interquartile_mean_by_hand() -> None:

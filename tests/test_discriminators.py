@@ -19,13 +19,13 @@ from textgan_env.discriminators import (
     DiscriminatorModule,
     JudgeReport,
     PairDiscriminator,
-    evaluating,
     fit_discriminator,
     judge_report,
     make_discriminator,
     score_logits,
 )
-from textgan_env.errors import InputError
+from textgan_env.ops.sampling import evaluating
+from textgan_env.utils.errors import InputError
 
 V, T = 7, 6
 

@@ -27,7 +27,7 @@ from typing import Any
 
 import pytest
 
-import textgan_env.training
+import textgan_env.training.launch
 from agents import cli
 from conftest import PROJECT
 
@@ -187,7 +187,7 @@ def _refused(words: list[str], monkeypatch: pytest.MonkeyPatch) -> str | None:
         if name != "train":
             # What `wraps` leaves behind is the signature, from which the command line is read.
             monkeypatch.setitem(cli.COMMANDS, name, functools.wraps(function)(lambda *_, **__: None))
-    monkeypatch.setattr(textgan_env.training, "launch", lambda *_: None)
+    monkeypatch.setattr(textgan_env.training.launch, "launch", lambda *_: None)
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         try:

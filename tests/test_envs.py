@@ -21,13 +21,13 @@ from torch import Tensor
 
 import textgan_env
 from conftest import PROJECT, PositionDiscriminator, small_music
-from textgan_env.data import load_corpus
 from textgan_env.discriminators import make_discriminator
 from textgan_env.envs import REWARDS, TextGANEnv, TextGANVectorEnv, default_discriminator
-from textgan_env.errors import InputError, MissingDataError
 from textgan_env.policies import LSTMPolicy, UniformPolicy
 from textgan_env.rewards import CONTROLS
 from textgan_env.tasks import CorpusTask, OracleTask, Task, ToyTask
+from textgan_env.text.corpus import load_corpus
+from textgan_env.utils.errors import InputError, MissingDataError
 
 # Three articles, four nouns, three verbs; "owl" is seen once, so it becomes the unknown word.
 LINES = [

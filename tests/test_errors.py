@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from textgan_env.errors import InputError, friendly_errors
+from textgan_env.utils.errors import InputError, friendly_errors
 
 
 def said(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from textgan_env import metrics
-from textgan_env.data import load_corpus
 from textgan_env.discriminators import score_features, score_logits
-from textgan_env.errors import InputError
 from textgan_env.evaluation import PROTOCOLS, BleuJudge, evaluate, nll, sample_texts, score_texts, token_lists
+from textgan_env.ops import metrics
 from textgan_env.policies import Decoding, LSTMPolicy, TablePolicy, UniformPolicy
 from textgan_env.tasks import CorpusTask, OracleTask, ToyTask
+from textgan_env.text.corpus import load_corpus
+from textgan_env.utils.errors import InputError
 
 TOY = ToyTask(vocab_size=3, max_length=3, size=4000)
 SMALL = {"samples": 4000, "bleu_samples": 50}

@@ -12,9 +12,9 @@ import torch
 from conftest import PROJECT
 from textgan_env.discriminators import score_logits
 from textgan_env.envs import default_discriminator
-from textgan_env.errors import InputError
 from textgan_env.policies import TablePolicy
 from textgan_env.tasks import ToyTask
+from textgan_env.utils.errors import InputError
 
 
 def load(name: str) -> ModuleType:

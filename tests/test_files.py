@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from textgan_env.files import append_safely, write_safely
+from textgan_env.utils.files import append_safely, write_safely
 
 
 def disk_full(*_: object) -> NoReturn:
@@ -43,7 +43,7 @@ def test_a_kill_before_the_rename_keeps_the_old_file_and_the_next_write_cleans_u
     path = tmp_path / "a.txt"
     write_safely(path, "old")
     program = (
-        "import os, signal, sys; from textgan_env.files import write_safely\n"
+        "import os, signal, sys; from textgan_env.utils.files import write_safely\n"
         "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "write_safely(sys.argv[1], 'new')"
     )
@@ -81,7 +81,7 @@ def test_a_kill_at_any_rename_leaves_a_last_file(tmp_path: Path, renames: int) -
     write_safely(path, "one", keep=kept)
     write_safely(path, "two", keep=kept)
     program = (
-        "import os, signal, sys; from textgan_env.files import write_safely\n"
+        "import os, signal, sys; from textgan_env.utils.files import write_safely\n"
         "replace, done = os.replace, []\n"
         "def killed(*names):\n"
         f"    if len(done) == {renames}: os.kill(os.getpid(), signal.SIGKILL)\n"

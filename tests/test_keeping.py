@@ -23,13 +23,14 @@ from agents.mle import MLE, MLEConfig
 from agents.seqgan import PRESETS as SEQGAN
 from agents.seqgan import SeqGAN
 from conftest import PROJECT
-from textgan_env import keeping, training
-from textgan_env.checkpoints import load_checkpoint
-from textgan_env.errors import InputError, Stopped
-from textgan_env.keeping import Keeper, RunState, with_step
-from textgan_env.logs import read_metrics
-from textgan_env.runs import RunFolder
-from textgan_env.training import launch
+from textgan_env.runs import checkpointing
+from textgan_env.runs.checkpointing import Keeper, RunState, with_step
+from textgan_env.runs.checkpoints import load_checkpoint
+from textgan_env.runs.folder import RunFolder
+from textgan_env.runs.logs import read_metrics
+from textgan_env.training import loop, mle
+from textgan_env.training.launch import launch
+from textgan_env.utils.errors import InputError, Stopped
 
 TINY = MLEConfig(task="toy", epochs=3, embed_size=4, hidden_size=4, batch_size=100, threads=1, show_samples=1)
 SMOKE_SEQGAN = replace(
@@ -173,13 +174,13 @@ def test_two_broken_checkpoints_are_both_named_and_left_alone(tmp_path: Path) ->
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_state_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step, calls = training.mle_step, []
+    step, calls = mle.mle_step, []
 
     def turned_bad(*arguments: Any, **named: Any) -> torch.Tensor:
         calls.append(1)
         return step(*arguments, **named) * (math.nan if len(calls) == 15 else 1)
 
-    monkeypatch.setattr(training, "mle_step", turned_bad)
+    monkeypatch.setattr(mle, "mle_step", turned_bad)
     with pytest.raises(InputError) as caught:
         launch(replace(TINY, runs=tmp_path, checkpoint_every=1e9), MLE)
     monkeypatch.undo()
@@ -197,8 +198,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_state_before_it(
 def test_a_weight_that_is_not_finite_never_reaches_a_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeping, "_PAUSE", 0.0)
-    step, calls = training.mle_step, []
+    monkeypatch.setattr(checkpointing, "_PAUSE", 0.0)
+    step, calls = mle.mle_step, []
 
     def turned_bad(policy: Any, *arguments: Any) -> torch.Tensor:
         loss = step(policy, *arguments)
@@ -207,7 +208,7 @@ def test_a_weight_that_is_not_finite_never_reaches_a_checkpoint(
             policy.projection.bias.data[1] = math.inf
         return loss
 
-    monkeypatch.setattr(training, "mle_step", turned_bad)
+    monkeypatch.setattr(mle, "mle_step", turned_bad)
     with pytest.raises(InputError, match=r"round 2 of 3 \(mle\), epoch 1: weight 'policy/projection.bias' holds NaN"):
         launch(replace(TINY, runs=tmp_path, checkpoint_every=0.0), MLE)
     (folder,) = tmp_path.iterdir()
@@ -223,11 +224,11 @@ def test_a_checkpoint_fits_wherever_its_texts_lie_but_with_no_other_task_or_poli
     document = {"task": task, "policy": {"kind": "lstm", "hidden_size": 8}}
     for place in places:
         moved = SimpleNamespace(path="last.pt", document={**document, "task": {**task, place: "there"}})
-        keeping._require_same_agent(moved, document)  # type: ignore[arg-type]
+        checkpointing._require_same_agent(moved, document)  # type: ignore[arg-type]
     for name, option in (("task", "max_length"), ("policy", "hidden_size")):
         other = SimpleNamespace(path="last.pt", document={**document, name: {**document[name], option: 9}})
         with pytest.raises(InputError, match=f"describes another {name} than this run's, by its {option}"):
-            keeping._require_same_agent(other, document)  # type: ignore[arg-type]
+            checkpointing._require_same_agent(other, document)  # type: ignore[arg-type]
 
 
 def test_a_run_goes_on_with_another_learning_rate_and_says_so(
@@ -249,13 +250,13 @@ def test_a_run_goes_on_with_another_learning_rate_and_says_so(
 def test_a_collapsed_policy_stops_the_run_where_that_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    look, calls = training._look, []
+    look, calls = loop._look, []
 
-    def collapsed(agent: training.Agent) -> dict[str, float]:
+    def collapsed(agent: loop.Agent) -> dict[str, float]:
         calls.append(1)
         return look(agent) | ({"unique": 0.001} if len(calls) == 2 else {})
 
-    monkeypatch.setattr(training, "_look", collapsed)
+    monkeypatch.setattr(loop, "_look", collapsed)
     run = launch(replace(TINY, runs=tmp_path / "asked", look_every=1, stop_on_collapse=True), MLE)
     assert "stopped after round 2 of 3: the policy collapses: 0% of its texts" in capsys.readouterr().out
     assert len(read_metrics(run.path)) == 2
@@ -273,7 +274,7 @@ def test_a_signal_in_the_middle_of_an_epoch_is_met_after_its_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = launch(replace(TINY, runs=tmp_path / "whole"), MLE)
-    step, calls = training.mle_step, []
+    step, calls = mle.mle_step, []
 
     def asked_to_end(*arguments: Any, **named: Any) -> torch.Tensor:
         calls.append(1)
@@ -281,7 +282,7 @@ def test_a_signal_in_the_middle_of_an_epoch_is_met_after_its_batch(
             signal.raise_signal(signal.SIGTERM)
         return step(*arguments, **named)
 
-    monkeypatch.setattr(training, "mle_step", asked_to_end)
+    monkeypatch.setattr(mle, "mle_step", asked_to_end)
     with pytest.raises(Stopped) as caught:
         launch(replace(TINY, runs=tmp_path / "cut"), MLE)
     monkeypatch.undo()

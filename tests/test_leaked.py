@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from conftest import StubPolicy
-from textgan_env.checkpoints import load_checkpoint, save_checkpoint
 from textgan_env.discriminators import ConvDiscriminator, DiscriminatorModule, PairDiscriminator
 from textgan_env.envs import TextGANVectorEnv
-from textgan_env.errors import InputError
+from textgan_env.ops.sampling import derived_generator
 from textgan_env.policies import Decoding, LeakedPolicy, make_policy
-from textgan_env.rollouts import Keys, complete
-from textgan_env.sampling import derived_generator
+from textgan_env.rewards import Keys, complete
+from textgan_env.runs.checkpoints import load_checkpoint, save_checkpoint
 from textgan_env.tasks import ToyTask
+from textgan_env.utils.errors import InputError
 
 V, T, B = 6, 7, 40
 PAD = V

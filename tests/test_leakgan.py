@@ -14,18 +14,20 @@ from torch import Tensor
 from agents.leakgan import PRESETS, LeakGAN, LeakGANConfig, main
 from agents.mle import MLE, MLEConfig
 from conftest import WatchedToyTask
-from textgan_env.checkpoints import load_checkpoint
-from textgan_env.data import load_corpus
 from textgan_env.discriminators import ConvDiscriminator, fit_discriminator, score_logits
 from textgan_env.envs import EpisodeBatch
-from textgan_env.errors import InputError
 from textgan_env.evaluation import evaluate
-from textgan_env.logs import read_metrics
+from textgan_env.ops.sampling import derived_generator
 from textgan_env.policies import LeakedPolicy
-from textgan_env.rollouts import Keys, write
-from textgan_env.sampling import derived_generator
+from textgan_env.rewards import Keys, write
+from textgan_env.runs.checkpoints import load_checkpoint
+from textgan_env.runs.loading import load_policy
+from textgan_env.runs.logs import read_metrics
 from textgan_env.tasks import CorpusTask, ToyTask, draw_oracle_weights, make_task
-from textgan_env.training import Patience, launch, load_policy
+from textgan_env.text.corpus import load_corpus
+from textgan_env.training.launch import launch
+from textgan_env.training.schedule import Patience
+from textgan_env.utils.errors import InputError
 
 V, T, C, B = 3, 5, 2, 6
 TASK = ToyTask(vocab_size=V, max_length=T, size=120)
@@ -35,6 +37,10 @@ TINY = LeakGANConfig(
     threads=1, show_samples=0, select="last", device="cpu",
 )  # fmt: skip
 each_variant = pytest.mark.parametrize("variant", ["paper", "reference"])
+
+
+def pos(agent, seed):
+    return agent.goals.positions(agent.task.max_length, agent.config.q_every, derived_generator(seed))
 
 
 def written(agent: LeakGAN, lengths: list[int] | None = None) -> EpisodeBatch:
@@ -118,7 +124,7 @@ def test_the_reference_cannot_tell_which_text_earned_a_reward() -> None:
     order_B = torch.tensor([3, 0, 4, 2, 1, 5])
     for variant, same in (("reference", True), ("paper", False)):
         agent = sharp(variant)
-        batch, positions = written(agent), agent._positions(derived_generator(0))
+        batch, positions = written(agent), pos(agent, 0)
         one = losses(agent, batch, positions)[0]
         other = losses(agent, replace(batch, credit_BT=batch.credit_BT[order_B]), positions)[0]
         assert torch.allclose(one, other, atol=1e-7) == same
@@ -147,13 +153,13 @@ def test_the_references_losses_in_loops() -> None:
 
 
 def test_q_is_asked_for_after_every_goal_or_after_some_of_them_that_change() -> None:
-    assert sharp()._positions(derived_generator(0)) == [1, 2, 3, 4]
-    assert sharp("reference")._positions(derived_generator(0)) == [1, 3]
-    assert sharp("reference", goal_steps=3)._positions(derived_generator(0)) == [2]
+    assert pos(sharp(), 0) == [1, 2, 3, 4]
+    assert pos(sharp("reference"), 0) == [1, 3]
+    assert pos(sharp("reference", goal_steps=3), 0) == [2]
     agent = sharp(q_every=3)
-    seen = {tuple(agent._positions(derived_generator(seed))) for seed in range(30)}
+    seen = {tuple(pos(agent, seed)) for seed in range(30)}
     assert seen == {(1, 4), (2,), (3,)}
-    assert sharp(q_every=9, goal_steps=T)._positions(derived_generator(0)) == [T - 1]
+    assert pos(sharp(q_every=9, goal_steps=T), 0) == [T - 1]
 
 
 def test_the_reference_writes_completes_and_feeds_d_at_three_temperatures() -> None:

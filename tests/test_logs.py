@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from textgan_env.errors import InputError
-from textgan_env.logs import MetricLog, Progress, clock_text, console_line, read_metrics
+from textgan_env.runs.logs import MetricLog, Progress, clock_text, console_line, read_metrics
+from textgan_env.utils.errors import InputError
 
 
 def plain_log(folder: Path, **arguments: Any) -> MetricLog:

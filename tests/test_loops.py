@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from textgan_env.errors import InputError
-from textgan_env.loops import StepLoops, each, mean, watched
-from textgan_env.sampling import derived_generator
+from textgan_env.ops.loops import StepLoops, each, mean, watched
+from textgan_env.ops.sampling import derived_generator
+from textgan_env.utils.errors import InputError
 
 
 class Stop(Exception):

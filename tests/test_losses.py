@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from textgan_env import losses
-from textgan_env.errors import InputError
-from textgan_env.losses import baseline, linear_log_prob, masked_mean, nll_per_token, policy_gradient_loss
+from textgan_env.ops import losses
+from textgan_env.ops.losses import baseline, linear_log_prob, masked_mean, nll_per_token, policy_gradient_loss
+from textgan_env.ops.sampling import derived_generator
+from textgan_env.ops.tiles import Tile
 from textgan_env.policies import LSTMPolicy
-from textgan_env.sampling import derived_generator
-from textgan_env.tiles import Tile
+from textgan_env.utils.errors import InputError
 
 TILE = losses.TILE.cpu
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from textgan_env.ops.sampling import derived_generator, seeded
 from textgan_env.policies.manager_worker import (
     Manager,
     Worker,
@@ -17,7 +18,6 @@ from textgan_env.policies.manager_worker import (
     meet,
     sliding_sum,
 )
-from textgan_env.sampling import derived_generator, seeded
 
 each_c = pytest.mark.parametrize("steps", [1, 3, 4, 7])
 B, T, F = 2, 7, 5

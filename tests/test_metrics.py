@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu  # type: ignore[import-untyped]
 
-from textgan_env import metrics
-from textgan_env.errors import InputError
+from textgan_env.ops import metrics
+from textgan_env.utils.errors import InputError
 
 Texts = list[list[int]]
 

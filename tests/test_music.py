@@ -8,11 +8,11 @@ import pytest
 
 from agents.cli import main
 from conftest import small_music
-from textgan_env import data, music
-from textgan_env.data import CORPORA, is_here, named_corpus
-from textgan_env.errors import InputError, MissingDataError
-from textgan_env.music import derive_tunes, pitch_name, pitch_number, read_tune, split_tunes, write_midi
 from textgan_env.tasks import make_task
+from textgan_env.text import music, published
+from textgan_env.text.music import derive_tunes, pitch_name, pitch_number, read_tune, split_tunes, write_midi
+from textgan_env.text.published import CORPORA, is_here, named_corpus
+from textgan_env.utils.errors import InputError, MissingDataError
 
 # -- Pitches -------------------------------------------------------------------------------------------------------
 
@@ -104,7 +104,7 @@ def test_other_tunes_and_a_folder_that_keeps_nothing_are_refused(
     (tmp_path / "file").write_text("")
     with pytest.raises(MissingDataError, match=r"cannot be kept \(.*\): set TEXTGAN_DATA"):
         named_corpus("music", data_dir=tmp_path / "file")
-    monkeypatch.setattr(data, "_MUSIC", {split: (name, "0" * 64) for split, (name, _) in data._MUSIC.items()})
+    monkeypatch.setattr(published, "_MUSIC", {split: (name, "0" * 64) for split, (name, _) in published._MUSIC.items()})
     with pytest.raises(MissingDataError, match=r"the tunes are not those of music21 10\.5\.1"):
         named_corpus("music", data_dir=tmp_path)
     assert not list(tmp_path.glob("music*"))
@@ -177,5 +177,5 @@ def test_sample_writes_what_it_prints_as_midi_files(
 def test_importing_the_library_does_not_load_music21() -> None:
     import subprocess
 
-    code = "import sys, textgan_env.data; sys.exit('music21' in sys.modules)"
+    code = "import sys, textgan_env.text.published; sys.exit('music21' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -20,20 +20,21 @@ from torch import Tensor, nn
 
 from agents import leakgan, mle, seqgan
 from conftest import PROJECT
-from textgan_env import parallel
-from textgan_env.checkpoints import load_checkpoint
 from textgan_env.discriminators import ConvDiscriminator, fit_discriminator
-from textgan_env.errors import InputError, friendly_errors
-from textgan_env.keeping import command_to_resume
-from textgan_env.logs import read_metrics
-from textgan_env.losses import nll_per_token
-from textgan_env.options import CommonConfig
-from textgan_env.parallel import backward, by_rows, cut
+from textgan_env.ops import parallel
+from textgan_env.ops.losses import nll_per_token
+from textgan_env.ops.parallel import backward, by_rows, cut
+from textgan_env.ops.sampling import derived_generator, seeded
 from textgan_env.policies import LSTMPolicy
-from textgan_env.runs import RunFolder
-from textgan_env.sampling import derived_generator, seeded
+from textgan_env.runs.checkpointing import command_to_resume
+from textgan_env.runs.checkpoints import load_checkpoint
+from textgan_env.runs.folder import RunFolder
+from textgan_env.runs.logs import read_metrics
 from textgan_env.tasks import CorpusTask, Task, make_task
-from textgan_env.training import _for_processes, launch, mle_step
+from textgan_env.training.launch import _for_processes, launch
+from textgan_env.training.mle import mle_step
+from textgan_env.utils.errors import InputError, friendly_errors
+from textgan_env.utils.options import CommonConfig
 
 # Texts of 1 to 5 tokens, the longest last: three shards of seven rows have 3, 8 and 14 tokens.
 LENGTHS_B = torch.tensor([1, 2, 3, 5, 4, 5, 5])
@@ -212,7 +213,7 @@ def test_texts_of_a_g_step_of_seqgan_do_not_depend_on_shards_and_its_gradient_ha
         with cut(shards):
             agent.envs.reset(seed=4)
             agent.policy.eval()
-            batch = agent.envs.collect(agent._writer())
+            batch = agent.envs.collect(agent.writer())
             credit_BT = agent._credit(batch)
             snr = agent._gradient(batch, credit_BT)
         seen.append((batch.tokens_BT, credit_BT, gradients(agent.policy), snr))

@@ -14,13 +14,13 @@ from agents.seqgan import SeqGAN
 from benchmarks import pictures, results
 from benchmarks.pictures import Chase, Credit, Estimates, Rollouts, Vanishing
 from textgan_env.discriminators import PairDiscriminator
-from textgan_env.errors import InputError
-from textgan_env.logs import MetricLog
 from textgan_env.policies import LSTMPolicy
 from textgan_env.rewards import RolloutCredit
-from textgan_env.runs import RunFolder
+from textgan_env.runs.folder import RunFolder
+from textgan_env.runs.logs import MetricLog
 from textgan_env.tasks import ToyTask
-from textgan_env.training import launch
+from textgan_env.training.launch import launch
+from textgan_env.utils.errors import InputError
 
 SIZES = {"vocab_size": 4, "max_length": 4}
 

@@ -19,14 +19,14 @@ import torch
 import textgan_env
 from agents import mle, seqgan
 from conftest import PROJECT
-from textgan_env import play
-from textgan_env.checkpoints import load_checkpoint
 from textgan_env.discriminators import score_logits
-from textgan_env.errors import InputError, MissingDataError
 from textgan_env.evaluation import write_texts
-from textgan_env.play import Page, Player, Request, Token, as_html, find_runs
 from textgan_env.rewards import RolloutCredit, Texts
-from textgan_env.vocabulary import EOS
+from textgan_env.runs.checkpoints import load_checkpoint
+from textgan_env.show import play
+from textgan_env.show.play import Page, Player, Request, Token, as_html, find_runs
+from textgan_env.text.vocabulary import EOS
+from textgan_env.utils.errors import InputError, MissingDataError
 
 # The library that reads command lines draws from the global generators.
 pytestmark = pytest.mark.moves_global_rng

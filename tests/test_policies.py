@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from textgan_env.discriminators import ConvDiscriminator
-from textgan_env.errors import InputError
 from textgan_env.evaluation import evaluate
+from textgan_env.ops.sampling import derived_generator, seeded
 from textgan_env.policies import (
     POLICIES,
     CausalLMPolicy,
@@ -30,9 +30,9 @@ from textgan_env.policies import (
     make_policy,
     map_state,
 )
-from textgan_env.rollouts import Keys
-from textgan_env.sampling import derived_generator, seeded
+from textgan_env.rewards import Keys
 from textgan_env.tasks import ToyTask
+from textgan_env.utils.errors import InputError
 
 INF = math.inf
 V, T = 4, 3

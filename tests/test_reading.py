@@ -6,9 +6,9 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from textgan_env.errors import InputError
 from textgan_env.policies import LSTMPolicy
-from textgan_env.reading import (
+from textgan_env.utils.errors import InputError
+from textgan_env.utils.reading import (
     MOST_JSON,
     check_weights,
     fits,

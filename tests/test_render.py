@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgan_env import files, render
-from textgan_env.errors import InputError
-from textgan_env.render import (
+from textgan_env.ops import render
+from textgan_env.ops.render import (
     ansi,
     credit_colour,
     credit_limits,
@@ -25,6 +24,8 @@ from textgan_env.render import (
     rgb_array,
     score_list,
 )
+from textgan_env.utils import files
+from textgan_env.utils.errors import InputError
 
 WORDS = ["a", "man", "in", "a", "red", "shirt", "rides", "a", "horse", "."]
 CREDIT = [0.05, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
@@ -47,7 +48,7 @@ def png_size(path: Path) -> tuple[int, int]:
 
 def test_importing_loads_neither_torch_nor_a_plot_library() -> None:
     program = (
-        "import sys, textgan_env.render\nprint(sorted({'torch', 'matplotlib', 'PIL', 'tqdm'} & sys.modules.keys()))"
+        "import sys, textgan_env.ops.render\nprint(sorted({'torch', 'matplotlib', 'PIL', 'tqdm'} & sys.modules.keys()))"
     )
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True)
@@ -256,7 +257,7 @@ def test_a_full_disk_keeps_the_older_curve(tmp_path: Path, monkeypatch: pytest.M
 
 def test_drawing_a_curve_leaves_the_global_state_of_pyplot_alone(tmp_path: Path) -> None:
     program = (
-        "import sys; from textgan_env.render import learning_curve\n"
+        "import sys; from textgan_env.ops.render import learning_curve\n"
         "learning_curve([{'step': 1, 'a': 2.0}], sys.argv[1], lines={'unit': {'a': 'name'}})\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )

@@ -16,12 +16,14 @@ from agents.mle import smoke as mle_smoke
 from agents.seqgan import SeqGAN
 from agents.seqgan import smoke as seqgan_smoke
 from conftest import make_run
-from textgan_env import envs, load, report
-from textgan_env.errors import InputError
-from textgan_env.logs import read_metrics
-from textgan_env.report import page, report_data, write_report
-from textgan_env.runs import RunFolder
-from textgan_env.traces import Judge, write_traces
+from textgan_env import load
+from textgan_env.envs import game
+from textgan_env.runs.folder import RunFolder
+from textgan_env.runs.logs import read_metrics
+from textgan_env.show import report
+from textgan_env.show.report import page, report_data, write_report
+from textgan_env.show.traces import Judge, write_traces
+from textgan_env.utils.errors import InputError
 
 # The library that reads command lines draws from the global generators.
 pytestmark = pytest.mark.moves_global_rng
@@ -55,7 +57,7 @@ def mle(text: Path) -> RunFolder:
 
 @pytest.fixture(autouse=True)
 def quick_default_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(envs, "DEFAULT_JUDGE_STEPS", 3)
+    monkeypatch.setattr(game, "DEFAULT_JUDGE_STEPS", 3)
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from agents.mle import smoke as mle_smoke
 from agents.seqgan import SeqGAN
 from agents.seqgan import smoke as seqgan_smoke
 from conftest import make_run
-from textgan_env.report import page, report_data
-from textgan_env.training import launch
+from textgan_env.show.report import page, report_data
+from textgan_env.training.launch import launch
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

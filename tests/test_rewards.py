@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from conftest import PositionDiscriminator, StubPolicy
 from textgan_env.discriminators import make_discriminator
-from textgan_env.errors import InputError
+from textgan_env.ops.sampling import Stream, keyed_uniform
 from textgan_env.policies import LSTMPolicy, TablePolicy
 from textgan_env.rewards import (
     TRANSFORMS,
     ConstantCredit,
     EntropyCredit,
+    Keys,
     KLCredit,
     RandomCredit,
     RolloutCredit,
@@ -25,9 +26,8 @@ from textgan_env.rewards import (
     Texts,
     rank_rescaled,
 )
-from textgan_env.rollouts import Keys
-from textgan_env.sampling import Stream, keyed_uniform
 from textgan_env.tasks import ToyTask
+from textgan_env.utils.errors import InputError
 
 V, T, END = 3, 4, 1
 PAD = V

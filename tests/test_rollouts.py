@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from conftest import StubPolicy
-from textgan_env.errors import InputError
+from textgan_env.ops.sampling import Stream, derived_generator, keyed_uniform
 from textgan_env.policies import (
     Decoding,
     LSTMPolicy,
@@ -21,8 +21,8 @@ from textgan_env.policies import (
     TablePolicy,
     UniformPolicy,
 )
-from textgan_env.rollouts import TILE, Completions, Keys, complete, write
-from textgan_env.sampling import Stream, derived_generator, keyed_uniform
+from textgan_env.rewards import TILE, Completions, Keys, complete, write
+from textgan_env.utils.errors import InputError
 
 B, N, T, V = 5, 3, 6, 7
 PAD = V

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from textgan_env import files, runs
-from textgan_env.errors import InputError
-from textgan_env.runs import RunFolder, machine, source_state
+from textgan_env.runs import folder
+from textgan_env.runs.folder import RunFolder, machine, source_state
+from textgan_env.utils import files
+from textgan_env.utils.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-q", "-m", "first", "--no-verify")
-    monkeypatch.setattr(runs, "__file__", str(package / "runs.py"))
+    monkeypatch.setattr(folder, "__file__", str(package / "runs.py"))
     return tmp_path
 
 
@@ -194,7 +195,7 @@ def test_a_package_installed_inside_another_repository_has_no_commit(
 ) -> None:
     inner = checkout / "venv" / "textgan_env"
     inner.mkdir(parents=True)
-    monkeypatch.setattr(runs, "__file__", str(inner / "runs.py"))
+    monkeypatch.setattr(folder, "__file__", str(inner / "runs.py"))
     assert source_state() is None
 
 

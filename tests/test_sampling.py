@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from conftest import global_rng_state
-from textgan_env.errors import InputError
-from textgan_env.sampling import (
+from textgan_env.ops.sampling import (
     Stream,
     derived_generator,
     derived_seed,
@@ -23,6 +22,7 @@ from textgan_env.sampling import (
     sample_categorical,
     seeded,
 )
+from textgan_env.utils.errors import InputError
 
 INF = math.inf
 ALMOST_1 = 1 - 2.0**-53

@@ -9,13 +9,13 @@ import pytest
 
 import textgan_env
 from agents.mle import MLE, MLEConfig
-from textgan_env.errors import InputError
 from textgan_env.evaluation import evaluate, sample_texts
 from textgan_env.policies import PolicyModule
-from textgan_env.runs import RunFolder
-from textgan_env.saved import SavedRun
+from textgan_env.runs.folder import RunFolder
+from textgan_env.show.saved import SavedRun
 from textgan_env.tasks import Task, make_task
-from textgan_env.training import train
+from textgan_env.training.loop import train
+from textgan_env.utils.errors import InputError
 
 NOUNS, VERBS = ("cat", "dog", "fox", "cow", "bee"), ("sat", "ran", "ate", "hid")
 LINES = [f"{article} {noun} {verb}" for article in ("the", "a") for noun in NOUNS for verb in VERBS]

@@ -17,14 +17,8 @@ from stable_baselines3.common.vec_env import VecMonitor
 from torch import nn
 
 from conftest import StubPolicy, global_rng_state
-from textgan_env.data import load_corpus
 from textgan_env.envs import TextGANEnv, TextGANVectorEnv
-from textgan_env.errors import InputError
-from textgan_env.evaluation import evaluate
-from textgan_env.policies import Decoding, LSTMPolicy
-from textgan_env.rollouts import Keys, write
-from textgan_env.sampling import seeded
-from textgan_env.sb3 import (
+from textgan_env.envs.sb3 import (
     BoltzmannDQNPolicy,
     LastTokenExtractor,
     SB3RolloutPolicy,
@@ -35,8 +29,14 @@ from textgan_env.sb3 import (
     never_write,
     share_weights,
 )
+from textgan_env.envs.wrappers import DiscriminatorVectorTraining
+from textgan_env.evaluation import evaluate
+from textgan_env.ops.sampling import seeded
+from textgan_env.policies import Decoding, LSTMPolicy
+from textgan_env.rewards import Keys, write
 from textgan_env.tasks import CorpusTask, Task, ToyTask
-from textgan_env.wrappers import DiscriminatorVectorTraining
+from textgan_env.text.corpus import load_corpus
+from textgan_env.utils.errors import InputError
 
 TOY = ToyTask(vocab_size=4, max_length=4, size=50)
 ALGORITHMS: tuple[type[BaseAlgorithm], ...] = (PPO, A2C, DQN, MaskablePPO, RecurrentPPO)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import textgan_env.sb3  # noqa: F401  importing SB3 draws from the global generator, once
+import textgan_env.envs.sb3  # noqa: F401  importing SB3 draws from the global generator, once
 from agents.a2c import A2C, A2CConfig
 from agents.a2c import main as a2c_main
 from agents.dqn import DQN, DQNConfig
@@ -20,15 +20,16 @@ from agents.mle import MLE, MLEConfig
 from agents.ppo import PPO, PPOConfig
 from agents.ppo import main as ppo_main
 from conftest import PROJECT
-from textgan_env.checkpoints import load_checkpoint
-from textgan_env.errors import InputError
 from textgan_env.evaluation import nll
-from textgan_env.logs import read_metrics
+from textgan_env.ops.sampling import derived_generator
 from textgan_env.policies import LSTMPolicy
-from textgan_env.sampling import derived_generator
-from textgan_env.sb3_training import SB3Agent
+from textgan_env.runs.checkpoints import load_checkpoint
+from textgan_env.runs.loading import load_policy
+from textgan_env.runs.logs import read_metrics
 from textgan_env.tasks import ToyTask
-from textgan_env.training import launch, load_policy
+from textgan_env.training.launch import launch
+from textgan_env.training.sb3 import SB3Agent
+from textgan_env.utils.errors import InputError
 
 V, T = 3, 3
 TASK = ToyTask(vocab_size=V, max_length=T, size=200)

@@ -12,18 +12,19 @@ from torch import Tensor, nn
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import PRESETS, SeqGAN, SeqGANConfig, main
 from conftest import WatchedToyTask
-from textgan_env import load, metrics
-from textgan_env.checkpoints import load_checkpoint
+from textgan_env import load
 from textgan_env.discriminators import ReplayedTexts
 from textgan_env.envs import TextGANVectorEnv
-from textgan_env.errors import InputError
-from textgan_env.logs import read_metrics
-from textgan_env.losses import baseline, policy_gradient_loss
+from textgan_env.ops import metrics
+from textgan_env.ops.losses import baseline, policy_gradient_loss
+from textgan_env.ops.sampling import derived_generator
 from textgan_env.policies import LSTMPolicy, TablePolicy
 from textgan_env.rewards import EntropyCredit
-from textgan_env.sampling import derived_generator
+from textgan_env.runs.checkpoints import load_checkpoint
+from textgan_env.runs.logs import read_metrics
 from textgan_env.tasks import ToyTask
-from textgan_env.training import launch
+from textgan_env.training.launch import launch
+from textgan_env.utils.errors import InputError
 
 V, T = 3, 3
 TASK = ToyTask(vocab_size=V, max_length=T, size=200)
@@ -265,7 +266,7 @@ def test_an_entropy_bonus_keeps_the_texts_different() -> None:
 
 def test_a_writing_temperature_is_the_one_texts_are_written_and_scored_at() -> None:
     agent = SeqGAN(replace(TINY, writing_temperature=2.0, rollout_lag=0.5), TASK)
-    assert agent._writer().decoding.temperature == 2.0
+    assert agent.writer().decoding.temperature == 2.0
     assert agent.envs.game.rollout_policy.decoding.temperature == 2.0  # type: ignore[union-attr]
     assert agent.policy.decoding.temperature == 1.0
     agent.g_step(derived_generator(0, "test"))

@@ -9,9 +9,9 @@ import threading
 import pytest
 
 from conftest import PROJECT
-from textgan_env import stopping
-from textgan_env.errors import Stopped
-from textgan_env.stopping import StopSignals
+from textgan_env.utils import stopping
+from textgan_env.utils.errors import Stopped
+from textgan_env.utils.stopping import StopSignals
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
 
@@ -95,8 +95,8 @@ def test_a_command_that_is_stopped_says_so_in_a_line_and_in_its_exit_code(
 ) -> None:
     program = (
         "import os, time\n"
-        "from textgan_env.errors import friendly_errors\n"
-        "from textgan_env.stopping import StopSignals\n"
+        "from textgan_env.utils.errors import friendly_errors\n"
+        "from textgan_env.utils.stopping import StopSignals\n"
         "with friendly_errors(), StopSignals() as signals:\n"
         f"    os.kill(os.getpid(), {int(number)})\n"
         "    signals.check()\n"

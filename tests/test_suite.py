@@ -18,9 +18,9 @@ import pytest
 
 from benchmarks import arms, engines, jobs, measure, report, suite, text_scores
 from conftest import PROJECT
-from textgan_env.errors import InputError
-from textgan_env.options import parse
 from textgan_env.tasks import ToyTask, make_task
+from textgan_env.utils.errors import InputError
+from textgan_env.utils.options import parse
 
 OPTIONS = suite.Options(agents=("seqgan-n0",), tasks=("toy",), seeds=2, preset="smoke", parallel=2)
 
@@ -52,9 +52,9 @@ def test_an_id_changes_with_every_setting_and_with_the_code() -> None:
 
 def test_code_that_a_result_depends_on_is_found_through_imports() -> None:
     seen = jobs.sources("seqgan")
-    assert {"agents.seqgan", "benchmarks.measure", "textgan_env.evaluation", "textgan_env.metrics"} <= set(seen)
-    assert {"textgan_env.policies.lstm", "textgan_env.rewards", "textgan_env.training"} <= set(seen)
-    assert not {"agents.mle", "textgan_env.render", "textgan_env.logs", "benchmarks.arms"} & set(seen)
+    assert {"agents.seqgan", "benchmarks.measure", "textgan_env.evaluation", "textgan_env.ops.metrics"} <= set(seen)
+    assert {"textgan_env.policies.lstm", "textgan_env.rewards", "textgan_env.training.loop"} <= set(seen)
+    assert not {"agents.mle", "textgan_env.ops.render", "textgan_env.runs.logs", "benchmarks.arms"} & set(seen)
     assert "agents.seqgan" not in jobs.sources("")
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from textgan_env.data import load_corpus
-from textgan_env.errors import InputError, MissingDataError
 from textgan_env.evaluation import nll
 from textgan_env.policies import TablePolicy, UniformPolicy
-from textgan_env.rollouts import Keys, write
+from textgan_env.rewards import Keys, write
 from textgan_env.tasks import CorpusTask, OracleTask, ToyTask, draw_oracle_weights, make_task, saved_task, shared_task
+from textgan_env.text.corpus import load_corpus
+from textgan_env.utils.errors import InputError, MissingDataError
 
 SMALL = {"vocab_size": 30, "max_length": 5, "train_size": 40, "valid_size": 20, "test_size": 30}
 

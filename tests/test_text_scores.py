@@ -11,10 +11,10 @@ from torch import Tensor
 
 from benchmarks import text_scores
 from conftest import WatchedSplits
-from textgan_env.data import load_corpus
 from textgan_env.evaluation import nll
-from textgan_env.metrics import frechet_distance
+from textgan_env.ops.metrics import frechet_distance
 from textgan_env.tasks import CorpusTask
+from textgan_env.text.corpus import load_corpus
 
 
 class WatchedTask(WatchedSplits, CorpusTask):

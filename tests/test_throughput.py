@@ -11,10 +11,9 @@ from benchmarks import results, throughput
 from benchmarks.reference import PlainDiscriminator, PlainGenerator, PlainLeakGAN, plain_leakgan_step, plain_q
 from benchmarks.throughput import WORKS, Options, Sizes
 from textgan_env.discriminators import make_discriminator
-from textgan_env.errors import InputError
 from textgan_env.policies import LeakedPolicy, LSTMPolicy
-from textgan_env.rewards import RolloutCredit, Texts
-from textgan_env.rollouts import Completions, Keys
+from textgan_env.rewards import Completions, Keys, RolloutCredit, Texts
+from textgan_env.utils.errors import InputError
 
 V, T, B, N = 11, 6, 8, 3
 TINY = Sizes(rows=4, rollouts=2, leakgan_rollouts=2, max_length=6, vocab_size=11, hidden_size=3, samples=9, envs=4)
@@ -70,7 +69,7 @@ def test_q_is_the_same_given_the_same_completions(
         row_R = torch.arange(B).repeat_interleave(N).repeat(T - 1)
         return Completions(done_RT, torch.full_like(row_R, T), row_R, prefix_R, torch.arange(N).repeat(B * (T - 1)))
 
-    monkeypatch.setattr("textgan_env.rewards.complete", completed)
+    monkeypatch.setattr("textgan_env.rewards.credit.complete", completed)
     lengths_B = torch.full((B,), T)
     batch = Texts(tokens_BT, lengths_B, lengths_B > 0, Keys.counted(0, B), None)
     found_BT = RolloutCredit(policy, judge, rollouts=N).credit(batch, batch.mask_BT)
@@ -90,7 +89,7 @@ def test_both_write_by_one_distribution(policy: LSTMPolicy) -> None:
     slow = PlainGenerator(small)
     rows = 20_000
     empty = torch.empty(rows, 0, dtype=torch.int64)
-    from textgan_env.rollouts import write
+    from textgan_env.rewards import write
 
     plain_BT = slow.write(empty, 2, torch.Generator().manual_seed(0))
     ours_BT, _ = write(small, Keys.counted(0, rows), 2)

@@ -13,8 +13,7 @@ from agents.mle import smoke as mle_smoke
 from agents.seqgan import SeqGAN
 from agents.seqgan import smoke as seqgan_smoke
 from conftest import make_run
-from textgan_env import envs, load
-from textgan_env.checkpoints import load_checkpoint
+from textgan_env import load
 from textgan_env.discriminators import (
     ConvDiscriminator,
     DiscriminatorModule,
@@ -22,15 +21,16 @@ from textgan_env.discriminators import (
     judge_report,
     score_logits,
 )
-from textgan_env.errors import InputError
+from textgan_env.envs import game
 from textgan_env.evaluation import sample_texts
+from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies import LSTMPolicy
-from textgan_env.rewards import RolloutCredit, Texts
-from textgan_env.rollouts import Keys, write
-from textgan_env.runs import RunFolder
-from textgan_env.sampling import derived_seed
+from textgan_env.rewards import Keys, RolloutCredit, Texts, write
+from textgan_env.runs.checkpoints import load_checkpoint
+from textgan_env.runs.folder import RunFolder
+from textgan_env.show.traces import Judge, Plane, real_texts, trace, write_traces
 from textgan_env.tasks import CorpusTask, make_task
-from textgan_env.traces import Judge, Plane, real_texts, trace, write_traces
+from textgan_env.utils.errors import InputError
 
 WORDS = ("cat", "dog", "fox", "cow", "bee")
 LINES = [f"{article} {noun} {verb}" for article in ("the", "a") for noun in WORDS for verb in ("sat", "ran", "ate")]
@@ -279,7 +279,7 @@ def test_a_run_that_taught_a_discriminator_is_judged_by_it_as_it_was_saved(seqga
 def test_a_run_without_a_judge_of_its_own_is_judged_by_the_default_one(
     made: str, text_file: Path, seqgan: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(envs, "DEFAULT_JUDGE_STEPS", 3)
+    monkeypatch.setattr(game, "DEFAULT_JUDGE_STEPS", 3)
     if made == "mle":
         folder = make_run(MLE, mle_smoke, text_file)
     else:
@@ -288,7 +288,7 @@ def test_a_run_without_a_judge_of_its_own_is_judged_by_the_default_one(
     judge = Judge.of_run(run, own=made != "asked")
     assert not judge.own
     tokens_BT = run.task.writable("test")
-    expected_B = score_logits(envs.default_discriminator(run.task, 0), tokens_BT)
+    expected_B = score_logits(game.default_discriminator(run.task, 0), tokens_BT)
     assert torch.equal(score_logits(judge.discriminator, tokens_BT), expected_B)
 
 
@@ -302,7 +302,7 @@ def test_a_policy_that_is_older_than_what_its_discriminator_learnt_has_none(text
 def test_where_every_held_out_text_has_an_unknown_word_real_texts_are_training_texts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(envs, "DEFAULT_JUDGE_STEPS", 3)
+    monkeypatch.setattr(game, "DEFAULT_JUDGE_STEPS", 3)
     file = tmp_path / "my.txt"
     file.write_text("\n".join(f"word{number} and word{number + 1000}" for number in range(40)))
     run = load(make_run(MLE, mle_smoke, file).path)

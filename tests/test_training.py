@@ -10,18 +10,20 @@ import pytest
 import torch
 
 from agents.mle import MLE, PRESETS, MLEConfig, main
-from textgan_env import training
-from textgan_env.checkpoints import load_checkpoint
-from textgan_env.data import TokenDataset
-from textgan_env.errors import InputError
 from textgan_env.evaluation import evaluate, nll
-from textgan_env.keeping import RunState
-from textgan_env.logs import read_metrics
-from textgan_env.options import parse
 from textgan_env.policies import UniformPolicy
-from textgan_env.runs import RunFolder
-from textgan_env.tasks import Split, ToyTask
-from textgan_env.training import Phase, Schedule, launch, load_policy
+from textgan_env.runs.checkpointing import RunState
+from textgan_env.runs.checkpoints import load_checkpoint
+from textgan_env.runs.folder import RunFolder
+from textgan_env.runs.loading import load_policy
+from textgan_env.runs.logs import read_metrics
+from textgan_env.tasks import ToyTask
+from textgan_env.text.dataset import Split, TokenDataset
+from textgan_env.training import loop, mle, schedule
+from textgan_env.training.launch import launch
+from textgan_env.training.schedule import Phase, Schedule
+from textgan_env.utils.errors import InputError
+from textgan_env.utils.options import parse
 
 TINY = MLEConfig(task="toy", epochs=3, embed_size=4, hidden_size=4, batch_size=100, threads=1, show_samples=1)
 
@@ -106,13 +108,13 @@ def test_scheduled_sampling_reads_a_growing_share_of_own_tokens_also_after_a_sto
     assert [one == other for one, other in zip(*losses, strict=True)] == [True, False, False]
     first = MLE(replace(TINY, scheduled_sampling=0.25), ToyTask())
     for index in range(2):
-        training.run_round(first, training.Round(first.schedule().phases[0], index, index + 1), 0)
+        loop.run_round(first, schedule.Round(first.schedule().phases[0], index, index + 1), 0)
     second = MLE(first.config, ToyTask())
     second.policy.load_state_dict(first.policy.state_dict())
     second.average.policy.load_state_dict(first.average.policy.state_dict())
     second.optimizer.load_state_dict(copy.deepcopy(first.optimizer.state_dict()))
-    last = training.Round(first.schedule().phases[0], 2, 3)
-    assert training.run_round(second, last, 0) == training.run_round(first, last, 0)
+    last = schedule.Round(first.schedule().phases[0], 2, 3)
+    assert loop.run_round(second, last, 0) == loop.run_round(first, last, 0)
 
 
 def test_mixed_inputs_are_drawn_given_the_mixed_tokens_before_and_never_at_an_end() -> None:
@@ -125,11 +127,11 @@ def test_mixed_inputs_are_drawn_given_the_mixed_tokens_before_and_never_at_an_en
 
     real_BT = torch.tensor([[0, 0, 0, 0], [0, 0, 3, 3]])
     policy = Chain(3, start_token=3)
-    drawn_BT = training.mixed_inputs(policy, real_BT, 1.0, torch.Generator().manual_seed(0))
+    drawn_BT = mle.mixed_inputs(policy, real_BT, 1.0, torch.Generator().manual_seed(0))
     assert drawn_BT.tolist() == [[1, 2, 0, 0], [1, 0, 3, 3]]  # the last token is never read, so it is not drawn
-    assert training.mixed_inputs(policy, real_BT, 0.0, torch.Generator().manual_seed(0)).equal(real_BT)
+    assert mle.mixed_inputs(policy, real_BT, 0.0, torch.Generator().manual_seed(0)).equal(real_BT)
     many_BT = torch.zeros(2000, 3, dtype=torch.int64)
-    half_BT = training.mixed_inputs(policy, many_BT, 0.5, torch.Generator().manual_seed(0))
+    half_BT = mle.mixed_inputs(policy, many_BT, 0.5, torch.Generator().manual_seed(0))
     assert float((half_BT[:, 0] == 1).double().mean()) == pytest.approx(0.5, abs=0.05)
     # Where the second token is drawn it follows the first as it was read: 2 after a drawn 1, else 1 after a real 0.
     assert set(half_BT[half_BT[:, 0] == 1, 1].tolist()) == {0, 2}
@@ -157,8 +159,8 @@ def test_a_run_without_progress_is_stopped_measured_and_stays_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nlls = iter([3.0, 2.0, 2.1, 1.9, 1.9, 2.5, 2.5])
-    look = training._look
-    monkeypatch.setattr(training, "_look", lambda agent: look(agent) | {"nll_valid": next(nlls)})
+    look = loop._look
+    monkeypatch.setattr(loop, "_look", lambda agent: look(agent) | {"nll_valid": next(nlls)})
     run = run_with(tmp_path, epochs=9, look_every=1, patience=2)
     assert [row["nll_valid"] for row in read_metrics(run.path)] == [3.0, 2.0, 2.1, 1.9, 1.9, 2.5]
     assert "stopped after round 6 of 9" in capsys.readouterr().out
@@ -170,23 +172,23 @@ def test_a_run_without_progress_is_stopped_measured_and_stays_stopped(
 def test_a_lower_auc_of_the_discriminator_is_progress_too() -> None:
     state = RunState()
     for nll_valid, d_auc in ((2.0, 0.9), (2.1, 0.8), (2.2, 0.7), (2.3, 0.7), (2.4, 0.75)):
-        state = training._judged(state, {"nll_valid": nll_valid, "d_auc": d_auc}, patience=2)
+        state = loop._judged(state, {"nll_valid": nll_valid, "d_auc": d_auc}, patience=2)
     assert (state.looks_without_progress, state.stopped) == (2, "2 looks without progress")
     assert state.lows == {"nll_valid": 2.0, "d_auc": 0.7}
-    assert not training._judged(state, {"nll_valid": 1.9, "d_auc": 0.9}, patience=2).stopped
-    assert not training._judged(state, {"nll_valid": 2.4, "d_auc": 0.9}, patience=0).stopped
+    assert not loop._judged(state, {"nll_valid": 1.9, "d_auc": 0.9}, patience=2).stopped
+    assert not loop._judged(state, {"nll_valid": 2.4, "d_auc": 0.9}, patience=0).stopped
 
 
 def test_collapse_loops_and_a_vanishing_gradient_are_told() -> None:
     task = ToyTask(vocab_size=30, max_length=4, size=300)
     healthy = {"unique": 0.9, "adjacent_repeats": 0.1, "credit_spread": 0.1, "nll_self": 1.9, "nll_valid": 2.0}
-    assert training._warnings(task, healthy) == {}
+    assert loop._warnings(task, healthy) == {}
     sick = healthy | {"unique": 0.05, "adjacent_repeats": 0.6, "credit_spread": 0.0001}
-    collapse, loops, vanishes = training._warnings(task, sick).values()
+    collapse, loops, vanishes = loop._warnings(task, sick).values()
     assert collapse.startswith("the policy collapses: 5% of its texts are different, of real ones")
     assert loops.startswith("the policy loops: 60% of its tokens repeat the one before, of real ones")
     assert vanishes.startswith("the gradient vanishes: credits differ by 0.0001 between texts")
-    assert training._warnings(task, healthy | {"nll_self": 0.9}) == {
+    assert loop._warnings(task, healthy | {"nll_self": 0.9}) == {
         "collapse": "the policy collapses: its entropy is 0.90 nats a token, where real text costs it 2.00"
     }
 
@@ -197,7 +199,7 @@ def test_a_look_measures_cover_fit_and_diversity_without_the_test_split() -> Non
             assert name != "test"
             return super().split(name)
 
-    values = training._look(MLE(replace(TINY, device="cpu"), Watched(vocab_size=4, max_length=4, size=200)))
+    values = loop._look(MLE(replace(TINY, device="cpu"), Watched(vocab_size=4, max_length=4, size=200)))
     assert set(values) == {
         "nll_valid", "nll_self", "nll_oracle", "nll_oracle_median", "cover", "fit", "unique", "adjacent_repeats",
     }  # fmt: skip

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textgan_env.errors import InputError
-from textgan_env.vocabulary import EOS, UNK, Mode, Vocabulary, tokenize
+from textgan_env.text.vocabulary import EOS, UNK, Mode, Vocabulary, tokenize
+from textgan_env.utils.errors import InputError
 
 WORDS = ("the", "cat", "sat")
 
@@ -279,5 +279,5 @@ def test_words_are_the_tokens_without_end_and_unknown_by_falling_count() -> None
 
 
 def test_importing_the_vocabulary_loads_neither_torch_nor_nltk() -> None:
-    code = "import sys, textgan_env.vocabulary; print([name for name in ('torch', 'nltk') if name in sys.modules])"
+    code = "import sys, textgan_env.text.vocabulary; print([name for name in ('torch', 'nltk') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -11,14 +11,14 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import Tensor
 
-import textgan_env.wrappers
+import textgan_env.envs.wrappers
 from conftest import PositionDiscriminator, StubPolicy
-from textgan_env.data import load_corpus
 from textgan_env.discriminators import DiscriminatorModule, fit_discriminator, judge_report, make_discriminator
 from textgan_env.envs import TextGANEnv, TextGANVectorEnv
-from textgan_env.errors import InputError
+from textgan_env.envs.wrappers import DiscriminatorTraining, DiscriminatorVectorTraining
 from textgan_env.tasks import CorpusTask, Task, ToyTask
-from textgan_env.wrappers import DiscriminatorTraining, DiscriminatorVectorTraining
+from textgan_env.text.corpus import load_corpus
+from textgan_env.utils.errors import InputError
 
 LINES = [
     f"{a} {b} {c} {d}" for a in ("the", "a") for b in ("big", "red") for c in ("cat", "dog") for d in ("ran", "sat")
@@ -118,7 +118,7 @@ def test_held_out_texts_are_never_fitted_on_and_old_ones_are_forgotten(
         fits.append({"real": real_BT.tolist(), "fake": fake_BT.tolist()})
         return fit_discriminator(discriminator, optimizer, real_BT, fake_BT, **options)
 
-    monkeypatch.setattr(textgan_env.wrappers, "fit_discriminator", recorded)
+    monkeypatch.setattr(textgan_env.envs.wrappers, "fit_discriminator", recorded)
     env = single(toy, every=10, hold_out=5, buffer=20)
     play(env, range(40))
     # The 1st text is number 0: the 5th, 10th ... are numbers 4, 9 ...
@@ -375,7 +375,7 @@ def test_the_smallest_settings_work(toy: Task) -> None:
 
 def test_a_refit_logs_a_line_with_its_held_out_numbers(caplog: pytest.LogCaptureFixture) -> None:
     env = DiscriminatorTraining(gym.make("TextGAN/Toy-v0", reward="terminal"), every=10, steps=2)
-    with caplog.at_level("INFO", logger="textgan_env.wrappers"):
+    with caplog.at_level("INFO", logger="textgan_env.envs.wrappers"):
         for episode in range(10):
             env.reset(seed=episode)
             for _ in range(4):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from textgan_env.saved import SavedRun
+    from textgan_env.show.saved import SavedRun
 
 __version__ = "0.1.0"
 
@@ -39,13 +39,13 @@ def load(run: str | Path) -> "SavedRun":
         run: The run folder.
 
     Returns:
-        A `textgan_env.saved.SavedRun`: ``sample``, ``evaluate``, ``policy``, ``task``.
+        A `textgan_env.show.saved.SavedRun`: ``sample``, ``evaluate``, ``policy``, ``task``.
 
     Raises:
         InputError: If the folder is not that of a run, or holds no whole checkpoint.
         MissingDataError: If the run's text is not here any more.
     """
-    from textgan_env.saved import SavedRun
+    from textgan_env.show.saved import SavedRun
 
     return SavedRun.load(run)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 
 import textgan_env  # noqa: F401  registers the environments
-from textgan_env.wrappers import DiscriminatorVectorTraining
+from textgan_env.envs.wrappers import DiscriminatorVectorTraining
 
 
 @dataclass

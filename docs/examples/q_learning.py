@@ -16,8 +16,8 @@ from torch import Tensor
 import textgan_env  # noqa: F401  registers the environments
 from textgan_env.discriminators import score_logits
 from textgan_env.envs import default_discriminator, default_rollout_policy
-from textgan_env.errors import friendly_errors, require
 from textgan_env.tasks import ToyTask
+from textgan_env.utils.errors import friendly_errors, require
 
 Prefix = tuple[int, ...]
 QTable = dict[Prefix, NDArray[np.float64]]  # Q of each of the V next tokens

@@ -14,10 +14,10 @@ from torch import Tensor
 import textgan_env  # noqa: F401  registers the environments
 from textgan_env.discriminators import score_logits
 from textgan_env.envs import EpisodeBatch, TextGANVectorEnv, default_discriminator
-from textgan_env.errors import friendly_errors, require
-from textgan_env.losses import policy_gradient_loss
+from textgan_env.ops.losses import policy_gradient_loss
 from textgan_env.policies import Decoding, TablePolicy
 from textgan_env.tasks import ToyTask
+from textgan_env.utils.errors import friendly_errors, require
 
 
 @dataclass(frozen=True)

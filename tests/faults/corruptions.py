@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from textgan_env.checkpoints import _CHECKSUM, _HEADER, _checksum
+from textgan_env.runs.checkpoints import _CHECKSUM, _HEADER, _checksum
 
 Header = dict[str, Any]
 Forge = Callable[[random.Random, Header, dict[str, Tensor]], None]

@@ -44,7 +44,7 @@ def end_once(agent: str, folder: Path, number: signal.Signals, after: float) -> 
     Raises:
         SystemExit: If it did not end as it should.
     """
-    from textgan_env.checkpoints import load_checkpoint
+    from textgan_env.runs.checkpoints import load_checkpoint
 
     runs = folder / agent
     made = next(iter(sorted(runs.glob("*/config.json"))), None)

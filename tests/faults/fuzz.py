@@ -23,14 +23,15 @@ import atheris  # noqa: E402  before what it is to watch
 with atheris.instrument_imports(include=["textgan_env", "zipfile", "pickletools", "json"]):
     import torch
 
-    from textgan_env.checkpoints import load_checkpoint, save_checkpoint
-    from textgan_env.data import load_corpus, read_oracle_weights
-    from textgan_env.errors import InputError
-    from textgan_env.logs import MetricLog, read_metrics
     from textgan_env.policies import LSTMPolicy
-    from textgan_env.runs import RunFolder
+    from textgan_env.runs.checkpoints import load_checkpoint, save_checkpoint
+    from textgan_env.runs.folder import RunFolder
+    from textgan_env.runs.logs import MetricLog, read_metrics
     from textgan_env.tasks import CorpusTask, saved_task
-    from textgan_env.vocabulary import MODES, Vocabulary, tokenize
+    from textgan_env.text.corpus import load_corpus
+    from textgan_env.text.oracle_weights import read_oracle_weights
+    from textgan_env.text.vocabulary import MODES, Vocabulary, tokenize
+    from textgan_env.utils.errors import InputError
 
 from faults import corruptions  # noqa: E402
 from faults.test_hostile_oracles import HOSTILE, _npz  # noqa: E402

@@ -112,9 +112,9 @@ def run_folder(runs: Path) -> Path | None:
 
 def where_it_stands(folder: Path | None, rounds: int) -> str:
     """From where a run will go on; reads every file of it, so that one that cannot be read ends the test."""
-    from textgan_env.checkpoints import load_checkpoint
-    from textgan_env.logs import read_metrics
-    from textgan_env.runs import RunFolder
+    from textgan_env.runs.checkpoints import load_checkpoint
+    from textgan_env.runs.folder import RunFolder
+    from textgan_env.runs.logs import read_metrics
 
     if folder is None:
         return "before there was a folder"
@@ -141,8 +141,8 @@ def content(folder: Path) -> dict[str, Any]:
     """Everything that must be equal."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from textgan_env.checkpoints import load_checkpoint
-    from textgan_env.runs import RunFolder
+    from textgan_env.runs.checkpoints import load_checkpoint
+    from textgan_env.runs.folder import RunFolder
 
     run = RunFolder.open(folder)
     found: dict[str, Any] = {

@@ -17,9 +17,9 @@ import textgan_env
 from agents import cli, mle, seqgan
 from faults.corruptions import CORRUPTIONS, MARKER, OF_TRAINING, Harm, corrupted, write_holes
 from faults.watching import Meter, nothing_happens, refusal
-from textgan_env.checkpoints import load_checkpoint
-from textgan_env.errors import InputError
-from textgan_env.training import launch
+from textgan_env.runs.checkpoints import load_checkpoint
+from textgan_env.training.launch import launch
+from textgan_env.utils.errors import InputError
 
 # The library that reads command lines draws from the global generators.
 pytestmark = pytest.mark.moves_global_rng

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from conftest import PROJECT
-from textgan_env.checkpoints import load_checkpoint
-from textgan_env.logs import read_metrics
-from textgan_env.runs import RunFolder
+from textgan_env.runs.checkpoints import load_checkpoint
+from textgan_env.runs.folder import RunFolder
+from textgan_env.runs.logs import read_metrics
 
 pytestmark = pytest.mark.slow
 SMOKE = ["--preset", "smoke", "--task", "toy", "--threads", "1", "--checkpoint-every", "0.1"]

@@ -13,10 +13,9 @@ import pytest
 
 from faults.corruptions import MARKER, Harm
 from faults.watching import Meter, nothing_happens
-from textgan_env import data
-from textgan_env.data import ORACLE_ARRAYS, read_oracle_weights
-from textgan_env.errors import InputError
-from textgan_env.reading import most_weights
+from textgan_env.text.oracle_weights import ORACLE_ARRAYS, read_oracle_weights
+from textgan_env.utils.errors import InputError
+from textgan_env.utils.reading import most_weights
 
 _ARRAY = pickle.dumps(np.zeros(3, np.float32), 2)[2:-1]  # the instructions that make one
 _TWICE = b"h\x00h\x00\x86q\x00"  # a pair of what is kept at 0, kept at 0

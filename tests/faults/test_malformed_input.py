@@ -17,13 +17,14 @@ import pytest
 
 from agents import a2c, cli, dqn, leakgan, mle, ppo, seqgan
 from faults.watching import Meter, refusal
-from textgan_env import runs, training
-from textgan_env.data import load_corpus
-from textgan_env.keeping import Keeper
-from textgan_env.logs import MetricLog
-from textgan_env.runs import RunFolder
-from textgan_env.stopping import StopSignals
+from textgan_env.runs import folder
+from textgan_env.runs.checkpointing import Keeper
+from textgan_env.runs.folder import RunFolder
+from textgan_env.runs.logs import MetricLog
 from textgan_env.tasks import CorpusTask
+from textgan_env.text.corpus import load_corpus
+from textgan_env.training import launch, loop
+from textgan_env.utils.stopping import StopSignals
 
 # The library that reads command lines draws from the global generators.
 pytestmark = pytest.mark.moves_global_rng
@@ -36,12 +37,12 @@ MOST_MEMORY = 3 * 2**30  # a large batch that somebody asks for is a correct run
 def no_loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Leave out the loop that trains, what asks git, and the network."""
 
-    def trained(agent: training.Agent, run: RunFolder, config: Any) -> None:
+    def trained(agent: loop.Agent, run: RunFolder, config: Any) -> None:
         with StopSignals() as signals:
             Keeper(agent, run, config, signals).resume()
 
-    monkeypatch.setattr(training, "train", trained)
-    monkeypatch.setattr(runs, "source_state", lambda: None)
+    monkeypatch.setattr(loop, "train", trained)
+    monkeypatch.setattr(folder, "source_state", lambda: None)
     monkeypatch.setenv("TEXTGAN_DATA", str(tmp_path / "data"))
     monkeypatch.setattr("urllib.request.urlopen", _offline)
     monkeypatch.chdir(tmp_path)
@@ -200,7 +201,7 @@ def open_run(number: int, good: Path, folder: Path) -> str:
         def go_on() -> None:
             if name == "config.json":
                 doors = [
-                    lambda: training.launch(mle.MLEConfig(resume=run), mle.MLE),
+                    lambda: launch.launch(mle.MLEConfig(resume=run), mle.MLE),
                     lambda: cli.sample(run, n=1),
                 ]
                 doors[number % 2]()

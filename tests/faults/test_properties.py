@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from agents import cli
 from faults.watching import refusal
 from textgan_env.envs import TextGANEnv, TextGANVectorEnv
-from textgan_env.errors import InputError
+from textgan_env.utils.errors import InputError
 
 ROWS, VOCAB, LENGTH = 3, 4, 4
 NUMBERS = st.integers(-2, VOCAB + 1) | st.integers(-(2**70), 2**70) | st.floats() | st.booleans() | st.text(max_size=2)

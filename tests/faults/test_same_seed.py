@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from agents import a2c, dqn, leakgan, mle, ppo, seqgan
-from textgan_env.checkpoints import load_checkpoint
-from textgan_env.logs import read_metrics
+from textgan_env.runs.checkpoints import load_checkpoint
+from textgan_env.runs.logs import read_metrics
 
 AGENTS: dict[str, ModuleType] = {"mle": mle, "seqgan": seqgan, "leakgan": leakgan, "ppo": ppo, "a2c": a2c, "dqn": dqn}
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from textgan_env.errors import friendly_errors
+from textgan_env.utils.errors import friendly_errors
 
 # What no reading of a file may do. (`resource` is left alone: it is how the harness keeps the machine.)
 FORBIDDEN = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen", "socket.", "pickle.", "ctypes.")

@@ -4,7 +4,6 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from textgan_env.errors import InputError, require
 from textgan_env.policies.base import Decoding, Policy, PolicyModule, State, map_state
 from textgan_env.policies.causal_lm import CausalLMPolicy
 from textgan_env.policies.combined import EnsemblePolicy, MemoriserPolicy, MixturePolicy
@@ -13,6 +12,7 @@ from textgan_env.policies.leaked import LeakedPolicy
 from textgan_env.policies.lstm import LSTMPolicy
 from textgan_env.policies.ngram import NGramPolicy, UniformPolicy, UnigramPolicy
 from textgan_env.policies.table import TablePolicy
+from textgan_env.utils.errors import InputError, require
 
 __all__ = [
     "POLICIES",

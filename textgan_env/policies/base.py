@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from textgan_env.errors import InputError, require
+from textgan_env.utils.errors import InputError, require
 
 #: Tensors with axis B first, nested in tuples, lists and dicts as the policy likes; () for a policy without memory.
 State = Any

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from textgan_env.errors import InputError, MissingDataError, require
+from textgan_env.ops.sampling import seeded
 from textgan_env.policies.base import PolicyModule, State
-from textgan_env.reading import check_weights
-from textgan_env.sampling import seeded
+from textgan_env.utils.errors import InputError, MissingDataError, require
+from textgan_env.utils.reading import check_weights
 
 
 class CausalLMPolicy(PolicyModule):

@@ -6,8 +6,8 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from textgan_env.errors import require
 from textgan_env.policies.base import Decoding, PolicyModule, State, map_state
+from textgan_env.utils.errors import require
 
 
 class MemoriserPolicy(PolicyModule):

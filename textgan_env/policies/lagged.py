@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import nn
 
-from textgan_env.errors import require
+from textgan_env.utils.errors import require
 
 Module = TypeVar("Module", bound=nn.Module)
 

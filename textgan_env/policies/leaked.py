@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from textgan_env.discriminators import DiscriminatorModule, make_discriminator
-from textgan_env.errors import require
-from textgan_env.losses import linear_log_prob
+from textgan_env.ops.losses import linear_log_prob
+from textgan_env.ops.sampling import seeded
 from textgan_env.policies.base import PolicyModule, State
 from textgan_env.policies.manager_worker import Manager, Worker, block_sum, check_goal_steps, meet, sliding_sum
-from textgan_env.reading import check_weights
-from textgan_env.sampling import seeded
+from textgan_env.utils.errors import require
+from textgan_env.utils.reading import check_weights
 
 #: The paper's rules, or those of its published code.
 Variant = Literal["paper", "reference"]
@@ -254,3 +254,24 @@ class LeakedPolicy(PolicyModule):
         holds_B1k, grown_B1k = heard[:, :1], heard[:, 1:] + goal_B1k
         full_B11 = ((position_B + 1) % self.goal_steps == 0)[:, None, None]
         return torch.cat([torch.where(full_B11, grown_B1k, holds_B1k), grown_B1k.masked_fill(full_B11, 0.0)], dim=1)
+
+
+def require_same_goals(policy: PolicyModule, wanted: Mapping[str, object], run: str) -> None:
+    """Refuse the policy of an earlier run that is of another kind, or made for other goals or another D.
+
+    Raises:
+        InputError: If so.
+    """
+    require(
+        isinstance(policy, LeakedPolicy),
+        f"the pre-trained run '{run}' holds a policy of kind '{policy.kind}', expected one of this agent",
+    )
+    assert isinstance(policy, LeakedPolicy)
+    found = {**policy.config(), "discriminator": policy.discriminator.kind}
+    wrong = [name for name in wanted if found[name] != wanted[name]]
+    require(
+        not wrong,
+        f"the pre-trained run '{run}' has F={policy.feature_size}, "
+        + ", ".join(f"{name}={found[name]}" for name in wanted)
+        + f"; this run asks for {', '.join(f'{name}={wanted[name]}' for name in wrong)}",
+    )

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from textgan_env.errors import require
-from textgan_env.losses import linear_log_prob
+from textgan_env.ops.losses import linear_log_prob
+from textgan_env.ops.sampling import Stream, keyed_uniform, seeded
 from textgan_env.policies.base import PolicyModule, State
-from textgan_env.reading import check_weights
-from textgan_env.sampling import Stream, keyed_uniform, seeded
+from textgan_env.utils.errors import require
+from textgan_env.utils.reading import check_weights
 
 _MOST_LAYERS = 64
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from textgan_env.errors import require
+from textgan_env.utils.errors import require
 
 #: h and c, float (B, H) each.
 LSTMState = tuple[Tensor, Tensor]

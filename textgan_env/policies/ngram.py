@@ -7,9 +7,9 @@ from typing import Any, ClassVar, NamedTuple, Self, cast
 import torch
 from torch import Tensor, nn
 
-from textgan_env.errors import require
 from textgan_env.policies.base import PolicyModule, State
-from textgan_env.reading import check_weights
+from textgan_env.utils.errors import require
+from textgan_env.utils.reading import check_weights
 
 # Above every packed context, so that a search among the sorted keys always ends at one of them.
 _NO_CONTEXT = 2**63 - 1

@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from textgan_env.errors import require
 from textgan_env.policies.base import PolicyModule, State
-from textgan_env.reading import check_weights
+from textgan_env.utils.errors import require
+from textgan_env.utils.reading import check_weights
 
 _MOST_LOGITS = 10_000_000
 

@@ -1,0 +1,241 @@
+"""Where a discriminator is fitted, and asked about texts that it has not seen."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from textgan_env.discriminators.base import Discriminator, DiscriminatorModule, score_logits
+from textgan_env.ops.loops import each, mean
+from textgan_env.ops.metrics import roc_auc
+from textgan_env.ops.parallel import backward
+from textgan_env.ops.sampling import evaluating, fold
+from textgan_env.utils.errors import InputError, require
+
+#: V(D, G) when nobody can tell real from fake: ln 1/2 + ln 1/2 (Goodfellow et al. 2014, theorem 1).
+EQUILIBRIUM_VALUE = -2 * math.log(2)
+
+
+class ReplayedTexts(nn.Module):
+    """The written texts that D was last fitted against; half of them stay for the next fit (experience replay).
+
+    A module, because what it remembers belongs in a checkpoint.
+
+    Args:
+        rows: How many texts.
+        max_length: T.
+        vocab_size: V.
+    """
+
+    def __init__(self, rows: int, max_length: int, vocab_size: int) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.register_buffer("tokens_RT", torch.full((rows, max_length), vocab_size))
+        self.tokens_RT: Tensor
+
+    def renew(self, fresh_RT: Tensor, generator: torch.Generator) -> Tensor:
+        """Replace a random half of the texts, all of them at first.
+
+        Args:
+            fresh_RT: int64; as many texts as are remembered.
+            generator: Of the choice.
+
+        Returns:
+            The texts now remembered, int64 (R, T).
+        """
+        stays_R = (torch.rand(len(fresh_RT), generator=generator) < 0.5).to(fresh_RT.device)
+        stays_R &= self.tokens_RT[:, 0] != self.vocab_size
+        self.tokens_RT.copy_(torch.where(stays_R[:, None], self.tokens_RT, fresh_RT))
+        return self.tokens_RT.clone()
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit did: means over its steps, each batch looked at before its step and with dropout on.
+
+    Not a judgement of D, which has seen these texts: that is `judge_report` on others. NaN after 0 steps.
+
+    Attributes:
+        steps: Steps done.
+        loss: Cross entropy, nats a text.
+        penalty: Regularisation term that was added to it, nats.
+        accuracy: Share of texts on whose side of 0 the logit fell.
+    """
+
+    steps: int
+    loss: float
+    penalty: float
+    accuracy: float
+
+    def as_dict(self, prefix: str = "") -> dict[str, float]:
+        """Name -> number, for a log."""
+        return {f"{prefix}{name}": value for name, value in asdict(self).items()}
+
+
+def fit_discriminator(
+    discriminator: Discriminator,
+    optimizer: torch.optim.Optimizer,
+    real_BT: Tensor,
+    fake_BT: Tensor,
+    *,
+    steps: int,
+    batch_size: int = 64,
+    generator: torch.Generator,
+) -> FitReport:
+    """Fit D to tell real from fake: cross entropy on the logit plus D's penalty, each step half real, half fake.
+
+    Goodfellow et al. 2014 eq. 1 as a loss: -(E log D(real) + E log(1 - D(fake))) / 2. Both sides are gone through
+    in fresh random orders, as often as the steps need; they may differ in size, and be smaller than a batch.
+    The modes of D's parts are given back as they were, and the global RNG does not move.
+
+    Args:
+        discriminator: D, an ``nn.Module``; a `DiscriminatorModule` brings a penalty.
+        optimizer: Of D's parameters; keep it for the next fit.
+        real_BT: int64 (any number, T).
+        fake_BT: int64 (any number, T).
+        steps: Steps of the optimizer; may be 0.
+        batch_size: Texts of each side in a step.
+        generator: Of the orders and of dropout.
+
+    Returns:
+        Loss and accuracy while fitting.
+
+    Raises:
+        InputError: If a number is out of range, one side is empty, D cannot be trained, or the loss is not
+            finite (then that step is not taken).
+    """
+    require(steps >= 0, f"steps must be at least 0, found {steps}")
+    require(batch_size >= 1, f"batch_size must be at least 1, found {batch_size}")
+    _check_sides(real_BT, fake_BT)
+    if not isinstance(discriminator, nn.Module):
+        raise InputError(f"only an nn.Module can be fitted, found a {type(discriminator).__name__}")
+    weights = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
+    require(
+        bool(weights),
+        "a discriminator without trainable weights cannot be fitted: fit a copy of it, after requires_grad_(True)",
+    )
+    orders = (_orders(len(side_BT), batch_size, generator) for side_BT in (real_BT, fake_BT))
+    real_is_one_B = torch.tensor([1.0, 0.0], device=real_BT.device).repeat_interleave(batch_size)
+
+    def fit_step(batch: tuple[int, Tensor, Tensor]) -> tuple[float, float, float]:
+        _, real_B, fake_B = batch
+        tokens_BT = torch.cat([real_BT[real_B.to(real_BT.device)], fake_BT[fake_B.to(fake_BT.device)]])
+        return _fit_step(discriminator, weights, optimizer, tokens_BT, real_is_one_B)
+
+    seed = fold(generator)
+    # `evaluating` gives every part its own mode back, whatever it is switched to inside.
+    with evaluating(discriminator), torch.enable_grad():
+        discriminator.train()
+        batches = zip(range(steps), *orders, strict=False)
+        seen = each(batches, fit_step, ("loss", "penalty", "accuracy"), seed=seed)
+    return FitReport(steps, **{name: mean(values) if steps else math.nan for name, values in seen.items()})
+
+
+def _fit_step(
+    discriminator: Discriminator,
+    weights: list[nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    tokens_BT: Tensor,
+    real_is_one_B: Tensor,
+) -> tuple[float, float, float]:
+    """One step; returns cross entropy, penalty (nats) and accuracy before it."""
+
+    def share_of(rows: slice) -> tuple[Tensor, ...]:
+        real_is_one_b = real_is_one_B[rows]
+        logits_b = discriminator.logits(tokens_BT[rows])
+        cross_entropy = functional.binary_cross_entropy_with_logits(logits_b, real_is_one_b.to(logits_b.dtype))
+        penalty = cross_entropy.new_zeros(())
+        if isinstance(discriminator, DiscriminatorModule):
+            penalty = discriminator.penalty()
+        accuracy = ((logits_b > 0) == real_is_one_b.bool()).float().mean()
+        share = len(logits_b) / len(tokens_BT)
+        return tuple(share * number for number in (cross_entropy + penalty, cross_entropy, penalty, accuracy))
+
+    optimizer.zero_grad()
+    loss, cross_entropy, penalty, accuracy = backward(weights, len(tokens_BT), share_of, dropout=True)
+    require(
+        math.isfinite(loss.item()),
+        f"the loss of the discriminator must be finite, found {loss.item()}: "
+        "its learning rate is too high, or its weights were not finite before",
+    )
+    optimizer.step()
+    return cross_entropy.item(), penalty.item(), accuracy.item()
+
+
+def _orders(rows: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Batches of row numbers without end: one random order of all rows after another, none left out between."""
+    waiting = torch.empty(0, dtype=torch.int64, device=generator.device)
+    while True:
+        while len(waiting) < batch_size:
+            order = torch.randperm(rows, generator=generator, device=generator.device)
+            waiting = torch.cat([waiting, order])
+        yield waiting[:batch_size]
+        waiting = waiting[batch_size:]
+
+
+def _check_sides(real_BT: Tensor, fake_BT: Tensor) -> None:
+    require(
+        real_BT.dim() == fake_BT.dim() == 2 and real_BT.shape[1] == fake_BT.shape[1],
+        f"real and fake texts must have shapes (B, T) with the same T, "
+        f"found {tuple(real_BT.shape)} and {tuple(fake_BT.shape)}",
+    )
+    require(
+        len(real_BT) > 0 and len(fake_BT) > 0,
+        f"at least one real and one fake text are needed, found {len(real_BT)} and {len(fake_BT)}",
+    )
+
+
+@dataclass(frozen=True)
+class JudgeReport:
+    """How well D tells real from fake; meaningful on texts that neither D nor the generator has seen.
+
+    Both sides count the same, whatever their sizes. A logit of 0 or below says "fake".
+
+    Attributes:
+        loss: Cross entropy, nats a text: mean over real and mean over fake, halved; ln 2 for a D that knows nothing.
+        accuracy: Mean of the next two.
+        accuracy_real: Share of real texts called real.
+        accuracy_fake: Share of fake texts called fake.
+        auc: Probability that a real text scores above a fake one; 0.5 for a D that knows nothing.
+        value: V(D, G) = E log D(real) + E log(1 - D(fake)), nats: -2 loss. `EQUILIBRIUM_VALUE` if none can tell.
+    """
+
+    loss: float
+    accuracy: float
+    accuracy_real: float
+    accuracy_fake: float
+    auc: float
+    value: float
+
+    def as_dict(self, prefix: str = "") -> dict[str, float]:
+        """Name -> number, for a log."""
+        return {f"{prefix}{name}": value for name, value in asdict(self).items()}
+
+
+def judge_report(discriminator: Discriminator, real_BT: Tensor, fake_BT: Tensor) -> JudgeReport:
+    """Measure D on texts of known origin, in eval mode; changes nothing.
+
+    Args:
+        discriminator: D.
+        real_BT: int64 (any number, T).
+        fake_BT: int64 (any number, T).
+
+    Raises:
+        InputError: If one side is empty, or a logit is NaN.
+    """
+    _check_sides(real_BT, fake_BT)
+    real_B = score_logits(discriminator, real_BT).double().cpu()
+    fake_B = score_logits(discriminator, fake_BT).double().cpu()
+    value = float(functional.logsigmoid(real_B).mean() + functional.logsigmoid(-fake_B).mean())
+    accuracy_real, accuracy_fake = float((real_B > 0).double().mean()), float((fake_B <= 0).double().mean())
+    return JudgeReport(
+        loss=-value / 2,
+        accuracy=(accuracy_real + accuracy_fake) / 2,
+        accuracy_real=accuracy_real,
+        accuracy_fake=accuracy_fake,
+        auc=roc_auc(real_B.numpy(), fake_B.numpy()),
+        value=value,
+    )

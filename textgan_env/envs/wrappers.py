@@ -1,0 +1,316 @@
+"""Wrappers that refit the discriminator on what is written, for any RL library that only calls `step`."""
+
+import copy
+import logging
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, SupportsFloat, TypedDict, Unpack, cast
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.utils import RecordConstructorArgs
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from textgan_env.discriminators import (
+    EQUILIBRIUM_VALUE,
+    Discriminator,
+    DiscriminatorModule,
+    fit_discriminator,
+    judge_report,
+)
+from textgan_env.envs.game import EpisodeBatch, Observation, TextGame
+from textgan_env.envs.single import TextGANEnv
+from textgan_env.envs.vector import TextGANVectorEnv
+from textgan_env.ops.episodes import Ints
+from textgan_env.ops.sampling import derived_generator
+from textgan_env.policies.base import Policy
+from textgan_env.utils.errors import InputError, require
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class TrainerSettings(TypedDict, total=False):
+    """The settings of `DiscriminatorTrainer`, which says what they mean and where they start."""
+
+    every: int
+    steps: int
+    batch_size: int
+    buffer: int
+    hold_out: int
+    learning_rate: float | None
+    seed: int
+
+
+class DiscriminatorTrainer:
+    """Gathers the texts that are written, and every so many of them refits a copy of D and queues it in the game.
+
+    One copy learns all the time and keeps its optimizer. What is queued is a copy of that copy, so no D that judges is
+    ever changed. While the game cannot take a new D (two are judging unfinished texts), the refitted one waits, and
+    there is no other refit before it is taken.
+
+    Args:
+        game: Of the environment.
+        every: Finished texts between two refits.
+        steps: Steps of the optimizer in a refit.
+        batch_size: Texts of each side in a step.
+        buffer: How many of the newest texts are kept, to fit and to measure D on.
+        hold_out: One text in so many is never fitted on, only measured on.
+        learning_rate: Of D's optimizer; None: the one D was tuned with.
+        seed: Of the order of texts and of dropout.
+
+    Attributes:
+        stats: What the last refit led to; empty before. ``fit/...`` is measured on texts that D was fitted on,
+            ``held_out/...`` on the valid split and on the texts kept back, each of them with the names of
+            `textgan_env.discriminators.JudgeReport`; ``equilibrium`` is the ``value`` V(D, G) when nobody can tell
+            real from written, -2 ln 2; ``refits`` and ``texts`` are counted from the start.
+        history: ``stats`` after each refit, oldest first. Each refit also logs a line, level INFO, with `logging`.
+
+    Raises:
+        InputError: If a number is out of range, the reward has no D, its D cannot be fitted, or the task has no texts
+            to hold out.
+    """
+
+    def __init__(
+        self,
+        game: TextGame,
+        *,
+        every: int = 64,
+        steps: int = 16,
+        batch_size: int = 64,
+        buffer: int = 1024,
+        hold_out: int = 5,
+        learning_rate: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        require(hold_out >= 2, f"hold_out must be at least 2 (every second text), found {hold_out}")
+        require(
+            every >= hold_out, f"every must be at least hold_out={hold_out}, found {every}: no text would be held out"
+        )
+        require(buffer >= every, f"buffer must be at least every={every}, found {buffer}")
+        for name, value in (("steps", steps), ("batch_size", batch_size)):
+            require(value >= 1, f"{name} must be at least 1, found {value}")
+        self.game = game
+        self.every, self.steps, self.batch_size, self.hold_out = every, steps, batch_size, hold_out
+        self.seed = seed
+        self.stats: dict[str, float] = {}
+        self.history: list[dict[str, float]] = []
+        self._newest = game.discriminator
+        self._learner = _learner(self._newest)
+        self._optimizer = self._learner.make_optimizer(learning_rate)
+        self._waiting: Discriminator | None = None
+        self._real_BT, self._real_held_out_BT = (
+            self._on_device(game.task.writable(name)) for name in ("train", "valid")
+        )
+        require(
+            len(self._real_held_out_BT) > 0,
+            f"the valid split of task '{game.task.name}' is empty: D needs held-out texts",
+        )
+        # (number of the text, the text): the number says whether it is held out, once and for all.
+        self._texts: deque[tuple[int, Tensor]] = deque(maxlen=buffer)
+        self._gathered = 0
+        self._since_refit = 0
+
+    def add(self, tokens_BT: Tensor | Ints) -> None:
+        """Take finished texts, and refit D when it is time.
+
+        Args:
+            tokens_BT: int64, PAD after the end; B may be 0.
+
+        Raises:
+            InputError: If somebody else has changed the game's D meanwhile.
+        """
+        require(
+            self.game.discriminator is self._newest,
+            "somebody else changed the discriminator: either a training loop refits it, or DiscriminatorTraining",
+        )
+        for text_T in self._on_device(torch.as_tensor(tokens_BT)).clone():
+            self._gathered += 1
+            self._texts.append((self._gathered, text_T))
+        self._since_refit += len(tokens_BT)
+        if self._waiting is None and self._since_refit >= self.every:
+            self._waiting = self._refit()
+        if self._waiting is not None and self.game.queue_discriminator(self._waiting):
+            self._newest, self._waiting = self._waiting, None
+
+    def _refit(self) -> Discriminator:
+        generator = derived_generator(self.seed, "refit", len(self.history))
+        written_BT = torch.stack([text_T for number, text_T in self._texts if number % self.hold_out])
+        held_out_BT = torch.stack([text_T for number, text_T in self._texts if not number % self.hold_out])
+        fit_discriminator(
+            self._learner,
+            self._optimizer,
+            self._real_BT,
+            written_BT,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            generator=generator,
+        )
+        # As many real texts as written ones say enough, and a corpus may have a million.
+        some = torch.randperm(len(self._real_BT), generator=generator)[: len(written_BT)].to(self._real_BT.device)
+        self.stats = {
+            "refits": len(self.history) + 1,
+            "texts": self._gathered,
+            **judge_report(self._learner, self._real_BT[some], written_BT).as_dict("fit/"),
+            **judge_report(self._learner, self._real_held_out_BT, held_out_BT).as_dict("held_out/"),
+            "equilibrium": EQUILIBRIUM_VALUE,
+        }
+        self.history.append(self.stats)
+        _LOGGER.info(
+            "refit %d after %d texts: held-out loss %.3f, accuracy real %.2f, fake %.2f, AUC %.3f, V(D,G) %.3f (%.3f)",
+            *(self.stats[name] for name in ("refits", "texts", "held_out/loss", "held_out/accuracy_real")),
+            *(self.stats[name] for name in ("held_out/accuracy_fake", "held_out/auc", "held_out/value", "equilibrium")),
+        )
+        self._since_refit = 0
+        return copy.deepcopy(self._learner).eval().requires_grad_(False)
+
+    def _on_device(self, tokens_BT: Tensor) -> Tensor:
+        return tokens_BT.to(next(self._learner.parameters()).device)
+
+
+class DiscriminatorTraining(gym.Wrapper[Observation, np.int64, Observation, np.int64], RecordConstructorArgs):
+    """Refits the environment's discriminator while any agent writes texts with `step`.
+
+    Other wrappers may stand on either side. Texts that end early by a wrapper's will (``TimeLimit``) are not gathered.
+    A training loop that calls `textgan_env.discriminators.fit_discriminator` itself does without this wrapper; both at
+    once is an error.
+
+    Example:
+        >>> import gymnasium as gym, textgan_env
+        >>> from textgan_env.envs.wrappers import DiscriminatorTraining
+        >>> env = DiscriminatorTraining(gym.make("TextGAN/Toy-v0"), every=10)
+        >>> for episode in range(10):
+        ...     observation, info = env.reset(seed=episode)
+        ...     terminated = False
+        ...     while not terminated:
+        ...         observation, reward, terminated, truncated, info = env.step(episode % 4)
+        >>> env.stats["refits"], sorted(env.stats)[:3]
+        (1, ['equilibrium', 'fit/accuracy', 'fit/accuracy_fake'])
+
+    Args:
+        env: A `TextGANEnv`, wrapped or not.
+        **settings: Of `DiscriminatorTrainer`.
+
+    Raises:
+        InputError: If there is no `TextGANEnv` inside, or as `DiscriminatorTrainer` says.
+    """
+
+    def __init__(self, env: gym.Env[Observation, np.int64], **settings: Unpack[TrainerSettings]) -> None:
+        RecordConstructorArgs.__init__(self, **settings)
+        base = env.unwrapped
+        if not isinstance(base, TextGANEnv):
+            raise InputError(
+                f"DiscriminatorTraining wraps a TextGANEnv, found {type(base).__name__}{_other_name(base)}"
+            )
+        gym.Wrapper.__init__(self, env)
+        self.trainer = DiscriminatorTrainer(base.game, **settings)
+
+    def step(self, action: np.int64) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Step the environment, and gather the text if that ended it."""
+        result = self.env.step(action)
+        # Not what `result` says: a wrapper in between may have changed observations, or cut an unfinished text off.
+        episodes = self.trainer.game.episodes
+        self.trainer.add(episodes.tokens_BT[episodes.ended_B])
+        return result
+
+    @property
+    def stats(self) -> dict[str, float]:
+        """See `DiscriminatorTrainer`; never in ``info``, where vector wrappers could not carry it."""
+        return self.trainer.stats
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """See `DiscriminatorTrainer`."""
+        return self.trainer.history
+
+
+class DiscriminatorVectorTraining(
+    VectorWrapper[Observation, Ints, Observation, Ints, NDArray[Any]], RecordConstructorArgs
+):
+    """`DiscriminatorTraining` for the natively batched environment, in every autoreset mode.
+
+    Texts count that are written through this wrapper, by `step` or by `collect`; what ``envs.unwrapped.collect`` writes
+    is not seen. There is one refit at most after a call, however many texts it ended. In same-step autoreset the rows
+    that have just begun anew keep the older D for that text.
+
+    Args:
+        env: A `TextGANVectorEnv`, wrapped or not.
+        **settings: Of `DiscriminatorTrainer`.
+
+    Raises:
+        InputError: If there is no `TextGANVectorEnv` inside, or as `DiscriminatorTrainer` says.
+    """
+
+    def __init__(self, env: VectorEnv[Observation, Ints, NDArray[Any]], **settings: Unpack[TrainerSettings]) -> None:
+        RecordConstructorArgs.__init__(self, **settings)
+        base = env.unwrapped
+        if not isinstance(base, TextGANVectorEnv):
+            raise InputError(
+                f"DiscriminatorVectorTraining wraps a TextGANVectorEnv, found {type(base).__name__}{_other_name(base)}"
+            )
+        VectorWrapper.__init__(self, env)
+        self.base = base
+        self.trainer = DiscriminatorTrainer(base.game, **settings)
+
+    def step(self, actions: Ints) -> tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
+        """Step the environment, and gather the texts that ended.
+
+        Raises:
+            InputError: If a wrapper in between hides the final observations that same-step autoreset gives.
+        """
+        result = self.env.step(actions)
+        self.trainer.add(self._ended(result[4]))
+        return result
+
+    def collect(self, policy: Policy) -> EpisodeBatch:
+        """See `TextGANVectorEnv.collect`; its texts are gathered, too."""
+        batch = self.base.collect(policy)
+        self.trainer.add(batch.tokens_BT)
+        return batch
+
+    @property
+    def stats(self) -> dict[str, float]:
+        """See `DiscriminatorTrainer`; never in ``infos``, which hold one entry a row."""
+        return self.trainer.stats
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """See `DiscriminatorTrainer`."""
+        return self.trainer.history
+
+    def _ended(self, infos: dict[str, Any]) -> Ints:
+        """The texts that the last step ended, int64 (rows, T)."""
+        episodes = self.base.game.episodes
+        if self.base.autoreset_mode != AutoresetMode.SAME_STEP:
+            return episodes.tokens_BT[episodes.ended_B]
+        # Those rows have begun anew: what they held is in the infos only.
+        require(
+            isinstance(infos, dict),
+            "DiscriminatorVectorTraining must stand inside of wrappers that change infos: it reads their 'final_obs'",
+        )
+        final: Iterable[Observation] = infos["final_obs"][infos["_final_obs"]] if "final_obs" in infos else ()
+        texts = [np.asarray(observation["tokens"], dtype=np.int64) for observation in final]
+        return np.stack(texts) if texts else np.empty((0, self.base.task.max_length), dtype=np.int64)
+
+
+def _learner(discriminator: Discriminator) -> DiscriminatorModule:
+    """A copy that can be fitted."""
+    if not isinstance(discriminator, nn.Module) or not hasattr(discriminator, "make_optimizer"):
+        raise InputError(
+            "DiscriminatorTraining refits an nn.Module with a method make_optimizer(learning_rate), "
+            f"found a {type(discriminator).__name__}"
+        )
+    learner = copy.deepcopy(discriminator)
+    # A frozen D (the default one, or one that was queued) is frozen because it judges; the copy does not.
+    if not any(parameter.requires_grad for parameter in learner.parameters()):
+        learner.requires_grad_(True)
+    return cast(DiscriminatorModule, learner)
+
+
+def _other_name(base: object) -> str:
+    """A hint for those who took the single wrapper for the vector environment, or the other way around."""
+    if isinstance(base, TextGANVectorEnv):
+        return ": take DiscriminatorVectorTraining"
+    return ": take DiscriminatorTraining" if isinstance(base, TextGANEnv) else ""

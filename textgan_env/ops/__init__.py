@@ -1,0 +1,1 @@
+"""Pure functions and kernels: sampling, losses, metrics, pictures, the episode state machine."""

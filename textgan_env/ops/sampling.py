@@ -1,0 +1,184 @@
+"""Randomness as data: keyed uniform numbers, exact categorical draws from them, and what keeps torch's own RNG still.
+
+A draw is keyed by (seed, episode, prefix, rollout, position) and needs one uniform number. No state is carried from
+draw to draw, so it does not matter in what order, in what tiles or on which machine texts are written.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+import torch
+from torch import Tensor, nn
+
+from textgan_env.utils.errors import require
+
+# Philox4x32-10: multipliers and key increments of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
+_MULTIPLIER_0, _MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
+_INCREMENT_0, _INCREMENT_1 = 0x9E3779B9, 0xBB67AE85
+_MASK_32 = 0xFFFFFFFF
+_ROUNDS = 10
+
+
+class Stream(IntEnum):
+    """What a draw is for; two streams never share a random number."""
+
+    TEXT = 0
+    ROLLOUT = 1
+    REWARD = 2
+    STATE = 3
+
+
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    """Philox4x32-10, a counter-based random number generator (Salmon et al. 2011).
+
+    Args:
+        counter: Four int64 tensors that broadcast against each other, each holding a 32-bit word.
+        key: Two int64 tensors, likewise.
+
+    Returns:
+        Four int64 tensors of 32-bit random words.
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        # A product of two 32-bit words wraps around in int64, but its bits are right; the mask undoes the signed shift.
+        product_0, product_1 = c0 * _MULTIPLIER_0, c2 * _MULTIPLIER_1
+        c0, c1, c2, c3 = (
+            ((product_1 >> 32) & _MASK_32) ^ c1 ^ k0,
+            product_1 & _MASK_32,
+            ((product_0 >> 32) & _MASK_32) ^ c3 ^ k1,
+            product_0 & _MASK_32,
+        )
+        k0, k1 = (k0 + _INCREMENT_0) & _MASK_32, (k1 + _INCREMENT_1) & _MASK_32
+    return c0, c1, c2, c3
+
+
+def keyed_uniform(
+    seed: Tensor,
+    episode: Tensor,
+    *,
+    prefix: Tensor | int = 0,
+    rollout: Tensor | int = 0,
+    position: Tensor | int = 0,
+    stream: Stream = Stream.TEXT,
+) -> Tensor:
+    """Uniform numbers in [0, 1), each a pure function of its key.
+
+    All arguments broadcast against each other.
+
+    Args:
+        seed: int64, any value: the key of the generator.
+        episode: int64, any value.
+        prefix: Tokens in the prefix that is completed, 0 to 65,535.
+        rollout: Number of the completion, 0 to 16,777,215.
+        position: Position of the token that is drawn, 0 to 65,535.
+        stream: What the number is for.
+
+    Returns:
+        float64 with 53 random bits.
+    """
+    place = torch.as_tensor(position, device=seed.device) | (torch.as_tensor(prefix, device=seed.device) << 16)
+    number = torch.as_tensor(rollout, device=seed.device) | (int(stream) << 24)
+    counter = (place, number, episode & _MASK_32, (episode >> 32) & _MASK_32)
+    high, low, _, _ = philox(counter, (seed & _MASK_32, (seed >> 32) & _MASK_32))
+    return ((high >> 5) * 2**26 + (low >> 6)).double() * 2.0**-53
+
+
+def sample_categorical(logits_BV: Tensor, uniform: Tensor, *, overwrite: bool = False) -> Tensor:
+    """Draw tokens by inverting the distribution function, in two levels: the block of tokens, then the token in it.
+
+    Exact up to float32 rounding of the probabilities; a token of logit -inf is never drawn. One uniform number a draw,
+    where `torch.multinomial` draws V exponentials (and is over 90 % of generation time on CPU for that).
+
+    Args:
+        logits_BV: float; unnormalised log-probabilities (nats). Every row needs one finite entry and no NaN.
+        uniform: float64 in [0, 1), shape (B,) or (B, N) for N independent draws from each row.
+        overwrite: Use the memory of ``logits_BV`` for the probabilities: a large fresh array costs as much as they do.
+
+    Returns:
+        int64 tokens of the shape of ``uniform``.
+
+    Raises:
+        InputError: If a row has no token to draw or holds NaN (looked for on CPU only: it would stall a GPU).
+    """
+    vocab_size = logits_BV.shape[1]
+    block_size = max(1, int(vocab_size**0.5))
+    # torch's own softmax takes half the time of its parts one by one.
+    weights_BV = torch.softmax(logits_BV, 1, out=logits_BV if overwrite else None)
+    full = vocab_size // block_size * block_size
+    mass_BK = weights_BV[:, :full].unflatten(1, (-1, block_size)).sum(2)
+    if full < vocab_size:
+        mass_BK = torch.cat([mass_BK, weights_BV[:, full:].sum(1, keepdim=True)], dim=1)
+    mass_BK = mass_BK.double()
+    edges_BK = mass_BK.cumsum(1)
+    total_B1 = edges_BK[:, -1:]
+    if not logits_BV.is_cuda:
+        require(
+            bool(torch.isfinite(total_B1).all()), "a row of logits holds NaN or allows no token, so none can be drawn"
+        )
+
+    target_BN = (uniform if uniform.dim() == 2 else uniform[:, None]) * total_B1
+    block_BN = _first_above(edges_BK, target_BN)
+    # Rounding can put a target a little before its block, where the first token would be drawn whatever its weight.
+    rest_BN = (target_BN - (edges_BK - mass_BK).gather(1, block_BN)).clamp_(min=0)
+    tokens_BNk = block_BN[..., None] * block_size + torch.arange(block_size, device=logits_BV.device)
+    inside_BNk = tokens_BNk < vocab_size
+    weights_BNk = weights_BV.gather(1, tokens_BNk.clamp(max=vocab_size - 1).flatten(1)).view_as(tokens_BNk)
+    edges_BNk = (weights_BNk.double() * inside_BNk).cumsum(2)
+    offset_BN1 = _first_above(edges_BNk, rest_BN[..., None])
+    return tokens_BNk.gather(2, offset_BN1).view_as(uniform)
+
+
+def _first_above(edges: Tensor, target: Tensor) -> Tensor:
+    """Index of the first edge above the target: never one of zero mass, whose edge equals the one before it.
+
+    Rounding can put a target at or above the last edge; then the last entry that has mass is meant.
+    """
+    last = (edges < edges[..., -1:]).sum(-1, keepdim=True)
+    return torch.minimum(torch.searchsorted(edges, target, right=True), last)
+
+
+def derived_seed(seed: int, *names: str | int) -> int:
+    """A seed of 63 bits for one purpose, from the run's seed and names such as ``("mle", epoch)``.
+
+    A hash, so that purposes never share random numbers and a checkpoint needs to hold counters only.
+    """
+    digest = hashlib.sha256(repr((int(seed), *names)).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def derived_generator(seed: int, *names: str | int) -> torch.Generator:
+    """A fresh CPU generator for one purpose, seeded with `derived_seed`."""
+    return torch.Generator().manual_seed(derived_seed(seed, *names))
+
+
+def fold(generator: torch.Generator) -> int:
+    """A fresh seed of 63 bits, drawn from ``generator``."""
+    return int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run what has no generator argument (dropout, initialisation) from ``seed``; the global RNG stays as it was."""
+    # Without a list torch warns of several GPUs, and starts them all where a run on the CPU has touched none.
+    used = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=used):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def evaluating(module: object) -> Iterator[None]:
+    """Switch dropout off inside, then give every submodule its own mode back; what is no module has none."""
+    if not isinstance(module, nn.Module):
+        yield
+        return
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training

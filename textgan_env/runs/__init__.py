@@ -1,0 +1,1 @@
+"""Run folders: checkpoints, logs, and loading them again."""

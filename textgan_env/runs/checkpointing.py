@@ -1,0 +1,352 @@
+"""What a run must not lose: how far it is, a snapshot of the newest good state in memory, and checkpoints on the disk.
+
+A run can go on from each *boundary*: after each step of a round, and inside a long step after each batch
+(`textgan_env.ops.loops`). What is drawn at random in a step follows from the seed and the step's name, so what is saved
+is counters, the numbers that the round's steps have given so far, weights and optimizers.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from textgan_env.discriminators import DiscriminatorModule
+from textgan_env.ops.loops import StepLoops, watched
+from textgan_env.ops.parallel import from_first, highest, is_first, processes
+from textgan_env.runs.checkpoints import Checkpoint, Snapshot, load_checkpoint, take_snapshot
+from textgan_env.runs.folder import RunFolder
+from textgan_env.tasks import PLACE_OPTIONS, Task
+from textgan_env.utils.errors import InputError, Stopped, require, signal_name
+from textgan_env.utils.options import CommonConfig
+from textgan_env.utils.reading import fits, member, shown
+from textgan_env.utils.stopping import StopSignals
+
+_PAUSE = (
+    1.0  # seconds between two snapshots in memory; what a run that is stopped by force loses besides its last batch
+)
+_SHARE = 0.02  # of the time, at most, goes into them
+
+
+class Kept(Protocol):
+    """What of an agent is kept, and brought back."""
+
+    task: Task
+    finished: str
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """Everything with weights, by the name it has in checkpoints."""
+
+    def optimizers(self) -> Mapping[str, Optimizer]:
+        """Likewise."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run stands.
+
+    Attributes:
+        done: Rounds done.
+        steps: Steps done of the round after them.
+        values: The numbers that these steps gave, to be averaged at the round's end.
+        best: The lowest NLL on the valid split that a look saw.
+        best_round: After which round.
+        lows: What `patience` compares with; it and what follows are of the last phase alone.
+        looks_without_progress: Looks since the last progress.
+        stopped: Why the schedule is not gone on with; "" while it is.
+    """
+
+    done: int = 0
+    steps: int = 0
+    values: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    best: float = float("inf")
+    best_round: int = 0
+    lows: Mapping[str, float] = field(default_factory=dict)
+    looks_without_progress: int = 0
+    stopped: str = ""
+
+
+class Keeper:
+    """Keeps a run: brings it back, saves it once an interval, and saves it when it is stopped or goes wrong.
+
+    Of several processes all come to the same boundaries and stop at the same one; the first alone saves.
+
+    Args:
+        agent: What learns.
+        run: Where checkpoints go.
+        config: Of the run.
+        signals: What may ask it to end.
+
+    Attributes:
+        state: Where the run stands; replace it, then call `boundary`.
+        where: Which step was taken last, for a person; "" before and after all of them.
+        written_before: Called before a checkpoint is written: what it says is done must be on the disk.
+    """
+
+    def __init__(self, agent: Kept, run: RunFolder, config: CommonConfig, signals: StopSignals) -> None:
+        self.state = RunState()
+        self.where = ""
+        self.written_before: Sequence[Callable[[], None]] = ()
+        self._agent, self._run, self._config, self._signals = agent, run, config, signals
+        self._restored: Mapping[str, Tensor] = {}
+        self._loops: StepLoops | None = None
+        self._snapshot: Snapshot | None = None
+        self._on_disk: Snapshot | None = None
+        self._taken_at = self._written_at = time.monotonic()
+        self._pause = _PAUSE
+        policy: Any = agent.modules()[agent.finished]
+        self._document = {
+            "agent": type(agent).__name__,
+            "config": {
+                name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()
+            },
+            "task": agent.task.config(),
+            "policy": {"module": agent.finished, "kind": policy.kind, "config": policy.config()},
+            "discriminators": {
+                name: {"kind": module.kind, **module.config()}
+                for name, module in agent.modules().items()
+                if isinstance(module, DiscriminatorModule)
+            },
+        }
+
+    def resume(self) -> None:
+        """Bring the agent and the state back to the newest checkpoint that can be read, if there is any.
+
+        Raises:
+            InputError: If none of those that are there can be read, or it does not fit.
+        """
+        checkpoint = newest_checkpoint(self._run)
+        if checkpoint is not None:
+            require_same_run(checkpoint, self._run)
+            _require_same_agent(checkpoint, self._document)
+            _restore(checkpoint, self._agent)
+            self.state = _state_in(checkpoint)
+            self._restored = checkpoint.tensors
+        self._take()
+        self._on_disk = self._snapshot if checkpoint is not None else None
+
+    @contextmanager
+    def step(self, where: str) -> Iterator[None]:
+        """Inside, a step of the schedule runs, whose loops have boundaries of their own."""
+        self.where = where
+        self._loops = StepLoops(self.boundary, self._restored)
+        self._restored = {}
+        with watched(self._loops):
+            yield
+        self._loops = None
+
+    def boundary(self, *, write: bool = False) -> None:
+        """The run could go on from here: see whether it is to be saved, or to end.
+
+        Args:
+            write: Save it in any case.
+
+        Raises:
+            InputError: If a weight is not finite any more.
+            Stopped: If a signal asked for the end.
+            OSError: If a checkpoint cannot be written.
+        """
+        now = time.monotonic()
+        due = now - self._written_at >= self._config.checkpoint_every
+        with self._signals.held():
+            asked = highest(self._signals.requested or 0)
+        if due or write or asked or now - self._taken_at >= self._pause:
+            self._take()
+            cost = time.monotonic() - now
+            self._pause = max(_PAUSE, cost / _SHARE)
+        if due or write:
+            self.write()
+        if asked:
+            self._signals.close()
+            self.write()
+            from_first(None)  # has written; the end of another process would end it, too
+            self._signals.requested = asked
+            self._signals.check()
+
+    def write(self) -> None:
+        """Write the newest snapshot, unless it is on the disk; the last checkpoint becomes the previous one."""
+        if self._snapshot is None or self._snapshot is self._on_disk:
+            return
+        for force in self.written_before:
+            force()
+        self._snapshot.write(self._run.last_checkpoint, keep=self._run.previous_checkpoint)
+        self._on_disk = self._snapshot
+        self._written_at = time.monotonic()
+
+    def write_best(self, state: RunState) -> None:
+        """Write the agent as it is now as the best one.
+
+        Args:
+            state: Where the run stands when the round is over.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        self._new_snapshot(state).write(self._run.best_checkpoint)
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Whatever ends the work inside: the newest good state is written, and the message says how to go on.
+
+        Raises:
+            Stopped: If a signal ended it.
+            InputError: If the work could not go on, e.g. because a number was not finite.
+        """
+        try:
+            yield
+        except OSError:
+            # A full disk, most likely, whose last checkpoint is whole; or the reader of what is printed went away.
+            self._signals.close()
+            with suppress(OSError):
+                self.write()
+            raise
+        except BaseException as error:
+            self._signals.close()
+            self.write()
+            how = f"to go on: {command_to_resume(self._run)}"
+            if isinstance(error, Stopped):
+                raise Stopped(error.number, f"stopped by {signal_name(error.number)}; {how}") from None
+            if isinstance(error, InputError):
+                said = f"{self.where}: {error}; from before that, {how}" if self.where else str(error)
+                raise InputError(said) from None
+            raise
+
+    def _take(self) -> None:
+        """Make a snapshot the newest good state.
+
+        Raises:
+            InputError: If a weight is not finite.
+        """
+        if not is_first():
+            return
+        for name, module in self._agent.modules().items():
+            for key, parameter in module.named_parameters():
+                finite = bool(torch.isfinite(parameter).all())
+                require(finite, f"weight '{name}/{key}' holds NaN or infinity: try a smaller learning rate")
+        self._snapshot = self._new_snapshot(self.state)
+        self._taken_at = time.monotonic()
+
+    def _new_snapshot(self, state: RunState) -> Snapshot:
+        loops = self._restored if self._loops is None else self._loops.saved()
+        return take_snapshot(
+            modules=self._agent.modules(),
+            optimizers=self._agent.optimizers(),
+            document={**self._document, "state": asdict(state)},
+            vocabulary=self._agent.task.vocabulary,
+            tensors=loops,
+        )
+
+
+def command_to_resume(run: RunFolder) -> str:
+    """What a person types to go on with a run."""
+    program = sys.argv[0]
+    if program.endswith(".py"):
+        program = f"python {os.path.relpath(program) if os.path.isabs(program) else program}"
+    elif processes() > 1:
+        program = f"--no-python {program}"
+    if processes() > 1:
+        program = f"torchrun --nproc-per-node {processes()} {program.removeprefix('python ')}"
+    return f"{program} --resume {run.path}"
+
+
+def newest_checkpoint(run: RunFolder) -> Checkpoint | None:
+    """The last checkpoint or, where it cannot be read, the one before it; an unreadable one is moved out of the way.
+
+    Returns:
+        None where there is none yet.
+
+    Raises:
+        InputError: If none of those that are there can be read.
+    """
+    paths = [path for path in (run.last_checkpoint, run.previous_checkpoint) if path.exists()]
+    broken: list[str] = []
+    for path in paths:
+        try:
+            checkpoint = load_checkpoint(path)
+        except InputError as error:
+            broken.append(str(error))
+            continue
+        if broken:
+            aside = run.last_checkpoint.with_name("unreadable.safetensors")
+            os.replace(run.last_checkpoint, aside)
+            print(f"warning: {broken[0]}; it is now '{aside.name}', and the run goes on from '{path.name}'", flush=True)
+        return checkpoint
+    require(not broken, f"{'; '.join(broken)}: there is no checkpoint to go on from")
+    return None
+
+
+def require_same_run(checkpoint: Checkpoint, run: RunFolder) -> None:
+    """Refuse a checkpoint that was put into the folder of another run.
+
+    Raises:
+        InputError: If its agent, task, preset or seed is another.
+    """
+    document = f"the document of checkpoint '{checkpoint.path}'"
+    config, agent = member(checkpoint.document, "config", dict, document), checkpoint.document.get("agent")
+    expected = run.about["config"]
+    for name in ("task", "preset", "seed"):
+        found = config.get(name)
+        same = found == expected.get(name)
+        require(same, f"{document} has {name} {shown(found)}, but run '{run.path}' has {shown(expected.get(name))}")
+    of_run = run.about.get("name")
+    same = isinstance(agent, str) and (not isinstance(of_run, str) or of_run.startswith(agent.lower()))
+    require(same, f"{document} is of the agent {shown(agent)}, but run '{run.path}' is called {shown(of_run)}")
+
+
+def _require_same_agent(checkpoint: Checkpoint, document: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose task or policy is not this run's; where their files lie may have changed."""
+    of_checkpoint = f"the document of checkpoint '{checkpoint.path}'"
+    for name in ("task", "policy"):
+        expected: dict[str, Any] = json.loads(json.dumps(document[name]))  # as JSON gives it back
+        found = member(checkpoint.document, name, dict, of_checkpoint)
+        keys = (found.keys() | expected.keys()) - set(PLACE_OPTIONS)
+        of_other = sorted(key for key in keys if found.get(key) != expected.get(key))
+        require(
+            not of_other,
+            f"{of_checkpoint} describes another {name} than this run's, by its {', '.join(of_other)[:200]}",
+        )
+
+
+def _state_in(checkpoint: Checkpoint) -> RunState:
+    """Where the run stands by its checkpoint.
+
+    Raises:
+        InputError: If a part of it is missing or of another kind.
+    """
+    document = f"the document of checkpoint '{checkpoint.path}'"
+    saved = member(checkpoint.document, "state", dict, document)
+    for known in fields(RunState):
+        value = member(saved, known.name, object, f"the state in {document}")
+        fitting = fits(value, known.type) and not (isinstance(value, int) and value < 0)
+        require(fitting, f"the state in {document} has {shown(value)} as '{known.name}'")
+    numbers = all(fits(low, float) for low in saved["lows"].values())
+    numbers = numbers and all(fits(values, Sequence[float]) for values in saved["values"].values())
+    require(numbers, f"the state in {document} has lows or values that are no numbers")
+    return RunState(**{known.name: saved[known.name] for known in fields(RunState)})
+
+
+def _restore(checkpoint: Checkpoint, agent: Kept) -> None:
+    """Put a checkpoint into the agent; the optimizers keep the learning rates that the options say."""
+    checkpoint.require_vocabulary(agent.task.vocabulary)
+    for name, module in agent.modules().items():
+        checkpoint.restore_module(name, module)
+    for name, optimizer in agent.optimizers().items():
+        rates = [group["lr"] for group in optimizer.param_groups]
+        checkpoint.restore_optimizer(name, optimizer)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+
+def with_step(state: RunState, values: Mapping[str, float]) -> RunState:
+    """The state after one more step of the round."""
+    names = dict.fromkeys((*state.values, *values))
+    grown = {name: [*state.values.get(name, ()), *([values[name]] if name in values else ())] for name in names}
+    return replace(state, steps=state.steps + 1, values=grown)

@@ -1,0 +1,348 @@
+"""What a run measures: metrics.jsonl, metrics.csv, TensorBoard, and the lines and bars on the screen."""
+
+import csv
+import io
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+from textgan_env.utils.errors import InputError, require
+from textgan_env.utils.files import append_safely, force_to_disk, write_safely
+from textgan_env.utils.reading import parse_json
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+#: What a metric may be.
+Value = float | int | str
+#: The metrics of one round, by name.
+Row = dict[str, Value]
+
+
+class MetricLog:
+    """The measurements of a run, one row an event.
+
+    Each row goes to ``metrics.jsonl`` (what is read back), ``metrics.csv`` (for spreadsheets; a new kind of
+    value adds a column) and, where the package is installed, TensorBoard files in ``tb/``. All rows also stay
+    in `rows`.
+
+    ``step`` is a counter of the whole run that never falls: write the rows of a step, then the checkpoint of
+    that step. A run that goes on from a checkpoint at step s passes ``resume_at=s``; rows after s, which the
+    run is about to measure again, are dropped, so no event stands twice.
+
+    Attributes:
+        rows: The rows so far, oldest first: "step", "phase", then the values.
+    """
+
+    rows: list[Row]
+
+    def __init__(
+        self, folder: str | os.PathLike[str], *, tensorboard: bool = True, resume_at: int | None = None
+    ) -> None:
+        """Open the log of a run.
+
+        Args:
+            folder: The run folder; it must exist.
+            tensorboard: Write TensorBoard files, too, if the package is installed.
+            resume_at: Keep the rows up to this step and drop later ones; ``None`` for a new run.
+
+        Raises:
+            InputError: If a new run finds the metrics of another, or the old metrics cannot be read.
+            OSError: If the files cannot be written.
+        """
+        folder = Path(folder)
+        self._jsonl, self._csv = folder / "metrics.jsonl", folder / "metrics.csv"
+        self.rows = []
+        if resume_at is None:
+            require(
+                not self._jsonl.exists(),
+                f"'{folder}' already holds the metrics of a run; resume it or use a new folder",
+            )
+        elif self._jsonl.exists():
+            self.rows = [row for row in read_metrics(folder) if _step(row) <= resume_at]
+        self._columns = list(dict.fromkeys(["step", "phase", *(key for row in self.rows for key in row)]))
+        write_safely(self._jsonl, "".join(map(_json_line, self.rows)))
+        self._rewrite_csv()
+        self._writer = _summary_writer(folder / "tb", resume_at) if tensorboard else None
+
+    def write(self, step: int, values: Mapping[str, Any], phase: str = "") -> None:
+        """Add a row.
+
+        Args:
+            step: Counter of the whole run, at least that of the row before.
+            values: Numbers (Python's, numpy's, or tensors of one element) and text by name. JSON has no NaN
+                and no infinities: they stand as null in metrics.jsonl, and as nan, inf in metrics.csv.
+            phase: The part of the schedule, e.g. "pretrain".
+
+        Raises:
+            InputError: If the step falls, or a value is called "step" or "phase".
+            OSError: If the row cannot be written, e.g. on a full disk; every file then ends at a whole row.
+        """
+        last = _step(self.rows[-1]) if self.rows else step
+        require(step >= last, f"the step of a metrics row must not fall, got {step} after {last}")
+        require("step" not in values and "phase" not in values, "a metric cannot be called 'step' or 'phase'")
+        row: Row = {"step": step, "phase": phase}
+        row |= {key: _plain(value) for key, value in values.items()}
+        append_safely(self._jsonl, _json_line(row))
+        self.rows.append(row)
+        new = [key for key in row if key not in self._columns]
+        self._columns += new
+        if new:
+            self._rewrite_csv()
+        else:
+            append_safely(self._csv, _csv_text([row], self._columns))
+        if self._writer is not None:
+            for key in values:
+                if not isinstance(row[key], str):
+                    self._writer.add_scalar(key, row[key], step)
+            self._writer.flush()
+
+    def force(self) -> None:
+        """Wait until the rows so far would outlive a power cut: a checkpoint that says they are written may follow.
+
+        Raises:
+            OSError: If the disk cannot take them.
+        """
+        force_to_disk(self._jsonl)
+        force_to_disk(self._csv)
+
+    def close(self) -> None:
+        """Finish the TensorBoard files; the others are complete after every `write`."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def __enter__(self) -> Self:
+        """Use the log in a ``with`` block, which closes it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the log."""
+        self.close()
+
+    def _rewrite_csv(self) -> None:
+        write_safely(self._csv, _csv_text(self.rows, self._columns, header=True))
+
+
+def read_metrics(folder: str | os.PathLike[str]) -> list[Row]:
+    """Read the rows of a run, also of one that is still running or was killed.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        One dictionary a row, oldest first; a value that was NaN or infinite is NaN. A last row that a crash
+        cut off is left out.
+
+    Raises:
+        InputError: If there are no metrics, or a row before the last is not what `MetricLog` writes; names
+            the line.
+    """
+    path = Path(folder) / "metrics.jsonl"
+    require(path.is_file(), f"no metrics at '{path}'")
+    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line end is a row cut off, or nothing
+    return [_parse_row(line, f"line {number} of '{path}'") for number, line in enumerate(lines, start=1)]
+
+
+def console_line(label: str, at: int, of: int, values: Mapping[str, Any], seconds_left: float | None = None) -> str:
+    """One readable row of a table on the screen; rows with the same names stand in columns.
+
+    Args:
+        label: What is counted, e.g. "epoch".
+        at: How many are done.
+        of: How many there will be.
+        values: Numbers and short text by name.
+        seconds_left: Expected time to the end; ``None`` leaves it out.
+
+    Returns:
+        For example ``epoch 12/60  loss 5.123  nll_test 7.410  00:41 left``.
+    """
+    parts = [
+        f"{label} {at:>{len(str(of))}}/{of}",
+        *(f"{key} {_number(_plain(value))}" for key, value in values.items()),
+    ]
+    if seconds_left is not None:
+        parts.append(f"{clock_text(seconds_left)} left")
+    return "  ".join(parts)
+
+
+def clock_text(seconds: float) -> str:
+    """A duration as a clock shows it.
+
+    Args:
+        seconds: Duration in seconds.
+
+    Returns:
+        "00:41", "12:05", "3:07:00", or "--:--" where the duration is not known (NaN, infinite).
+    """
+    if not math.isfinite(seconds):
+        return "--:--"
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+
+
+class Progress:
+    """How far a long piece of work is, with the time left.
+
+    On a terminal this is a bar. Anywhere else (a file, a pipe, a CI log) it is a plain line every ten seconds
+    and one at the end, such as ``pre-training:  40 % (48/120), 01:12 left``.
+
+    Example:
+        >>> with Progress(3, "counting", stream=io.StringIO()) as bar:
+        ...     for _ in range(3):
+        ...         bar.update()
+    """
+
+    def __init__(
+        self,
+        total: int,
+        description: str,
+        *,
+        initial: int = 0,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        every: float = 10.0,
+    ) -> None:
+        """Start the clock.
+
+        Args:
+            total: Units of work in all.
+            description: What the work is.
+            initial: Units done before, by the run that this one goes on from.
+            stream: Where to show it; standard error by default.
+            clock: Seconds now, from any origin.
+            every: Seconds between two plain lines.
+        """
+        self.total, self.done = total, initial
+        self._description, self._initial = description, initial
+        self._stream = sys.stderr if stream is None else stream
+        self._clock, self._every = clock, every
+        self._started = self._shown = clock()
+        self._bar: Any = None
+        if self._stream.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=total,
+                initial=initial,
+                desc=description,
+                file=self._stream,
+                dynamic_ncols=True,
+                bar_format="{desc}: {percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt}, {remaining} left",
+            )
+
+    @property
+    def seconds_left(self) -> float:
+        """Expected seconds to the end at the pace so far; infinite before the first unit is done."""
+        own = self.done - self._initial
+        return (self._clock() - self._started) / own * (self.total - self.done) if own else math.inf
+
+    def update(self, units: int = 1) -> None:
+        """Count work as done.
+
+        Args:
+            units: How many units.
+        """
+        self.done += units
+        if self._bar is not None:
+            self._bar.update(units)
+        elif self._clock() - self._shown >= self._every and self.done < self.total:
+            self._shown = self._clock()
+            self._say(f"{clock_text(self.seconds_left)} left")
+
+    def print(self, line: str) -> None:
+        """Write a line to standard output without tearing the bar.
+
+        Args:
+            line: The text, without its line end.
+        """
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stdout)
+        else:
+            print(line, flush=True)
+
+    def close(self) -> None:
+        """End the bar, or say in a plain line how far the work came and how long it took."""
+        if self._bar is not None:
+            self._bar.close()
+        else:
+            self._say(f"took {clock_text(self._clock() - self._started)}")
+
+    def _say(self, end: str) -> None:
+        share = 100 * self.done // self.total if self.total else 100
+        count = f"{self.done:>{len(str(self.total))}}/{self.total}"
+        print(f"{self._description}: {share:3d} % ({count}), {end}", file=self._stream, flush=True)
+
+    def __enter__(self) -> Self:
+        """Use the progress in a ``with`` block, which closes it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+def _parse_row(line: bytes, where: str) -> Row:
+    try:
+        row = parse_json(line, where)
+        good = type(row["step"]) is int and isinstance(row["phase"], str)
+        good = good and all(value is None or isinstance(value, (float, int, str)) for value in row.values())
+        "".join(row).encode()  # half a character could not be written again
+        "".join(value for value in row.values() if isinstance(value, str)).encode()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        good = False
+    if not good:
+        raise InputError(f"{where} is not a row of metrics (a JSON object with 'step', 'phase', numbers and text)")
+    return {key: math.nan if value is None else value for key, value in row.items()}
+
+
+def _plain(value: Any) -> Value:
+    """A Python number or text, from numpy's and torch's numbers, too."""
+    if not isinstance(value, (float, int, str)):
+        value = value.item()
+    return float(value) if isinstance(value, float) else value  # numpy's float64 is a float that prints its type
+
+
+def _step(row: Row) -> int:
+    return int(row["step"])
+
+
+def _json_line(row: Row) -> str:
+    finite = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
+    }
+    return json.dumps(finite, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _csv_text(rows: Sequence[Row], columns: Sequence[str], header: bool = False) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _number(value: Value) -> str:
+    """A number as a person reads it: three decimals where they say something, else three digits."""
+    if not isinstance(value, float) or not math.isfinite(value):
+        return str(value)
+    return f"{value:.3f}" if value == 0 or 0.001 <= abs(value) < 10_000 else f"{value:.2e}"
+
+
+def _summary_writer(folder: Path, resume_at: int | None) -> "SummaryWriter | None":
+    """TensorBoard's writer, which hides events after ``resume_at``; ``None`` without the package."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(folder, purge_step=None if resume_at is None else resume_at + 1)

@@ -1,0 +1,1 @@
+"""Looking at finished runs: loading, traces, the report page, the live page."""

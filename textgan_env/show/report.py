@@ -1,0 +1,374 @@
+"""One page about one or several runs of a task: a file that opens from disk and asks nothing of any network.
+
+`report_data` collects what there is to show as plain data, `write_report` puts it into the page in
+``textgan_env/show/viewer``. The page draws; it computes no result.
+"""
+
+import base64
+import hashlib
+import html
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
+
+import numpy as np
+import torch
+
+from textgan_env import __version__
+from textgan_env.discriminators import score_features
+from textgan_env.ops.render import credit_colour
+from textgan_env.policies import Policy
+from textgan_env.runs.folder import RunFolder
+from textgan_env.runs.logs import Row, read_metrics
+from textgan_env.show.saved import SavedRun
+from textgan_env.show.traces import Judge, Plane, Trace, real_texts, write_traces
+from textgan_env.tasks import Task
+from textgan_env.utils.errors import InputError, require
+from textgan_env.utils.files import write_safely
+from textgan_env.utils.reading import MOST_JSON, parse_json, read_limited
+
+#: What the page shows, as JSON can hold it.
+Data = dict[str, Any]
+Item = TypeVar("Item")
+
+_MOST_RUNS = 6
+_DOTS = 300  # real texts drawn on the plane
+_PARTS = 8  # of D's logit, the strongest
+_POINTS = 300  # of a curve
+_LOOKS = 60
+_TEXTS_OF_A_LOOK = 8
+_LEAST_SPAN = 0.2  # of the colour scale: what differs by less shall not look like day and night
+
+
+class ReportOptions(TypedDict, total=False):
+    """Options of a page, as `report_data` explains them."""
+
+    texts: int
+    rollouts: int
+    temperature: float | None
+    seed: int
+    judge: Literal["own", "default"]
+    say: Callable[[str], None]
+
+
+def write_report(runs: Sequence[str | Path], out: str | Path | None = None, **options: Unpack[ReportOptions]) -> Path:
+    """Write the page; the same runs and options give the same file.
+
+    Args:
+        runs: Folders of runs of one task.
+        out: The file; None: ``report.html`` in the folder of the first run.
+        **options: As `report_data` takes them.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: As `report_data`, or if the file cannot stand where it is asked for.
+        OSError: If it cannot be written; an older one stays as it was.
+    """
+    require(len(runs) >= 1, "a report needs at least one run folder, found none")
+    file = Path(runs[0]) / "report.html" if out is None else Path(out)
+    if out is not None:
+        require(not file.is_dir(), f"'{file}' is a folder, expected the name of the page's file")
+        require(file.parent.is_dir(), f"there is no folder '{file.parent}' to write the page into")
+    write_safely(file, page(report_data(runs, **options)))
+    return file
+
+
+def report_data(
+    runs: Sequence[str | Path],
+    *,
+    texts: int = 6,
+    rollouts: int = 16,
+    temperature: float | None = None,
+    seed: int = 0,
+    judge: Literal["own", "default"] = "own",
+    say: Callable[[str], None] = lambda _: None,
+) -> Data:
+    """All that the page shows, as JSON can hold it, rounded.
+
+    Args:
+        runs: Folders of runs of one task, at most 6.
+        texts: How many texts each policy writes; they are the first of `textgan sample` with this seed.
+        rollouts: N, completions behind each of their tokens.
+        temperature: Of these texts and completions; None: that of each run.
+        seed: Of their draws.
+        judge: Who judges them: the D of each run where it has one that learnt, else the default judge of the task; or
+            that one for all, so that Q of several runs compare.
+        say: Is told what is being done.
+
+    Raises:
+        InputError: If a folder is not that of a run with a whole checkpoint, the runs are of several tasks, or a
+            number is out of its range.
+        MissingDataError: If the text of the task is not here any more.
+    """
+    require(1 <= len(runs) <= _MOST_RUNS, f"a report shows 1 to {_MOST_RUNS} runs, found {len(runs)}")
+    require(1 <= texts <= 20, f"texts must be 1 to 20, found {texts}")
+    require(1 <= rollouts <= 64, f"rollouts must be 1 to 64, found {rollouts}")
+    if judge not in ("own", "default"):
+        raise InputError(f"judge must be own or default, found '{judge}'")
+    traced = []
+    for run in _of_one_task([SavedRun.load(run) for run in runs]):
+        own = judge == "own" and run.discriminator is not None
+        what = "reading its discriminator" if own else "fitting the default judge (minutes on a large text)"
+        say(f"{run.folder.path}: {what}")
+        policy = run.decoded(temperature=temperature)
+        judged = Judge.of_run(run, own=own, policy=policy, seed=seed)
+        say(f"{run.folder.path}: writing {texts} texts and {rollouts} completions behind each of their tokens")
+        found = write_traces(policy, run.task, judged.discriminator, texts, rollouts=rollouts, seed=seed)
+        traced.append(_Traced(run, policy, judged, found))
+    return {"version": __version__, "seed": seed, "rollouts": rollouts, **_shown(traced)}
+
+
+@dataclass(frozen=True)
+class _Traced:
+    """A run, who judges it, and what it wrote for the page."""
+
+    run: SavedRun
+    policy: Policy
+    judge: Judge
+    traces: list[Trace]
+
+
+def _shown(traced: Sequence[_Traced]) -> Data:
+    """The runs, and what they share: words, colours, the task."""
+    task = traced[0].run.task
+    used = sorted({token for one in traced for each in one.traces for token in _tokens(each)})
+    place = {token: index for index, token in enumerate(used)}
+    low, high = _limits([q for one in traced for each in one.traces for q in each.q])
+    return {
+        "task": _task_data(task, traced[0].run.folder),
+        "words": ["" if token == task.end_token else task.words([token])[0] for token in used],
+        "end": None if task.end_token is None else place.get(task.end_token),
+        "glue": "" if task.vocabulary is not None and task.vocabulary.mode == "char" else " ",
+        "limits": [_short(low), _short(high)],
+        "scale": [list(credit_colour(step / 8, (0.0, 1.0))) for step in range(9)],
+        "runs": [
+            {
+                **_run_data(one.run, one.policy),
+                "judge": _judge_data(one.judge),
+                **_traces_data(task, one.judge, one.traces, place),
+            }
+            for one in traced
+        ],
+    }
+
+
+def page(data: Data) -> str:
+    """The page with some data in it: one HTML text that needs no other file.
+
+    Whatever stands in the data is text to the page: no ``<`` of it reaches the HTML as it is, and the page's policy
+    lets no script run but its own, whose hash it names.
+
+    Args:
+        data: As `report_data` gives it.
+    """
+    style, script, template = (
+        (files("textgan_env") / "show" / "viewer" / f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html")
+    )
+    inline = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    policy = (
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    names = ", ".join(run["name"] for run in data["runs"])
+    parts = {"title": html.escape(names), "policy": policy, "style": style, "script": script, "data": inline}
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _of_one_task(runs: list[SavedRun]) -> list[SavedRun]:
+    """The runs with one task object for all: its default judge is fitted once."""
+    first = runs[0]
+    for run in runs[1:]:
+        one, other = (
+            f"task '{each.task.name}' with V={each.task.vocab_size} and T={each.task.max_length}"
+            for each in (first, run)
+        )
+        require(
+            one == other and first.task.vocabulary == run.task.vocabulary,
+            f"a report compares runs of one task: '{run.folder.path}' is of {other}, '{first.folder.path}' of {one}"
+            + (", but their words differ" if one == other else ""),
+        )
+    return [replace(run, task=first.task) for run in runs]
+
+
+def _limits(q: Sequence[float]) -> tuple[float, float]:
+    """The ends of the colour scale: those of the values, but not too near each other, and probabilities."""
+    low, high = min(q), max(q)
+    middle = min(max((low + high) / 2, _LEAST_SPAN / 2), 1 - _LEAST_SPAN / 2)
+    return min(low, middle - _LEAST_SPAN / 2), max(high, middle + _LEAST_SPAN / 2)
+
+
+def _tokens(trace: Trace) -> list[int]:
+    return [*trace.tokens, *(token for each in trace.completions for text in each for token in text.tokens)]
+
+
+def _task_data(task: Task, folder: RunFolder) -> Data:
+    about = folder.about["task"] or {}
+    return {
+        "name": task.name,
+        "about": str(about.get("about", task)),
+        "tokens": task.vocab_size,
+        "length": task.max_length,
+        "oracle": task.oracle is not None,
+    }
+
+
+def _run_data(run: SavedRun, policy: Policy) -> Data:
+    """How the run was made, and how it learnt."""
+    folder, about = run.folder, run.folder.about
+    rows, before = read_metrics(folder.path), _pretraining(about["config"].get("pretrained"))
+    names = dict.fromkeys(name for row in [*before, *rows] for name in row if name not in ("step", "phase"))
+    looks = _evenly(folder.samples(), _LOOKS)
+    return {
+        "name": folder.path.resolve().name,
+        "made": {
+            "command": [str(word) for word in about.get("command", [])],
+            "source": about.get("source"),
+            "python": about.get("python"),
+            "versions": about.get("versions", {}),
+            "machine": about.get("machine", {}),
+            "seed": about.get("seed"),
+            "config": about["config"],
+        },
+        "control": about["config"].get("control"),
+        "decoding": _decoding(policy),
+        "evaluation": _evaluation(folder),
+        "phases": _phases([*before, *rows]),
+        "curves": {name: curve for name in names if (curve := _curve([*before, *rows], name))},
+        "samples": [[step, texts[:_TEXTS_OF_A_LOOK]] for step, texts in looks],
+    }
+
+
+def _pretraining(run: str | None) -> list[Row]:
+    """What the run measured that this one began from, its steps counted down to 0; nothing where it is not here."""
+    if run is None or not (Path(run) / "metrics.jsonl").is_file():
+        return []
+    rows = read_metrics(run)
+    last = int(rows[-1]["step"]) if rows else 0
+    return [row | {"step": int(row["step"]) - last, "phase": f"{row['phase']} in {Path(run).name}"} for row in rows]
+
+
+def _phases(rows: Sequence[Row]) -> list[Data]:
+    """Where each phase begins and ends."""
+    found = []
+    for name, group in groupby(rows, key=lambda row: row["phase"]):
+        steps = [row["step"] for row in group]
+        found.append({"name": name, "first": steps[0], "last": steps[-1]})
+    return found
+
+
+def _curve(rows: Sequence[Row], name: str) -> list[list[float]]:
+    """Steps and values of a measurement; [] where there is no finite number."""
+    points = [
+        (int(row["step"]), float(value))
+        for row in rows
+        if isinstance(value := row.get(name), (int, float)) and math.isfinite(value)
+    ]
+    points = _evenly(points, _POINTS)
+    return [[step for step, _ in points], [_short(value, 6) for _, value in points]] if points else []
+
+
+def _evenly(items: Sequence[Item], most: int) -> list[Item]:
+    """At most so many of the items, evenly spread, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[at] for at in np.linspace(0, len(items) - 1, most).round().astype(int)]
+
+
+def _decoding(policy: Policy) -> Data:
+    decoding = getattr(policy, "decoding", None)
+    names = ("temperature", "top_k", "top_p", "deterministic")
+    return {name: getattr(decoding, name, None) for name in names}
+
+
+def _evaluation(folder: RunFolder) -> Data | None:
+    """What the run measured at its end; None where it has not ended."""
+    file = folder.path / "evaluation.json"
+    if not file.is_file():
+        return None
+    try:
+        found = parse_json(read_limited(file, MOST_JSON), f"'{file}'")
+        values: Mapping[str, float] = found["values"]
+        finite = {name: _short(value) if math.isfinite(value) else None for name, value in values.items()}
+        return {**found, "values": finite, "missing": dict(found["missing"]), "settings": dict(found["settings"])}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"'{file}' is not an evaluation that a run has written") from None
+
+
+def _judge_data(judge: Judge) -> Data:
+    names = ("auc", "accuracy", "accuracy_real", "accuracy_fake")
+    return {
+        "own": judge.own,
+        "kind": judge.discriminator.kind,
+        "features": judge.discriminator.feature_size,
+        "texts": judge.texts,
+        **{name: None if judge.report is None else _short(getattr(judge.report, name)) for name in names},
+    }
+
+
+def _traces_data(task: Task, judge: Judge, traces: Sequence[Trace], place: Mapping[int, int]) -> Data:
+    """The texts, and where they lie among real ones."""
+    split, real_BT = real_texts(task)
+    features_BF = score_features(judge.discriminator, real_BT)
+    onto = Plane.through(features_BF)
+    shown_dF = features_BF[:_DOTS]
+    return {
+        "variance": [_short(share) for share in onto.shares],
+        "real_split": split,
+        "real": _points(onto.project(shown_dF)),
+        "real_texts": [task.text(tokens) for tokens in real_BT[:_DOTS].tolist()],
+        "texts": [
+            {
+                "text": task.text(trace.tokens),
+                "tokens": [place[token] for token in trace.tokens],
+                "q": [_probability(value) for value in trace.q],
+                "stopped": [_probability(value) for value in trace.stopped],
+                "completions": [
+                    [[_probability(one.score_real), [place[token] for token in one.tokens]] for one in each]
+                    for each in trace.completions
+                ],
+                "parts": _parts(trace),
+                "path": _points(onto.project(trace.features_SF)),
+                "nearest": int(torch.cdist(trace.features_SF[-1:], shown_dF).argmin()),
+            }
+            for trace in traces
+        ],
+    }
+
+
+def _parts(trace: Trace) -> Data:
+    """The strongest parts of D's logit, and the sum of all others."""
+    *parts, constant = trace.parts
+    strongest = sorted(parts, key=lambda part: -abs(part.value))[:_PARTS]
+    total = math.fsum(part.value for part in trace.parts)
+    return {
+        "logit": _short(total),
+        "constant": _short(constant.value),
+        "strongest": [[part.name, list(part.positions), _short(part.value)] for part in strongest],
+        "others": len(parts) - len(strongest),
+        "rest": _short(total - constant.value - math.fsum(part.value for part in strongest)),
+    }
+
+
+def _points(points_B2: torch.Tensor) -> list[list[float]]:
+    return [[_short(x), _short(y)] for x, y in points_B2.tolist()]
+
+
+def _short(value: float, digits: int = 4) -> float:
+    """As many digits as a page can show."""
+    return float(f"{value:.{digits}g}")
+
+
+def _probability(value: float) -> float:
+    return round(value, 4)

@@ -1,0 +1,271 @@
+"""How one text came to be: the credit of each token, the completions behind it, and what the discriminator saw.
+
+What the pages of `textgan report` show, as plain numbers; any other page can show the same.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from textgan_env.discriminators import (
+    DiscriminatorModule,
+    JudgeReport,
+    Part,
+    judge_report,
+    score_features,
+    score_logits,
+)
+from textgan_env.envs import default_discriminator
+from textgan_env.evaluation import write_texts
+from textgan_env.ops.sampling import derived_seed
+from textgan_env.policies import Policy
+from textgan_env.rewards import Completions, Keys, complete, write
+from textgan_env.show.saved import SavedRun
+from textgan_env.tasks import Task
+from textgan_env.text.dataset import Split
+from textgan_env.utils.errors import require
+
+#: Texts that a judge is measured on, and that a plane is laid through.
+REAL_TEXTS = 1000
+
+
+def real_texts(task: Task) -> tuple[Split, Tensor]:
+    """Real texts to show beside written ones, at most `REAL_TEXTS`, and the split that they are from.
+
+    The test split; the training split where fewer than two test texts are without unknown words, which a judge is
+    never shown.
+
+    Returns:
+        The split, and int64 (B, T).
+
+    Raises:
+        InputError: If the training texts hold unknown words, too, all of them.
+    """
+    unknown_B = torch.isin(task.split("test").tokens_BT, torch.tensor(task.forbidden, dtype=torch.int64)).any(1)
+    split: Split = "test" if int((~unknown_B).sum()) >= 2 else "train"
+    return split, task.writable(split)[:REAL_TEXTS]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A discriminator, and how far it can be trusted.
+
+    Attributes:
+        discriminator: D, in eval mode, without gradients.
+        own: Whether it is the run's own D; else it is the task's default judge.
+        report: How it tells real texts of the test split from as many fresh ones of the run's policy: it has seen
+            neither. None where the test split has too few texts without unknown words.
+        texts: How many of each.
+    """
+
+    discriminator: DiscriminatorModule
+    own: bool
+    report: JudgeReport | None
+    texts: int
+
+    @classmethod
+    def of_run(cls, run: SavedRun, *, own: bool = True, policy: Policy | None = None, seed: int = 0) -> "Judge":
+        """The D that a run has trained, or the default judge of its task where it has trained none.
+
+        Args:
+            run: The run.
+            own: False asks for the default judge in any case: only the scores of one judge compare.
+            policy: Who writes the fresh texts; None: the run's policy as it is.
+            seed: Of these texts, and of the default judge.
+
+        Raises:
+            InputError: If the run holds no whole checkpoint.
+        """
+        task, policy = run.task, policy or run.policy
+        trained = run.discriminator if own else None
+        discriminator = default_discriminator(task, seed) if trained is None else trained
+        assert isinstance(discriminator, DiscriminatorModule)
+        split, real_BT = real_texts(task)
+        if split != "test":
+            return cls(discriminator, trained is not None, None, 0)
+        keys = Keys.counted(derived_seed(seed, "unseen"), len(real_BT))
+        fresh_BT, _ = write(policy, keys, task.max_length, end_token=task.end_token)
+        report = judge_report(discriminator, real_BT, fresh_BT)
+        return cls(discriminator, trained is not None, report, len(real_BT))
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One way in which a text could have gone on.
+
+    Attributes:
+        tokens: What was written after the prefix, the end token included.
+        score_real: D's probability that the whole text is real.
+    """
+
+    tokens: tuple[int, ...]
+    score_real: float
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One text of t tokens, seen from each of them.
+
+    Attributes:
+        tokens: The text; the end token counts.
+        q: Q of each token: the mean score of its completions; at the token that ends the text, the text's own score.
+        completions: Of each token N completions of the prefix that ends with it; none at the token that ends the text.
+        stopped: D's score of each prefix as if it were a whole text, 0 to t tokens long: t + 1 numbers. (D reads whole
+            texts only: the score of a prefix says little about what it may become, which Q does.)
+        parts: What D's logit of the whole text is the sum of.
+        features_SF: float (t + 1, F); D's features of each prefix, likewise.
+    """
+
+    tokens: tuple[int, ...]
+    q: tuple[float, ...]
+    completions: tuple[tuple[Completion, ...], ...]
+    stopped: tuple[float, ...]
+    parts: tuple[Part, ...]
+    features_SF: Tensor
+
+    @property
+    def score_real(self) -> float:
+        """D's probability that the text is real."""
+        return self.stopped[-1]
+
+
+def write_traces(
+    policy: Policy,
+    task: Task,
+    discriminator: DiscriminatorModule,
+    count: int,
+    *,
+    rollouts: int = 16,
+    seed: int = 0,
+    prefix: Sequence[int] = (),
+) -> list[Trace]:
+    """Let a policy write texts and trace them; they are those of `textgan sample` with the same seed.
+
+    Args:
+        policy: Writes, and completes.
+        task: Says how long texts are.
+        discriminator: D.
+        count: How many texts.
+        rollouts: N, completions behind each token.
+        seed: Of all draws.
+        prefix: Tokens that every text begins with.
+
+    Raises:
+        InputError: If a number is below 1, or no text can begin with the prefix.
+    """
+    tokens_BT, lengths_B, keys = write_texts(policy, task, count, seed, prefix)
+    return [
+        trace(
+            policy,
+            task,
+            discriminator,
+            tokens_BT[row, :length].tolist(),
+            rollouts=rollouts,
+            keys=keys.rows(torch.tensor([row])),
+        )
+        for row, length in enumerate(lengths_B.tolist())
+    ]
+
+
+def trace(
+    policy: Policy,
+    task: Task,
+    discriminator: DiscriminatorModule,
+    tokens: Sequence[int],
+    *,
+    rollouts: int = 16,
+    keys: Keys | None = None,
+) -> Trace:
+    """Trace one text, whoever wrote it.
+
+    Args:
+        policy: Completes the prefixes.
+        task: Says how long texts are, and which token ends one.
+        discriminator: D.
+        tokens: The text, whole or not; an end token, where there is one, is the last.
+        rollouts: N, completions behind each token.
+        keys: Of its draws, one row; None: seed 0.
+
+    Raises:
+        InputError: If the text is empty, too long, or holds a token that the task does not have, or N is below 1.
+    """
+    length = len(tokens)
+    require(1 <= length <= task.max_length, f"a text to trace has 1 to T={task.max_length} tokens, found {length}")
+    wrong = [token for token in tokens if not 0 <= token < task.vocab_size]
+    require(not wrong, f"tokens must be 0 to {task.vocab_size - 1}, found {wrong[:1]}")
+    text_T = torch.full((task.max_length,), task.vocab_size)
+    text_T[:length] = torch.tensor(tokens)
+    ended = length == task.max_length or tokens[-1] == task.end_token
+    wanted_1T = torch.zeros(1, task.max_length, dtype=torch.bool)
+    wanted_1T[0, 1 : length if ended else length + 1] = True
+    done = complete(
+        policy,
+        text_T[None],
+        wanted_1T,
+        keys=Keys.counted(0, 1) if keys is None else keys,
+        rollouts=rollouts,
+        end_token=task.end_token,
+    )
+    score_R = score_logits(discriminator, done.tokens_RT).sigmoid()
+    q = score_R.view(-1 if len(score_R) else 0, rollouts).mean(1).tolist()
+    # Row s holds the first s tokens.
+    is_in_ST = torch.arange(task.max_length) < torch.arange(length + 1)[:, None]
+    prefixes_ST = torch.where(is_in_ST, text_T, task.vocab_size)
+    stopped = score_logits(discriminator, prefixes_ST).sigmoid().tolist()
+    return Trace(
+        tokens=tuple(tokens),
+        q=(*q, stopped[-1]) if ended else tuple(q),
+        completions=_by_token(done, score_R, length),
+        stopped=tuple(stopped),
+        parts=tuple(discriminator.parts(text_T)),
+        features_SF=score_features(discriminator, prefixes_ST),
+    )
+
+
+def _by_token(done: Completions, score_R: Tensor, length: int) -> tuple[tuple[Completion, ...], ...]:
+    """Of each of the text's tokens the completions of the prefix that ends with it."""
+    found: list[list[Completion]] = [[] for _ in range(length)]
+    rows = (done.tokens_RT.tolist(), done.prefix_R.tolist(), done.lengths_R.tolist(), score_R.tolist())
+    for tokens, prefix, end, score in zip(*rows, strict=True):
+        found[prefix - 1].append(Completion(tuple(tokens[prefix:end]), score))
+    return tuple(map(tuple, found))
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The two directions in which D's features of real texts differ most (principal components).
+
+    Attributes:
+        middle_F: float; the mean.
+        onto_F2: float (F, 2); orthonormal columns, each with the sign that makes its largest number positive.
+        shares: What of the variance of real texts each direction holds.
+    """
+
+    middle_F: Tensor
+    onto_F2: Tensor
+    shares: tuple[float, float]
+
+    @classmethod
+    def through(cls, features_BF: Tensor) -> "Plane":
+        """Lay the plane through the features of real texts.
+
+        Args:
+            features_BF: float; at least 2 rows and 2 features.
+
+        Raises:
+            InputError: If there are fewer.
+        """
+        require(min(features_BF.shape) >= 2, f"a plane needs 2 texts and 2 features, found {tuple(features_BF.shape)}")
+        middle_F = features_BF.mean(0)
+        _, size_D, directions_DF = torch.linalg.svd(features_BF - middle_F, full_matrices=False)
+        largest_21 = directions_DF[:2].abs().argmax(1, keepdim=True)
+        onto_2F = directions_DF[:2] * directions_DF[:2].gather(1, largest_21).sign()
+        variance_D = size_D.square()
+        first, second = (variance_D[:2] / variance_D.sum().clamp(min=1e-30)).tolist()
+        return cls(middle_F, onto_2F.t(), (first, second))
+
+    def project(self, features: Tensor) -> Tensor:
+        """Where features lie on the plane: float (..., F) to (..., 2)."""
+        return (features - self.middle_F) @ self.onto_F2

@@ -1,0 +1,127 @@
+"""Text of a fixed random LSTM, whose law is known exactly."""
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textgan_env.ops.sampling import derived_seed
+from textgan_env.policies.lstm import LSTMPolicy
+from textgan_env.rewards import Keys, write
+from textgan_env.tasks.base import MOST_CELLS, Task
+from textgan_env.text.dataset import Split, TokenDataset, check_length
+from textgan_env.text.oracle_weights import read_oracle_weights
+from textgan_env.utils.errors import require
+from textgan_env.utils.reading import check_weights
+
+
+class OracleTask(Task):
+    """Text of an LSTM with fixed random weights: meaningless, but its exact probability is known.
+
+    SeqGAN (Yu et al. 2017), section "Synthetic Data Experiments": weights N(0, 1), start token 0 which is an ordinary
+    token, too, all texts of length T. Different seeds are different tasks: their numbers do not compare.
+
+    Args:
+        max_length: T.
+        vocab_size: V.
+        embed_size: Of the oracle.
+        hidden_size: Of the oracle.
+        seed: Of the oracle's weights, and of the texts.
+        text_seed: Of the texts alone: other texts of the same law. None: ``seed``.
+        weights: Path of published weights (.npz or SeqGAN's .pkl), which then give V and the sizes.
+        train_size: Texts to learn from; 10,000 in the paper.
+        valid_size: Further texts to choose by.
+        test_size: Texts to measure on.
+
+    Raises:
+        InputError: If V is below 2, another size below 1 or one too large, or the weights cannot be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_length: int = 20,
+        vocab_size: int = 5000,
+        embed_size: int = 32,
+        hidden_size: int = 32,
+        seed: int = 0,
+        text_seed: int | None = None,
+        weights: str | os.PathLike[str] | None = None,
+        train_size: int = 10_000,
+        valid_size: int = 2_000,
+        test_size: int = 10_000,
+    ) -> None:
+        super().__init__()
+        sizes = {"train": train_size, "valid": valid_size, "test": test_size}
+        for name, size in {"max_length": max_length, **{f"{name}_size": size for name, size in sizes.items()}}.items():
+            require(size >= 1, f"{name} must be at least 1, found {size}")
+        check_length(max_length)
+        for name, size in sizes.items():
+            cells = f"{size:,} texts of {max_length:,} tokens"
+            require(size * max_length <= MOST_CELLS, f"{name}_size: {cells} are more than {MOST_CELLS:,} tokens")
+        self.name = "oracle" if weights is None else "seqgan-oracle"
+        self._config: dict[str, Any] = {
+            "max_length": max_length,
+            "seed": seed,
+            **{f"{name}_size": sizes[name] for name in sizes},
+            **given_options(text_seed=text_seed),
+        }
+        if weights is None:
+            arrays = draw_oracle_weights(vocab_size, embed_size, hidden_size, seed)
+            self._config |= {"vocab_size": vocab_size, "embed_size": embed_size, "hidden_size": hidden_size}
+        else:
+            arrays = read_oracle_weights(weights)
+            self._config |= {"weights": os.fspath(weights)}
+        self.vocab_size, embed_size = arrays["embedding"].shape
+        self.max_length = max_length
+        self.start_token = 0
+        self._seed, self._sizes = seed if text_seed is None else text_seed, sizes
+        oracle = LSTMPolicy(
+            self.vocab_size, start_token=0, embed_size=embed_size, hidden_size=len(arrays["U_i"]), init_scale=0.0
+        )
+        oracle.load_gates(arrays)
+        self.oracle: LSTMPolicy = oracle.eval().requires_grad_(False)
+
+    def config(self) -> dict[str, Any]:
+        """Plain data from which `make_task` makes the same task."""
+        return {"name": self.name, **self._config}
+
+    def _load(self, name: Split) -> TokenDataset:
+        keys = Keys.counted(derived_seed(self._seed, "texts", name), self._sizes[name])
+        tokens_BT, lengths_B = write(self.oracle, keys, self.max_length)
+        return TokenDataset(name, tokens_BT, lengths_B, pad=self.vocab_size)
+
+
+def given_options(**options: Any) -> dict[str, Any]:
+    """The options that are not None."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def draw_oracle_weights(
+    vocab_size: int, embed_size: int, hidden_size: int, seed: int
+) -> dict[str, NDArray[np.float32]]:
+    """Weights N(0, 1) of an oracle LSTM, drawn by numpy so that a seed means the same everywhere.
+
+    Returns:
+        float32 arrays named as `textgan_env.policies.lstm.LSTMPolicy.load_gates` expects.
+
+    Raises:
+        InputError: If V is below 2, another size below 1 or the seed negative.
+    """
+    require(vocab_size >= 2, f"vocab_size must be at least 2, found {vocab_size}")
+    for name, size in (("embed_size", embed_size), ("hidden_size", hidden_size)):
+        require(size >= 1, f"{name} must be at least 1, found {size}")
+    require(seed >= 0, f"the seed of an oracle must be at least 0, found {seed}")
+    gates = 4 * hidden_size * (embed_size + hidden_size + 1)
+    check_weights(vocab_size * (embed_size + hidden_size + 1) + gates, "an oracle")
+    shapes: dict[str, tuple[int, ...]] = {"embedding": (vocab_size, embed_size)}
+    for gate in ("i", "f", "o", "c"):
+        shapes |= {
+            f"W_{gate}": (embed_size, hidden_size),
+            f"U_{gate}": (hidden_size, hidden_size),
+            f"b_{gate}": (hidden_size,),
+        }
+    shapes |= {"W_out": (hidden_size, vocab_size), "b_out": (vocab_size,)}
+    rng = np.random.default_rng(seed)
+    return {name: rng.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}

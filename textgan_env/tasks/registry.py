@@ -1,0 +1,143 @@
+"""Tasks: what real text is, in which tokens, how long, and, where one exists, the oracle that writes it.
+
+Every task has the splits ``train``, ``valid`` and ``test``. Only ``train`` teaches, only ``valid`` chooses, and what is
+reported is measured on ``test``.
+"""
+
+import inspect
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+from textgan_env.tasks.base import Task
+from textgan_env.tasks.corpus import CorpusTask
+from textgan_env.tasks.oracle import OracleTask
+from textgan_env.tasks.toy import ToyTask
+from textgan_env.text.corpus import load_corpus
+from textgan_env.text.fetch import find_file
+from textgan_env.text.published import CORPORA, PUBLISHED, is_here, named_corpus
+from textgan_env.utils.errors import InputError, MissingDataError, require
+from textgan_env.utils.reading import fits, member, most_weights, shown, told
+
+
+def _corpus_task(**settings: Any) -> CorpusTask:
+    return CorpusTask(load_corpus(**settings), settings=settings)
+
+
+def _seqgan_oracle(*, weights: str | os.PathLike[str] | None = None, **settings: Any) -> OracleTask:
+    given = [name for name in ("vocab_size", "embed_size", "hidden_size") if name in settings]
+    require(not given, f"task 'seqgan-oracle' has its sizes from its weights, {', '.join(given)} cannot be set")
+    return OracleTask(weights=find_file("oracle") if weights is None else weights, **settings)
+
+
+def _oracle40(**settings: Any) -> OracleTask:
+    return OracleTask(**{"max_length": 40, "embed_size": 64, "hidden_size": 64} | settings)
+
+
+def _named(name: str) -> Callable[..., CorpusTask]:
+    def make(**settings: Any) -> CorpusTask:
+        return CorpusTask(named_corpus(name, **settings), name=name, settings=settings)
+
+    return make
+
+
+#: Name -> what makes the task, and the function whose arguments are its options.
+TASKS: dict[str, tuple[Callable[..., Task], Callable[..., Any]]] = {
+    "oracle": (OracleTask, OracleTask),
+    "oracle40": (_oracle40, OracleTask),
+    "seqgan-oracle": (_seqgan_oracle, OracleTask),
+    "toy": (ToyTask, ToyTask),
+    "corpus": (_corpus_task, load_corpus),
+    **{name: (_named(name), named_corpus) for name in CORPORA},
+}
+
+
+def make_task(name: str, **options: Any) -> Task:
+    """Make a task by name.
+
+    Args:
+        name: A key of `TASKS`.
+        options: Of that task.
+
+    Raises:
+        InputError: If there is no such task, it has no such option, or a value is refused.
+        MissingDataError: If a file or package it needs is not here.
+    """
+    if name not in TASKS:
+        raise InputError(f"unknown task '{name}', expected one of: {', '.join(TASKS)}")
+    make, described = TASKS[name]
+    known = [option for option in inspect.signature(described).parameters if option != "name"]
+    unknown = [option for option in options if option not in known]
+    require(not unknown, f"task '{name}' has no option {', '.join(unknown)}; it has: {', '.join(known)}")
+    for option, value in options.items():
+        kind = inspect.signature(described).parameters[option].annotation
+        require(fits(value, kind), f"option {option} of task '{name}' must be {told(kind)}, found {shown(value)}")
+    return make(**options)
+
+
+# Options of tasks that name a file to be read.
+_FILE_OPTIONS = ("path", "valid_path", "test_path", "weights")
+#: Options of tasks that say where their text lies, not which text it is.
+PLACE_OPTIONS = (*_FILE_OPTIONS, "data_dir")
+# Weights of an oracle that a file may ask for; users may ask for more.
+_MOST_OF_A_FILE = 2**24
+
+
+def saved_task(described: object, where: str, *, vocab_size: int | None = None) -> Task:
+    """Make the task that somebody's file describes (`Task.config`): it may name texts on this machine, and no more.
+
+    Nothing is fetched from the network, nothing is written into a folder that the file names, and what is read must be
+    an ordinary file.
+
+    Args:
+        described: What stands in the file.
+        where: What to begin a sentence with.
+        vocab_size: V of the policy beside it; None: of no policy.
+
+    Raises:
+        InputError: If it is no description of a task, or not one with these tokens.
+        MissingDataError: If its text is not here.
+    """
+    name = member(described, "name", str, where)
+    options = {key: value for key, value in cast(dict[str, Any], described).items() if key not in ("name", "about")}
+    asked = options.get("vocab_size", vocab_size)
+    require(vocab_size in (None, asked), f"{where} has V={shown(asked)}, but the policy beside it V={vocab_size}")
+    for option in _FILE_OPTIONS:
+        if isinstance(file := options.get(option), str):
+            missing = f"{where} was made from '{file}', which is not here"
+            if not Path(file).exists():
+                raise MissingDataError(missing)
+            require(Path(file).is_file(), f"{where} was made from '{file}', which is no ordinary file")
+    folder = options.get("data_dir")
+    published = name in PUBLISHED and options.get("weights") is None
+    named = (published or (name in CORPORA and folder is not None)) and isinstance(folder, str | None)
+    if named and not is_here(name, data_dir=folder):
+        raise MissingDataError(f"the text of task '{name}' is not here; to fetch it: textgan data fetch {name}")
+    with most_weights(_MOST_OF_A_FILE):
+        task = make_task(name, **options)
+    require(  # words are compared one by one by whoever knows those of the policy
+        vocab_size in (None, task.vocab_size) or task.vocabulary is not None,
+        f"{where} has V={task.vocab_size} tokens, but the policy beside it V={vocab_size}",
+    )
+    return task
+
+
+def shared_task(task: str | Task, **options: Any) -> Task:
+    """A task by name, made once in the life of the process for the same options; a `Task` is taken as it is.
+
+    Raises:
+        InputError: As `make_task`, or if options come with a finished task.
+    """
+    if isinstance(task, Task):
+        require(not options, f"options {sorted(options)} come too late for a task that is already made")
+        return task
+    # A list cannot be looked up in a cache.
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    return _shared(task, tuple(sorted(plain.items())))
+
+
+@lru_cache(maxsize=8)
+def _shared(name: str, options: tuple[tuple[str, Any], ...]) -> Task:
+    return make_task(name, **dict(options))

@@ -1,0 +1,109 @@
+"""Text of a small table, whose law can be enumerated."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from textgan_env.ops.sampling import derived_seed
+from textgan_env.policies.base import Policy
+from textgan_env.policies.table import TablePolicy
+from textgan_env.rewards import Keys, write
+from textgan_env.tasks.base import MOST_CELLS, Task
+from textgan_env.tasks.oracle import given_options
+from textgan_env.text.dataset import Split, TokenDataset
+from textgan_env.utils.errors import require
+
+
+class ToyTask(Task):
+    """All V^T texts can be listed, so every expectation can be computed instead of estimated.
+
+    Each text has a fixed random probability, proportional to ``exp(N(0, spread))``.
+
+    Args:
+        vocab_size: V.
+        max_length: T.
+        seed: Of the distribution, and of the texts drawn from it.
+        text_seed: Of the texts alone: other texts of the same distribution. None: ``seed``.
+        spread: Standard deviation of the log-probabilities (nats).
+        size: Texts in each split.
+
+    Raises:
+        InputError: If V is below 2, another size below 1, the seed or the spread negative, or there are over a million
+            texts.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int = 4,
+        max_length: int = 4,
+        seed: int = 0,
+        text_seed: int | None = None,
+        spread: float = 1.5,
+        size: int = 1000,
+    ) -> None:
+        super().__init__()
+        require(vocab_size >= 2, f"vocab_size must be at least 2, found {vocab_size}")
+        for name, value in (("max_length", max_length), ("size", size)):
+            require(value >= 1, f"{name} must be at least 1, found {value}")
+        require(seed >= 0, f"the seed of a toy task must be at least 0, found {seed}")
+        require(0 <= spread <= 100, f"spread must be 0 to 100 nats, found {spread}")
+        # The power of absurd numbers would take for ever: 2^20 is too large already.
+        few = max_length < 20 and vocab_size <= 10**6 and vocab_size**max_length <= 10**6
+        require(few, f"a toy task has at most 1,000,000 texts, found {vocab_size}^{max_length}")
+        require(size * max_length <= MOST_CELLS, f"size must be at most {MOST_CELLS // max_length:,}, found {size:,}")
+        self.name = "toy"
+        self.vocab_size, self.max_length, self.start_token = vocab_size, max_length, 0
+        self._config = {
+            "vocab_size": vocab_size,
+            "max_length": max_length,
+            "seed": seed,
+            "spread": spread,
+            "size": size,
+            **given_options(text_seed=text_seed),
+        }
+        self._seed, self._size = seed if text_seed is None else text_seed, size
+        rng = np.random.default_rng(seed)
+        self.logp_S = torch.from_numpy(rng.normal(0, spread, vocab_size**max_length)).log_softmax(0)
+        self.oracle: TablePolicy = TablePolicy.from_text_probabilities(
+            self.logp_S.exp(), vocab_size=vocab_size, max_length=max_length
+        )
+        self.oracle.requires_grad_(False)
+
+    def config(self) -> dict[str, Any]:
+        """Plain data from which `make_task` makes the same task."""
+        return {"name": self.name, **self._config}
+
+    @property
+    def texts_ST(self) -> Tensor:
+        """All S = V^T texts in lexical order, int64."""
+        return torch.tensor(list(itertools.product(range(self.vocab_size), repeat=self.max_length)))
+
+    def exact_q(self, policy: Policy, reward_S: Tensor, gamma: float = 1.0) -> list[Tensor]:
+        """Q of every prefix and token, by listing all texts.
+
+        Args:
+            policy: Completes the prefixes.
+            reward_S: float; R of every text, in the order of `texts_ST`.
+            gamma: Discount for each token after this one.
+
+        Returns:
+            For p = 0 to T-1, float64 (V^p, V): Q(prefix, token) of the prefixes of p tokens in lexical order.
+        """
+        texts_ST = self.texts_ST
+        with torch.no_grad():
+            logp_ST = policy.log_prob(texts_ST, torch.ones_like(texts_ST, dtype=torch.bool)).double()
+        values = []
+        for p in range(self.max_length):
+            # What is left to draw once p + 1 tokens stand.
+            weight_S = logp_ST[:, p + 1 :].sum(1).exp() * gamma ** (self.max_length - 1 - p)
+            values.append((weight_S * reward_S.double()).view(self.vocab_size**p, self.vocab_size, -1).sum(2))
+        return values
+
+    def _load(self, name: Split) -> TokenDataset:
+        keys = Keys.counted(derived_seed(self._seed, "texts", name), self._size)
+        tokens_BT, lengths_B = write(self.oracle, keys, self.max_length)
+        return TokenDataset(name, tokens_BT, lengths_B, pad=self.vocab_size)

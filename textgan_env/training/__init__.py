@@ -1,0 +1,1 @@
+"""The loop that trains every agent, and what agents share."""

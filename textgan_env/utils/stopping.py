@@ -1,0 +1,93 @@
+"""Ending in good order when a signal asks for it: at the next place where the run can be saved, or soon by force."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from textgan_env.utils.errors import Stopped
+
+# SIGHUP comes when a terminal is closed or a connection is lost.
+_ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_PATIENCE = 1.0  # seconds that work may go on after it was asked to end
+
+
+class StopSignals:
+    """While it is entered, Ctrl-C, SIGTERM and SIGHUP ask the work to end.
+
+    The work asks `check` wherever it could end. If it does not for a second (a step may take long), or the signal
+    comes a second time, `Stopped` is raised in the middle of whatever runs. A signal that the process was told to
+    ignore (``nohup``, a background job of a script) stays ignored. Outside of the main thread, which alone can hear
+    signals, this does nothing.
+
+    Attributes:
+        requested: The signal that came, None while none has.
+    """
+
+    def __init__(self) -> None:
+        self.requested: int | None = None
+        self._before: dict[int, Any] = {}
+        self._held = False
+        self._over = threading.Event()
+
+    def check(self) -> None:
+        """End here if it was asked for.
+
+        Raises:
+            Stopped: If so.
+        """
+        if self.requested is not None:
+            raise Stopped(self.requested)
+
+    def close(self) -> None:
+        """From now on hear no signals: what is left to do is short and must be done."""
+        self._over.set()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, a signal is noted and raises nothing: this process waits for others, who must hear of it, too."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+    def __enter__(self) -> Self:
+        """Listen."""
+        if threading.current_thread() is threading.main_thread():
+            for number in _ASKING:
+                before = signal.getsignal(number)
+                if before not in (signal.SIG_IGN, None):
+                    self._before[number] = before
+                    signal.signal(number, self._hear)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the signals back to whoever had them."""
+        self.close()
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def _hear(self, number: int, _: FrameType | None) -> None:
+        if self._over.is_set():
+            return
+        if self.requested is not None:
+            if not self._held:
+                raise Stopped(self.requested)
+            return
+        self.requested = number
+        threading.Thread(target=self._insist, args=(number,), daemon=True).start()
+
+    def _insist(self, number: int) -> None:
+        """Send the signal again until the work has ended: one `Stopped` may be lost in a finaliser or a callback."""
+        wait = _PATIENCE
+        while not self._over.wait(wait):
+            wait = 0.5
+            if hasattr(signal, "pthread_kill"):
+                signal.pthread_kill(threading.main_thread().ident or 0, number)
+            else:
+                signal.raise_signal(number)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class DQNConfig(SB3Config):
     """Train a policy by DQN."""
 
-    buffer: int = 50_000
+    buffer_size: int = 50_000
     """Tokens in the replay buffer."""
     gradient_steps: int = 20
     """Steps of the optimizer after each collection."""
@@ -46,7 +46,7 @@ def smoke(task: str) -> DQNConfig:
     """As small as it can be."""
     return DQNConfig(
         preset="smoke", task=task, select="last", temperature=0.2, mle_epochs=1, embed_size=8, hidden_size=8,
-        d_pretraining=1, d_batch_size=256, rounds=2, learn_steps=1, envs=16, buffer=1000, gradient_steps=2,
+        d_pretraining=1, d_batch_size=256, rounds=2, learn_steps=1, envs=16, buffer_size=1000, gradient_steps=2,
     )  # fmt: skip
 
 
@@ -71,7 +71,10 @@ class DQN(SB3Agent):
         from textgan_env.policies import Decoding
 
         at_least(1, config, "gradient_steps", "batch_size")
-        require(config.buffer >= config.envs, f"buffer must be at least envs={config.envs}, found {config.buffer}")
+        require(
+            config.buffer_size >= config.envs,
+            f"buffer_size must be at least envs={config.envs}, found {config.buffer_size}",
+        )
         decoding = Decoding(config.temperature)
         super().__init__(config, task)
         # What is pre-trained, completes prefixes and is looked at is what the model writes by.
@@ -89,7 +92,7 @@ class DQN(SB3Agent):
         return Algorithm(
             BoltzmannDQNPolicy,
             envs,
-            buffer_size=self.config.buffer,
+            buffer_size=self.config.buffer_size,
             learning_starts=0,
             batch_size=self.config.batch_size,
             train_freq=(self.steps, "step"),

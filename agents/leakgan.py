@@ -56,16 +56,16 @@ class LeakGANConfig(AdversarialConfig):
     """Of the CNN."""
     d_learning_rate: float | None = None
     """Of D in pre-training; None: its own."""
-    d_slower: float = 0.1
+    d_lr_scale: float = 0.1
     """What D's rate is multiplied by in adversarial rounds: G reads D's features, so they may not change faster than it
     learns to."""
     d_temperature: float = 1.0
     """Of G when it generates texts for D."""
     g_temperature: float = 1.0
     """Of G when it generates texts to learn from (alpha)."""
-    mle_every: int = 2
+    mle_interval: int = 2
     """Adversarial rounds between two epochs of maximum likelihood; 0: no such epochs."""
-    q_every: int = 4
+    q_interval: int = 4
     """The Manager learns from every how manyth goal of a text; which ones changes from g-step to g-step."""
     # What LeakGAN begins with instead; None: 32 and 1.5e-3, or 64 and 5e-4 where T is above 20, as published.
     mle_batch_size: int = 64
@@ -90,9 +90,9 @@ def paper(task: str) -> LeakGANConfig:
     """The published code's sizes, schedule and rates, with the paper's rules for goals, Q and rewards."""
     config = LeakGANConfig(
         preset="paper", task=task, select="last", pretrain_d_steps=5, pretrain_epochs=8, pretrain_patience=0,
-        mle_learning_rate=1.5e-3, weight_decay=0.0, dropout=0.0, average=0.0, discriminator="conv", d_learning_rate=5e-5,
-        d_slower=1.0, d_steps=5, d_epochs=3, d_batch_size=32, d_temperature=1 / 1.5, rounds=800, g_steps=1, mle_every=15,
-        batch_size=64, learning_rate=None, q_every=1, baseline="none",
+        mle_learning_rate=1.5e-3, weight_decay=0.0, dropout=0.0, ema_decay=0.0, discriminator="conv", d_learning_rate=5e-5,
+        d_lr_scale=1.0, d_steps=5, d_epochs=3, d_batch_size=32, d_temperature=1 / 1.5, rounds=800, g_steps=1, mle_interval=15,
+        batch_size=64, learning_rate=None, q_interval=1, baseline="none",
     )  # fmt: skip
     wide = {
         "embed_size": 128,
@@ -140,9 +140,9 @@ class LeakGAN(AdversarialAgent):
         from textgan_env.policies.manager_worker import check_goal_steps
         from textgan_env.training.schedule import Patience
 
-        at_least(1, config, "g_steps", "rollouts", "q_every", "pretrain_epochs")
-        at_least(0, config, "pretrain_d_steps", "mle_every", "pretrain_patience")
-        above_zero(config, "d_learning_rate", "d_slower")
+        at_least(1, config, "g_steps", "rollouts", "q_interval", "pretrain_epochs")
+        at_least(0, config, "pretrain_d_steps", "mle_interval", "pretrain_patience")
+        above_zero(config, "d_learning_rate", "d_lr_scale")
         check_goal_steps(config.goal_steps, task.max_length)
         super().__init__(config, task)
         self.goals = GOALS[config.variant](self.policy.worker, config.goal_steps)
@@ -258,7 +258,7 @@ class LeakGAN(AdversarialAgent):
 
         valid_BT = self.task.split("valid").head(2000).tokens_BT
         own = copy.deepcopy(self.learners.state_dict())
-        self.learners.load_state_dict(self.average.policy.state_dict() if self.config.average else own)
+        self.learners.load_state_dict(self.average.policy.state_dict() if self.config.ema_decay else own)
         mean, _ = nll(self.policy, valid_BT, self.task.scored(valid_BT))
         self.learners.load_state_dict(own)
         return mean
@@ -272,7 +272,7 @@ class LeakGAN(AdversarialAgent):
         from textgan_env.ops.loops import each, mean
         from textgan_env.ops.losses import masked_mean, nll_per_token
         from textgan_env.ops.parallel import backward_into
-        from textgan_env.ops.sampling import fold
+        from textgan_env.ops.sampling import draw_seed
 
         optimizers = (self.manager_optimizer, self.mle_optimizer)
 
@@ -297,25 +297,25 @@ class LeakGAN(AdversarialAgent):
             return loss, cosine
 
         self.policy.train()
-        seed = fold(generator)
+        seed = draw_seed(generator)
         batches = self.task.split("train").batches(self.config.mle_batch_size, generator)
         seen = each(batches, learn_from, ("loss", "manager_cosine"), seed=seed)
         return {name: mean(values) for name, values in seen.items()}
 
     def interleaved_mle(self, generator: torch.Generator) -> dict[str, float]:
-        """An epoch of maximum likelihood after every ``mle_every`` adversarial rounds, averaged from where G is now."""
-        if not self.config.mle_every:
+        """An epoch of maximum likelihood after every ``mle_interval`` adversarial rounds, averaged from where G is now."""
+        if not self.config.mle_interval:
             return {}
         # The optimizer counts g-steps, so a run that goes on from a checkpoint knows where it is.
         steps = float(next(iter(self.worker_optimizer.state.values()))["step"])
-        if round(steps / self.config.g_steps) % self.config.mle_every:
+        if round(steps / self.config.g_steps) % self.config.mle_interval:
             return {}
         values = self._epoch(generator, lambda: self.average.update(self.learners))
         return values | self.take_average(generator)
 
     def d_step(self, generator: torch.Generator) -> dict[str, float]:
         """Refit D, more slowly than in pre-training."""
-        return self._refit_and_leak(generator, self.config.d_slower)
+        return self._refit_and_leak(generator, self.config.d_lr_scale)
 
     def _refit_and_leak(self, generator: torch.Generator, slower: float) -> dict[str, float]:
         values = self.refit(generator, self.for_d, slower)
@@ -329,7 +329,7 @@ class LeakGAN(AdversarialAgent):
         from textgan_env.ops.parallel import backward_into
 
         self.begin_texts(generator)
-        positions = self.goals.positions(self.task.max_length, self.config.q_every, generator)
+        positions = self.goals.positions(self.task.max_length, self.config.q_interval, generator)
         batch = self.envs.collect(self.writer, positions)
         share_of, reward_BT = self.objectives(batch, positions)
         optimizers = {"manager_norm": self.manager_optimizer, "worker_norm": self.worker_optimizer}

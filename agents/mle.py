@@ -41,9 +41,9 @@ class MLEConfig(SharedConfig):
     """Decoupled from the gradient (AdamW); 0 is plain Adam."""
     dropout: float = 0.3
     """Share of embedding and LSTM units set to 0 while training."""
-    average: float = 0.998
+    ema_decay: float = 0.998
     """Share of the old that each step keeps in the averaged weights, which are the finished policy; 0: no average."""
-    clip_norm: float = 5.0
+    max_grad_norm: float = 5.0
     """Largest norm of the gradient."""
     embed_size: int = 32
     """Width of the embedding."""
@@ -83,7 +83,7 @@ def tuned(task: str) -> MLEConfig:
 
 def paper(task: str) -> MLEConfig:
     """SeqGAN's published code: sizes, Adam 0.01, 120 epochs, the last weights."""
-    return MLEConfig(preset="paper", task=task, epochs=120, weight_decay=0.0, dropout=0.0, average=0.0, select="last")
+    return MLEConfig(preset="paper", task=task, epochs=120, weight_decay=0.0, dropout=0.0, ema_decay=0.0, select="last")
 
 
 def smoke(task: str) -> MLEConfig:
@@ -115,13 +115,13 @@ class MLE:
         from textgan_env.policies import LaggedCopy
 
         at_least(1, config, "batch_size")
-        above_zero(config, "learning_rate", "clip_norm")
+        above_zero(config, "learning_rate", "max_grad_norm")
         at_least(0, config, "weight_decay", "scheduled_sampling")
         self.config = config
         self.task = task
         self.policy = self._first_policy().to(config.device)
-        self.average = LaggedCopy(self.policy, config.average)
-        self.finished = "average" if config.average else "policy"
+        self.average = LaggedCopy(self.policy, config.ema_decay)
+        self.finished = "average" if config.ema_decay else "policy"
         trained = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
         self.optimizer = AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
 
@@ -157,7 +157,7 @@ class MLE:
 
     def modules(self) -> "Mapping[str, nn.Module]":
         """The policy, and the average of its weights if one is kept."""
-        return {"policy": self.policy} | ({"average": self.average.policy} if self.config.average else {})
+        return {"policy": self.policy} | ({"average": self.average.policy} if self.config.ema_decay else {})
 
     def optimizers(self) -> "Mapping[str, Optimizer]":
         """The policy's."""
@@ -177,7 +177,7 @@ class MLE:
             self.optimizer,
             self.task,
             batch_size=self.config.batch_size,
-            clip_norm=self.config.clip_norm,
+            max_grad_norm=self.config.max_grad_norm,
             generator=generator,
             after_step=lambda: update_average(self.average, self.policy, self.optimizer),
             own_share=share,

@@ -31,7 +31,7 @@ class PPOConfig(ActorCriticConfig):
 
     kind: Literal["plain", "maskable", "recurrent"] = "plain"
     """Which PPO, see above."""
-    minibatches: int = 4
+    num_minibatches: int = 4
     """Parts of a collection that are learnt from one after the other."""
     epochs: int = 4
     """Passes over a collection."""
@@ -70,7 +70,7 @@ class PPO(ActorCriticAgent):
     config: PPOConfig
 
     def __init__(self, config: PPOConfig, task: "Task") -> None:
-        at_least(1, config, "minibatches", "epochs")
+        at_least(1, config, "num_minibatches", "epochs")
         above_zero(config, "clip_range")
         self.recurrent, self.masked = config.kind == "recurrent", config.kind == "maskable"
         super().__init__(config, task)
@@ -82,16 +82,16 @@ class PPO(ActorCriticAgent):
 
         config, tokens = self.config, self.config.envs * self.steps
         require(
-            tokens % config.minibatches == 0 and tokens > config.minibatches,
-            f"minibatches must divide the {tokens} tokens of a collection (envs x texts x T), "
-            f"found {config.minibatches}",
+            tokens % config.num_minibatches == 0 and tokens > config.num_minibatches,
+            f"num_minibatches must divide the {tokens} tokens of a collection (envs x texts x T), "
+            f"found {config.num_minibatches}",
         )
         kinds = {"maskable": sb3_contrib.MaskablePPO, "recurrent": sb3_contrib.RecurrentPPO}
         algorithm: Any = kinds.get(config.kind, stable_baselines3.PPO)
         return algorithm(
             "MultiInputLstmPolicy" if self.recurrent else "MultiInputPolicy",
             envs,
-            batch_size=tokens // config.minibatches,
+            batch_size=tokens // config.num_minibatches,
             n_epochs=config.epochs,
             clip_range=config.clip_range,
             **self.actor_critic,

@@ -51,9 +51,9 @@ class SeqGANConfig(AdversarialConfig):
     """Steps of maximum likelihood in an adversarial round."""
     gamma: float = 1.0
     """Discount: a reward counts gamma^k at the token that k others follow."""
-    kl: float = 1.0
+    kl_coef: float = 1.0
     """Weight of the KL divergence to the pre-trained policy, reward units per nat."""
-    entropy: float = 0.0
+    ent_coef: float = 0.0
     """Weight of the entropy of G's texts, reward units per nat."""
     writing_temperature: float = 1.0
     """G's temperature while it generates for D and learns from rewards; above 1 it explores."""
@@ -78,8 +78,8 @@ def paper(task: str) -> SeqGANConfig:
     """The published code's sizes, schedule and rates; its rollout policy is the current one (its lag is dead code)."""
     return SeqGANConfig(
         preset="paper", task=task, select="last", batch_size=64, mle_batch_size=64, mle_epochs=120, weight_decay=0.0,
-        dropout=0.0, average=0.0, discriminator="conv", d_pretraining=50, d_steps=5, d_epochs=3, d_batch_size=32,
-        rounds=200, g_steps=1, learning_rate=1e-2, rollouts=16, transform="prob", baseline="none", kl=0.0,
+        dropout=0.0, ema_decay=0.0, discriminator="conv", d_pretraining=50, d_steps=5, d_epochs=3, d_batch_size=32,
+        rounds=200, g_steps=1, learning_rate=1e-2, rollouts=16, transform="prob", baseline="none", kl_coef=0.0,
     )  # fmt: skip
 
 
@@ -108,10 +108,10 @@ class SeqGAN(PolicyGradientAgent):
 
     def __init__(self, config: SeqGANConfig, task: Task) -> None:
         from textgan_env.discriminators import ReplayedTexts
-        from textgan_env.evaluation import BleuJudge
+        from textgan_env.evaluation import BleuDiscriminator
         from textgan_env.policies import Decoding, LaggedCopy
 
-        at_least(0, config, "mle_steps", "kl", "entropy")
+        at_least(0, config, "mle_steps", "kl_coef", "ent_coef")
         require(
             (config.discriminator, config.control) != ("bleu", "untrained"),
             "--control untrained asks a discriminator before it has learnt: --discriminator bleu never learns",
@@ -121,7 +121,7 @@ class SeqGAN(PolicyGradientAgent):
         # G as it was after pre-training: what the KL is measured from.
         self.reference = copy.deepcopy(self.policy).eval().requires_grad_(False)
         self.lagged = LaggedCopy(self.policy, config.rollout_lag) if config.rollout_lag else None
-        self.bleu = BleuJudge(task) if config.discriminator == "bleu" else None
+        self.bleu = BleuDiscriminator(task) if config.discriminator == "bleu" else None
         if config.negatives == "replayed":
             self.replay = ReplayedTexts(len(task.writable("train")), task.max_length, task.vocab_size).to(config.device)
         self.envs = self.make_envs(
@@ -193,11 +193,11 @@ class SeqGAN(PolicyGradientAgent):
         from textgan_env.rewards import EntropyCredit, KLCredit
 
         config, credit_BT = self.config, batch.credit_BT
-        if config.kl:
-            source = KLCredit(self.writer(), self.reference, config.kl, config.gamma)
+        if config.kl_coef:
+            source = KLCredit(self.writer(), self.reference, config.kl_coef, config.gamma)
             credit_BT = credit_BT + source.credit(batch.texts, batch.mask_BT)
-        if config.entropy:
-            bonus = EntropyCredit(self.writer(), config.entropy, config.gamma)
+        if config.ent_coef:
+            bonus = EntropyCredit(self.writer(), config.ent_coef, config.gamma)
             credit_BT = credit_BT + bonus.credit(batch.texts, batch.mask_BT)
         return credit_BT
 

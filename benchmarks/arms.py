@@ -180,7 +180,7 @@ ARMS: dict[str, Arm] = {
         _seqgan("seqgan-n4", "SeqGAN, four completions of each prefix", "--rollouts 4"),
         _seqgan("seqgan-n16", "SeqGAN, sixteen completions of each prefix, as published", "--rollouts 16"),
         _seqgan("pg-bleu", "policy gradient with BLEU-4 against the training texts as the reward, no D, no KL",
-                "--discriminator bleu --transform prob --kl 0", tries=1),
+                "--discriminator bleu --transform prob --kl-coef 0", tries=1),
         *_leakgan("leakgan", "by the paper's rules", ""),
         *_leakgan("leakgan-reference", "by the published code's rules", "--variant reference"),
         *(

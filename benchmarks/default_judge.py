@@ -49,10 +49,10 @@ def main(args: list[str] | None = None) -> None:
 def measure(options: Options) -> list[dict[str, Any]]:
     """One row a policy, and the time to be ready."""
     from benchmarks.policies import policy_of
-    from textgan_env.discriminators import judge_report
+    from textgan_env.discriminators import discriminator_report
     from textgan_env.envs import default_discriminator
     from textgan_env.policies import UniformPolicy
-    from textgan_env.rewards import Keys, write
+    from textgan_env.rewards import Keys, generate
     from textgan_env.tasks import fit_ngram, shared_task
 
     seconds = []
@@ -69,8 +69,8 @@ def measure(options: Options) -> list[dict[str, Any]]:
     real_BT = task.writable("test")[: options.samples]
     rows: list[dict[str, Any]] = []
     for name, policy in policies.items():
-        fake_BT, _ = write(policy, Keys.counted(1234, options.samples), task.max_length, end_token=task.end_token)
-        rows.append({"texts of": name} | judge_report(judge, real_BT, fake_BT).as_dict())
+        fake_BT, _ = generate(policy, Keys.counted(1234, options.samples), task.max_length, end_token=task.end_token)
+        rows.append({"texts of": name} | discriminator_report(judge, real_BT, fake_BT).as_dict())
     ready = f"{sorted(seconds)[len(seconds) // 2]:.1f} s (lowest {min(seconds):.1f}, highest {max(seconds):.1f})"
     return [*rows, {"texts of": "ready in", "loss": ready}]
 

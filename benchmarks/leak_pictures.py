@@ -49,7 +49,7 @@ def main(args: list[str] | None = None) -> None:
 def draw(options: Options) -> tuple[Path, Path]:
     """Write both pictures; returns their paths."""
     from benchmarks.results import save_picture
-    from textgan_env.rewards import Keys, write
+    from textgan_env.rewards import Keys, generate
     from textgan_env.runs.loading import load_policy
 
     leaked, task = load_leaked(options.run)
@@ -60,7 +60,7 @@ def draw(options: Options) -> tuple[Path, Path]:
         require(same, f"run '{run}' is of another task ('{of_run.name}'), expected '{task.name}'")
         writers[str(run)] = policy
     texts = {
-        name: write(policy, Keys.counted(options.seed, options.written), task.max_length, end_token=task.end_token)
+        name: generate(policy, Keys.counted(options.seed, options.written), task.max_length, end_token=task.end_token)
         for name, policy in writers.items()
     }
     real_BT = task.writable("valid")[: options.real]

@@ -23,7 +23,7 @@ from textgan_env.policies import (
     PolicyModule,
     UniformPolicy,
 )
-from textgan_env.rewards import Keys, write
+from textgan_env.rewards import Keys, generate
 from textgan_env.tasks import Task, fit_ngram
 from textgan_env.utils.errors import require
 
@@ -174,7 +174,7 @@ def writing_speed(policy: PolicyModule, task: Task, texts: int, seed: int) -> fl
     """Tokens a second that a policy writes, many texts side by side."""
     keys = Keys.counted(derived_seed(seed, "speed"), texts, device=policy.device)
     began = time.perf_counter()
-    _, lengths_B = write(policy, keys, task.max_length, end_token=task.end_token)
+    _, lengths_B = generate(policy, keys, task.max_length, end_token=task.end_token)
     return float(lengths_B.sum()) / (time.perf_counter() - began)
 
 
@@ -185,7 +185,7 @@ def point(policy: PolicyModule, task: Task, sizes: Sizes, seed: int) -> Point:
         values = dict(found.values) | lstm_scores(task, found.tokens_BT, sizes.read)[0]
         return {name: values[name] for name in TEXT_POINT if name in values}
     keys = Keys.counted(derived_seed(seed, "curve"), sizes.curve, device=policy.device)
-    tokens_BT = write(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
+    tokens_BT = generate(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
     real_BT = task.split("test").head(sizes.curve).tokens_BT
     values = likelihoods(policy, task, real_BT, tokens_BT, "test") | diversity(task, tokens_BT)
     return {name: value for name, value in values.items() if math.isfinite(value)}

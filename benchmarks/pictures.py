@@ -284,7 +284,7 @@ class Chase:
             d_pretraining=3,
             d_epochs=self.d_epochs,
             learning_rate=self.learning_rate,
-            kl=self.kl,
+            kl_coef=self.kl,
             transform=self.transform,  # type: ignore[arg-type]  # the environment refuses an unknown name
             seed=self.seed,
         )
@@ -432,7 +432,7 @@ class Rollouts:
 
     def measure(self) -> tuple[list[str], list[list[tuple[str, float]]]]:
         """The words of the text, and the `completions` of each prefix that ends with one of them."""
-        from textgan_env.discriminators import judge_report, make_discriminator
+        from textgan_env.discriminators import discriminator_report, make_discriminator
         from textgan_env.ops.sampling import derived_seed
         from textgan_env.runs.loading import load_policy
 
@@ -444,7 +444,7 @@ class Rollouts:
             _fit_epoch(judge, optimizer, policy, task, task.writable("train"), derived_seed(self.seed, "epoch", epoch))
         held_out_BT = task.writable("valid")
         fresh = _written(policy, task, len(held_out_BT), derived_seed(self.seed, "held out"))
-        print(f"AUC of D on texts it has not seen: {judge_report(judge, held_out_BT, fresh.tokens_BT).auc:.3f}")
+        print(f"AUC of D on texts it has not seen: {discriminator_report(judge, held_out_BT, fresh.tokens_BT).auc:.3f}")
         texts = _written(policy, task, 1, self.seed)
         words = _words(task, texts.tokens_BT[0, : texts.lengths_B[0]])
         return words, completions(policy, judge, task, texts, self.rollouts)
@@ -486,10 +486,10 @@ def _written(policy: "PolicyModule", task: "Task", rows: int, seed: int) -> "Tex
     """Fresh texts of a policy."""
     import torch
 
-    from textgan_env.rewards import Keys, Texts, write
+    from textgan_env.rewards import Keys, Texts, generate
 
     keys = Keys.counted(seed, rows)
-    tokens_BT, lengths_B = write(policy, keys, task.max_length, end_token=task.end_token)
+    tokens_BT, lengths_B = generate(policy, keys, task.max_length, end_token=task.end_token)
     return Texts(tokens_BT, lengths_B, torch.ones_like(lengths_B, dtype=torch.bool), keys, task.end_token)
 
 

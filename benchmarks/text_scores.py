@@ -87,7 +87,7 @@ def reader(task: Task, tokens_BT: Tensor) -> LSTMPolicy:
             optimizer,
             own,
             batch_size=BATCH_SIZE,
-            clip_norm=CLIP_NORM,
+            max_grad_norm=CLIP_NORM,
             generator=derived_generator(0, "reader", epoch),
             after_step=lambda: update_average(average, policy, optimizer),
         )

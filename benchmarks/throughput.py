@@ -130,7 +130,7 @@ def generator_step(sizes: Sizes) -> Work:
 
     from benchmarks.reference import PlainDiscriminator, PlainGenerator, plain_generator_step
     from textgan_env.ops.losses import policy_gradient_loss
-    from textgan_env.rewards import Keys, RolloutCredit, Texts, write
+    from textgan_env.rewards import Keys, RolloutCredit, Texts, generate
 
     policy, judge = _generator(sizes), _judge(sizes).eval()
     slow, slow_judge = PlainGenerator(policy), PlainDiscriminator(judge).eval()
@@ -139,7 +139,7 @@ def generator_step(sizes: Sizes) -> Work:
 
     def ours(turn: int) -> None:
         keys = Keys.counted(turn, sizes.rows, device=policy.device)
-        tokens_BT, lengths_B = write(policy, keys, sizes.max_length)
+        tokens_BT, lengths_B = generate(policy, keys, sizes.max_length)
         texts = Texts(tokens_BT, lengths_B, torch.ones_like(lengths_B, dtype=torch.bool), keys, None)
         credit_BT = source.credit(texts, texts.mask_BT)
         loss = policy_gradient_loss(policy.log_prob(tokens_BT, texts.mask_BT), credit_BT, texts.mask_BT)
@@ -167,12 +167,12 @@ def rollouts(sizes: Sizes) -> Work:
     import torch
 
     from benchmarks.reference import PlainGenerator
-    from textgan_env.rewards import Keys, complete, write
+    from textgan_env.rewards import Keys, complete, generate
 
     policy = _generator(sizes)
     slow = PlainGenerator(policy)
     keys = Keys.counted(0, sizes.rows, device=policy.device)
-    tokens_BT, _ = write(policy, keys, sizes.max_length)
+    tokens_BT, _ = generate(policy, keys, sizes.max_length)
     wanted_BT = torch.ones_like(tokens_BT, dtype=torch.bool)
     wanted_BT[:, 0] = False
 
@@ -242,13 +242,13 @@ def sampling(sizes: Sizes) -> Work:
     import torch
 
     from benchmarks.reference import PlainGenerator
-    from textgan_env.rewards import Keys, write
+    from textgan_env.rewards import Keys, generate
 
     policy = _generator(sizes)
     slow = PlainGenerator(policy)
 
     def ours(turn: int) -> None:
-        write(policy, Keys.counted(turn, sizes.samples, device=policy.device), sizes.max_length)
+        generate(policy, Keys.counted(turn, sizes.samples, device=policy.device), sizes.max_length)
 
     def plain(turn: int) -> None:
         draws = _draws(sizes, turn)
@@ -339,7 +339,7 @@ def leakgan_step(sizes: Sizes) -> Work:
     )
     agent = LeakGAN(config, task)
     # Every c-th token, as where TextGAN-PyTorch was timed: the offset that a g-step draws is always the first.
-    positions = list(range(config.goal_steps - 1, length, config.q_every))
+    positions = list(range(config.goal_steps - 1, length, config.q_interval))
     slow = PlainLeakGAN(agent.policy)
     optimizers = tuple(Adam(part.parameters(), lr=1.5e-3) for part in (slow.manager, slow.worker))
 

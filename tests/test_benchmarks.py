@@ -62,7 +62,7 @@ def test_a_row_says_what_differs_from_the_preset(tmp_path: Path) -> None:
     policy = policies.policy_of(run.path, ToyTask())
     label = policies.label_of("seqgan", run.about["config"], policy)
     assert label == "seqgan smoke 4/4, rounds 1, batch_size 8, rollouts 1, shuffled reward"
-    older = {name: value for name, value in run.about["config"].items() if name != "kl"}
+    older = {name: value for name, value in run.about["config"].items() if name != "kl_coef"}
     assert policies.label_of("seqgan", older, policy) == label
 
 

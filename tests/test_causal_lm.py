@@ -15,7 +15,7 @@ from textgan_env.envs import TextGANVectorEnv
 from textgan_env.ops.sampling import seeded
 from textgan_env.policies import CausalLMPolicy, Decoding, make_policy, map_state
 from textgan_env.policies.causal_lm import read_causal_lm
-from textgan_env.rewards import Keys, complete, write
+from textgan_env.rewards import Keys, complete, generate
 from textgan_env.runs.checkpoints import load_checkpoint, save_checkpoint
 from textgan_env.tasks import CorpusTask, ToyTask, load_causal_lm, make_task
 from textgan_env.utils.errors import InputError
@@ -297,4 +297,4 @@ def test_texts_written_by_it_do_not_depend_on_how_rows_are_grouped() -> None:
     policy = policy_of()
     keys = Keys.counted(2, 70)
     with seeded(0):
-        assert torch.equal(write(policy, keys, T, tile=70)[0], write(policy, keys, T, tile=32)[0])
+        assert torch.equal(generate(policy, keys, T, tile=70)[0], generate(policy, keys, T, tile=32)[0])

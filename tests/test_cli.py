@@ -311,7 +311,7 @@ def test_a_text_that_is_none_is_refused_by_every_command_and_leaves_nothing(
 def test_ctrl_c_ends_with_one_line_and_a_readable_run(tmp_path: Path) -> None:
     command = ["train", "mle", "--task", "toy", "--preset", "smoke", "--epochs", "100000", "--runs", str(tmp_path)]
     training = subprocess.Popen(
-        [*EXECUTABLE, *command, "--checkpoint-every", "0", "--look-every", "1"],
+        [*EXECUTABLE, *command, "--checkpoint-every", "0", "--eval-every", "1"],
         cwd=PROJECT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

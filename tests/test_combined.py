@@ -17,7 +17,7 @@ from textgan_env.policies import (
     TablePolicy,
     UniformPolicy,
 )
-from textgan_env.rewards import Keys, write
+from textgan_env.rewards import Keys, generate
 from textgan_env.tasks import ToyTask
 from textgan_env.utils.errors import InputError
 
@@ -49,7 +49,7 @@ def test_a_memoriser_writes_its_texts_as_often_as_it_was_given_them() -> None:
     for text in texts_BT.tolist():
         expected_S[text[0] * 9 + text[1] * 3 + text[2]] += 1 / 4
     assert probability_S.tolist() == pytest.approx(expected_S.tolist())
-    tokens_BT, _ = write(policy, Keys.counted(0, 400), T)
+    tokens_BT, _ = generate(policy, Keys.counted(0, 400), T)
     assert {tuple(text) for text in tokens_BT.tolist()} == {tuple(text) for text in texts_BT.tolist()}
     share = sum(text == [0, 1, 2] for text in tokens_BT.tolist()) / 400
     assert share == pytest.approx(0.5, abs=0.1)
@@ -58,7 +58,7 @@ def test_a_memoriser_writes_its_texts_as_often_as_it_was_given_them() -> None:
 def test_a_memoriser_ends_texts_where_they_ended() -> None:
     texts_BT = torch.tensor([[1, 2, 3], [0, 2, 3], [0, 1, 2]])  # 2 ends a text, PAD is 3
     policy = MemoriserPolicy(texts_BT, vocab_size=V, start_token=3)
-    tokens_BT, lengths_B = write(policy, Keys.counted(0, 50), T, end_token=2)
+    tokens_BT, lengths_B = generate(policy, Keys.counted(0, 50), T, end_token=2)
     assert {tuple(text) for text in tokens_BT.tolist()} == {(1, 2, 3), (0, 2, 3), (0, 1, 2)}
     assert set(lengths_B.tolist()) == {2, 3}
     mean, _ = nll(policy, texts_BT, texts_BT != 3)
@@ -98,7 +98,7 @@ def test_a_mixture_has_the_weighted_law_of_whole_texts(weights: tuple[float, flo
 def test_a_mixture_writes_what_it_is_said_to_write() -> None:
     table = TablePolicy.from_text_probabilities(torch.arange(1.0, 28.0), vocab_size=V, max_length=T)
     policy = MixturePolicy([table, UniformPolicy(V, start_token=0)], [0.5, 0.5])
-    tokens_BT, _ = write(policy, Keys.counted(3, 4000), T)
+    tokens_BT, _ = generate(policy, Keys.counted(3, 4000), T)
     times_S = (tokens_BT @ torch.tensor([9, 3, 1])).bincount(minlength=27)
     expected_S = 4000 * text_probabilities(policy)
     assert float(((times_S - expected_S) ** 2 / expected_S).sum()) < 54  # chi-square, 26 degrees: 99.9 % point

@@ -17,10 +17,10 @@ from textgan_env.discriminators import (
     EQUILIBRIUM_VALUE,
     ConvDiscriminator,
     DiscriminatorModule,
-    JudgeReport,
+    DiscriminatorReport,
     PairDiscriminator,
+    discriminator_report,
     fit_discriminator,
-    judge_report,
     make_discriminator,
     score_logits,
 )
@@ -394,10 +394,10 @@ def test_fitting_learns_which_side_is_real(kind: str, rate: float, steps: int) -
     optimizer = judge.make_optimizer(rate)
     real_BT, fake_BT = falling_and_rising(200, seed=0)
     fresh = falling_and_rising(300, seed=9)
-    before = judge_report(judge, *fresh)
+    before = discriminator_report(judge, *fresh)
     first = fit_discriminator(judge, optimizer, real_BT, fake_BT, steps=5, batch_size=32, generator=generator())
     last = fit_discriminator(judge, optimizer, real_BT, fake_BT, steps=steps, batch_size=32, generator=generator(1))
-    after = judge_report(judge, *fresh)
+    after = discriminator_report(judge, *fresh)
     assert last.loss < first.loss
     assert after.loss < before.loss
     assert after.accuracy > 0.9
@@ -408,16 +408,16 @@ def test_fitting_learns_which_side_is_real(kind: str, rate: float, steps: int) -
 def test_one_step_lowers_the_loss_of_its_own_batch(kind: str) -> None:
     judge = small(kind).eval()
     real_BT, fake_BT = falling_and_rising(16, seed=0)
-    before = judge_report(judge, real_BT, fake_BT)
+    before = discriminator_report(judge, real_BT, fake_BT)
     optimizer = torch.optim.SGD(judge.parameters(), lr=1e-3)
     fit_discriminator(judge, optimizer, real_BT, fake_BT, steps=1, batch_size=16, generator=generator())
-    assert judge_report(judge, real_BT, fake_BT).loss < before.loss
+    assert discriminator_report(judge, real_BT, fake_BT).loss < before.loss
 
 
 def test_fit_reports_cross_entropy_penalty_and_accuracy_before_the_step() -> None:
     judge = small_conv(dropout=0.0)
     real_BT, fake_BT = falling_and_rising(8, seed=0)
-    expected, penalty = judge_report(judge, real_BT, fake_BT), judge.penalty().item()
+    expected, penalty = discriminator_report(judge, real_BT, fake_BT), judge.penalty().item()
     report = fit_discriminator(
         judge, judge.make_optimizer(), real_BT, fake_BT, steps=1, batch_size=8, generator=generator()
     )
@@ -552,7 +552,7 @@ def test_wrong_arguments_of_a_fit_are_refused(change: dict[str, object], sentenc
 def test_judge_report_equals_values_computed_by_hand() -> None:
     # Probabilities of real: 3/4, 1/2, 1/4 for the tokens 0, 1, 2.
     judge = TableDiscriminator([math.log(3), 0.0, -math.log(3)])
-    report = judge_report(judge, starting_with(0, 0, 1, 2), starting_with(0, 2))
+    report = discriminator_report(judge, starting_with(0, 0, 1, 2), starting_with(0, 2))
     real = (2 * math.log(3 / 4) + math.log(1 / 2) + math.log(1 / 4)) / 4
     fake = (math.log(1 / 4) + math.log(3 / 4)) / 2
     assert report.value == pytest.approx(real + fake)
@@ -565,7 +565,7 @@ def test_judge_report_equals_values_computed_by_hand() -> None:
 
 
 def test_a_judge_that_knows_nothing_is_at_the_equilibrium() -> None:
-    report = judge_report(TableDiscriminator([0.0]), starting_with(1, 2), starting_with(3))
+    report = discriminator_report(TableDiscriminator([0.0]), starting_with(1, 2), starting_with(3))
     assert report.value == pytest.approx(EQUILIBRIUM_VALUE)
     assert report.loss == pytest.approx(math.log(2))
     assert report.auc == 0.5
@@ -573,17 +573,17 @@ def test_a_judge_that_knows_nothing_is_at_the_equilibrium() -> None:
 
 
 def test_sure_judges_have_finite_reports() -> None:
-    report = judge_report(TableDiscriminator([200.0, -200.0]), starting_with(0), starting_with(1))
-    assert report == JudgeReport(
+    report = discriminator_report(TableDiscriminator([200.0, -200.0]), starting_with(0), starting_with(1))
+    assert report == DiscriminatorReport(
         loss=pytest.approx(0.0), accuracy=1.0, accuracy_real=1.0, accuracy_fake=1.0, auc=1.0, value=pytest.approx(0.0)
     )
-    wrong = judge_report(TableDiscriminator([-200.0, 200.0]), starting_with(0), starting_with(1))
+    wrong = discriminator_report(TableDiscriminator([-200.0, 200.0]), starting_with(0), starting_with(1))
     assert wrong.value == pytest.approx(-400.0)
     assert wrong.auc == 0.0
 
 
 def test_report_as_dict_has_the_prefix() -> None:
-    report = judge_report(TableDiscriminator([0.0]), starting_with(1), starting_with(3))
+    report = discriminator_report(TableDiscriminator([0.0]), starting_with(1), starting_with(3))
     assert list(report.as_dict("d_valid/")) == [
         f"d_valid/{name}" for name in ("loss", "accuracy", "accuracy_real", "accuracy_fake", "auc", "value")
     ]
@@ -591,4 +591,4 @@ def test_report_as_dict_has_the_prefix() -> None:
 
 def test_report_needs_both_sides() -> None:
     with pytest.raises(InputError, match="at least one real and one fake text are needed, found 1 and 0"):
-        judge_report(TableDiscriminator([0.0]), starting_with(1), starting_with(1)[:0])
+        discriminator_report(TableDiscriminator([0.0]), starting_with(1), starting_with(1)[:0])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from textgan_env.discriminators import score_features, score_logits
-from textgan_env.evaluation import PROTOCOLS, BleuJudge, evaluate, nll, sample_texts, score_texts, token_lists
+from textgan_env.evaluation import PROTOCOLS, BleuDiscriminator, evaluate, nll, sample_texts, score_texts, token_lists
 from textgan_env.ops import metrics
 from textgan_env.policies import Decoding, LSTMPolicy, TablePolicy, UniformPolicy
 from textgan_env.tasks import CorpusTask, OracleTask, ToyTask
@@ -197,7 +197,7 @@ def test_bleu_as_a_judge_is_bleu_4_against_the_training_texts_without_end_and_fi
     tokens_BT[1, : train_BT.shape[1]] = train_BT[0]
     assert task.end_token is not None
     tokens_BT[2, 0] = task.end_token
-    judge = BleuJudge(task)
+    judge = BleuDiscriminator(task)
     expected = metrics.bleu([written.split()], [task.words(text) for text in train_BT.tolist()], 4)[4]
     assert 0.1 < expected < 0.9
     assert judge.logits(tokens_BT).sigmoid().tolist() == pytest.approx([expected, 1, 0], abs=2e-6)
@@ -205,7 +205,7 @@ def test_bleu_as_a_judge_is_bleu_4_against_the_training_texts_without_end_and_fi
     assert torch.equal(score_logits(judge, tokens_BT, tile=2), judge.logits(tokens_BT))
     assert score_features(judge, tokens_BT).shape == (3, judge.feature_size)
     with pytest.raises(InputError, match="max_n must be"):
-        BleuJudge(task, order=1)
+        BleuDiscriminator(task, order=1)
 
 
 def test_seeded_oracle_is_its_own_best_model() -> None:

@@ -24,7 +24,7 @@ from agents.seqgan import PRESETS as SEQGAN
 from agents.seqgan import SeqGAN
 from conftest import PROJECT
 from textgan_env.runs import checkpointing
-from textgan_env.runs.checkpointing import Keeper, RunState, with_step
+from textgan_env.runs.checkpointing import CheckpointManager, RunState, with_step
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.logs import read_metrics
@@ -38,7 +38,7 @@ SMOKE_SEQGAN = replace(
     threads=1,
 )  # fmt: skip
 SMOKE_LEAKGAN = replace(
-    LEAKGAN["smoke"]("toy"), rounds=1, mle_every=1, pretrain_epochs=2, batch_size=400, d_batch_size=400, threads=1
+    LEAKGAN["smoke"]("toy"), rounds=1, mle_interval=1, pretrain_epochs=2, batch_size=400, d_batch_size=400, threads=1
 )
 RUNS: dict[str, tuple[Any, Any]] = {
     "mle": (MLE, TINY), "seqgan": (SeqGAN, SMOKE_SEQGAN), "leakgan": (LeakGAN, SMOKE_LEAKGAN),
@@ -60,9 +60,9 @@ def content(run: RunFolder) -> dict[str, Any]:
 
 def stop_at_boundary(monkeypatch: pytest.MonkeyPatch, number: int, *, before: bool = False) -> None:
     """Let a run end at one of the places where it may be gone on from, or just before it is saved there."""
-    boundary, calls = Keeper.boundary, []
+    boundary, calls = CheckpointManager.boundary, []
 
-    def counted(keeper: Keeper, *, write: bool = False) -> None:
+    def counted(keeper: CheckpointManager, *, write: bool = False) -> None:
         calls.append(1)
         if before and len(calls) == number:
             raise KeyboardInterrupt
@@ -70,19 +70,19 @@ def stop_at_boundary(monkeypatch: pytest.MonkeyPatch, number: int, *, before: bo
         if len(calls) == number:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Keeper, "boundary", counted)
+    monkeypatch.setattr(CheckpointManager, "boundary", counted)
 
 
 def boundaries_of(monkeypatch: pytest.MonkeyPatch, make: Callable[[], RunFolder]) -> tuple[RunFolder, int]:
     """A whole run, and how many boundaries it has."""
-    boundary, calls = Keeper.boundary, []
+    boundary, calls = CheckpointManager.boundary, []
 
-    def counted(keeper: Keeper, *, write: bool = False) -> None:
+    def counted(keeper: CheckpointManager, *, write: bool = False) -> None:
         calls.append(1)
         boundary(keeper, write=write)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "boundary", counted)
+        patch.setattr(CheckpointManager, "boundary", counted)
         return make(), len(calls)
 
 
@@ -239,7 +239,7 @@ def test_a_run_goes_on_with_another_learning_rate_and_says_so(
         with pytest.raises(KeyboardInterrupt):
             launch(replace(TINY, runs=tmp_path, checkpoint_every=0.0), MLE)
     (folder,) = tmp_path.iterdir()
-    run = launch(replace(TINY, resume=folder, learning_rate=1e-4, anew=("learning_rate",)), MLE)
+    run = launch(replace(TINY, resume=folder, learning_rate=1e-4, overrides=("learning_rate",)), MLE)
     assert "from here on: learning_rate 0.0001, was 0.01" in capsys.readouterr().out
     assert run.about["config"]["learning_rate"] == 1e-4
     assert run.about["changes"] == [{"from": {"learning_rate": 0.01}, "to": {"learning_rate": 0.0001}}]
@@ -257,12 +257,12 @@ def test_a_collapsed_policy_stops_the_run_where_that_is_asked_for(
         return look(agent) | ({"unique": 0.001} if len(calls) == 2 else {})
 
     monkeypatch.setattr(loop, "_look", collapsed)
-    run = launch(replace(TINY, runs=tmp_path / "asked", look_every=1, stop_on_collapse=True), MLE)
+    run = launch(replace(TINY, runs=tmp_path / "asked", eval_every=1, stop_on_collapse=True), MLE)
     assert "stopped after round 2 of 3: the policy collapses: 0% of its texts" in capsys.readouterr().out
     assert len(read_metrics(run.path)) == 2
     assert (run.path / "evaluation.json").exists()
     calls.clear()
-    run = launch(replace(TINY, runs=tmp_path / "not-asked", look_every=1), MLE)
+    run = launch(replace(TINY, runs=tmp_path / "not-asked", eval_every=1), MLE)
     assert "warning: the policy collapses: 0% of its texts" in capsys.readouterr().out
     assert len(read_metrics(run.path)) == 3
 
@@ -308,7 +308,7 @@ def test_a_folder_in_use_is_refused_and_names_who_uses_it(tmp_path: Path) -> Non
 def test_the_lock_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
     run = launch(replace(TINY, runs=tmp_path, epochs=1), MLE)
     program = (
-        "import sys, time; from textgan_env.runs import RunFolder\n"
+        "import sys, time; from textgan_env.runs.folder import RunFolder\n"
         "with RunFolder.open(sys.argv[1]).locked():\n"
         "    print('locked', flush=True); time.sleep(600)"
     )

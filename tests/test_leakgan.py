@@ -19,7 +19,7 @@ from textgan_env.envs import EpisodeBatch
 from textgan_env.evaluation import evaluate
 from textgan_env.ops.sampling import derived_generator
 from textgan_env.policies import LeakedPolicy
-from textgan_env.rewards import Keys, write
+from textgan_env.rewards import Keys, generate
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.loading import load_policy
 from textgan_env.runs.logs import read_metrics
@@ -32,15 +32,15 @@ from textgan_env.utils.errors import InputError
 V, T, C, B = 3, 5, 2, 6
 TASK = ToyTask(vocab_size=V, max_length=T, size=120)
 TINY = LeakGANConfig(
-    preset="smoke", task="toy", pretrain_rounds=1, pretrain_epochs=1, rounds=2, g_steps=1, mle_every=2, batch_size=16,
-    mle_batch_size=16, rollouts=2, embed_size=4, hidden_size=4, goal_size=3, goal_steps=C, q_every=1, d_batch_size=64,
+    preset="smoke", task="toy", pretrain_rounds=1, pretrain_epochs=1, rounds=2, g_steps=1, mle_interval=2, batch_size=16,
+    mle_batch_size=16, rollouts=2, embed_size=4, hidden_size=4, goal_size=3, goal_steps=C, q_interval=1, d_batch_size=64,
     threads=1, show_samples=0, select="last", device="cpu",
 )  # fmt: skip
 each_variant = pytest.mark.parametrize("variant", ["paper", "reference"])
 
 
 def pos(agent, seed):
-    return agent.goals.positions(agent.task.max_length, agent.config.q_every, derived_generator(seed))
+    return agent.goals.positions(agent.task.max_length, agent.config.q_interval, derived_generator(seed))
 
 
 def written(agent: LeakGAN, lengths: list[int] | None = None) -> EpisodeBatch:
@@ -156,10 +156,10 @@ def test_q_is_asked_for_after_every_goal_or_after_some_of_them_that_change() -> 
     assert pos(sharp(), 0) == [1, 2, 3, 4]
     assert pos(sharp("reference"), 0) == [1, 3]
     assert pos(sharp("reference", goal_steps=3), 0) == [2]
-    agent = sharp(q_every=3)
+    agent = sharp(q_interval=3)
     seen = {tuple(pos(agent, seed)) for seed in range(30)}
     assert seen == {(1, 4), (2,), (3,)}
-    assert pos(sharp(q_every=9, goal_steps=T), 0) == [T - 1]
+    assert pos(sharp(q_interval=9, goal_steps=T), 0) == [T - 1]
 
 
 def test_the_reference_writes_completes_and_feeds_d_at_three_temperatures() -> None:
@@ -215,7 +215,7 @@ def test_an_untrained_discriminator_stays_as_it_was_drawn() -> None:
 
 
 def test_pre_training_ends_with_the_average_of_its_weights() -> None:
-    agent = LeakGAN(replace(TINY, mle_batch_size=40, average=0.5), TASK)
+    agent = LeakGAN(replace(TINY, mle_batch_size=40, ema_decay=0.5), TASK)
     seen = []
 
     def keep(agent: LeakGAN = agent, step: Any = agent.step) -> Any:
@@ -240,7 +240,7 @@ def test_pre_training_ends_with_the_average_of_its_weights() -> None:
 
 
 def test_an_interleaved_epoch_moves_the_worker_by_the_share_of_its_average() -> None:
-    agents = [LeakGAN(replace(TINY, mle_every=1, average=average), TASK) for average in (0.0, 0.9)]
+    agents = [LeakGAN(replace(TINY, mle_interval=1, ema_decay=average), TASK) for average in (0.0, 0.9)]
     moved = []
     for agent in agents:
         agent.g_step(derived_generator(0, "g"))
@@ -251,14 +251,14 @@ def test_an_interleaved_epoch_moves_the_worker_by_the_share_of_its_average() -> 
 
 
 def test_maximum_likelihood_comes_after_every_few_rounds() -> None:
-    agent = LeakGAN(replace(TINY, mle_every=3, g_steps=2), TASK)
+    agent = LeakGAN(replace(TINY, mle_interval=3, g_steps=2), TASK)
     happened = []
     for round_ in range(6):
         for step in range(2):
             agent.g_step(derived_generator(0, round_, step))
         happened.append(bool(agent.interleaved_mle(derived_generator(0, "m", round_))))
     assert happened == [False, False, True, False, False, True]
-    never = LeakGAN(replace(TINY, mle_every=0), TASK)
+    never = LeakGAN(replace(TINY, mle_interval=0), TASK)
     assert never.interleaved_mle(derived_generator(0)) == {}
 
 
@@ -323,7 +323,7 @@ def reward_after(steps: int, *, turned: bool = False, control: str | None = None
     agent.manager_optimizer = torch.optim.Adam([p for p in agent.policy.manager.parameters() if p.requires_grad], 1e-2)
     for step in range(steps):
         agent.g_step(derived_generator(0, "test", step))
-    tokens_BT, _ = write(agent.policy, Keys.counted(9, 2000), 6)
+    tokens_BT, _ = generate(agent.policy, Keys.counted(9, 2000), 6)
     return float(score_logits(judge, tokens_BT).sigmoid().mean())
 
 
@@ -437,7 +437,7 @@ def test_an_oracle_of_any_size_comes_from_a_file_of_weights(tmp_path: Path) -> N
         (["--batch-size", "1"], "batch_size must be at least 2, found 1"),
         (["--g-temperature", "0"], "temperature must be above 0, found 0"),
         (["--pretrained", "nowhere"], "no run folder at 'nowhere'"),
-        (["--mle-every", "-1"], "mle_every must be at least 0"),
+        (["--mle-interval", "-1"], "mle_interval must be at least 0"),
         (["--preset", "papers"], "unknown preset 'papers'"),
     ],
 )

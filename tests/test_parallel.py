@@ -187,7 +187,7 @@ def test_a_step_of_d_has_the_gradient_of_the_whole_batch() -> None:
 
 
 def seqgan_of(task: Task, **changes: Any) -> seqgan.SeqGAN:
-    config = replace(seqgan.smoke("corpus"), batch_size=14, rollouts=3, embed_size=5, hidden_size=6, average=0.0)
+    config = replace(seqgan.smoke("corpus"), batch_size=14, rollouts=3, embed_size=5, hidden_size=6, ema_decay=0.0)
     return seqgan.SeqGAN(replace(config, **changes), task)
 
 
@@ -195,7 +195,7 @@ def seqgan_of(task: Task, **changes: Any) -> seqgan.SeqGAN:
     "changes",
     [
         {},
-        {"transform": "rank", "gamma": 0.9, "entropy": 0.1},
+        {"transform": "rank", "gamma": 0.9, "ent_coef": 0.1},
         {"control": "shuffled"},
         {"control": "random", "rollouts": 0, "transform": "prob"},
         {"initial_state": "random", "baseline": "position", "writing_temperature": 1.5},
@@ -215,7 +215,7 @@ def test_texts_of_a_g_step_of_seqgan_do_not_depend_on_shards_and_its_gradient_ha
             agent.policy.eval()
             batch = agent.envs.collect(agent.writer())
             credit_BT = agent._credit(batch)
-            snr = agent._gradient(batch, credit_BT)
+            snr = agent.gradient(batch, agent.advantage(batch))
         seen.append((batch.tokens_BT, credit_BT, gradients(agent.policy), snr))
     for tokens_BT, credit_BT, gradient, snr in seen[1:]:
         assert torch.equal(tokens_BT, seen[0][0])
@@ -227,8 +227,8 @@ def test_texts_of_a_g_step_of_seqgan_do_not_depend_on_shards_and_its_gradient_ha
 @pytest.mark.parametrize("variant", ["paper", "reference"])
 def test_gradients_of_leakgan_hardly_depend_on_shards(sentences: Task, variant: str) -> None:
     """1e-5 of their norms, of the Manager's, the Worker's, and in maximum likelihood of both."""
-    config = replace(leakgan.smoke("corpus"), batch_size=11, goal_steps=2, q_every=1, average=0.0, variant=variant)  # type: ignore[arg-type]
-    config = replace(config, mle_batch_size=150, d_epochs=1, dropout=0.0, mle_every=1)
+    config = replace(leakgan.smoke("corpus"), batch_size=11, goal_steps=2, q_interval=1, ema_decay=0.0, variant=variant)  # type: ignore[arg-type]
+    config = replace(config, mle_batch_size=150, d_epochs=1, dropout=0.0, mle_interval=1)
     seen = []
     for shards in (1, 2, 3):
         agent = leakgan.LeakGAN(config, sentences)
@@ -470,7 +470,7 @@ def test_other_numbers_of_shards_end_within_the_noise_of_seeds(tmp_path: Path) -
     """Six seeds: NLL-test 1.340 with 1 shard, standard deviation .011; with 2 and 4 shards 1.342 and 1.343."""
     ends: dict[int, list[float]] = {}
     for shards in (1, 2, 4):
-        options = {"shards": shards, "epochs": 5, "batch_size": 64, "show_samples": 0, "look_every": 9}
+        options = {"shards": shards, "epochs": 5, "batch_size": 64, "show_samples": 0, "eval_every": 9}
         runs = [alone("mle", tmp_path / f"{shards}", seed=seed, **options) for seed in range(6)]
         values = [json.loads((run.path / "evaluation.json").read_text())["values"] for run in runs]
         ends[shards] = [value["nll_test"] for value in values]

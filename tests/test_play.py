@@ -20,7 +20,7 @@ import textgan_env
 from agents import mle, seqgan
 from conftest import PROJECT
 from textgan_env.discriminators import score_logits
-from textgan_env.evaluation import write_texts
+from textgan_env.evaluation import generate_texts
 from textgan_env.rewards import RolloutCredit, Texts
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.show import play
@@ -104,7 +104,7 @@ def test_every_q_is_the_credit_that_the_environment_gives(player: Player) -> Non
     saved, (judge, _) = player.load("seqgan-corpus-1"), player.judge("seqgan-corpus-1", own=True)
     given = saved.task.encode("the")
     policy = saved.decoded(temperature=1.0)
-    tokens_BT, lengths_B, keys = write_texts(policy, saved.task, 4, 1, given)
+    tokens_BT, lengths_B, keys = generate_texts(policy, saved.task, 4, 1, given)
     texts = Texts(tokens_BT, lengths_B, torch.ones_like(lengths_B, dtype=torch.bool), keys, saved.task.end_token)
     credit_BT = RolloutCredit(policy, judge, rollouts=3).credit(texts, texts.mask_BT)  # all tokens in one pass
     final_B = score_logits(judge, tokens_BT).sigmoid()

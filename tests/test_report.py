@@ -57,7 +57,7 @@ def mle(text: Path) -> RunFolder:
 
 @pytest.fixture(autouse=True)
 def quick_default_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(game, "DEFAULT_JUDGE_STEPS", 3)
+    monkeypatch.setattr(game, "DEFAULT_DISCRIMINATOR_STEPS", 3)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from textgan_env.policies import (
     TablePolicy,
     UniformPolicy,
 )
-from textgan_env.rewards import TILE, Completions, Keys, complete, write
+from textgan_env.rewards import TILE, Completions, Keys, complete, generate
 from textgan_env.utils.errors import InputError
 
 B, N, T, V = 5, 3, 6, 7
@@ -248,7 +248,7 @@ def test_ended_rows_are_not_stepped_any_more() -> None:
             return super().step(tokens_B, state)
 
     policy = Counting([-math.inf, 0.0])
-    tokens_BT, lengths_B = write(policy, Keys.counted(0, 64), T, end_token=1)
+    tokens_BT, lengths_B = generate(policy, Keys.counted(0, 64), T, end_token=1)
     assert policy.rows == 64
     assert lengths_B.tolist() == [1] * 64
     assert (tokens_BT[:, 1:] == 2).all()
@@ -317,15 +317,15 @@ def test_written_texts_are_completions_of_the_empty_prefix(end_token: int | None
     wanted_BT = torch.zeros_like(ALL_BT)
     wanted_BT[:, 0] = True
     texts = complete(lstm(), given_texts(), wanted_BT, keys=keys(), end_token=end_token, stream=Stream.TEXT)
-    tokens_BT, lengths_B = write(lstm(), keys(), T, end_token=end_token)
+    tokens_BT, lengths_B = generate(lstm(), keys(), T, end_token=end_token)
     assert torch.equal(tokens_BT, texts.tokens_RT)
     assert torch.equal(lengths_B, texts.lengths_R)
 
 
 def test_text_depends_on_its_seed_and_episode_not_on_its_batch() -> None:
-    together_BT, _ = write(lstm(), Keys.counted(5, 10), T)
-    later_BT, _ = write(lstm(), Keys.counted(5, 4, first_episode=6), T)
-    other_BT, _ = write(lstm(), Keys.counted(6, 10), T)
+    together_BT, _ = generate(lstm(), Keys.counted(5, 10), T)
+    later_BT, _ = generate(lstm(), Keys.counted(5, 4, first_episode=6), T)
+    other_BT, _ = generate(lstm(), Keys.counted(6, 10), T)
     assert torch.equal(together_BT[6:], later_BT)
     assert not torch.equal(together_BT, other_BT)
 
@@ -334,13 +334,13 @@ def test_texts_and_rollouts_from_the_empty_prefix_differ() -> None:
     wanted_BT = torch.zeros_like(ALL_BT)
     wanted_BT[:, 0] = True
     rollouts = complete(lstm(), given_texts(), wanted_BT, keys=keys())
-    assert not torch.equal(write(lstm(), keys(), T)[0], rollouts.tokens_RT)
+    assert not torch.equal(generate(lstm(), keys(), T)[0], rollouts.tokens_RT)
 
 
 @pytest.mark.parametrize("end_token", [None, END])
 def test_texts_written_from_a_prefix_are_the_plain_ones(end_token: int | None) -> None:
     policy, prefix, drawn = lstm().eval(), [4, 0], keys()
-    tokens_BT, lengths_B = write(policy, drawn, T, end_token=end_token, prefix=prefix)
+    tokens_BT, lengths_B = generate(policy, drawn, T, end_token=end_token, prefix=prefix)
     for row, (tokens, length) in enumerate(zip(tokens_BT.tolist(), lengths_B.tolist(), strict=True)):
         key = {"seed": int(drawn.seed_B[row]), "episode": int(drawn.episode_B[row]), "rollout": 0}
         with torch.no_grad():
@@ -355,11 +355,11 @@ def test_texts_written_from_a_prefix_are_the_plain_ones(end_token: int | None) -
 )
 def test_a_prefix_that_no_text_can_begin_with_is_refused(prefix: list[int], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        write(lstm(), keys(), T, end_token=END, prefix=prefix)
+        generate(lstm(), keys(), T, end_token=END, prefix=prefix)
 
 
 def test_no_keys_write_no_texts() -> None:
-    tokens_BT, lengths_B = write(lstm(), Keys.counted(0, 0), T)
+    tokens_BT, lengths_B = generate(lstm(), Keys.counted(0, 0), T)
     assert tokens_BT.shape == (0, T)
     assert lengths_B.shape == (0,)
 
@@ -381,9 +381,9 @@ def test_impossible_request_is_refused(change: dict[str, object], sentence: str)
 
 def test_text_without_room_is_refused() -> None:
     with pytest.raises(InputError, match="room for at least 1 token, found T=0"):
-        write(lstm(), keys(), 0)
+        generate(lstm(), keys(), 0)
 
 
 def test_policy_that_allows_no_token_is_refused() -> None:
     with pytest.raises(InputError, match="holds NaN or allows no token"):
-        write(StubPolicy([-math.inf, -math.inf]), keys(), T)
+        generate(StubPolicy([-math.inf, -math.inf]), keys(), T)

@@ -177,7 +177,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-q", "-m", "first", "--no-verify")
-    monkeypatch.setattr(folder, "__file__", str(package / "runs.py"))
+    monkeypatch.setattr(folder, "__file__", str(package / "runs" / "folder.py"))
     return tmp_path
 
 
@@ -195,7 +195,7 @@ def test_a_package_installed_inside_another_repository_has_no_commit(
 ) -> None:
     inner = checkout / "venv" / "textgan_env"
     inner.mkdir(parents=True)
-    monkeypatch.setattr(folder, "__file__", str(inner / "runs.py"))
+    monkeypatch.setattr(folder, "__file__", str(inner / "runs" / "folder.py"))
     assert source_state() is None
 
 

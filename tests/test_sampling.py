@@ -15,8 +15,8 @@ from textgan_env.ops.sampling import (
     Stream,
     derived_generator,
     derived_seed,
+    draw_seed,
     evaluating,
-    fold,
     keyed_uniform,
     philox,
     sample_categorical,
@@ -276,9 +276,9 @@ def test_derived_generator_starts_from_the_derived_seed() -> None:
 
 def test_fold_gives_a_fresh_seed_each_time() -> None:
     generator = derived_generator(0)
-    seeds = [fold(generator) for _ in range(5)]
+    seeds = [draw_seed(generator) for _ in range(5)]
     assert len(set(seeds)) == 5
-    assert seeds == [fold(again) for again in [derived_generator(0)] for _ in range(5)]
+    assert seeds == [draw_seed(again) for again in [derived_generator(0)] for _ in range(5)]
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 

@@ -33,7 +33,7 @@ from textgan_env.envs.wrappers import DiscriminatorVectorTraining
 from textgan_env.evaluation import evaluate
 from textgan_env.ops.sampling import seeded
 from textgan_env.policies import Decoding, LSTMPolicy
-from textgan_env.rewards import Keys, write
+from textgan_env.rewards import Keys, generate
 from textgan_env.tasks import CorpusTask, Task, ToyTask
 from textgan_env.text.corpus import load_corpus
 from textgan_env.utils.errors import InputError
@@ -298,7 +298,7 @@ def test_a_model_and_the_policy_that_shares_its_weights_are_one(algorithm: type[
         logp_BT = policy.log_prob(TOY.texts_ST, ones_BT)
         torch.testing.assert_close(asked.log_prob(TOY.texts_ST, ones_BT), logp_BT)
         keys = Keys.counted(3, 40)
-        assert torch.equal(write(policy, keys, 4)[0], write(asked, keys, 4)[0])
+        assert torch.equal(generate(policy, keys, 4)[0], generate(asked, keys, 4)[0])
 
 
 @EACH
@@ -338,7 +338,7 @@ def test_unknown_words_are_never_written(algorithm: type[BaseAlgorithm], words: 
     assert forbidden_tokens(model) == list(words.forbidden)
     model.learn(64)  # the environment refuses an unknown word
     asked = SB3RolloutPolicy(model)
-    tokens_BT, _ = write(asked, Keys.counted(0, 200), 4, end_token=words.end_token)
+    tokens_BT, _ = generate(asked, Keys.counted(0, 200), 4, end_token=words.end_token)
     assert not torch.isin(tokens_BT, torch.tensor(words.forbidden)).any()
     torch.testing.assert_close(
         asked.log_prob(tokens_BT, words.scored(tokens_BT)), policy.log_prob(tokens_BT, words.scored(tokens_BT))

@@ -42,7 +42,7 @@ AGENTS: dict[str, tuple[Any, Any]] = {
     "maskable": (PPO, PPOConfig(**SMALL, kind="maskable")),
     "recurrent": (PPO, PPOConfig(**SMALL, kind="recurrent")),
     "a2c": (A2C, A2CConfig(**SMALL)),
-    "dqn": (DQN, DQNConfig(**SMALL, temperature=0.2, buffer=64, gradient_steps=2, batch_size=16)),
+    "dqn": (DQN, DQNConfig(**SMALL, temperature=0.2, buffer_size=64, gradient_steps=2, batch_size=16)),
 }
 EACH = pytest.mark.parametrize("name", AGENTS)
 
@@ -79,7 +79,7 @@ def learner(name: str, **changes: Any) -> SB3Agent:
     agent, config = AGENTS[name]
     known = {"transform": "prob", "learning_rate": 1e-2, "embed_size": 8, "hidden_size": 8, "envs": 64}
     if name == "dqn":
-        known |= {"temperature": 0.05, "buffer": 4000, "gradient_steps": 20, "batch_size": 256}
+        known |= {"temperature": 0.05, "buffer_size": 4000, "gradient_steps": 20, "batch_size": 256}
     made: SB3Agent = agent(replace(config, **{**known, **changes}), TASK)
     made.discriminator = TableJudge()  # type: ignore[assignment]
     return made
@@ -235,8 +235,8 @@ def test_texts_with_an_end_and_unknown_words_are_learnt(name: str, tmp_path: Pat
         ("ppo", {"clip_range": 0.0}, "clip_range must be above 0, found 0.0"),
         ("ppo", {"gae_lambda": 1.5}, "gae_lambda must be 0 to 1, found 1.5"),
         ("a2c", {"gae_lambda": -0.1}, "gae_lambda must be 0 to 1, found -0.1"),
-        ("ppo", {"minibatches": 5}, r"minibatches must divide the 24 tokens of a collection .*, found 5"),
-        ("dqn", {"buffer": 7}, "buffer must be at least envs=8, found 7"),
+        ("ppo", {"num_minibatches": 5}, r"num_minibatches must divide the 24 tokens of a collection .*, found 5"),
+        ("dqn", {"buffer_size": 7}, "buffer_size must be at least envs=8, found 7"),
         ("dqn", {"batch_size": 0}, "batch_size must be at least 1, found 0"),
         ("dqn", {"temperature": 0.0}, "temperature must be above 0, found 0"),
         ("ppo", {"rollouts": 0}, "rollouts must be at least 1, found 0"),

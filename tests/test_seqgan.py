@@ -68,7 +68,7 @@ def exact_return(policy: TablePolicy, reward_S: Tensor) -> Tensor:
 
 def learner(**changes: object) -> SeqGAN:
     """The agent on the toy task, with a tabular policy and the judge whose every reward is known."""
-    options = {"batch_size": 64, "kl": 0.0, "transform": "prob", "learning_rate": 0.1} | changes
+    options = {"batch_size": 64, "kl_coef": 0.0, "transform": "prob", "learning_rate": 0.1} | changes
     config = replace(TINY, **options)  # type: ignore[arg-type]
     agent = SeqGAN(config, TASK)
     agent.policy = TablePolicy(V, max_length=T)
@@ -104,7 +104,7 @@ def test_with_bleu_as_the_reward_it_reaches_the_text_of_the_highest_bleu() -> No
     reward_S = torch.tensor([metrics.bleu([text], training, 4)[4] for text in task.texts_ST.tolist()])
     optimum, uniform = float(reward_S.max()), float(reward_S.mean())
     assert optimum == pytest.approx(0.1**0.25) == pytest.approx(metrics.bleu(training, training, 4)[4])
-    options = {"batch_size": 64, "kl": 0.0, "transform": "prob", "learning_rate": 0.1, "discriminator": "bleu"}
+    options = {"batch_size": 64, "kl_coef": 0.0, "transform": "prob", "learning_rate": 0.1, "discriminator": "bleu"}
     agent = SeqGAN(replace(TINY, rollouts=4, **options), task)  # type: ignore[arg-type]
     assert {name for phase in agent.schedule().phases if phase.rounds for name, times in phase.steps if times} == {
         "mle_epoch", "g_step",
@@ -239,7 +239,7 @@ def test_no_step_of_learning_ever_asks_for_the_test_split() -> None:
 def test_the_kl_holds_the_policy_near_the_pre_trained_one() -> None:
     moved = {}
     for kl in (0.0, 50.0):
-        agent = SeqGAN(replace(TINY, kl=kl, learning_rate=0.05, batch_size=64), TASK)
+        agent = SeqGAN(replace(TINY, kl_coef=kl, learning_rate=0.05, batch_size=64), TASK)
         agent.discriminator = judge()  # type: ignore[assignment]
         for step in range(40):
             agent.g_step(derived_generator(0, "test", step))
@@ -254,7 +254,7 @@ def test_the_kl_holds_the_policy_near_the_pre_trained_one() -> None:
 def test_an_entropy_bonus_keeps_the_texts_different() -> None:
     entropy = {}
     for weight in (0.0, 0.3):
-        agent = learner(rollouts=0, entropy=weight)
+        agent = learner(rollouts=0, ent_coef=weight)
         for step in range(60):
             agent.g_step(derived_generator(0, "test", step))
         texts_ST = TASK.texts_ST
@@ -273,7 +273,7 @@ def test_a_writing_temperature_is_the_one_texts_are_written_and_scored_at() -> N
 
 
 def test_pre_training_ends_with_the_averaged_weights_and_the_reference_there() -> None:
-    agent = SeqGAN(replace(TINY, average=0.9), TASK)
+    agent = SeqGAN(replace(TINY, ema_decay=0.9), TASK)
     agent.mle_epoch(derived_generator(0, "a"))
     assert not torch.equal(agent.policy.projection.bias, agent.average.policy.projection.bias)  # type: ignore[arg-type,union-attr]
     agent.end_pretraining(derived_generator(0, "b"))
@@ -300,7 +300,7 @@ def test_replayed_negatives_keep_half_of_what_the_discriminator_saw() -> None:
 
 
 def test_a_random_initial_state_belongs_to_the_text_its_completions_and_its_gradient() -> None:
-    agent = SeqGAN(replace(TINY, initial_state="random", batch_size=4, rollouts=3, kl=0.0), TASK)
+    agent = SeqGAN(replace(TINY, initial_state="random", batch_size=4, rollouts=3, kl_coef=0.0), TASK)
     given: list[Tensor] = []
 
     class Watched(LSTMPolicy):
@@ -374,8 +374,8 @@ def test_a_pre_trained_run_of_another_task_is_refused(tmp_path: Path) -> None:
         (["--learning-rate", "-1"], "learning_rate must be above 0, found -1.0"),
         (["--rollouts", "-1"], "rollouts must be at least 0, found -1"),
         (["--batch-size", "1"], "batch_size must be at least 2, found 1"),
-        (["--kl", "-1"], "kl must be at least 0"),
-        (["--entropy", "-1"], "entropy must be at least 0"),
+        (["--kl-coef", "-1"], "kl_coef must be at least 0"),
+        (["--ent-coef", "-1"], "ent_coef must be at least 0"),
         (["--gamma", "1.5"], "gamma must be 0 to 1, found 1.5"),
         (["--writing-temperature", "0"], "temperature must be above 0"),
         (["--rollout-lag", "2"], "rate of a lagged copy must be 0 to 1"),

@@ -10,7 +10,7 @@ import torch
 
 from textgan_env.evaluation import nll
 from textgan_env.policies import TablePolicy, UniformPolicy
-from textgan_env.rewards import Keys, write
+from textgan_env.rewards import Keys, generate
 from textgan_env.tasks import CorpusTask, OracleTask, ToyTask, draw_oracle_weights, make_task, saved_task, shared_task
 from textgan_env.text.corpus import load_corpus
 from textgan_env.utils.errors import InputError, MissingDataError
@@ -92,7 +92,7 @@ def test_released_oracle_scores_its_own_texts_at_the_published_entropy(shared_da
     real_BT = task.split("test").tokens_BT
     # 5.750 published; 2,000 texts have a standard error of about .011
     assert nll(task.oracle, real_BT, task.scored(real_BT))[0] == pytest.approx(5.75, abs=0.04)
-    uniform_BT, _ = write(UniformPolicy(5000, start_token=0), Keys.counted(0, 1000), 20)
+    uniform_BT, _ = generate(UniformPolicy(5000, start_token=0), Keys.counted(0, 1000), 20)
     assert nll(task.oracle, uniform_BT, task.scored(uniform_BT))[0] == pytest.approx(11.4, abs=0.1)
 
 

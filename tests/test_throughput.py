@@ -75,12 +75,12 @@ def test_q_is_the_same_given_the_same_completions(
     found_BT = RolloutCredit(policy, judge, rollouts=N).credit(batch, batch.mask_BT)
     asked = iter([(length, rollout) for rollout in range(N) for length in range(1, T)])
 
-    def write(prefix_Bt: torch.Tensor) -> torch.Tensor:
+    def generate(prefix_Bt: torch.Tensor) -> torch.Tensor:
         length, rollout = next(asked)
         assert prefix_Bt.shape[1] == length
         return table_PNBT[length, rollout]
 
-    expected_BT = plain_q(write, PlainDiscriminator(judge).eval(), tokens_BT, N, list(range(T)))
+    expected_BT = plain_q(generate, PlainDiscriminator(judge).eval(), tokens_BT, N, list(range(T)))
     torch.testing.assert_close(found_BT, expected_BT, rtol=0, atol=1e-5)
 
 
@@ -89,10 +89,10 @@ def test_both_write_by_one_distribution(policy: LSTMPolicy) -> None:
     slow = PlainGenerator(small)
     rows = 20_000
     empty = torch.empty(rows, 0, dtype=torch.int64)
-    from textgan_env.rewards import write
+    from textgan_env.rewards import generate
 
     plain_BT = slow.write(empty, 2, torch.Generator().manual_seed(0))
-    ours_BT, _ = write(small, Keys.counted(0, rows), 2)
+    ours_BT, _ = generate(small, Keys.counted(0, rows), 2)
     place_2 = torch.tensor([3, 1])
     plain_9, ours_9 = ((tokens @ place_2).bincount(minlength=9).double() for tokens in (plain_BT, ours_BT))
     chi_square = ((plain_9 - ours_9) ** 2 / (plain_9 + ours_9).clamp(min=1)).sum()

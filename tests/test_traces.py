@@ -18,14 +18,14 @@ from textgan_env.discriminators import (
     ConvDiscriminator,
     DiscriminatorModule,
     PairDiscriminator,
-    judge_report,
+    discriminator_report,
     score_logits,
 )
 from textgan_env.envs import game
 from textgan_env.evaluation import sample_texts
 from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies import LSTMPolicy
-from textgan_env.rewards import Keys, RolloutCredit, Texts, write
+from textgan_env.rewards import Keys, RolloutCredit, Texts, generate
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.folder import RunFolder
 from textgan_env.show.traces import Judge, Plane, real_texts, trace, write_traces
@@ -84,7 +84,7 @@ def test_q_is_the_mean_of_the_scores_shown_and_what_the_environment_pays(
 ) -> None:
     traces = write_traces(policy, task, judge, 5, rollouts=4, seed=2)
     keys = Keys.counted(derived_seed(2, "samples"), 5)
-    tokens_BT, lengths_B = write(policy, keys, task.max_length, end_token=task.end_token)
+    tokens_BT, lengths_B = generate(policy, keys, task.max_length, end_token=task.end_token)
     texts = Texts(tokens_BT, lengths_B, torch.ones(5, dtype=torch.bool), keys, task.end_token)
     credit_BT = RolloutCredit(policy, judge, rollouts=4).credit(texts, texts.mask_BT)
     assert len({round(one.score_real, 6) for one in traces}) > 1
@@ -270,8 +270,8 @@ def test_a_run_that_taught_a_discriminator_is_judged_by_it_as_it_was_saved(seqga
         assert torch.equal(tensor, tensors[f"discriminator/{name}"])
     real_BT = run.task.writable("test")
     keys = Keys.counted(derived_seed(0, "unseen"), len(real_BT))
-    fresh_BT, _ = write(run.policy, keys, run.task.max_length, end_token=run.task.end_token)
-    assert judge.report == judge_report(judge.discriminator, real_BT, fresh_BT)
+    fresh_BT, _ = generate(run.policy, keys, run.task.max_length, end_token=run.task.end_token)
+    assert judge.report == discriminator_report(judge.discriminator, real_BT, fresh_BT)
     assert judge.texts == len(real_BT)
 
 
@@ -279,7 +279,7 @@ def test_a_run_that_taught_a_discriminator_is_judged_by_it_as_it_was_saved(seqga
 def test_a_run_without_a_judge_of_its_own_is_judged_by_the_default_one(
     made: str, text_file: Path, seqgan: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(game, "DEFAULT_JUDGE_STEPS", 3)
+    monkeypatch.setattr(game, "DEFAULT_DISCRIMINATOR_STEPS", 3)
     if made == "mle":
         folder = make_run(MLE, mle_smoke, text_file)
     else:
@@ -302,7 +302,7 @@ def test_a_policy_that_is_older_than_what_its_discriminator_learnt_has_none(text
 def test_where_every_held_out_text_has_an_unknown_word_real_texts_are_training_texts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(game, "DEFAULT_JUDGE_STEPS", 3)
+    monkeypatch.setattr(game, "DEFAULT_DISCRIMINATOR_STEPS", 3)
     file = tmp_path / "my.txt"
     file.write_text("\n".join(f"word{number} and word{number + 1000}" for number in range(40)))
     run = load(make_run(MLE, mle_smoke, file).path)

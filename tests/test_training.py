@@ -147,7 +147,7 @@ def test_a_loaded_policy_scores_and_writes_as_the_run_said(tmp_path: Path) -> No
 
 
 def test_best_keeps_the_weights_of_the_lowest_validation_nll(tmp_path: Path) -> None:
-    run = run_with(tmp_path, learning_rate=0.5, average=0.0, epochs=4, select="best")
+    run = run_with(tmp_path, learning_rate=0.5, ema_decay=0.0, epochs=4, select="best")
     policy, task = load_policy(run.path)
     valid_BT = task.split("valid").tokens_BT
     seen = [row["nll_valid"] for row in read_metrics(run.path)]
@@ -161,7 +161,7 @@ def test_a_run_without_progress_is_stopped_measured_and_stays_stopped(
     nlls = iter([3.0, 2.0, 2.1, 1.9, 1.9, 2.5, 2.5])
     look = loop._look
     monkeypatch.setattr(loop, "_look", lambda agent: look(agent) | {"nll_valid": next(nlls)})
-    run = run_with(tmp_path, epochs=9, look_every=1, patience=2)
+    run = run_with(tmp_path, epochs=9, eval_every=1, patience=2)
     assert [row["nll_valid"] for row in read_metrics(run.path)] == [3.0, 2.0, 2.1, 1.9, 1.9, 2.5]
     assert "stopped after round 6 of 9" in capsys.readouterr().out
     assert (run.path / "evaluation.json").exists()
@@ -208,9 +208,9 @@ def test_a_look_measures_cover_fit_and_diversity_without_the_test_split() -> Non
 def test_a_run_of_another_version_is_not_gone_on_with(tmp_path: Path) -> None:
     run = run_with(tmp_path)
     about = run.about
-    del about["config"]["clip_norm"]
+    del about["config"]["max_grad_norm"]
     run.config_file.write_text(json.dumps(about))
-    with pytest.raises(InputError, match="clip_norm"):
+    with pytest.raises(InputError, match="max_grad_norm"):
         launch(replace(TINY, resume=run.path), MLE)
 
 
@@ -274,10 +274,10 @@ def test_going_on_with_a_run_that_is_not_there_is_one_sentence(capsys: pytest.Ca
 
 
 @pytest.mark.moves_global_rng
-def test_what_may_be_given_anew_to_a_run_is_told_from_what_may_not(tmp_path: Path) -> None:
+def test_what_may_be_overridden_to_a_run_is_told_from_what_may_not(tmp_path: Path) -> None:
     words = ["--resume", str(tmp_path), "--learning-rate=0.001", "--threads", "1"]
     config = parse(PRESETS, "", words)
-    assert (config.learning_rate, config.anew) == (0.001, ("learning_rate", "threads"))
+    assert (config.learning_rate, config.overrides) == (0.001, ("learning_rate", "threads"))
     with pytest.raises(InputError, match=r"a run goes on with the options it began with: leave out --epochs, --seed"):
         parse(PRESETS, "", [*words, "--seed", "1", "--epochs", "2"])
 

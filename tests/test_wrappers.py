@@ -13,7 +13,7 @@ from torch import Tensor
 
 import textgan_env.envs.wrappers
 from conftest import PositionDiscriminator, StubPolicy
-from textgan_env.discriminators import DiscriminatorModule, fit_discriminator, judge_report, make_discriminator
+from textgan_env.discriminators import DiscriminatorModule, discriminator_report, fit_discriminator, make_discriminator
 from textgan_env.envs import TextGANEnv, TextGANVectorEnv
 from textgan_env.envs.wrappers import DiscriminatorTraining, DiscriminatorVectorTraining
 from textgan_env.tasks import CorpusTask, Task, ToyTask
@@ -142,7 +142,7 @@ def test_statistics_are_those_of_the_judge_that_was_queued(toy: Task) -> None:
     assert env.stats["equilibrium"] == pytest.approx(-2 * math.log(2))
     assert env.history[-1] == env.stats
     held_out = torch.tensor([numbered(number) for number in (4, 9, 14, 19)])
-    report = judge_report(env.trainer.game.discriminator, toy.split("valid").tokens_BT, held_out)
+    report = discriminator_report(env.trainer.game.discriminator, toy.split("valid").tokens_BT, held_out)
     assert {name: env.stats[f"held_out/{name}"] for name in names} == pytest.approx(report.as_dict())
 
 

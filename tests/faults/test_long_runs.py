@@ -68,7 +68,7 @@ def test_memory_does_not_grow_over_ten_million_steps(capsys: pytest.CaptureFixtu
 
 def growth_of_training(agent: str, rounds: int, runs: Path) -> tuple[int, float]:
     """A run with a look every tenth round: the most bytes in its second fifth, and the growth in the last one."""
-    words = f"--preset smoke --task toy --threads 1 --look-every 10 --rounds {rounds} --runs {runs}".split()
+    words = f"--preset smoke --task toy --threads 1 --eval-every 10 --rounds {rounds} --runs {runs}".split()
     process = subprocess.Popen(
         [sys.executable, str(PROJECT / "agents" / f"{agent}.py"), *words], stdout=subprocess.DEVNULL, cwd=PROJECT
     )

@@ -18,7 +18,7 @@ import pytest
 from agents import a2c, cli, dqn, leakgan, mle, ppo, seqgan
 from faults.watching import Meter, refusal
 from textgan_env.runs import folder
-from textgan_env.runs.checkpointing import Keeper
+from textgan_env.runs.checkpointing import CheckpointManager
 from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.logs import MetricLog
 from textgan_env.tasks import CorpusTask
@@ -39,7 +39,7 @@ def no_loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     def trained(agent: loop.Agent, run: RunFolder, config: Any) -> None:
         with StopSignals() as signals:
-            Keeper(agent, run, config, signals).resume()
+            CheckpointManager(agent, run, config, signals).resume()
 
     monkeypatch.setattr(loop, "train", trained)
     monkeypatch.setattr(folder, "source_state", lambda: None)

@@ -11,11 +11,11 @@ from textgan_env.discriminators.base import (
 from textgan_env.discriminators.conv import ConvDiscriminator
 from textgan_env.discriminators.fit import (
     EQUILIBRIUM_VALUE,
+    DiscriminatorReport,
     FitReport,
-    JudgeReport,
     ReplayedTexts,
+    discriminator_report,
     fit_discriminator,
-    judge_report,
 )
 from textgan_env.discriminators.pair import PairDiscriminator
 from textgan_env.discriminators.registry import DISCRIMINATORS, make_discriminator
@@ -27,13 +27,13 @@ __all__ = [
     "ConvDiscriminator",
     "Discriminator",
     "DiscriminatorModule",
+    "DiscriminatorReport",
     "FitReport",
-    "JudgeReport",
     "PairDiscriminator",
     "Part",
     "ReplayedTexts",
+    "discriminator_report",
     "fit_discriminator",
-    "judge_report",
     "make_discriminator",
     "score_features",
     "score_logits",

@@ -12,7 +12,7 @@ from textgan_env.discriminators.base import Discriminator, DiscriminatorModule, 
 from textgan_env.ops.loops import each, mean
 from textgan_env.ops.metrics import roc_auc
 from textgan_env.ops.parallel import backward
-from textgan_env.ops.sampling import evaluating, fold
+from textgan_env.ops.sampling import draw_seed, evaluating
 from textgan_env.utils.errors import InputError, require
 
 #: V(D, G) when nobody can tell real from fake: ln 1/2 + ln 1/2 (Goodfellow et al. 2014, theorem 1).
@@ -56,7 +56,7 @@ class ReplayedTexts(nn.Module):
 class FitReport:
     """What a fit did: means over its steps, each batch looked at before its step and with dropout on.
 
-    Not a judgement of D, which has seen these texts: that is `judge_report` on others. NaN after 0 steps.
+    Not a judgement of D, which has seen these texts: that is `discriminator_report` on others. NaN after 0 steps.
 
     Attributes:
         steps: Steps done.
@@ -125,7 +125,7 @@ def fit_discriminator(
         tokens_BT = torch.cat([real_BT[real_B.to(real_BT.device)], fake_BT[fake_B.to(fake_BT.device)]])
         return _fit_step(discriminator, weights, optimizer, tokens_BT, real_is_one_B)
 
-    seed = fold(generator)
+    seed = draw_seed(generator)
     # `evaluating` gives every part its own mode back, whatever it is switched to inside.
     with evaluating(discriminator), torch.enable_grad():
         discriminator.train()
@@ -189,7 +189,7 @@ def _check_sides(real_BT: Tensor, fake_BT: Tensor) -> None:
 
 
 @dataclass(frozen=True)
-class JudgeReport:
+class DiscriminatorReport:
     """How well D tells real from fake; meaningful on texts that neither D nor the generator has seen.
 
     Both sides count the same, whatever their sizes. A logit of 0 or below says "fake".
@@ -215,7 +215,7 @@ class JudgeReport:
         return {f"{prefix}{name}": value for name, value in asdict(self).items()}
 
 
-def judge_report(discriminator: Discriminator, real_BT: Tensor, fake_BT: Tensor) -> JudgeReport:
+def discriminator_report(discriminator: Discriminator, real_BT: Tensor, fake_BT: Tensor) -> DiscriminatorReport:
     """Measure D on texts of known origin, in eval mode; changes nothing.
 
     Args:
@@ -231,7 +231,7 @@ def judge_report(discriminator: Discriminator, real_BT: Tensor, fake_BT: Tensor)
     fake_B = score_logits(discriminator, fake_BT).double().cpu()
     value = float(functional.logsigmoid(real_B).mean() + functional.logsigmoid(-fake_B).mean())
     accuracy_real, accuracy_fake = float((real_B > 0).double().mean()), float((fake_B <= 0).double().mean())
-    return JudgeReport(
+    return DiscriminatorReport(
         loss=-value / 2,
         accuracy=(accuracy_real + accuracy_fake) / 2,
         accuracy_real=accuracy_real,

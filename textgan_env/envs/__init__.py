@@ -1,8 +1,8 @@
 """TextGAN as Gymnasium environments."""
 
 from textgan_env.envs.game import (
-    DEFAULT_JUDGE_BATCH,
-    DEFAULT_JUDGE_STEPS,
+    DEFAULT_DISCRIMINATOR_BATCH,
+    DEFAULT_DISCRIMINATOR_STEPS,
     REWARDS,
     EpisodeBatch,
     Observation,
@@ -15,8 +15,8 @@ from textgan_env.envs.single import TextGANEnv
 from textgan_env.envs.vector import TextGANVectorEnv
 
 __all__ = [
-    "DEFAULT_JUDGE_BATCH",
-    "DEFAULT_JUDGE_STEPS",
+    "DEFAULT_DISCRIMINATOR_BATCH",
+    "DEFAULT_DISCRIMINATOR_STEPS",
     "REWARDS",
     "EpisodeBatch",
     "Observation",

@@ -38,7 +38,7 @@ from textgan_env.rewards import (
     Texts,
     check_gamma,
     check_transform,
-    write,
+    generate,
 )
 from textgan_env.tasks import Task, fit_ngram
 from textgan_env.utils.errors import InputError, require
@@ -54,9 +54,9 @@ Observation = dict[str, NDArray[Any]]
 
 #: Of the default discriminator: two passes over 10,000 texts. With more steps, or fewer written texts, it learns its
 #: own by heart: held-out AUC falls (benchmarks/results/default_judge.md has today's).
-DEFAULT_JUDGE_STEPS = 150
+DEFAULT_DISCRIMINATOR_STEPS = 150
 #: Texts of each side in a step of the default discriminator.
-DEFAULT_JUDGE_BATCH = 128
+DEFAULT_DISCRIMINATOR_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -113,15 +113,15 @@ def default_discriminator(task: Task, seed: int) -> Discriminator:
     fakes = []
     for number, policy in enumerate((fit_ngram(task, order=1), default_rollout_policy(task))):
         keys = Keys.counted(derived_seed(seed, "judge", number), half)
-        fakes.append(write(policy, keys, task.max_length, end_token=task.end_token)[0])
+        fakes.append(generate(policy, keys, task.max_length, end_token=task.end_token)[0])
     judge = make_discriminator("pair", vocab_size=task.vocab_size, max_length=task.max_length, seed=seed)
     fit_discriminator(
         judge,
         judge.make_optimizer(),
         real_BT,
         torch.cat(fakes),
-        steps=DEFAULT_JUDGE_STEPS,
-        batch_size=DEFAULT_JUDGE_BATCH,
+        steps=DEFAULT_DISCRIMINATOR_STEPS,
+        batch_size=DEFAULT_DISCRIMINATOR_BATCH,
         generator=derived_generator(seed, "judge", "order"),
     )
     return judge.eval().requires_grad_(False)
@@ -318,7 +318,7 @@ class TextGame:
         texts = self._texts(policy.device)
         tokens_BT, lengths_B = by_rows(
             len(everywhere_B),
-            lambda rows: write(policy, texts.keys.rows(rows), self.task.max_length, end_token=self.task.end_token),
+            lambda rows: generate(policy, texts.keys.rows(rows), self.task.max_length, end_token=self.task.end_token),
         )
         self.episodes.fill(tokens_BT.cpu().numpy(), lengths_B.cpu().numpy())
         completing = policy if self.rollout_policy is None else self.rollout_policy

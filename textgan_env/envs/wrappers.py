@@ -18,8 +18,8 @@ from textgan_env.discriminators import (
     EQUILIBRIUM_VALUE,
     Discriminator,
     DiscriminatorModule,
+    discriminator_report,
     fit_discriminator,
-    judge_report,
 )
 from textgan_env.envs.game import EpisodeBatch, Observation, TextGame
 from textgan_env.envs.single import TextGANEnv
@@ -64,7 +64,7 @@ class DiscriminatorTrainer:
     Attributes:
         stats: What the last refit led to; empty before. ``fit/...`` is measured on texts that D was fitted on,
             ``held_out/...`` on the valid split and on the texts kept back, each of them with the names of
-            `textgan_env.discriminators.JudgeReport`; ``equilibrium`` is the ``value`` V(D, G) when nobody can tell
+            `textgan_env.discriminators.DiscriminatorReport`; ``equilibrium`` is the ``value`` V(D, G) when nobody can tell
             real from written, -2 ln 2; ``refits`` and ``texts`` are counted from the start.
         history: ``stats`` after each refit, oldest first. Each refit also logs a line, level INFO, with `logging`.
 
@@ -153,8 +153,8 @@ class DiscriminatorTrainer:
         self.stats = {
             "refits": len(self.history) + 1,
             "texts": self._gathered,
-            **judge_report(self._learner, self._real_BT[some], written_BT).as_dict("fit/"),
-            **judge_report(self._learner, self._real_held_out_BT, held_out_BT).as_dict("held_out/"),
+            **discriminator_report(self._learner, self._real_BT[some], written_BT).as_dict("fit/"),
+            **discriminator_report(self._learner, self._real_held_out_BT, held_out_BT).as_dict("held_out/"),
             "equilibrium": EQUILIBRIUM_VALUE,
         }
         self.history.append(self.stats)
@@ -285,7 +285,7 @@ class DiscriminatorVectorTraining(
         episodes = self.base.game.episodes
         if self.base.autoreset_mode != AutoresetMode.SAME_STEP:
             return episodes.tokens_BT[episodes.ended_B]
-        # Those rows have begun anew: what they held is in the infos only.
+        # Those rows have begun overrides: what they held is in the infos only.
         require(
             isinstance(infos, dict),
             "DiscriminatorVectorTraining must stand inside of wrappers that change infos: it reads their 'final_obs'",

@@ -1,6 +1,6 @@
 """Every measure of a policy that applies to a task, and samples."""
 
-from textgan_env.evaluation.bleu import BleuJudge
+from textgan_env.evaluation.bleu import BleuDiscriminator
 from textgan_env.evaluation.evaluate import (
     BLEU_SAMPLES,
     PROTOCOLS,
@@ -16,17 +16,18 @@ from textgan_env.evaluation.evaluate import (
     score_texts,
     token_lists,
 )
-from textgan_env.evaluation.samples import sample_texts, stream_texts, write_texts
+from textgan_env.evaluation.samples import generate_texts, sample_texts, stream_texts
 
 __all__ = [
     "BLEU_SAMPLES",
     "PROTOCOLS",
     "TILE",
-    "BleuJudge",
+    "BleuDiscriminator",
     "BleuProtocol",
     "Evaluation",
     "diversity",
     "evaluate",
+    "generate_texts",
     "likelihoods",
     "missing_lines",
     "nll",
@@ -35,5 +36,4 @@ __all__ = [
     "score_texts",
     "stream_texts",
     "token_lists",
-    "write_texts",
 ]

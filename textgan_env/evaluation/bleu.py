@@ -8,7 +8,7 @@ from textgan_env.ops import metrics
 from textgan_env.tasks import Task
 
 
-class BleuJudge:
+class BleuDiscriminator:
     """BLEU as a judge of text that never learns, see `textgan_env.discriminators.Discriminator`: PG-BLEU's reward.
 
     The probability that a text is real is its smoothed BLEU against all training texts, of whole texts as in

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from textgan_env.ops import metrics
 from textgan_env.ops.sampling import derived_seed, evaluating
 from textgan_env.policies.base import Policy, PolicyModule
-from textgan_env.rewards import Keys, for_texts, write
+from textgan_env.rewards import Keys, for_texts, generate
 from textgan_env.tasks import Task
 from textgan_env.utils.errors import require
 
@@ -168,7 +168,7 @@ def evaluate(
         f"the policy writes V={policy.vocab_size} tokens, task '{task.name}' has V={task.vocab_size}",
     )
     keys = Keys.counted(derived_seed(seed, "evaluate"), samples, device=policy.device)
-    tokens_BT = write(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
+    tokens_BT = generate(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
     real_BT = task.split(split).tokens_BT
     values = likelihoods(policy, task, real_BT, tokens_BT, split) | overlaps(task, tokens_BT, split, bleu_samples)
     missing = {} if task.oracle is not None else dict.fromkeys(_OF_AN_ORACLE, _NO_ORACLE)

@@ -7,7 +7,7 @@ from torch import Tensor
 from textgan_env.evaluation.evaluate import TILE
 from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies.base import Policy
-from textgan_env.rewards import Keys, write
+from textgan_env.rewards import Keys, generate
 from textgan_env.tasks import Task
 from textgan_env.utils.errors import require
 
@@ -35,11 +35,11 @@ def stream_texts(policy: Policy, task: Task, count: int, seed: int, prefix: Sequ
     """
     require(count >= 1, f"the number of texts must be at least 1, found {count}")
     for first in range(0, count, TILE):
-        tokens_BT, _, _ = write_texts(policy, task, min(TILE, count - first), seed, prefix, first=first)
+        tokens_BT, _, _ = generate_texts(policy, task, min(TILE, count - first), seed, prefix, first=first)
         yield from (task.text(tokens) for tokens in tokens_BT.tolist())
 
 
-def write_texts(
+def generate_texts(
     policy: Policy, task: Task, count: int, seed: int, prefix: Sequence[int] = (), *, first: int = 0
 ) -> tuple[Tensor, Tensor, Keys]:
     """Texts of a policy as tokens, in one go: those that `stream_texts` gives as words.
@@ -62,4 +62,4 @@ def write_texts(
     """
     require(count >= 1, f"the number of texts must be at least 1, found {count}")
     keys = Keys.counted(derived_seed(seed, "samples"), count, first_episode=first, device=policy.device)
-    return *write(policy, keys, task.max_length, end_token=task.end_token, prefix=prefix), keys
+    return *generate(policy, keys, task.max_length, end_token=task.end_token, prefix=prefix), keys

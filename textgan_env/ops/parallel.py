@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from textgan_env.ops.sampling import derived_seed, fold, seeded
+from textgan_env.ops.sampling import derived_seed, draw_seed, seeded
 from textgan_env.utils import errors
 from textgan_env.utils.errors import InputError, require
 
@@ -272,7 +272,7 @@ def backward(
         numbers[0].backward()
         return tuple(number.detach() for number in numbers)
     parts = _parts(rows)
-    seed = fold(torch.default_generator) if dropout else 0
+    seed = draw_seed(torch.default_generator) if dropout else 0
     learning: list[nn.Parameter] = []
 
     def row_of(at: int) -> tuple[Tensor]:

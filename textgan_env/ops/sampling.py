@@ -154,7 +154,7 @@ def derived_generator(seed: int, *names: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(derived_seed(seed, *names))
 
 
-def fold(generator: torch.Generator) -> int:
+def draw_seed(generator: torch.Generator) -> int:
     """A fresh seed of 63 bits, drawn from ``generator``."""
     return int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
 

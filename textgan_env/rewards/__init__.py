@@ -16,7 +16,7 @@ from textgan_env.rewards.credit import (
     check_transform,
     rank_rescaled,
 )
-from textgan_env.rewards.rollouts import TILE, Completions, Keys, complete, for_texts, write
+from textgan_env.rewards.rollouts import TILE, Completions, Keys, complete, for_texts, generate
 
 __all__ = [
     "CONTROLS",
@@ -37,6 +37,6 @@ __all__ = [
     "check_transform",
     "complete",
     "for_texts",
+    "generate",
     "rank_rescaled",
-    "write",
 ]

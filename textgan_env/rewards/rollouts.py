@@ -134,7 +134,7 @@ def complete(
     return texts
 
 
-def write(
+def generate(
     policy: Policy,
     keys: Keys,
     max_length: int,

@@ -36,7 +36,7 @@ _PAUSE = (
 _SHARE = 0.02  # of the time, at most, goes into them
 
 
-class Kept(Protocol):
+class Checkpointable(Protocol):
     """What of an agent is kept, and brought back."""
 
     task: Task
@@ -74,7 +74,7 @@ class RunState:
     stopped: str = ""
 
 
-class Keeper:
+class CheckpointManager:
     """Keeps a run: brings it back, saves it once an interval, and saves it when it is stopped or goes wrong.
 
     Of several processes all come to the same boundaries and stop at the same one; the first alone saves.
@@ -91,7 +91,7 @@ class Keeper:
         written_before: Called before a checkpoint is written: what it says is done must be on the disk.
     """
 
-    def __init__(self, agent: Kept, run: RunFolder, config: CommonConfig, signals: StopSignals) -> None:
+    def __init__(self, agent: Checkpointable, run: RunFolder, config: CommonConfig, signals: StopSignals) -> None:
         self.state = RunState()
         self.where = ""
         self.written_before: Sequence[Callable[[], None]] = ()
@@ -333,7 +333,7 @@ def _state_in(checkpoint: Checkpoint) -> RunState:
     return RunState(**{known.name: saved[known.name] for known in fields(RunState)})
 
 
-def _restore(checkpoint: Checkpoint, agent: Kept) -> None:
+def _restore(checkpoint: Checkpoint, agent: Checkpointable) -> None:
     """Put a checkpoint into the agent; the optimizers keep the learning rates that the options say."""
     checkpoint.require_vocabulary(agent.task.vocabulary)
     for name, module in agent.modules().items():

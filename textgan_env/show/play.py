@@ -24,7 +24,7 @@ import torch
 
 from textgan_env.discriminators import Discriminator
 from textgan_env.envs import default_discriminator
-from textgan_env.evaluation import write_texts
+from textgan_env.evaluation import generate_texts
 from textgan_env.ops import render
 from textgan_env.rewards import RolloutCredit, Texts
 from textgan_env.runs.folder import RunFolder
@@ -181,7 +181,7 @@ class Player:
         task = saved.task
         policy = saved.decoded(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p)
         given = task.encode_writable(request.prefix)
-        tokens_BT, lengths_B, keys = write_texts(policy, task, request.texts, request.seed, given)
+        tokens_BT, lengths_B, keys = generate_texts(policy, task, request.texts, request.seed, given)
         texts = Texts(tokens_BT, lengths_B, torch.ones_like(lengths_B, dtype=torch.bool), keys, task.end_token)
         judge, who = self.judge(name, request.own_judge)
         source = RolloutCredit(policy, judge, rollouts=request.rollouts)

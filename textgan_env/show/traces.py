@@ -11,17 +11,17 @@ from torch import Tensor
 
 from textgan_env.discriminators import (
     DiscriminatorModule,
-    JudgeReport,
+    DiscriminatorReport,
     Part,
-    judge_report,
+    discriminator_report,
     score_features,
     score_logits,
 )
 from textgan_env.envs import default_discriminator
-from textgan_env.evaluation import write_texts
+from textgan_env.evaluation import generate_texts
 from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies import Policy
-from textgan_env.rewards import Completions, Keys, complete, write
+from textgan_env.rewards import Completions, Keys, complete, generate
 from textgan_env.show.saved import SavedRun
 from textgan_env.tasks import Task
 from textgan_env.text.dataset import Split
@@ -62,7 +62,7 @@ class Judge:
 
     discriminator: DiscriminatorModule
     own: bool
-    report: JudgeReport | None
+    report: DiscriminatorReport | None
     texts: int
 
     @classmethod
@@ -86,8 +86,8 @@ class Judge:
         if split != "test":
             return cls(discriminator, trained is not None, None, 0)
         keys = Keys.counted(derived_seed(seed, "unseen"), len(real_BT))
-        fresh_BT, _ = write(policy, keys, task.max_length, end_token=task.end_token)
-        report = judge_report(discriminator, real_BT, fresh_BT)
+        fresh_BT, _ = generate(policy, keys, task.max_length, end_token=task.end_token)
+        report = discriminator_report(discriminator, real_BT, fresh_BT)
         return cls(discriminator, trained is not None, report, len(real_BT))
 
 
@@ -155,7 +155,7 @@ def write_traces(
     Raises:
         InputError: If a number is below 1, or no text can begin with the prefix.
     """
-    tokens_BT, lengths_B, keys = write_texts(policy, task, count, seed, prefix)
+    tokens_BT, lengths_B, keys = generate_texts(policy, task, count, seed, prefix)
     return [
         trace(
             policy,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies.lstm import LSTMPolicy
-from textgan_env.rewards import Keys, write
+from textgan_env.rewards import Keys, generate
 from textgan_env.tasks.base import MOST_CELLS, Task
 from textgan_env.text.dataset import Split, TokenDataset, check_length
 from textgan_env.text.oracle_weights import read_oracle_weights
@@ -89,7 +89,7 @@ class OracleTask(Task):
 
     def _load(self, name: Split) -> TokenDataset:
         keys = Keys.counted(derived_seed(self._seed, "texts", name), self._sizes[name])
-        tokens_BT, lengths_B = write(self.oracle, keys, self.max_length)
+        tokens_BT, lengths_B = generate(self.oracle, keys, self.max_length)
         return TokenDataset(name, tokens_BT, lengths_B, pad=self.vocab_size)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies.base import Policy
 from textgan_env.policies.table import TablePolicy
-from textgan_env.rewards import Keys, write
+from textgan_env.rewards import Keys, generate
 from textgan_env.tasks.base import MOST_CELLS, Task
 from textgan_env.tasks.oracle import given_options
 from textgan_env.text.dataset import Split, TokenDataset
@@ -105,5 +105,5 @@ class ToyTask(Task):
 
     def _load(self, name: Split) -> TokenDataset:
         keys = Keys.counted(derived_seed(self._seed, "texts", name), self._size)
-        tokens_BT, lengths_B = write(self.oracle, keys, self.max_length)
+        tokens_BT, lengths_B = generate(self.oracle, keys, self.max_length)
         return TokenDataset(name, tokens_BT, lengths_B, pad=self.vocab_size)

@@ -41,7 +41,7 @@ class AdversarialConfig(SharedConfig):
     """Of G in maximum likelihood (AdamW)."""
     dropout: float = 0.3
     """Of G in maximum likelihood; never while it generates or learns from rewards."""
-    average: float = 0.998
+    ema_decay: float = 0.998
     """Decay of the exponential moving average of G's weights in maximum likelihood, which G goes on with; 0: none."""
     embed_size: int | None = 32
     """Of G."""
@@ -64,7 +64,7 @@ class AdversarialConfig(SharedConfig):
     """Texts in a g-step (B)."""
     learning_rate: float | None = 2e-3
     """Of G in g-steps (Adam)."""
-    clip_norm: float = 5.0
+    max_grad_norm: float = 5.0
     """Largest norm of a gradient of G."""
     rollouts: int = 4
     """Completions of each prefix (N); 0: no completions, each token gets the whole text's reward."""
@@ -104,7 +104,7 @@ class AdversarialAgent:
         self.d_optimizer = None if self.discriminator is None else self.new_d_optimizer(self.discriminator)
         self.replay: ReplayedTexts | None = None
         self.learners = self.averaged()
-        self.average = LaggedCopy(self.learners, config.average)
+        self.average = LaggedCopy(self.learners, config.ema_decay)
         self.mle_optimizer = AdamW(
             trained(self.taught()), lr=config.mle_learning_rate, weight_decay=config.weight_decay
         )
@@ -181,7 +181,7 @@ class AdversarialAgent:
 
     def modules(self) -> Mapping[str, nn.Module]:
         """G, D, the average of G, and what negatives are kept."""
-        average = self.average.policy if self.config.average else None
+        average = self.average.policy if self.config.ema_decay else None
         parts = {"policy": self.policy, "discriminator": self.discriminator, "average": average}
         return {name: part for name, part in {**parts, "negatives": self.replay}.items() if part is not None}
 
@@ -202,7 +202,7 @@ class AdversarialAgent:
             self.mle_optimizer,
             self.task,
             batch_size=self.config.mle_batch_size,
-            clip_norm=self.config.clip_norm,
+            max_grad_norm=self.config.max_grad_norm,
             generator=generator,
             after_step=lambda: update_average(self.average, self.learners, self.mle_optimizer),
         )
@@ -212,34 +212,34 @@ class AdversarialAgent:
         """One step of maximum likelihood on some real texts."""
         import torch
 
-        from textgan_env.ops.sampling import fold, seeded
+        from textgan_env.ops.sampling import draw_seed, seeded
         from textgan_env.training.mle import mle_step
 
         real_BT = self.task.split("train").tokens_BT
         chosen_B = torch.randint(len(real_BT), (self.config.mle_batch_size,), generator=generator)
         self.policy.train()
-        with seeded(fold(generator)):
-            loss = mle_step(self.policy, self.mle_optimizer, self.task, real_BT[chosen_B], self.config.clip_norm)
+        with seeded(draw_seed(generator)):
+            loss = mle_step(self.policy, self.mle_optimizer, self.task, real_BT[chosen_B], self.config.max_grad_norm)
         return {"loss": float(loss)}
 
     def take_average(self, _: torch.Generator) -> dict[str, float]:
         """Go on with the averaged weights."""
-        if self.config.average:
+        if self.config.ema_decay:
             self.learners.load_state_dict(self.average.policy.state_dict())
         return {}
 
     def begin_texts(self, generator: torch.Generator) -> None:
         """Ready to collect: G in eval mode, the environment seeded."""
-        from textgan_env.ops.sampling import fold
+        from textgan_env.ops.sampling import draw_seed
 
         self.policy.eval()
-        self.envs.reset(seed=fold(generator) % 2**31)
+        self.envs.reset(seed=draw_seed(generator) % 2**31)
 
     def step(self, optimizer: Optimizer) -> float:
         """One step along the gradient that is there; returns its norm."""
         import torch
 
-        norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.config.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.config.max_grad_norm)
         require(bool(torch.isfinite(norm)), f"the gradient of G is {float(norm)}: try a smaller --learning-rate")
         optimizer.step()
         return float(norm)
@@ -362,6 +362,6 @@ def run_command(
 def _check(config: AdversarialConfig) -> None:
     at_least(1, config, "batch_size", "mle_batch_size", "d_batch_size", "d_epochs", "embed_size", "hidden_size")
     at_least(0, config, "rollouts", "d_steps", "g_steps", "weight_decay")
-    above_zero(config, "learning_rate", "mle_learning_rate", "clip_norm")
+    above_zero(config, "learning_rate", "mle_learning_rate", "max_grad_norm")
     alone = config.baseline != "none" and config.batch_size < 2
     require(not alone, f"a baseline compares texts: batch_size must be at least 2, found {config.batch_size}")

@@ -5,10 +5,10 @@ import math
 import torch
 from torch.optim import Optimizer
 
-from textgan_env.discriminators import DiscriminatorModule, ReplayedTexts, fit_discriminator, judge_report
-from textgan_env.ops.sampling import fold
+from textgan_env.discriminators import DiscriminatorModule, ReplayedTexts, discriminator_report, fit_discriminator
+from textgan_env.ops.sampling import draw_seed
 from textgan_env.policies import PolicyModule
-from textgan_env.rewards import Keys, write
+from textgan_env.rewards import Keys, generate
 from textgan_env.tasks import Task
 
 
@@ -39,8 +39,8 @@ def refit_discriminator(
         ``d_loss`` while fitting; ``d_auc``, ``d_accuracy`` and ``d_value`` on texts that neither D nor G has seen.
     """
     real_BT, held_out_BT = task.writable("train").to(policy.device), task.writable("valid").to(policy.device)
-    keys = Keys.counted(fold(generator), len(real_BT) + len(held_out_BT), device=policy.device)
-    written_BT = write(policy, keys, task.max_length, end_token=task.end_token)[0]
+    keys = Keys.counted(draw_seed(generator), len(real_BT) + len(held_out_BT), device=policy.device)
+    written_BT = generate(policy, keys, task.max_length, end_token=task.end_token)[0]
     fresh_BT, unseen_BT = written_BT.tensor_split([len(real_BT)])
     fit = fit_discriminator(
         discriminator,
@@ -51,5 +51,5 @@ def refit_discriminator(
         batch_size=batch_size,
         generator=generator,
     )
-    report = judge_report(discriminator, held_out_BT, unseen_BT)
+    report = discriminator_report(discriminator, held_out_BT, unseen_BT)
     return {"d_loss": fit.loss, "d_auc": report.auc, "d_accuracy": report.accuracy, "d_value": report.value}

@@ -22,7 +22,7 @@ from textgan_env.runs.folder import RunFolder
 from textgan_env.tasks import Task, make_task, saved_task
 from textgan_env.training.loop import Agent, decoding_of, train
 from textgan_env.utils.errors import InputError, require
-from textgan_env.utils.options import CommonConfig, Config, SharedConfig
+from textgan_env.utils.options import RENAMED, CommonConfig, Config, SharedConfig
 from textgan_env.utils.reading import fits, most_weights, shown, told
 
 
@@ -111,7 +111,7 @@ def _launch(
 
 def _config_of(run: RunFolder, given: Config) -> Config:
     """The config a run was made with, and what is given anew; a run of another agent or version is refused."""
-    saved: dict[str, Any] = dict(run.about["config"])
+    saved: dict[str, Any] = {RENAMED.get(name, name): value for name, value in run.about["config"].items()}
     different = sorted(set(saved) ^ {field.name for field in fields(given)})
     named = ", ".join(different[:4]) + (f" and {len(different) - 4} others" if len(different) > 4 else "")
     require(not different, f"'{run.path}' was not made by this agent in this version: its config differs in {named}")
@@ -121,13 +121,13 @@ def _config_of(run: RunFolder, given: Config) -> Config:
         value = saved[field_.name]
         asked = f"option {field_.name} of run '{run.path}' must be {told(field_.type)}, found {shown(value)}"
         require(fits(value, field_.type), asked)
-    saved |= {name: Path(saved[name]) for name in paths} | {"resume": None, "anew": given.anew}
-    anew = {name: getattr(given, name) for name in given.anew}
-    changed = {name: value for name, value in anew.items() if value != saved[name]}
+    saved |= {name: Path(saved[name]) for name in paths} | {"resume": None, "overrides": given.overrides}
+    overrides = {name: getattr(given, name) for name in given.overrides}
+    changed = {name: value for name, value in overrides.items() if value != saved[name]}
     if changed:
         run.record_options(changed)
         print(f"from here on: {', '.join(f'{name} {value}, was {saved[name]}' for name, value in changed.items())}")
-    return replace(given, **saved | anew)
+    return replace(given, **saved | overrides)
 
 
 def _weights_in(run: RunFolder) -> int:

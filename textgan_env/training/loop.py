@@ -19,8 +19,8 @@ from textgan_env.ops.parallel import (
 from textgan_env.ops.render import learning_curve
 from textgan_env.ops.sampling import derived_generator, derived_seed
 from textgan_env.policies import Decoding, PolicyModule
-from textgan_env.rewards import Keys, write
-from textgan_env.runs.checkpointing import Keeper, Kept, RunState, with_step
+from textgan_env.rewards import Keys, generate
+from textgan_env.runs.checkpointing import Checkpointable, CheckpointManager, RunState, with_step
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.logs import MetricLog, Progress, console_line
@@ -39,7 +39,7 @@ _LEAST_ENTROPY = 0.5  # of a policy, as a share of its NLL of real text; the two
 _LEAST_SPREAD = 0.005  # of credits over texts: a discriminator that is unsure spreads probabilities by .05 and more
 
 
-class Agent(Kept, Protocol):
+class Agent(Checkpointable, Protocol):
     """One algorithm. Its step methods, named by its schedule, take a `torch.Generator` and return numbers to log.
 
     Attributes:
@@ -81,13 +81,13 @@ def train(agent: Agent, run: RunFolder, config: CommonConfig) -> None:
     """
     schedule = agent.schedule()
     with StopSignals() as signals:
-        keeper = Keeper(agent, run, config, signals)
+        keeper = CheckpointManager(agent, run, config, signals)
         keeper.resume()
         done = keeper.state.done
         require(
             done <= schedule.rounds, f"the checkpoint of '{run.path}' has {done:,} of {schedule.rounds:,} rounds done"
         )
-        if set(config.anew) - {"device", "threads"}:
+        if set(config.overrides) - {"device", "threads"}:
             keeper.state = replace(keeper.state, stopped="")  # asked to go on, and otherwise
         with keeper.guard():
             if not is_first():
@@ -103,11 +103,16 @@ def train(agent: Agent, run: RunFolder, config: CommonConfig) -> None:
 
 
 def _train_rounds(
-    agent: Agent, run: RunFolder, config: CommonConfig, schedule: Schedule, keeper: Keeper, log: MetricLog | None
+    agent: Agent,
+    run: RunFolder,
+    config: CommonConfig,
+    schedule: Schedule,
+    keeper: CheckpointManager,
+    log: MetricLog | None,
 ) -> None:
     """The rounds that are left; without a log, beside the process that has it, and looks."""
     shards = config.shards or 1 if isinstance(config, SharedConfig) else 1
-    look_every = config.look_every or max(1, schedule.rounds // _LOOKS)
+    eval_every = config.eval_every or max(1, schedule.rounds // _LOOKS)
     with Progress(schedule.rounds, f"{run.path.name}", initial=keeper.state.done) as bar:
         if keeper.state.done or keeper.state.steps:
             bar.print(f"going on after round {keeper.state.done} and {keeper.state.steps} steps")
@@ -124,7 +129,7 @@ def _train_rounds(
             bar.update()
             state = replace(keeper.state, done=current.number, steps=0, values={})
             last = current.number == schedule.rounds
-            if log is not None and (last or current.index % look_every == 0):
+            if log is not None and (last or current.index % eval_every == 0):
                 values |= _look(agent)
                 warnings = _warnings(agent.task, values)
                 _show(agent, run, config, current, values, warnings, bar)
@@ -186,7 +191,7 @@ def _look(agent: Agent) -> dict[str, float]:
     policy, task = _policy(agent), agent.task
     valid_BT = task.split("valid").head(2000).tokens_BT
     keys = Keys.counted(derived_seed(0, "look"), _LOOKED_AT, device=policy.device)
-    tokens_BT = write(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
+    tokens_BT = generate(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
     return likelihoods(policy, task, valid_BT, tokens_BT, "valid") | diversity(task, tokens_BT)
 
 

@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 from textgan_env.ops.loops import each, mean
 from textgan_env.ops.losses import nll_per_token
 from textgan_env.ops.parallel import backward
-from textgan_env.ops.sampling import evaluating, fold, sample_categorical
+from textgan_env.ops.sampling import draw_seed, evaluating, sample_categorical
 from textgan_env.policies import LaggedCopy, LSTMPolicy, PolicyModule
 from textgan_env.tasks import Task
 from textgan_env.training.loop import Module
@@ -21,7 +21,7 @@ def mle_epoch(
     task: Task,
     *,
     batch_size: int,
-    clip_norm: float,
+    max_grad_norm: float,
     generator: torch.Generator,
     after_step: Callable[[], None] | None = None,
     own_share: float = 0.0,
@@ -33,7 +33,7 @@ def mle_epoch(
         optimizer: Of its weights.
         task: Gives the texts; PAD and unknown words are not learnt.
         batch_size: Texts a step.
-        clip_norm: Largest norm of the gradient.
+        max_grad_norm: Largest norm of the gradient.
         generator: Of the order and of dropout.
         after_step: Called after each step.
         own_share: Share of the tokens read that are the policy's own (scheduled sampling).
@@ -52,13 +52,13 @@ def mle_epoch(
 
     def learn_from(batch: tuple[torch.Tensor, torch.Tensor | None]) -> tuple[torch.Tensor]:
         tokens_BT, read_BT = batch
-        loss = mle_step(policy, optimizer, task, tokens_BT, clip_norm, read_BT)
+        loss = mle_step(policy, optimizer, task, tokens_BT, max_grad_norm, read_BT)
         if after_step is not None:
             after_step()
         return (loss,)
 
     policy.train()
-    seed = fold(generator)
+    seed = draw_seed(generator)
     seen = each(batches(), learn_from, ("loss",), seed=seed)
     return mean(seen["loss"])
 
@@ -68,7 +68,7 @@ def mle_step(
     optimizer: Optimizer,
     task: Task,
     tokens_BT: torch.Tensor,
-    clip_norm: float,
+    max_grad_norm: float,
     read_BT: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """One step of maximum likelihood on some real texts, in the mode (dropout) that the policy is in.
@@ -78,7 +78,7 @@ def mle_step(
         optimizer: Of its weights.
         task: Says which tokens count.
         tokens_BT: int64.
-        clip_norm: Largest norm of the gradient.
+        max_grad_norm: Largest norm of the gradient.
         read_BT: int64; what it reads before each token, where that is not the text itself (`mixed_inputs`).
 
     Returns:
@@ -99,7 +99,7 @@ def mle_step(
     optimizer.zero_grad()
     weights = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     (loss,) = backward(weights, len(tokens_BT), share_of, dropout=True)
-    torch.nn.utils.clip_grad_norm_(policy.parameters(), clip_norm)
+    torch.nn.utils.clip_grad_norm_(policy.parameters(), max_grad_norm)
     optimizer.step()
     return loss
 

@@ -239,7 +239,7 @@ class SB3Agent:
             self.mle_optimizer,
             self.task,
             batch_size=config.mle_batch_size,
-            clip_norm=5.0,
+            max_grad_norm=5.0,
             generator=generator,
         )
         return {"loss": loss}
@@ -247,13 +247,13 @@ class SB3Agent:
     def learn(self, generator: "torch.Generator") -> dict[str, float]:
         """Let SB3 write one collection of texts and learn from it."""
         from textgan_env.envs.sb3 import global_seeds_kept
-        from textgan_env.ops.sampling import fold
+        from textgan_env.ops.sampling import draw_seed
 
         if self.envs.game.judged:
             self.envs.game.queue_discriminator(self._judge())
         tokens = self.config.envs * self.steps
         with global_seeds_kept():
-            self.model.set_random_seed(fold(generator) % 2**31)
+            self.model.set_random_seed(draw_seed(generator) % 2**31)
             self.model.learn(tokens, log_interval=None)
         told = {name: float(value) for name, value in self.model.logger.name_to_value.items() if name not in _KNOWN}
         texts = self.model.ep_info_buffer
@@ -284,9 +284,9 @@ class ActorCriticConfig(SB3Config):
 
     gae_lambda: float = 0.95
     """Of generalised advantage estimation: 1 trusts the rewards, 0 the critic."""
-    entropy: float = 0.0
+    ent_coef: float = 0.0
     """Weight of the policy's entropy (nats)."""
-    critic: float = 0.5
+    vf_coef: float = 0.5
     """Weight of the critic's loss."""
 
 
@@ -306,7 +306,7 @@ class ActorCriticAgent(SB3Agent):
 
     def __init__(self, config: ActorCriticConfig, task: "Task") -> None:
         require(0 <= config.gae_lambda <= 1, f"gae_lambda must be 0 to 1, found {config.gae_lambda}")
-        at_least(0, config, "entropy", "critic")
+        at_least(0, config, "ent_coef", "vf_coef")
         super().__init__(config, task)
 
     @property
@@ -316,8 +316,8 @@ class ActorCriticAgent(SB3Agent):
         return {
             "n_steps": self.steps,
             "gae_lambda": config.gae_lambda,
-            "ent_coef": config.entropy,
-            "vf_coef": config.critic,
+            "ent_coef": config.ent_coef,
+            "vf_coef": config.vf_coef,
         }
 
     def _network(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def write_safely(
     beside = path.with_name(f".{path.name}.tmp")
     data = content.encode() if isinstance(content, str) else content
     try:
-        # Made anew: in a folder from somebody else the name could be a link to another file.
+        # Made overrides: in a folder from somebody else the name could be a link to another file.
         beside.unlink(missing_ok=True)
         with beside.open("xb") as file:
             file.write(data)

@@ -81,8 +81,11 @@ def at_least(least: int, config: object, *names: str) -> None:
         require(value is None or value >= least, f"{name} must be at least {least}, found {value}")
 
 
+_MOST = 1e9  # of a rate or a norm: what is larger cannot be computed with
+
+
 def above_zero(config: object, *names: str) -> None:
-    """Refuse numbers of a config that are not above 0; None passes.
+    """Refuse numbers of a config that are not above 0, or above any use; None passes.
 
     Raises:
         InputError: If one is not.
@@ -90,6 +93,7 @@ def above_zero(config: object, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         require(value is None or value > 0, f"{name} must be above 0, found {value}")
+        require(value is None or value < _MOST, f"{name} must be below {_MOST:g}, found {value}")
 
 
 @dataclass(frozen=True)
@@ -111,13 +115,13 @@ class CommonConfig(TaskOptions):
     runs: Path = Path("runs")
     """Where run folders are made."""
     resume: Path | None = None
-    """A run folder to go on with. Its options hold; learning rates, --clip-norm, --device, --threads,
+    """A run folder to go on with. Its options hold; learning rates, --max-grad-norm, --device, --threads,
     --checkpoint-every, --patience and --stop-on-collapse can be given anew."""
     checkpoint_every: float = 60.0
     """Seconds between checkpoints; one is always written at the end."""
     select: Literal["last", "best"] = "best"
     """Weights of the finished policy: the last, or those of the lowest NLL on the valid split."""
-    look_every: int = 0
+    eval_every: int = 0
     """Rounds between two looks at the policy (NLLs and samples); 0: about twenty looks a run."""
     show_samples: int = 3
     """Texts printed at each look."""
@@ -127,7 +131,7 @@ class CommonConfig(TaskOptions):
     stop_on_collapse: bool = False
     """Stop when a look finds that the policy collapses: half as many different texts as real ones, or less, or an
     entropy of less than half of what real text costs it."""
-    anew: Annotated[tuple[str, ...], Suppress] = ()
+    overrides: Annotated[tuple[str, ...], Suppress] = ()
     """Which options were given beside --resume; whoever makes a config in Python says it here."""
 
 
@@ -145,6 +149,22 @@ class SharedConfig(CommonConfig):
 
 
 Config = TypeVar("Config", bound=CommonConfig)
+
+#: Options that have another name now: old -> new. Old ones are refused on the command line, and read in saved runs.
+RENAMED = {
+    "anew": "overrides",
+    "average": "ema_decay",
+    "buffer": "buffer_size",
+    "clip_norm": "max_grad_norm",
+    "critic": "vf_coef",
+    "d_slower": "d_lr_scale",
+    "entropy": "ent_coef",
+    "kl": "kl_coef",
+    "look_every": "eval_every",
+    "minibatches": "num_minibatches",
+    "mle_every": "mle_interval",
+    "q_every": "q_interval",
+}
 
 
 def parse(presets: Mapping[str, Callable[[str], Config]], description: str, args: list[str] | None = None) -> Config:
@@ -174,13 +194,14 @@ def parse(presets: Mapping[str, Callable[[str], Config]], description: str, args
     if chosen["preset"] not in presets:
         raise InputError(f"unknown preset '{chosen['preset']}', expected one of: {', '.join(presets)}")
     default = presets[chosen["preset"]](chosen["task"])
+    _refuse_renamed(words, {field.name for field in fields(default)})
     config = read_words(type(default), words, default=default, description=description)
     if config.resume is not None:
         options = {f"--{field.name.replace('_', '-')}": field.name for field in fields(default)}
         given = sorted({word.split("=")[0] for word in words} & options.keys() - {"--resume"})
-        refused = [option for option in given if not _may_be_given_anew(options[option])]
+        refused = [option for option in given if not _may_be_overridden(options[option])]
         require(not refused, f"a run goes on with the options it began with: leave out {', '.join(refused)}")
-        return replace(config, anew=tuple(options[option] for option in given))
+        return replace(config, overrides=tuple(options[option] for option in given))
     # A run is gone on with, and its policy loaded, from any folder.
     if config.corpus is not None:
         config = replace(config, corpus=str(Path(config.corpus).expanduser().absolute()))
@@ -189,9 +210,22 @@ def parse(presets: Mapping[str, Callable[[str], Config]], description: str, args
     return config
 
 
-def _may_be_given_anew(option: str) -> bool:
+def _refuse_renamed(words: Sequence[str], known: set[str]) -> None:
+    """Refuse options that are called otherwise now.
+
+    Raises:
+        InputError: If there is one; it says the new name.
+    """
+    for word in words:
+        old = word.split("=")[0].removeprefix("--").replace("-", "_")
+        new = RENAMED.get(old) if word.startswith("--") and old not in known else None
+        if new in known:
+            raise InputError(f"--{old.replace('_', '-')} is called --{new.replace('_', '-')} now")
+
+
+def _may_be_overridden(option: str) -> bool:
     """Whether a run may go on with another value: where it computes, how fast it learns, when it saves and stops."""
-    others = ("clip_norm", "device", "threads", "checkpoint_every", "patience", "stop_on_collapse")
+    others = ("max_grad_norm", "device", "threads", "checkpoint_every", "patience", "stop_on_collapse")
     return option.endswith("learning_rate") or option in others
 
 

@@ -8,27 +8,32 @@ This is how SeqGAN and LeakGAN begin, and the baseline they are measured against
   smoke   seconds, to see that everything runs
 """
 
+from __future__ import annotations
+
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textgan_env.utils.errors import friendly_errors
+from textgan_env.training.agent import PolicyAgent, PolicyConfig, run_command
 from textgan_env.utils.options import ORACLES, SharedConfig, above_zero, at_least
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import torch
-    from torch import nn
-    from torch.optim import Optimizer
+    from torch import Tensor
 
     from textgan_env.policies import PolicyModule
+    from textgan_env.runs.numbers import Numbers
     from textgan_env.tasks import Task
-    from textgan_env.training.schedule import Schedule
+    from textgan_env.training.schedule import Schedule, Step
 
 
 @dataclass(frozen=True)
-class MLEConfig(SharedConfig):
+class MLEConfig(PolicyConfig, SharedConfig):
     """Train a policy by maximum likelihood."""
 
     epochs: int | None = None
@@ -36,19 +41,7 @@ class MLEConfig(SharedConfig):
     batch_size: int = 64
     """Texts a step."""
     learning_rate: float = 1e-2
-    """Of Adam."""
-    weight_decay: float = 0.1
-    """Decoupled from the gradient (AdamW); 0 is plain Adam."""
-    dropout: float = 0.3
-    """Share of embedding and LSTM units set to 0 while training."""
-    ema_decay: float = 0.998
-    """Share of the old that each step keeps in the averaged weights, which are the finished policy; 0: no average."""
-    max_grad_norm: float = 5.0
-    """Largest norm of the gradient."""
-    embed_size: int = 32
-    """Width of the embedding."""
-    hidden_size: int = 32
-    """Width of the LSTM."""
+    """Learning rate of Adam."""
     layers: int = 1
     """Layers of the LSTM."""
     model: Path | None = None
@@ -95,7 +88,7 @@ def smoke(task: str) -> MLEConfig:
 PRESETS: dict[str, Callable[[str], MLEConfig]] = {"fast": fast, "tuned": tuned, "paper": paper, "smoke": smoke}
 
 
-class MLE:
+class MLE(PolicyAgent):
     """Teacher forcing: minimise the mean of ``-log G(y_t | y_1..y_{t-1})`` over the tokens of real texts.
 
     With scheduled sampling (Bengio et al. 2015; linear decay, by 0.002 an epoch in the SeqGAN paper) a growing share of
@@ -109,98 +102,60 @@ class MLE:
         InputError: If a number is out of its range.
     """
 
-    def __init__(self, config: MLEConfig, task: "Task") -> None:
-        from torch.optim import AdamW
+    config: MLEConfig
+    network_options = {"layers": "num_layers"}
 
-        from textgan_env.policies import LaggedCopy
-
+    def __init__(self, config: MLEConfig, task: Task) -> None:
         at_least(1, config, "batch_size")
-        above_zero(config, "learning_rate", "max_grad_norm")
-        at_least(0, config, "weight_decay", "scheduled_sampling")
-        self.config = config
-        self.task = task
-        self.policy = self._first_policy().to(config.device)
-        self.average = LaggedCopy(self.policy, config.ema_decay)
-        self.finished = "average" if config.ema_decay else "policy"
-        trained = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
-        self.optimizer = AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+        at_least(0, config, "scheduled_sampling")
+        above_zero(config, "learning_rate")
+        super().__init__(config, task, learning_rate=config.learning_rate, batch_size=config.batch_size)
+        self.optimizers = {"policy": self.mle_optimizer}
+        if config.ema_decay:
+            self.modules["average"] = self.average.policy
+            self.finished = "average"
 
-    def _first_policy(self) -> "PolicyModule":
-        from textgan_env.ops.sampling import derived_seed
-        from textgan_env.policies import LSTMPolicy
+    def first_policy(self) -> PolicyModule:
+        """A new network, or the language model that was asked for."""
+        from textgan_env.tasks import load_causal_lm
 
-        config, task = self.config, self.task
-        if config.model is not None:
-            from textgan_env.tasks import load_causal_lm
+        model = self.config.model
+        return self.new_policy() if model is None else load_causal_lm(model, self.task)
 
-            return load_causal_lm(config.model, task)
-        return LSTMPolicy(
-            task.vocab_size,
-            start_token=task.start_token,
-            embed_size=config.embed_size,
-            hidden_size=config.hidden_size,
-            num_layers=config.layers,
-            dropout=config.dropout,
-            forbidden=task.forbidden,
-            seed=derived_seed(config.seed, "policy"),
-        )
-
-    def schedule(self) -> "Schedule":
+    def schedule(self) -> Schedule:
         """One phase, an epoch a round."""
         from textgan_env.training.schedule import Phase, Schedule
 
+        steps = self.mle_steps_of("epoch")
         epochs = self.config.epochs
-        if epochs is None:
-            steps = math.ceil(len(self.task.split("train")) / self.config.batch_size)
-            epochs = max(20, math.ceil(600 / steps))
-        return Schedule((Phase("mle", epochs, (("epoch", 1),)),))
+        epochs = max(20, math.ceil(600 / steps.batches)) if epochs is None else epochs
+        return Schedule((Phase("mle", epochs, (steps,)),))
 
-    def modules(self) -> "Mapping[str, nn.Module]":
-        """The policy, and the average of its weights if one is kept."""
-        return {"policy": self.policy} | ({"average": self.average.policy} if self.config.ema_decay else {})
+    def mle_batch(self, step: Step) -> Numbers:
+        """One batch, of whose tokens a share is drawn from G in scheduled sampling."""
+        share = min(1.0, self.config.scheduled_sampling * step.round)
+        if not share:
+            return super().mle_batch(step)
+        from textgan_env.training.mle import mle_step
 
-    def optimizers(self) -> "Mapping[str, Optimizer]":
-        """The policy's."""
-        return {"policy": self.optimizer}
+        seed, tokens_BT, read_BT = step.item(partial(self._mixed_batches, share))
+        self.policy.train()
+        with step.dropout(seed):
+            loss = mle_step(self.policy, self.mle_optimizer, self.task, tokens_BT, self.config.max_grad_norm, read_BT)
+        self.update_average(step)
+        return {"loss": loss, "own_share": share}
 
-    def curves(self) -> dict[str, dict[str, str]]:
-        """NLLs over epochs."""
-        return {"NLL (nats per token)": {"loss": "training", "nll_valid": "NLL-valid", "nll_oracle": "NLL-oracle"}}
+    def _mixed_batches(self, share: float, generator: torch.Generator) -> Iterator[tuple[int | None, Tensor, Tensor]]:
+        """(seed of dropout, real texts, what G reads of them): the batches of an epoch of scheduled sampling."""
+        from textgan_env.training.mle import epochs, mixed_inputs
 
-    def epoch(self, generator: "torch.Generator") -> dict[str, float]:
-        """One pass over the training texts in a fresh order."""
-        from textgan_env.training.mle import mle_epoch, update_average
-
-        share = self._own_share()
-        loss = mle_epoch(
-            self.policy,
-            self.optimizer,
-            self.task,
-            batch_size=self.config.batch_size,
-            max_grad_norm=self.config.max_grad_norm,
-            generator=generator,
-            after_step=lambda: update_average(self.average, self.policy, self.optimizer),
-            own_share=share,
-        )
-        return {"loss": loss} | ({"own_share": share} if share else {})
-
-    def _own_share(self) -> float:
-        """The share of tokens read that are the policy's own, in the epoch that now begins; 0 in the first."""
-        # The optimizer counts steps, so a run that goes on from a checkpoint knows where it is.
-        steps = max((float(state["step"]) for state in self.optimizer.state.values()), default=0.0)
-        steps_per_epoch = math.ceil(len(self.task.split("train")) / self.config.batch_size)
-        return min(1.0, self.config.scheduled_sampling * round(steps / steps_per_epoch))
+        for seed, tokens_BT in epochs(self.task, self.mle_batch_size, generator):
+            yield seed, tokens_BT, mixed_inputs(self.policy, tokens_BT, share, generator)
 
 
 def main(args: list[str] | None = None) -> None:
     """The command."""
-    with friendly_errors():
-        from textgan_env.utils.options import parse
-
-        config = parse(PRESETS, __doc__ or "", args)
-        from textgan_env.training.launch import launch
-
-        launch(config, MLE)
+    run_command(MLE, PRESETS, __doc__, args)
 
 
 if __name__ == "__main__":

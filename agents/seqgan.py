@@ -16,35 +16,33 @@ discriminator that has learnt nothing. What such a run reaches, the discriminato
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from textgan_env.training.adversarial import AdversarialConfig, PolicyGradientAgent, run_command
+from textgan_env.training.adversarial import AdversarialConfig, CreditConfig, PolicyGradientAgent
+from textgan_env.training.agent import run_command
 from textgan_env.utils.errors import require
 from textgan_env.utils.options import ORACLES, at_least
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from textgan_env.discriminators import DiscriminatorModule
     from textgan_env.envs import EpisodeBatch
     from textgan_env.policies import PolicyModule
+    from textgan_env.runs.numbers import Numbers
     from textgan_env.tasks import Task
-    from textgan_env.training.schedule import Schedule
+    from textgan_env.training.schedule import Step, Steps
 
 
 @dataclass(frozen=True)
-class SeqGANConfig(AdversarialConfig):
+class SeqGANConfig(CreditConfig, AdversarialConfig):
     """Train a policy by SeqGAN."""
 
-    mle_epochs: int = 20
-    """Epochs of pre-training."""
+    baseline: Literal["none", "position", "leave-one-out"] = "leave-one-out"
+    """What is subtracted from the credit: nothing, the batch's mean at the position, or the mean of the other texts."""
     initial_state: Literal["zeros", "random"] = "zeros"
-    """Of G's LSTM. random: another for each text, kept by its completions; NLLs are then upper bounds."""
-    d_pretraining: int = 10
-    """Rounds of pre-training of D."""
+    """First state of G's LSTM. random: another for each text, kept by its completions; NLLs are then upper bounds."""
     negatives: Literal["current", "replayed"] = "current"
     """What D learns to tell from real: texts of G as it is, or, replayed, half of them kept from earlier d-steps."""
     mle_steps: int = 0
@@ -105,13 +103,15 @@ class SeqGAN(PolicyGradientAgent):
     """
 
     config: SeqGANConfig
+    curves = {**PolicyGradientAgent.curves, "divergence (nats per token)": {"cover": "cover", "fit": "fit"}}
+    network_options = {"initial_state": "initial_state"}
 
     def __init__(self, config: SeqGANConfig, task: Task) -> None:
         from textgan_env.discriminators import ReplayedTexts
         from textgan_env.evaluation import BleuDiscriminator
         from textgan_env.policies import Decoding, LaggedCopy
 
-        at_least(0, config, "mle_steps", "kl_coef", "ent_coef")
+        at_least(0, config, "rollouts", "mle_steps", "kl_coef", "ent_coef")
         require(
             (config.discriminator, config.control) != ("bleu", "untrained"),
             "--control untrained asks a discriminator before it has learnt: --discriminator bleu never learns",
@@ -120,73 +120,71 @@ class SeqGAN(PolicyGradientAgent):
         self.decoding = Decoding(config.writing_temperature)
         # G as it was after pre-training: what the KL is measured from.
         self.reference = copy.deepcopy(self.policy).eval().requires_grad_(False)
+        self.modules["reference"] = self.reference
         self.lagged = LaggedCopy(self.policy, config.rollout_lag) if config.rollout_lag else None
-        self.bleu = BleuDiscriminator(task) if config.discriminator == "bleu" else None
+        if self.lagged is not None:
+            self.modules["lagged"] = self.lagged.policy
         if config.negatives == "replayed":
             self.replay = ReplayedTexts(len(task.writable("train")), task.max_length, task.vocab_size).to(config.device)
+            self.modules["negatives"] = self.replay
+        self.bleu = BleuDiscriminator(task) if config.discriminator == "bleu" else None
         self.envs = self.make_envs(
             reward="rollout" if config.rollouts else "terminal",
             rollouts=max(1, config.rollouts),
+            transform=config.transform,
             gamma=config.gamma,
-            discriminator=self.judge() if config.control not in ("constant", "random") else None,
+            discriminator=self.frozen_discriminator() if config.control not in ("constant", "random") else None,
             rollout_policy=None if self.lagged is None else self.lagged.policy.with_decoding(self.decoding),
         )
 
-    def new_policy(self) -> PolicyModule:
-        """An LSTM."""
-        return self.new_lstm(initial_state=self.config.initial_state)
-
-    def new_discriminator(self, **options: Any) -> DiscriminatorModule | None:
-        """None where BLEU judges."""
-        return None if self.config.discriminator == "bleu" else super().new_discriminator(**options)
-
-    def judge(self) -> Any:
+    def frozen_discriminator(self) -> Any:
         """D as it is now; BLEU is what it always was."""
-        return self.bleu if self.discriminator is None else super().judge()
+        return self.bleu if self.discriminator is None else super().frozen_discriminator()
 
-    def schedule(self) -> Schedule:
-        """Pre-train G, pre-train D, then g-steps, d-steps and steps of maximum likelihood in turn."""
-        from textgan_env.training.schedule import Phase, Schedule
+    def behaviour_policy(self) -> PolicyModule:
+        """G at the temperature at which it explores."""
+        return self.policy.with_decoding(self.decoding)  # type: ignore[no-any-return]
 
-        config = self.config
-        d_learns = config.control in (None, "shuffled") and self.discriminator is not None
-        steps = (("g_step", config.g_steps), ("d_step", config.d_steps * d_learns), ("mle_step", config.mle_steps))
-        return Schedule(
-            (
-                self.warm_start(config.mle_epochs, last_step="end_pretraining"),
-                Phase("pretrain_d", config.d_pretraining * d_learns, (("d_step", 1),)),
-                Phase("adversarial", config.rounds, steps),
-            )
-        )
+    def round_steps(self) -> tuple[Steps, ...]:
+        """g-steps, d-steps and steps of maximum likelihood."""
+        from textgan_env.training.schedule import Steps
 
-    def modules(self) -> Mapping[str, nn.Module]:
-        """What every agent has, the pre-trained G, and the policy that completes prefixes if it is another."""
-        lagged = {} if self.lagged is None else {"lagged": self.lagged.policy}
-        return {**super().modules(), "reference": self.reference, **lagged}
+        return *super().round_steps(), Steps(self.mle_step, self.config.mle_steps)
 
-    def curves(self) -> dict[str, dict[str, str]]:
-        """What every agent shows, and divergences."""
-        return {**super().curves(), "divergence (nats per token)": {"cover": "cover", "fit": "fit"}}
-
-    def end_pretraining(self, generator: torch.Generator) -> dict[str, float]:
-        """Go on with the averaged weights; the reference is G as it is now."""
-        self.take_average(generator)
-        for follower in (self.reference, None if self.lagged is None else self.lagged.policy):
-            if follower is not None:
-                follower.load_state_dict(self.policy.state_dict())
+    def end_pretraining(self, step: Step) -> Numbers:
+        """Continue with the averaged weights; the reference, and the policy that follows, are G as it is now."""
+        self.take_average(step)
+        for follower in (self.reference, *([] if self.lagged is None else [self.lagged.policy])):
+            follower.load_state_dict(self.policy.state_dict())
         return {}
 
+    def mle_step(self, step: Step) -> Numbers:
+        """One step of maximum likelihood on some real texts."""
+        import torch
+
+        from textgan_env.ops.sampling import draw_seed, seeded
+        from textgan_env.training.mle import mle_step
+
+        real_BT, generator = self.task.split("train").tokens_BT, step.generator
+        chosen_B = torch.randint(len(real_BT), (self.mle_batch_size,), generator=generator)
+        self.policy.train()
+        with seeded(draw_seed(generator)):
+            loss = mle_step(self.policy, self.mle_optimizer, self.task, real_BT[chosen_B], self.config.max_grad_norm)
+        return {"loss": loss}
+
+    def g_step(self, step: Step) -> Numbers:
+        """As every policy-gradient agent; then the policy that completes prefixes follows."""
+        numbers = super().g_step(step)
+        if self.lagged is not None:
+            self.lagged.update(self.policy)
+        return numbers
+
     def advantage(self, batch: EpisodeBatch) -> Tensor:
-        """Credit less the baseline."""
+        """Credit less the baseline, float (B, T)."""
         from textgan_env.ops.losses import baseline
 
         credit_BT = self._credit(batch)
         return credit_BT - baseline(self.config.baseline, credit_BT, batch.mask_BT)
-
-    def after_g_step(self) -> None:
-        """The policy that completes prefixes follows."""
-        if self.lagged is not None:
-            self.lagged.update(self.policy)
 
     def _credit(self, batch: EpisodeBatch) -> Tensor:
         """The environment's credit, and the KL to the pre-trained policy and the entropy that are still to come."""
@@ -194,16 +192,12 @@ class SeqGAN(PolicyGradientAgent):
 
         config, credit_BT = self.config, batch.credit_BT
         if config.kl_coef:
-            source = KLCredit(self.writer(), self.reference, config.kl_coef, config.gamma)
+            source = KLCredit(self.behaviour_policy(), self.reference, config.kl_coef, config.gamma)
             credit_BT = credit_BT + source.credit(batch.texts, batch.mask_BT)
         if config.ent_coef:
-            bonus = EntropyCredit(self.writer(), config.ent_coef, config.gamma)
+            bonus = EntropyCredit(self.behaviour_policy(), config.ent_coef, config.gamma)
             credit_BT = credit_BT + bonus.credit(batch.texts, batch.mask_BT)
         return credit_BT
-
-    def writer(self) -> PolicyModule:
-        """G as it generates while it learns."""
-        return self.policy.with_decoding(self.decoding)  # type: ignore[no-any-return]
 
 
 def main(args: list[str] | None = None) -> None:

@@ -23,7 +23,7 @@ from conftest import PROJECT
 from textgan_env.discriminators import ConvDiscriminator, fit_discriminator
 from textgan_env.ops import parallel
 from textgan_env.ops.losses import nll_per_token
-from textgan_env.ops.parallel import backward, by_rows, cut
+from textgan_env.ops.parallel import backward, by_rows, sharded
 from textgan_env.ops.sampling import derived_generator, seeded
 from textgan_env.policies import LSTMPolicy
 from textgan_env.runs.checkpointing import command_to_resume
@@ -60,7 +60,7 @@ def test_the_gradient_of_shards_is_that_of_a_sum_over_all_tokens(shards: int) ->
     def share_of(rows: slice) -> tuple[Tensor, ...]:
         return nll_per_token(logp_of(rows), mask_BT[rows], mask_BT), mask_BT[rows].sum().double()
 
-    with cut(shards):
+    with sharded(shards):
         loss, counted = backward([table_TV], len(tokens_BT), share_of)
     # By hand: d(-log p(y)) / d logits = p - (1 at y), added up token by token.
     expected_TV, total = torch.zeros(5, 4, dtype=torch.float64), 0.0
@@ -82,7 +82,7 @@ def test_the_gradient_of_shards_is_that_of_a_sum_over_all_tokens(shards: int) ->
 def test_a_gradient_is_added_to_the_one_that_is_there_and_weights_without_one_keep_none() -> None:
     used, unused = nn.Parameter(torch.tensor([2.0])), nn.Parameter(torch.tensor([3.0]))
     values_B = torch.tensor([1.0, 2.0, 4.0])
-    with cut(2):
+    with sharded(2):
         for _ in range(2):
             (loss,) = backward([unused, used], 3, lambda rows: ((used * values_B[rows]).sum(),))
     assert (float(loss), used.grad, unused.grad) == (14.0, torch.tensor([14.0]), None)
@@ -97,7 +97,7 @@ def test_rows_come_back_in_their_order_and_nothing_is_cut_inside_a_shard() -> No
         assert len(inner) == rows.stop - rows.start
         return inner + rows.start, (inner + rows.start)[:, None] > 2
 
-    with cut(3):
+    with sharded(3):
         numbers_B, later_B1 = by_rows(7, compute)
         assert cuts == [(0, 2), (2, 4), (4, 7)]
         few_B = by_rows(2, lambda rows: (torch.arange(rows.start, rows.stop),))[0]  # fewer rows than shards
@@ -116,7 +116,7 @@ def test_each_shard_has_dropout_of_its_own_and_the_global_generator_moves_alike_
         return (kept.sum(),)
 
     for shards in (2, 3):
-        with seeded(5), cut(shards):
+        with seeded(5), sharded(shards):
             backward([weight], 6, share_of, dropout=True)
             after.append(torch.get_rng_state())
     assert torch.equal(*after)
@@ -156,7 +156,7 @@ def test_a_step_of_maximum_likelihood_has_the_gradient_of_one_text_at_a_time(sen
         logp_1T = policy.log_prob(tokens_BT[row : row + 1], mask_BT[row : row + 1])
         (-logp_1T.sum() / mask_BT.sum()).backward()
     expected = gradients(policy)
-    with seeded(0), cut(shards):
+    with seeded(0), sharded(shards):
         mle_step(policy, torch.optim.SGD(policy.parameters(), 0.0), sentences, tokens_BT, 1e9)
     assert float((gradients(policy) - expected).norm() / expected.norm()) < 1e-6
     # Equal weights for shards of 25 % and more tokens than others would be a thousand times as far off.
@@ -176,7 +176,7 @@ def test_a_step_of_d_has_the_gradient_of_the_whole_batch() -> None:
     for shards in (1, 4):
         judge = ConvDiscriminator(5, 6, embed_size=4, widths=(1, 2), filters=(5, 5), dropout=0.0, l2=0.5, seed=2)
         optimizer = torch.optim.SGD(judge.parameters(), 0.0)
-        with cut(shards):
+        with sharded(shards):
             report = fit_discriminator(
                 judge, optimizer, real_BT, fake_BT, steps=1, batch_size=9, generator=derived_generator(1)
             )
@@ -210,7 +210,7 @@ def test_texts_of_a_g_step_of_seqgan_do_not_depend_on_shards_and_its_gradient_ha
     for shards in (1, 2, 3):
         agent = seqgan_of(sentences, **changes)
         agent.reference.load_state_dict(seqgan_of(sentences, **changes, seed=1).policy.state_dict())
-        with cut(shards):
+        with sharded(shards):
             agent.envs.reset(seed=4)
             agent.policy.eval()
             batch = agent.envs.collect(agent.writer())
@@ -232,7 +232,7 @@ def test_gradients_of_leakgan_hardly_depend_on_shards(sentences: Task, variant: 
     seen = []
     for shards in (1, 2, 3):
         agent = leakgan.LeakGAN(config, sentences)
-        with cut(shards):
+        with sharded(shards):
             values = agent.g_step(derived_generator(0, "g"))
             of_g_step = gradients(agent.learners)
             agent.learners.load_state_dict(leakgan.LeakGAN(config, sentences).learners.state_dict())

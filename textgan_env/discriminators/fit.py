@@ -3,16 +3,16 @@
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from textgan_env.discriminators.base import Discriminator, DiscriminatorModule, score_logits
-from textgan_env.ops.loops import each, mean
 from textgan_env.ops.metrics import roc_auc
-from textgan_env.ops.parallel import backward
-from textgan_env.ops.sampling import draw_seed, evaluating
+from textgan_env.ops.parallel import Sum, backward
+from textgan_env.ops.sampling import draw_seed, evaluating, seeded
 from textgan_env.utils.errors import InputError, require
 
 #: V(D, G) when nobody can tell real from fake: ln 1/2 + ln 1/2 (Goodfellow et al. 2014, theorem 1).
@@ -37,7 +37,7 @@ class ReplayedTexts(nn.Module):
         self.tokens_RT: Tensor
 
     def renew(self, fresh_RT: Tensor, generator: torch.Generator) -> Tensor:
-        """Replace a random half of the texts, all of them at first.
+        """Replace a random half of the texts, all of them at first; the same call again changes nothing more.
 
         Args:
             fresh_RT: int64; as many texts as are remembered.
@@ -108,8 +108,58 @@ def fit_discriminator(
             finite (then that step is not taken).
     """
     require(steps >= 0, f"steps must be at least 0, found {steps}")
+    batches = fit_batches(real_BT, fake_BT, batch_size, generator)
+    seed, tokens_BT = next(batches)
+    seen: dict[str, list[float]] = {"loss": [], "penalty": [], "accuracy": []}
+    with seeded(seed or 0):
+        for step in range(steps):
+            tokens_BT = next(batches)[1] if step else tokens_BT
+            for name, value in fit_step(discriminator, optimizer, tokens_BT).items():
+                seen[name].append(float(value))
+    return FitReport(steps, **{name: math.fsum(some) / steps if steps else math.nan for name, some in seen.items()})
+
+
+def fit_batches(
+    real_BT: Tensor, fake_BT: Tensor, batch_size: int, generator: torch.Generator
+) -> Iterator[tuple[int | None, Tensor]]:
+    """Batches for `fit_step` without end, from both sides in random orders of their own.
+
+    Args:
+        real_BT: int64 (any number, T).
+        fake_BT: int64 (any number, T).
+        batch_size: Texts of each side in a batch.
+        generator: Of the orders and of dropout.
+
+    Yields:
+        (seed, tokens_BT): with the first batch the seed of dropout, with the others None; int64, real texts first.
+
+    Raises:
+        InputError: If the batch size is below 1, or one side is empty.
+    """
     require(batch_size >= 1, f"batch_size must be at least 1, found {batch_size}")
     _check_sides(real_BT, fake_BT)
+    seed: int | None = draw_seed(generator)
+    real_orders, fake_orders = (_orders(len(side_BT), batch_size, generator) for side_BT in (real_BT, fake_BT))
+    while True:
+        real_B, fake_B = next(real_orders), next(fake_orders)
+        yield seed, torch.cat([real_BT[real_B.to(real_BT.device)], fake_BT[fake_B.to(fake_BT.device)]])
+        seed = None
+
+
+def fit_step(discriminator: Discriminator, optimizer: torch.optim.Optimizer, tokens_BT: Tensor) -> dict[str, Tensor]:
+    """One step of `fit_discriminator`, with dropout on; D's parts get their modes back.
+
+    Args:
+        discriminator: D, an ``nn.Module``.
+        optimizer: Of D's parameters.
+        tokens_BT: int64; half of them real, then as many fake.
+
+    Returns:
+        ``loss`` (cross entropy), ``penalty`` (nats a text) and ``accuracy`` before the step.
+
+    Raises:
+        InputError: If D cannot be trained, or the loss is not finite (then the step is not taken).
+    """
     if not isinstance(discriminator, nn.Module):
         raise InputError(f"only an nn.Module can be fitted, found a {type(discriminator).__name__}")
     weights = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
@@ -117,52 +167,33 @@ def fit_discriminator(
         bool(weights),
         "a discriminator without trainable weights cannot be fitted: fit a copy of it, after requires_grad_(True)",
     )
-    orders = (_orders(len(side_BT), batch_size, generator) for side_BT in (real_BT, fake_BT))
-    real_is_one_B = torch.tensor([1.0, 0.0], device=real_BT.device).repeat_interleave(batch_size)
-
-    def fit_step(batch: tuple[int, Tensor, Tensor]) -> tuple[float, float, float]:
-        _, real_B, fake_B = batch
-        tokens_BT = torch.cat([real_BT[real_B.to(real_BT.device)], fake_BT[fake_B.to(fake_BT.device)]])
-        return _fit_step(discriminator, weights, optimizer, tokens_BT, real_is_one_B)
-
-    seed = draw_seed(generator)
+    half = len(tokens_BT) // 2
+    real_is_one_B = torch.tensor([1.0, 0.0], device=tokens_BT.device).repeat_interleave(half)
     # `evaluating` gives every part its own mode back, whatever it is switched to inside.
     with evaluating(discriminator), torch.enable_grad():
         discriminator.train()
-        batches = zip(range(steps), *orders, strict=False)
-        seen = each(batches, fit_step, ("loss", "penalty", "accuracy"), seed=seed)
-    return FitReport(steps, **{name: mean(values) if steps else math.nan for name, values in seen.items()})
-
-
-def _fit_step(
-    discriminator: Discriminator,
-    weights: list[nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    tokens_BT: Tensor,
-    real_is_one_B: Tensor,
-) -> tuple[float, float, float]:
-    """One step; returns cross entropy, penalty (nats) and accuracy before it."""
-
-    def share_of(rows: slice) -> tuple[Tensor, ...]:
-        real_is_one_b = real_is_one_B[rows]
-        logits_b = discriminator.logits(tokens_BT[rows])
-        cross_entropy = functional.binary_cross_entropy_with_logits(logits_b, real_is_one_b.to(logits_b.dtype))
-        penalty = cross_entropy.new_zeros(())
-        if isinstance(discriminator, DiscriminatorModule):
-            penalty = discriminator.penalty()
-        accuracy = ((logits_b > 0) == real_is_one_b.bool()).float().mean()
-        share = len(logits_b) / len(tokens_BT)
-        return tuple(share * number for number in (cross_entropy + penalty, cross_entropy, penalty, accuracy))
-
-    optimizer.zero_grad()
-    loss, cross_entropy, penalty, accuracy = backward(weights, len(tokens_BT), share_of, dropout=True)
+        minimise = {"loss": 1.0, "penalty": 1.0}
+        objective = partial(_cross_entropy, discriminator)
+        numbers, _ = backward(weights, (tokens_BT, real_is_one_B), objective, minimise=minimise, dropout=True)
+    loss = float(numbers["loss"] + numbers["penalty"])
     require(
-        math.isfinite(loss.item()),
-        f"the loss of the discriminator must be finite, found {loss.item()}: "
+        math.isfinite(loss),
+        f"the loss of the discriminator must be finite, found {loss}: "
         "its learning rate is too high, or its weights were not finite before",
     )
     optimizer.step()
-    return cross_entropy.item(), penalty.item(), accuracy.item()
+    return numbers
+
+
+def _cross_entropy(discriminator: Discriminator, tokens_BT: Tensor, real_is_one_B: Tensor) -> dict[str, Sum]:
+    """Sums over the texts; the penalty counts once for each of them."""
+    logits_B, rows = discriminator.logits(tokens_BT), float(len(tokens_BT))
+    target_B = real_is_one_B.to(logits_B.dtype)
+    loss = functional.binary_cross_entropy_with_logits(logits_B, target_B, reduction="sum")
+    judged = isinstance(discriminator, DiscriminatorModule)
+    penalty = discriminator.penalty() if judged else loss.new_zeros(())  # type: ignore[attr-defined]
+    accuracy = ((logits_B > 0) == real_is_one_B.bool()).float().sum()
+    return {"loss": (loss, rows), "penalty": (penalty * rows, rows), "accuracy": (accuracy, rows)}
 
 
 def _orders(rows: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

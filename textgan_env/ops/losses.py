@@ -16,55 +16,55 @@ BASELINES = ("none", "position", "leave-one-out")
 TILE = Tile(cpu=128, gpu=16_384)
 
 
-def masked_mean(values_BT: Tensor, mask_BT: Tensor, of_BT: Tensor | None = None) -> Tensor:
-    """Mean over the cells where the mask is True; 0 when there is none.
+def masked_sum(values_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum over the cells where the mask is True, and how many there are.
 
     Args:
         values_BT: float.
         mask_BT: bool, same shape.
-        of_BT: bool; the mask of the whole batch, where the rows are a part of one: then this is their share of its
-            mean, and the shares of all parts add up to it.
 
     Returns:
-        float scalar.
+        float scalar, and an int64 scalar that is at least 1.
     """
-    return (values_BT * mask_BT).sum() / (mask_BT if of_BT is None else of_BT).sum().clamp(min=1)
+    return (values_BT * mask_BT).sum(), mask_BT.sum().clamp(min=1)
 
 
-def nll_per_token(logp_BT: Tensor, mask_BT: Tensor, of_BT: Tensor | None = None) -> Tensor:
-    """Negative log-likelihood in nats per token: the maximum-likelihood (MLE) loss.
+def masked_mean(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Mean over the cells where the mask is True, float scalar; 0 when there is none."""
+    total, count = masked_sum(values_BT, mask_BT)
+    return total / count
+
+
+def nll_sum(logp_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Negative log-likelihood in nats, and the number of tokens: their quotient is the maximum-likelihood (MLE) loss.
 
     Args:
         logp_BT: float; log-probability of each written token, 0 where masked.
         mask_BT: bool; True for tokens that count.
-        of_BT: bool; as in `masked_mean`.
 
     Returns:
-        float scalar.
+        As `masked_sum`.
     """
-    return -masked_mean(logp_BT, mask_BT, of_BT)
+    total, count = masked_sum(logp_BT, mask_BT)
+    return -total, count
 
 
-def policy_gradient_loss(
-    logp_BT: Tensor, credit_BT: Tensor, mask_BT: Tensor, baseline_BT: Tensor | None = None
-) -> Tensor:
-    """REINFORCE: the mean over texts of ``-sum_t (credit_t - baseline_t) log G(y_t | s_t)``.
+def policy_gradient_sum(logp_BT: Tensor, advantage_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, float]:
+    """REINFORCE: the sum over texts of ``-sum_t advantage_t log G(y_t | s_t)``, and the number of texts.
 
-    The credit is a return to go, so it is not added up over time again. Source: Williams 1992; SeqGAN (Yu et al. 2017)
-    eq. 6 and 7 with credit Q(s, y_t). The reference code sums over the batch, too; here it is the mean, so that the
-    learning rate does not depend on the number of rows.
+    The credit in the advantage is a return to go, so it is not added up over time again. Source: Williams 1992; SeqGAN
+    (Yu et al. 2017) eq. 6 and 7 with credit Q(s, y_t). The reference code minimises the sum over the batch, we the mean, so
+    that the learning rate does not depend on the number of rows.
 
     Args:
         logp_BT: float; log-probability of each written token, differentiable.
-        credit_BT: float; no gradient flows into it.
+        advantage_BT: float; credit less baseline; no gradient flows into it.
         mask_BT: bool; True for written tokens.
-        baseline_BT: float; what is taken off the credit. None means 0.
 
     Returns:
-        float scalar.
+        float scalar, and the number of rows.
     """
-    advantage_BT = credit_BT if baseline_BT is None else credit_BT - baseline_BT
-    return -(advantage_BT.detach() * logp_BT * mask_BT).sum(1).mean()
+    return -(advantage_BT.detach() * logp_BT * mask_BT).sum(), float(len(logp_BT))
 
 
 def baseline(kind: str, credit_BT: Tensor, mask_BT: Tensor) -> Tensor:
@@ -192,3 +192,15 @@ def gradient_snr(first_P: Tensor, second_P: Tensor) -> float:
     """
     noise = float((first_P - second_P).square().sum())
     return float(4 * first_P @ second_P) / noise if noise else 0.0
+
+
+def credit_numbers(credit_BT: Tensor, mask_BT: Tensor) -> dict[str, float]:
+    """The mean of credits, and their spread over texts at a position, as the log has them.
+
+    Args:
+        credit_BT: float.
+        mask_BT: bool; the tokens that count.
+    """
+    centred_BT = credit_BT - baseline("position", credit_BT, mask_BT)
+    spread = masked_mean(centred_BT**2, mask_BT).sqrt()
+    return {"credit": float(masked_mean(credit_BT, mask_BT)), "credit_spread": float(spread)}

@@ -4,27 +4,26 @@ How many shards there are decides what is computed; how many processes there are
 shard is computed by itself, what comes of it goes to all processes, and there it is put together, or added up, in the
 order of the shards. So one process that computes all shards gives the same bits as several.
 
-Nothing is cut outside of `cut`, which a step of training runs in. Draws are keyed by row, so texts and their credit do
-not depend on the cutting; dropout is seeded for each shard. Only several processes load torch.distributed.
+Nothing is cut outside of `sharded`, which a step of training runs in. Draws are keyed by row, so texts and their credit
+do not depend on the cutting; dropout is seeded for each shard. Only several processes load torch.distributed.
 """
 
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from textgan_env.ops.sampling import derived_seed, draw_seed, seeded
-from textgan_env.utils import errors
-from textgan_env.utils.errors import InputError, require
+from textgan_env.utils.errors import REPORTS, InputError, require
 
 Value = TypeVar("Value")
 
@@ -60,10 +59,10 @@ def processes() -> int:
 
 
 @contextmanager
-def joined() -> Iterator[None]:
-    """Inside, the processes that torchrun started work together; all but the first say nothing, errors excepted.
+def process_group() -> Iterator[None]:
+    """Inside, the processes that torchrun started work together; all but the first print nothing, errors excepted.
 
-    Whatever ends them is told by one: the first that comes to tell it.
+    An error is reported by one of them: the first that comes to report it.
 
     Raises:
         InputError: If they cannot reach each other.
@@ -75,30 +74,32 @@ def joined() -> Iterator[None]:
     import torch.distributed as dist
     from torch.distributed.rendezvous import rendezvous
 
-    with _together():
-        store, rank, size = next(rendezvous("env://", timeout=timedelta(minutes=5)))
-        store.set_timeout(_PATIENCE)
-        errors.may_tell = lambda: _comes_first(store)
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
-    _here = _Place(rank, size)
+    store = None
     try:
-        if is_first():
+        with _together():
+            store, rank, size = next(rendezvous("env://", timeout=timedelta(minutes=5)))
+            store.set_timeout(_PATIENCE)
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+        _here = _Place(rank, size)
+        with ExitStack() as silence:
+            if not is_first():
+                nowhere = silence.enter_context(open(os.devnull, "w"))
+                silence.enter_context(redirect_stdout(nowhere))
+                silence.enter_context(redirect_stderr(nowhere))
             yield
-        else:
-            with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-                yield
         dist.destroy_process_group()
-    except BaseException:
-        # torchrun ends all when one has ended, but this one has something to say.
+    except BaseException as error:
+        # torchrun ends all processes when one has ended, but this one may have something to say.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        setattr(error, REPORTS, store is None or _comes_first(store))
         raise
     finally:
         _here = _Place()
 
 
 def _comes_first(store: Any) -> bool:
-    """Whether no other process has told what went wrong."""
+    """Whether no other process has reported an error."""
     try:
         return bool(store.add("told", 1) == 1)
     except RuntimeError:  # torchrun, which holds the store, is gone
@@ -179,7 +180,7 @@ def first_before_others() -> Iterator[None]:
         from_first(None)
 
 
-def highest(number: int) -> int:
+def all_reduce_max(number: int) -> int:
     """The highest of the numbers of all processes.
 
     Raises:
@@ -216,7 +217,7 @@ def require_shards(shards: int, batch_sizes: dict[str, int]) -> None:
 
 
 @contextmanager
-def cut(shards: int) -> Iterator[None]:
+def sharded(shards: int) -> Iterator[None]:
     """Inside, batches are cut into so many shards; all processes do the same there."""
     token = _shards.set(shards)
     try:
@@ -240,72 +241,136 @@ def by_rows(rows: int, compute: Callable[[slice], tuple[Tensor, ...]]) -> tuple[
     """
     if _shards.get() == 1:
         return compute(slice(0, rows))
-    parts = _parts(rows)
+    parts = _parts(0, rows)
     found = _of_all([part.stop - part.start for part in parts], lambda at: compute(parts[at]))
     return tuple(torch.cat(column) for column in zip(*found, strict=True))
 
 
+#: A sum over rows (float scalar), and the number that makes a mean of it.
+Sum = tuple[Tensor, Tensor | float]
+
+
 def backward(
     parameters: Sequence[nn.Parameter],
-    rows: int,
-    share_of: Callable[[slice], tuple[Tensor, ...]],
+    batch: Sequence[Tensor | None],
+    objective: Callable[..., Mapping[str, Sum]],
     *,
+    minimise: Mapping[str, float] | None = None,
+    halves: bool = False,
     dropout: bool = False,
-) -> tuple[Tensor, ...]:
-    """As ``loss.backward()``, for a loss that is a sum over the rows of a batch, each process for its shards' rows.
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Leave the gradient of a mean over the rows of a batch in the parameters.
+
+    The batch is computed in pieces (shards, and halves where asked for), each process its own. Sums and counts of all
+    pieces are added up in order, so the result depends on how the batch is cut, never on who computes a piece.
 
     Args:
-        parameters: Whose ``grad`` is added to.
-        rows: B.
-        share_of: Some rows -> their share of the loss, then shares of other numbers to be told; all float scalars. A
-            mean over the batch is shared by its sum over the rows, divided by what the whole batch is divided by.
-        dropout: Whether it draws from the global generators, which must be seeded; each shard then has its own seed.
+        parameters: Get the gradient, in place of what they had.
+        batch: Tensors with the same B rows as first axis; None stays None.
+        objective: The tensors of some rows -> name -> `Sum`.
+        minimise: Name -> weight of its mean in what is minimised; None: ``loss`` alone, with weight 1.
+        halves: Whether to give the gradients of the two halves of the batch, too.
+        dropout: Whether the objective draws from the global generators, which must be seeded; each shard then has its
+            own seed.
 
     Returns:
-        The loss and the other numbers of the whole batch, without gradients.
+        The means by name, without gradients; and the flat gradients of both halves, or nothing.
 
     Raises:
         InputError: If another process is gone.
     """
-    if _shards.get() == 1:
-        numbers = share_of(slice(0, rows))
-        numbers[0].backward()
-        return tuple(number.detach() for number in numbers)
-    parts = _parts(rows)
+    weights = {"loss": 1.0} if minimise is None else minimise
+    rows = len(next(part for part in batch if part is not None))
+    middle = -(-rows // 2)
+    pieces = [_parts(0, middle), _parts(middle, rows)] if halves and rows > 1 else [_parts(0, rows)]
+    if len(pieces) == len(pieces[0]) == 1:
+        sums = objective(*batch)
+        means = {name: total / count for name, (total, count) in sums.items()}
+        for parameter, gradient in zip(parameters, _gradients(weights, means, parameters), strict=True):
+            parameter.grad = gradient
+        flat_P = torch.cat([one.grad.flatten() for one in parameters if one.grad is not None]) if halves else None
+        return {name: mean.detach() for name, mean in means.items()}, [] if flat_P is None else [flat_P]
+    learning, names, rows_P = _shares(parameters, batch, objective, weights, [*chain(*pieces)], dropout)
+    first, second = rows_P[: len(pieces[0])], rows_P[len(pieces[0]) :]
+    halves_P = [sum_in_order(half) for half in (first, second) if half]
+    *gradients, mean_K = sum_in_order(halves_P).split([*(one.numel() for one in learning), len(names)])
+    for parameter in parameters:
+        parameter.grad = None
+    for parameter, gradient_P in zip(learning, gradients, strict=True):
+        parameter.grad = gradient_P.view_as(parameter)
+    means = dict(zip(names, mean_K.unbind(), strict=True))
+    return means, [half_P[: -len(names)] for half_P in halves_P] if halves else []
+
+
+def _shares(
+    parameters: Sequence[nn.Parameter],
+    batch: Sequence[Tensor | None],
+    objective: Callable[..., Mapping[str, Sum]],
+    weights: Mapping[str, float],
+    pieces: Sequence[slice],
+    dropout: bool,
+) -> tuple[list[nn.Parameter], list[str], list[Tensor]]:
+    """What each piece adds to gradient and means.
+
+    Returns:
+        The P parameters that have a gradient, the names of the K means, and for each piece its share of both, end to
+        end: float (P + K,).
+    """
     seed = draw_seed(torch.default_generator) if dropout else 0
+    sums: dict[int, Mapping[str, Sum]] = {}
     learning: list[nn.Parameter] = []
 
-    def row_of(at: int) -> tuple[Tensor]:
-        """Gradient and numbers of a shard, end to end: (1, P + K)."""
+    def counts_of(at: int) -> tuple[Tensor]:
+        """What the piece's sums are divided by: float64 (1, K)."""
         with seeded(derived_seed(seed, at)):
-            numbers = share_of(parts[at])
-        gradients = torch.autograd.grad(numbers[0], parameters, allow_unused=True)
-        pairs = [(one, gradient) for one, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
-        learning[:] = [one for one, _ in pairs]
-        flat = [gradient.flatten() for _, gradient in pairs]
-        return (torch.cat([*flat, torch.stack([number.detach() for number in numbers])])[None],)
+            sums[at] = objective(*(None if part is None else part[pieces[at]] for part in batch))
+        return (torch.tensor([[float(count) for _, count in sums[at].values()]], dtype=torch.float64),)
 
-    total_P, *others = [row_1P[0] for (row_1P,) in _of_all([1] * len(parts), row_of)]
-    for other_P in others:
-        total_P += other_P
-    sizes = [one.numel() for one in learning]
-    *gradients, numbers_K = total_P.split([*sizes, len(total_P) - sum(sizes)])
-    for one, gradient in zip(learning, gradients, strict=True):
-        one.grad = gradient.view_as(one) if one.grad is None else one.grad + gradient.view_as(one)
-    return tuple(numbers_K.unbind())
+    count_K = torch.cat([count_1K for (count_1K,) in _of_all([1] * len(pieces), counts_of)]).sum(0).tolist()
+    names = list(next(iter(sums.values())))
+
+    def share_of(at: int) -> tuple[Tensor]:
+        """The piece's share of gradient and means: float (1, P + K)."""
+        shares = {name: total / count for (name, (total, _)), count in zip(sums[at].items(), count_K, strict=True)}
+        gradients = zip(parameters, _gradients(weights, shares, parameters), strict=True)
+        known = {parameter: gradient for parameter, gradient in gradients if gradient is not None}
+        learning[:] = known
+        flat = [gradient.flatten() for gradient in known.values()]
+        return (torch.cat([*flat, torch.stack([share.detach() for share in shares.values()])])[None],)
+
+    rows_P = [row_1P[0] for (row_1P,) in _of_all([1] * len(pieces), share_of)]
+    return learning, names, rows_P
 
 
-def _parts(rows: int) -> list[slice]:
+def _gradients(
+    weights: Mapping[str, float], means: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]
+) -> tuple[Tensor | None, ...]:
+    """The gradient of the weighted sum of means; None for a parameter that has no part in it."""
+    loss = sum(mean * weights[name] for name, mean in means.items() if name in weights)
+    assert isinstance(loss, Tensor)
+    return torch.autograd.grad(loss, parameters, allow_unused=True)
+
+
+def sum_in_order(parts: Sequence[Tensor]) -> Tensor:
+    """The sum of some tensors, added up one after the other."""
+    total, *others = parts
+    for other in others:
+        total = total + other
+    return total
+
+
+def _parts(first: int, end: int) -> list[slice]:
     """The rows of each shard; a batch of fewer rows than shards (the last of an epoch) is not cut."""
+    rows = end - first
     shards = _shards.get() if rows >= _shards.get() else 1
-    edges = [rows * shard // shards for shard in range(shards + 1)]
+    edges = [first + rows * shard // shards for shard in range(shards + 1)]
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
 def _of_all(sizes: Sequence[int], compute: Callable[[int], tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
     """What ``compute`` gives for each number of a shard, in order: tensors of so many rows, each from who owns it."""
     owners = [at * _here.size // len(sizes) for at in range(len(sizes))]
-    with cut(1):
+    with sharded(1):
         own = {at: compute(at) for at, owner in enumerate(owners) if owner == _here.rank}
         like = own[min(own)] if own else compute(0)
     found = []
@@ -324,17 +389,3 @@ def _of_all(sizes: Sequence[int], compute: Callable[[int], tuple[Tensor, ...]]) 
             for work in sent:
                 work.wait()
     return found
-
-
-def backward_into(
-    optimizers: Sequence[torch.optim.Optimizer],
-    rows: int,
-    share_of: Callable[[slice], tuple[Tensor, ...]],
-    *,
-    dropout: bool = False,
-) -> tuple[Tensor, ...]:
-    """`backward` into the weights of several optimizers, whose gradients were nothing before."""
-    for optimizer in optimizers:
-        optimizer.zero_grad()
-    weights = [weight for optimizer in optimizers for weight in optimizer.param_groups[0]["params"]]
-    return backward(weights, rows, share_of, dropout=dropout)

@@ -35,17 +35,18 @@ class LaggedCopy(Generic[Module]):
         self.policy = copy.deepcopy(policy).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, source: Module, rate: float | None = None) -> None:
+    def update(self, source: Module, *, step: int | None = None) -> None:
         """Move the weights: rate * old + (1 - rate) * new. What is not float (counts, keys) is copied.
 
         Args:
             source: The original, or a module of the same architecture.
-            rate: For this update; the copy's own by default.
+            step: Which update this is, from 1: the first ones keep step / (step + 10) of the old at most, so that the
+                random start is forgotten soon. None: all updates keep the same share.
 
         Raises:
             InputError: If its tensors have other names or shapes.
         """
-        rate = self.rate if rate is None else rate
+        rate = self.rate if step is None else min(self.rate, step / (step + 10))
         new, old = source.state_dict(), self.policy.state_dict()
         require(
             {name: tensor.shape for name, tensor in new.items()}

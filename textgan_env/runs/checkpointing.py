@@ -1,8 +1,8 @@
 """What a run must not lose: how far it is, a snapshot of the newest good state in memory, and checkpoints on the disk.
 
-A run can go on from each *boundary*: after each step of a round, and inside a long step after each batch
-(`textgan_env.ops.loops`). What is drawn at random in a step follows from the seed and the step's name, so what is saved
-is counters, the numbers that the round's steps have given so far, weights and optimizers.
+A run can be resumed from after each batch of a step (`textgan_env.training.schedule`). What a step draws at random follows
+from the seed and the step's name. So what is saved is counters, the numbers that the round has given so far, weights,
+optimizers, and in the middle of a step the state of torch's global generators, which dropout draws from.
 """
 
 import json
@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from textgan_env.discriminators import DiscriminatorModule
-from textgan_env.ops.loops import StepLoops, watched
-from textgan_env.ops.parallel import from_first, highest, is_first, processes
+from textgan_env.ops.parallel import all_reduce_max, from_first, is_first, processes
 from textgan_env.runs.checkpoints import Checkpoint, Snapshot, load_checkpoint, take_snapshot
 from textgan_env.runs.folder import RunFolder
+from textgan_env.runs.numbers import RoundNumbers
 from textgan_env.tasks import PLACE_OPTIONS, Task
 from textgan_env.utils.errors import InputError, Stopped, require, signal_name
 from textgan_env.utils.options import CommonConfig
@@ -34,19 +34,23 @@ _PAUSE = (
     1.0  # seconds between two snapshots in memory; what a run that is stopped by force loses besides its last batch
 )
 _SHARE = 0.02  # of the time, at most, goes into them
+_RENAMED = {"steps": "batches", "looks_without_progress": "without_progress"}  # in the state of earlier versions
 
 
 class Checkpointable(Protocol):
-    """What of an agent is kept, and brought back."""
+    """What of an agent is saved, and restored.
+
+    Attributes:
+        task: What it learns to generate.
+        finished: The name, among its modules, of the policy as it would be used now.
+        modules: Everything with weights, by the name it has in checkpoints.
+        optimizers: By the name each has in checkpoints.
+    """
 
     task: Task
     finished: str
-
-    def modules(self) -> Mapping[str, nn.Module]:
-        """Everything with weights, by the name it has in checkpoints."""
-
-    def optimizers(self) -> Mapping[str, Optimizer]:
-        """Likewise."""
+    modules: dict[str, nn.Module]
+    optimizers: dict[str, Optimizer]
 
 
 @dataclass(frozen=True)
@@ -55,29 +59,29 @@ class RunState:
 
     Attributes:
         done: Rounds done.
-        steps: Steps done of the round after them.
-        values: The numbers that these steps gave, to be averaged at the round's end.
-        best: The lowest NLL on the valid split that a look saw.
+        batches: Batches done of the round after them.
+        values: The numbers that these batches gave, to be averaged at the round's end.
+        best: The lowest NLL on the valid split that an evaluation found.
         best_round: After which round.
         lows: What `patience` compares with; it and what follows are of the last phase alone.
-        looks_without_progress: Looks since the last progress.
-        stopped: Why the schedule is not gone on with; "" while it is.
+        without_progress: Evaluations since the last progress.
+        stopped: Why the schedule ended early; "" while it has not.
     """
 
     done: int = 0
-    steps: int = 0
+    batches: int = 0
     values: Mapping[str, Sequence[float]] = field(default_factory=dict)
     best: float = float("inf")
     best_round: int = 0
     lows: Mapping[str, float] = field(default_factory=dict)
-    looks_without_progress: int = 0
+    without_progress: int = 0
     stopped: str = ""
 
 
 class CheckpointManager:
-    """Keeps a run: brings it back, saves it once an interval, and saves it when it is stopped or goes wrong.
+    """Keeps a run: restores it, saves it once an interval, and saves it when it is stopped or goes wrong.
 
-    Of several processes all come to the same boundaries and stop at the same one; the first alone saves.
+    Of several processes all come to the same save points and stop at the same one; the first alone saves.
 
     Args:
         agent: What learns.
@@ -86,33 +90,33 @@ class CheckpointManager:
         signals: What may ask it to end.
 
     Attributes:
-        state: Where the run stands; replace it, then call `boundary`.
-        where: Which step was taken last, for a person; "" before and after all of them.
-        written_before: Called before a checkpoint is written: what it says is done must be on the disk.
+        state: Where the run stands; replace it, then call `save_point`.
+        numbers: What the batches of the round have given so far.
+        random: State of torch's global generators in the middle of a step, by name; empty elsewhere.
+        where: Which step was taken last, for a message; "" before and after all of them.
+        before_writing: Called before a checkpoint is written: what it says is done must be on the disk.
     """
 
     def __init__(self, agent: Checkpointable, run: RunFolder, config: CommonConfig, signals: StopSignals) -> None:
         self.state = RunState()
+        self.numbers = RoundNumbers()
+        self.random: Mapping[str, Tensor] = {}
         self.where = ""
-        self.written_before: Sequence[Callable[[], None]] = ()
+        self.before_writing: Sequence[Callable[[], None]] = ()
         self._agent, self._run, self._config, self._signals = agent, run, config, signals
-        self._restored: Mapping[str, Tensor] = {}
-        self._loops: StepLoops | None = None
         self._snapshot: Snapshot | None = None
         self._on_disk: Snapshot | None = None
         self._taken_at = self._written_at = time.monotonic()
         self._pause = _PAUSE
-        policy: Any = agent.modules()[agent.finished]
+        policy: Any = agent.modules[agent.finished]
         self._document = {
             "agent": type(agent).__name__,
-            "config": {
-                name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()
-            },
+            "config": {name: str(one) if isinstance(one, Path) else one for name, one in asdict(config).items()},
             "task": agent.task.config(),
             "policy": {"module": agent.finished, "kind": policy.kind, "config": policy.config()},
             "discriminators": {
                 name: {"kind": module.kind, **module.config()}
-                for name, module in agent.modules().items()
+                for name, module in agent.modules.items()
                 if isinstance(module, DiscriminatorModule)
             },
         }
@@ -129,35 +133,26 @@ class CheckpointManager:
             _require_same_agent(checkpoint, self._document)
             _restore(checkpoint, self._agent)
             self.state = _state_in(checkpoint)
-            self._restored = checkpoint.tensors
+            self.numbers = RoundNumbers(self.state.values)
+            self.random = checkpoint.tensors
         self._take()
         self._on_disk = self._snapshot if checkpoint is not None else None
 
-    @contextmanager
-    def step(self, where: str) -> Iterator[None]:
-        """Inside, a step of the schedule runs, whose loops have boundaries of their own."""
-        self.where = where
-        self._loops = StepLoops(self.boundary, self._restored)
-        self._restored = {}
-        with watched(self._loops):
-            yield
-        self._loops = None
-
-    def boundary(self, *, write: bool = False) -> None:
-        """The run could go on from here: see whether it is to be saved, or to end.
+    def save_point(self, *, write: bool = False) -> None:
+        """The run could be resumed from here: see whether it is to be saved, or to end.
 
         Args:
             write: Save it in any case.
 
         Raises:
-            InputError: If a weight is not finite any more.
+            InputError: If a weight or a loss is not finite any more.
             Stopped: If a signal asked for the end.
             OSError: If a checkpoint cannot be written.
         """
         now = time.monotonic()
         due = now - self._written_at >= self._config.checkpoint_every
         with self._signals.held():
-            asked = highest(self._signals.requested or 0)
+            asked = all_reduce_max(self._signals.requested or 0)
         if due or write or asked or now - self._taken_at >= self._pause:
             self._take()
             cost = time.monotonic() - now
@@ -175,7 +170,7 @@ class CheckpointManager:
         """Write the newest snapshot, unless it is on the disk; the last checkpoint becomes the previous one."""
         if self._snapshot is None or self._snapshot is self._on_disk:
             return
-        for force in self.written_before:
+        for force in self.before_writing:
             force()
         self._snapshot.write(self._run.last_checkpoint, keep=self._run.previous_checkpoint)
         self._on_disk = self._snapshot
@@ -190,11 +185,11 @@ class CheckpointManager:
         Raises:
             OSError: If it cannot be written.
         """
-        self._new_snapshot(state).write(self._run.best_checkpoint)
+        self._new_snapshot(state, {}).write(self._run.best_checkpoint)
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Whatever ends the work inside: the newest good state is written, and the message says how to go on.
+        """Whatever ends the work inside: the newest good state is written, and the message says how to resume.
 
         Raises:
             Stopped: If a signal ended it.
@@ -211,7 +206,7 @@ class CheckpointManager:
         except BaseException as error:
             self._signals.close()
             self.write()
-            how = f"to go on: {command_to_resume(self._run)}"
+            how = f"to resume: {command_to_resume(self._run)}"
             if isinstance(error, Stopped):
                 raise Stopped(error.number, f"stopped by {signal_name(error.number)}; {how}") from None
             if isinstance(error, InputError):
@@ -223,30 +218,30 @@ class CheckpointManager:
         """Make a snapshot the newest good state.
 
         Raises:
-            InputError: If a weight is not finite.
+            InputError: If a weight or a loss is not finite.
         """
         if not is_first():
             return
-        for name, module in self._agent.modules().items():
+        for name, module in self._agent.modules.items():
             for key, parameter in module.named_parameters():
                 finite = bool(torch.isfinite(parameter).all())
                 require(finite, f"weight '{name}/{key}' holds NaN or infinity: try a smaller learning rate")
-        self._snapshot = self._new_snapshot(self.state)
+        self._snapshot = self._new_snapshot(replace(self.state, values=self.numbers.lists()), self.random)
         self._taken_at = time.monotonic()
 
-    def _new_snapshot(self, state: RunState) -> Snapshot:
-        loops = self._restored if self._loops is None else self._loops.saved()
+    def _new_snapshot(self, state: RunState, tensors: Mapping[str, Tensor]) -> Snapshot:
+        """A copy of everything that a checkpoint holds."""
         return take_snapshot(
-            modules=self._agent.modules(),
-            optimizers=self._agent.optimizers(),
+            modules=self._agent.modules,
+            optimizers=self._agent.optimizers,
             document={**self._document, "state": asdict(state)},
             vocabulary=self._agent.task.vocabulary,
-            tensors=loops,
+            tensors=tensors,
         )
 
 
 def command_to_resume(run: RunFolder) -> str:
-    """What a person types to go on with a run."""
+    """What is typed to resume a run."""
     program = sys.argv[0]
     if program.endswith(".py"):
         program = f"python {os.path.relpath(program) if os.path.isabs(program) else program}"
@@ -277,9 +272,9 @@ def newest_checkpoint(run: RunFolder) -> Checkpoint | None:
         if broken:
             aside = run.last_checkpoint.with_name("unreadable.safetensors")
             os.replace(run.last_checkpoint, aside)
-            print(f"warning: {broken[0]}; it is now '{aside.name}', and the run goes on from '{path.name}'", flush=True)
+            print(f"warning: {broken[0]}; it is now '{aside.name}', and the run resumes from '{path.name}'", flush=True)
         return checkpoint
-    require(not broken, f"{'; '.join(broken)}: there is no checkpoint to go on from")
+    require(not broken, f"{'; '.join(broken)}: there is no checkpoint to resume from")
     return None
 
 
@@ -323,6 +318,9 @@ def _state_in(checkpoint: Checkpoint) -> RunState:
     """
     document = f"the document of checkpoint '{checkpoint.path}'"
     saved = member(checkpoint.document, "state", dict, document)
+    if "steps" in saved:  # of an earlier version, whose rounds were counted otherwise inside
+        require(saved["steps"] == 0, f"{document} was saved in the middle of a round by an earlier version")
+        saved = {_RENAMED.get(name, name): value for name, value in saved.items()}
     for known in fields(RunState):
         value = member(saved, known.name, object, f"the state in {document}")
         fitting = fits(value, known.type) and not (isinstance(value, int) and value < 0)
@@ -336,17 +334,10 @@ def _state_in(checkpoint: Checkpoint) -> RunState:
 def _restore(checkpoint: Checkpoint, agent: Checkpointable) -> None:
     """Put a checkpoint into the agent; the optimizers keep the learning rates that the options say."""
     checkpoint.require_vocabulary(agent.task.vocabulary)
-    for name, module in agent.modules().items():
+    for name, module in agent.modules.items():
         checkpoint.restore_module(name, module)
-    for name, optimizer in agent.optimizers().items():
+    for name, optimizer in agent.optimizers.items():
         rates = [group["lr"] for group in optimizer.param_groups]
         checkpoint.restore_optimizer(name, optimizer)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
-
-
-def with_step(state: RunState, values: Mapping[str, float]) -> RunState:
-    """The state after one more step of the round."""
-    names = dict.fromkeys((*state.values, *values))
-    grown = {name: [*state.values.get(name, ()), *([values[name]] if name in values else ())] for name in names}
-    return replace(state, steps=state.steps + 1, values=grown)

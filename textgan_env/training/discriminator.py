@@ -1,55 +1,75 @@
-"""The d-step."""
+"""The d-step: one batch of refitting D on fresh texts of G, and what D makes of texts that it has not seen."""
 
 import math
+from collections.abc import Iterator
+from functools import partial
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
-from textgan_env.discriminators import DiscriminatorModule, ReplayedTexts, discriminator_report, fit_discriminator
+from textgan_env.discriminators import DiscriminatorModule, ReplayedTexts, discriminator_report
+from textgan_env.discriminators.fit import fit_batches, fit_step
 from textgan_env.ops.sampling import draw_seed
 from textgan_env.policies import PolicyModule
 from textgan_env.rewards import Keys, generate
 from textgan_env.tasks import Task
+from textgan_env.training.schedule import Step
 
 
-def refit_discriminator(
+def refit_batches(task: Task, epochs: int, batch_size: int) -> int:
+    """How many batches a d-step has: passes over as many texts as there are training texts."""
+    return epochs * math.ceil(len(task.writable("train")) / batch_size)
+
+
+def refit_batch(
+    step: Step,
     discriminator: DiscriminatorModule,
     optimizer: Optimizer,
     policy: PolicyModule,
     task: Task,
     *,
-    epochs: int,
     batch_size: int,
-    generator: torch.Generator,
     replay: ReplayedTexts | None = None,
-) -> dict[str, float]:
-    """A d-step: refit D on as many fresh texts of G as there are training texts, and ask it about unseen ones.
+) -> dict[str, float | Tensor]:
+    """A batch of a d-step; at the first G generates as many texts as there are training texts.
 
     Args:
+        step: Which batch of which d-step.
         discriminator: D.
         optimizer: Of D.
-        policy: G, at the temperature it is to write at.
+        policy: G, at the temperature it is to generate at; it is not to change before the d-step is over.
         task: Gives real text: the train split to learn, the valid split to ask about.
-        epochs: Passes over both.
-        batch_size: Texts of each side in a step.
-        generator: Of the texts, their order and dropout.
-        replay: Keeps half of the negatives of the fit before; None: all are fresh.
+        batch_size: Texts of each side.
+        replay: Keeps half of the negatives of the d-step before; None: all are fresh.
 
     Returns:
-        ``d_loss`` while fitting; ``d_auc``, ``d_accuracy`` and ``d_value`` on texts that neither D nor G has seen.
+        ``d_loss`` while fitting; at the last batch also ``d_auc``, ``d_accuracy`` and ``d_value`` on texts that neither
+        D nor G has seen.
     """
-    real_BT, held_out_BT = task.writable("train").to(policy.device), task.writable("valid").to(policy.device)
-    keys = Keys.counted(draw_seed(generator), len(real_BT) + len(held_out_BT), device=policy.device)
-    written_BT = generate(policy, keys, task.max_length, end_token=task.end_token)[0]
-    fresh_BT, unseen_BT = written_BT.tensor_split([len(real_BT)])
-    fit = fit_discriminator(
-        discriminator,
-        optimizer,
-        real_BT,
-        fresh_BT if replay is None else replay.renew(fresh_BT, generator),
-        steps=epochs * math.ceil(len(real_BT) / batch_size),
-        batch_size=batch_size,
-        generator=generator,
+    seed, tokens_BT = step.item(partial(_batches, policy, task, batch_size, replay))
+    with step.dropout(seed):
+        loss = fit_step(discriminator, optimizer, tokens_BT)["loss"]
+    if not step.is_last:
+        return {"d_loss": loss}
+    unseen_BT = _texts(policy, task, step.generator, slice(len(task.writable("train")), None))
+    report = discriminator_report(discriminator, task.writable("valid").to(policy.device), unseen_BT)
+    return {"d_loss": loss, "d_auc": report.auc, "d_accuracy": report.accuracy, "d_value": report.value}
+
+
+def _batches(
+    policy: PolicyModule, task: Task, batch_size: int, replay: ReplayedTexts | None, generator: torch.Generator
+) -> Iterator[tuple[int | None, Tensor]]:
+    """What the batches of a d-step learn from."""
+    real_BT = task.writable("train").to(policy.device)
+    fake_BT = _texts(policy, task, generator, slice(len(real_BT)))
+    yield from fit_batches(
+        real_BT, fake_BT if replay is None else replay.renew(fake_BT, generator), batch_size, generator
     )
-    report = discriminator_report(discriminator, held_out_BT, unseen_BT)
-    return {"d_loss": fit.loss, "d_auc": report.auc, "d_accuracy": report.accuracy, "d_value": report.value}
+
+
+def _texts(policy: PolicyModule, task: Task, generator: torch.Generator, rows: slice) -> Tensor:
+    """Some of the texts of a d-step: those to learn from come first, those that D is never fitted on after them."""
+    count = len(task.writable("train")) + len(task.writable("valid"))
+    keys = Keys.counted(draw_seed(generator), count, device=policy.device).rows(rows)
+    return generate(policy, keys, task.max_length, end_token=task.end_token)[0]

@@ -12,8 +12,8 @@ from textgan_env.ops.parallel import (
     first_before_others,
     from_first,
     is_first,
-    joined,
     own_device,
+    process_group,
     processes,
     require_shards,
 )
@@ -42,7 +42,7 @@ def launch(config: Config, make_agent: Callable[[Config, Task], Agent]) -> RunFo
         InputError: If an option, a file or a checkpoint is refused, or another process trains in the folder.
     """
     run = None
-    with joined(), ExitStack() as held:
+    with process_group(), ExitStack() as held:
         if config.resume is not None:
             with first_before_others():
                 run = RunFolder.open(config.resume)

@@ -1,107 +1,87 @@
-"""Maximum likelihood, as every agent uses it."""
+"""Maximum likelihood, as every agent uses it: one step on a batch of real texts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
-from textgan_env.ops.loops import each, mean
-from textgan_env.ops.losses import nll_per_token
-from textgan_env.ops.parallel import backward
+from textgan_env.ops.losses import nll_sum
+from textgan_env.ops.parallel import Sum, backward
 from textgan_env.ops.sampling import draw_seed, evaluating, sample_categorical
-from textgan_env.policies import LaggedCopy, LSTMPolicy, PolicyModule
+from textgan_env.policies import LSTMPolicy, PolicyModule
 from textgan_env.tasks import Task
-from textgan_env.training.loop import Module
 from textgan_env.utils.errors import require
 
 
-def mle_epoch(
-    policy: PolicyModule,
-    optimizer: Optimizer,
-    task: Task,
-    *,
-    batch_size: int,
-    max_grad_norm: float,
-    generator: torch.Generator,
-    after_step: Callable[[], None] | None = None,
-    own_share: float = 0.0,
-) -> float:
-    """One pass over the training texts by maximum likelihood, in a fresh order, dropout on.
+def epochs(
+    task: Task, batch_size: int, generator: torch.Generator, count: int = 1
+) -> Iterator[tuple[int | None, Tensor]]:
+    """The training texts in batches, each epoch in a fresh order.
 
     Args:
-        policy: Learns; it is in training mode afterwards.
-        optimizer: Of its weights.
-        task: Gives the texts; PAD and unknown words are not learnt.
-        batch_size: Texts a step.
-        max_grad_norm: Largest norm of the gradient.
-        generator: Of the order and of dropout.
-        after_step: Called after each step.
-        own_share: Share of the tokens read that are the policy's own (scheduled sampling).
+        task: Gives the texts.
+        batch_size: Texts a batch.
+        generator: Of the orders, and of the seeds of dropout.
+        count: How many epochs.
 
-    Returns:
-        The mean of the losses, nats per token.
-
-    Raises:
-        InputError: If one is not finite, or tokens of its own are asked of a policy that cannot read others than it is
-            to write.
+    Yields:
+        (seed, tokens_BT): with the first batch of an epoch the seed of its dropout, with the others None; int64.
     """
-
-    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+    for _ in range(count):
+        seed: int | None = draw_seed(generator)
         for tokens_BT, _ in task.split("train").batches(batch_size, generator):
-            yield tokens_BT, mixed_inputs(policy, tokens_BT, own_share, generator) if own_share else None
-
-    def learn_from(batch: tuple[torch.Tensor, torch.Tensor | None]) -> tuple[torch.Tensor]:
-        tokens_BT, read_BT = batch
-        loss = mle_step(policy, optimizer, task, tokens_BT, max_grad_norm, read_BT)
-        if after_step is not None:
-            after_step()
-        return (loss,)
-
-    policy.train()
-    seed = draw_seed(generator)
-    seen = each(batches(), learn_from, ("loss",), seed=seed)
-    return mean(seen["loss"])
+            yield seed, tokens_BT
+            seed = None
 
 
 def mle_step(
     policy: PolicyModule,
     optimizer: Optimizer,
     task: Task,
-    tokens_BT: torch.Tensor,
+    tokens_BT: Tensor,
     max_grad_norm: float,
-    read_BT: torch.Tensor | None = None,
-) -> torch.Tensor:
+    read_BT: Tensor | None = None,
+) -> Tensor:
     """One step of maximum likelihood on some real texts, in the mode (dropout) that the policy is in.
 
     Args:
         policy: Learns.
         optimizer: Of its weights.
-        task: Says which tokens count.
+        task: Says which tokens count; PAD and unknown words are not learnt.
         tokens_BT: int64.
         max_grad_norm: Largest norm of the gradient.
         read_BT: int64; what it reads before each token, where that is not the text itself (`mixed_inputs`).
 
     Returns:
         The loss before the step, nats per token, float scalar.
+
+    Raises:
+        InputError: If the policy cannot read other tokens than it is to generate.
     """
+    fits = read_BT is None or isinstance(policy, LSTMPolicy)
+    require(fits, f"a {policy.kind} policy cannot learn by scheduled sampling")
     tokens_BT = tokens_BT.to(policy.device)
-    mask_BT = task.scored(tokens_BT)
-
-    def share_of(rows: slice) -> tuple[torch.Tensor]:
-        if read_BT is None:
-            logp_bT = policy.log_prob(tokens_BT[rows], mask_BT[rows])
-        else:
-            require(isinstance(policy, LSTMPolicy), f"a {policy.kind} policy cannot learn by scheduled sampling")
-            assert isinstance(policy, LSTMPolicy)
-            logp_bT = policy.log_prob_after(read_BT[rows], tokens_BT[rows], mask_BT[rows])
-        return (nll_per_token(logp_bT, mask_BT[rows], mask_BT),)
-
-    optimizer.zero_grad()
-    weights = [parameter for parameter in policy.parameters() if parameter.requires_grad]
-    (loss,) = backward(weights, len(tokens_BT), share_of, dropout=True)
+    weights = trained(policy)
+    batch = (tokens_BT, task.scored(tokens_BT), read_BT)
+    numbers, _ = backward(weights, batch, partial(_likelihood, policy), dropout=True)
     torch.nn.utils.clip_grad_norm_(policy.parameters(), max_grad_norm)
     optimizer.step()
-    return loss
+    return numbers["loss"]
+
+
+def _likelihood(policy: PolicyModule, tokens_BT: Tensor, mask_BT: Tensor, read_BT: Tensor | None) -> dict[str, Sum]:
+    """Negative log-likelihood of the texts."""
+    if read_BT is None:
+        return {"loss": nll_sum(policy.log_prob(tokens_BT, mask_BT), mask_BT)}
+    assert isinstance(policy, LSTMPolicy)
+    return {"loss": nll_sum(policy.log_prob_after(read_BT, tokens_BT, mask_BT), mask_BT)}
+
+
+def trained(module: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """The parameters that learn."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
 def mixed_inputs(
@@ -134,9 +114,3 @@ def mixed_inputs(
             last_B = torch.where(coins_BT[:, position], drawn_B, tokens_BT[:, position])
             mixed_BT[:, position] = last_B
     return mixed_BT
-
-
-def update_average(average: LaggedCopy[Module], policy: Module, optimizer: Optimizer) -> None:
-    """Move an average of weights after a step of the optimizer; it forgets the random start within an epoch."""
-    steps = float(next(iter(optimizer.state.values()))["step"])
-    average.update(policy, min(average.rate, steps / (steps + 10)))

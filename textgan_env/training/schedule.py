@@ -1,13 +1,148 @@
-"""What a run does, in which order: named phases of counted rounds."""
+"""What a run does, in which order: named phases of counted rounds, whose steps a run can be stopped after.
+
+A step may have several batches. Each batch is one call of a method of the agent, and the unit that a run can be stopped
+after and resumed from: all that the batches of a step share follows from the step's seed, and is made again.
+"""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from textgan_env.ops.sampling import derived_seed, seeded
+from textgan_env.runs.numbers import Numbers, RoundNumbers
 from textgan_env.utils.errors import require
+
+Item = TypeVar("Item")
+
+
+@dataclass
+class Memory:
+    """What the batches of one step share.
+
+    Attributes:
+        items: Gives each batch what it works on; None before the first batch that this process does.
+        taken: How many of them were taken.
+        random: State of torch's global generators after the last batch, name -> uint8; the only part in checkpoints.
+    """
+
+    items: Iterator[Any] | None = None
+    taken: int = 0
+    random: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a method of an agent is told when it is called: one batch of a step.
+
+    Attributes:
+        seed: Of all random draws of the step.
+        round: Which round of the phase, from 0.
+        repeat: Which time in the round, from 0.
+        batch: Which batch of the step, from 0.
+        batches: How many batches it has.
+        memory: What its batches share.
+    """
+
+    seed: int
+    round: int = 0
+    repeat: int = 0
+    batch: int = 0
+    batches: int = 1
+    memory: Memory = field(default_factory=Memory)
+
+    @cached_property
+    def generator(self) -> torch.Generator:
+        """A generator that begins with the step: the same numbers in each batch."""
+        return torch.Generator().manual_seed(self.seed)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether this is the last batch of the step."""
+        return self.batch == self.batches - 1
+
+    @property
+    def done(self) -> int:
+        """How many batches of such steps the phase had before this one, where a round has one such step."""
+        return self.round * self.batches + self.batch
+
+    def item(self, make: Callable[[torch.Generator], Iterator[Item]]) -> Item:
+        """What this batch works on: the next of an iterator that all batches share.
+
+        After a resume the iterator is made again and wound forward, so what it gives may follow from the generator, and
+        from what the batches of the step leave as it is.
+
+        Args:
+            make: Makes the iterator; it may draw from the generator at any time.
+        """
+        memory = self.memory
+        if memory.items is None:
+            memory.items = make(self.generator)
+        while memory.taken < self.batch:
+            next(memory.items)
+            memory.taken += 1
+        memory.taken += 1
+        item: Item = next(memory.items)
+        return item
+
+    @contextmanager
+    def dropout(self, seed: int | None) -> Iterator[None]:
+        """Inside, torch's global generators are the step's own; dropout has no other. Outside they do not move.
+
+        Args:
+            seed: Where they begin; None: where the batch before left them.
+        """
+        with seeded(0 if seed is None else seed):
+            if seed is None:
+                _set_global_random_state(self.memory.random)
+            yield
+            self.memory.random = _global_random_state()
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps of one kind in a round.
+
+    Attributes:
+        run: A method of the agent: takes a `Step`, does one batch, and returns numbers to log.
+        times: How many such steps.
+        batches: Of each step.
+        every: Rounds from one to the next; with 2, every second round of the phase has them.
+        key: What the random draws follow from, beside seed, phase, round and repeat; "": the method's name.
+    """
+
+    run: Callable[[Step], Numbers]
+    times: int = 1
+    batches: int = 1
+    every: int = 1
+    key: str = ""
+
+    @property
+    def name(self) -> str:
+        """The method's name."""
+        return getattr(self.run, "__name__", "step")
+
+    def in_round(self, index: int) -> int:
+        """How many batches a round has."""
+        return self.times * self.batches if (index + 1) % self.every == 0 else 0
+
+    def steps(self, seed: int) -> Iterator[Step]:
+        """All batches of one step by themselves, without a run around them."""
+        memory = Memory()
+        for batch in range(self.batches):
+            yield Step(seed, batch=batch, batches=self.batches, memory=memory)
+
+    def alone(self, seed: int) -> dict[str, float]:
+        """Do one step without a run around it; returns the means of its numbers."""
+        numbers = RoundNumbers()
+        for step in self.steps(seed):
+            numbers.add(self.run(step))
+        return numbers.means()
 
 
 @dataclass(frozen=True)
@@ -16,20 +151,17 @@ class Phase:
 
     Attributes:
         name: For example "mle" or "adversarial".
-        rounds: How many rounds it has; checkpoints and log rows stand between rounds.
-        steps: What one round does: (method of the agent, how many times), in order.
-        last_step: A method of the agent that the last round ends with, or "".
+        rounds: How many rounds it has at most; log rows stand between rounds.
+        steps: What one round does, in order.
+        at_end: What the last round does after them.
+        until: Asked after each round: whether the phase is over before it has all its rounds.
     """
 
     name: str
     rounds: int
-    steps: tuple[tuple[str, int], ...]
-    last_step: str = ""
-
-    def steps_of(self, index: int) -> tuple[tuple[str, int], ...]:
-        """What round ``index`` does."""
-        is_last = index == self.rounds - 1
-        return (*self.steps, (self.last_step, 1)) if self.last_step and is_last else self.steps
+    steps: tuple[Steps, ...]
+    at_end: tuple[Steps, ...] = ()
+    until: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
@@ -46,10 +178,35 @@ class Round:
     index: int
     number: int
 
-    def steps(self) -> list[tuple[str, int]]:
-        """(method of the agent, which time in the round, from 0), in order."""
-        named = self.phase.steps_of(self.index)
-        return [(name, repeat) for name, times in named for repeat in range(times)]
+    @property
+    def is_last(self) -> bool:
+        """Whether the phase is over after it; known when the steps of the round are done."""
+        return self.index == self.phase.rounds - 1 or self.phase.until()
+
+    def steps(
+        self, seed: int, done: int = 0, random: Mapping[str, Tensor] | None = None
+    ) -> Iterator[tuple[Steps, Step]]:
+        """The batches of the round, in order.
+
+        Args:
+            seed: Of the run.
+            done: How many batches are done.
+            random: `Memory.random` of the step in whose middle the run was stopped.
+        """
+        number, memory = 0, Memory(random=dict(random or {}))
+        for at_end in (False, True):
+            if at_end and not (self.phase.at_end and self.is_last):
+                return
+            for steps in self.phase.at_end if at_end else self.phase.steps:
+                for at in range(steps.times if at_end else steps.in_round(self.index)):
+                    repeat, batch = divmod(at, steps.batches)
+                    number += 1
+                    if number <= done:
+                        continue
+                    if batch == 0:
+                        memory = Memory()
+                    own = derived_seed(seed, self.phase.name, self.index, steps.key or steps.name, repeat)
+                    yield steps, Step(own, self.index, repeat, batch, steps.batches, memory)
 
     def __str__(self) -> str:
         return f"round {self.index + 1} of {self.phase.rounds} ({self.phase.name})"
@@ -76,12 +233,12 @@ class Schedule:
         require(self.rounds >= 1, "nothing to do: every phase of the schedule has 0 rounds")
 
     def after(self, done: int) -> Iterator[Round]:
-        """The rounds that are left when ``done`` rounds of the run are."""
+        """The rounds that are left when ``done`` rounds of the run are; those of a phase that is over are left out."""
         number = 0
         for phase in self.phases:
             for index in range(phase.rounds):
                 number += 1
-                if number > done:
+                if number > done and not (index and phase.until()):
                     yield Round(phase, index, number)
 
 
@@ -95,8 +252,8 @@ class Patience(nn.Module):
     def __init__(self, rounds: int) -> None:
         super().__init__()
         self.rounds = rounds
-        self.best: torch.Tensor
-        self.rounds_since: torch.Tensor
+        self.best: Tensor
+        self.rounds_since: Tensor
         self.register_buffer("best", torch.tensor(math.inf, dtype=torch.float64))
         self.register_buffer("rounds_since", torch.tensor(0))
 
@@ -106,7 +263,22 @@ class Patience(nn.Module):
         self.rounds_since.copy_(torch.zeros_like(self.rounds_since) if better else self.rounds_since + 1)
         self.best.clamp_(max=value)
 
-    @property
     def over(self) -> bool:
         """Whether the last rounds brought nothing."""
         return 0 < self.rounds <= int(self.rounds_since)
+
+
+def _global_random_state() -> dict[str, Tensor]:
+    """State of torch's global generators, by name."""
+    state = {"random.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        state |= {f"random.cuda.{index}": value for index, value in enumerate(torch.cuda.get_rng_state_all())}
+    return state
+
+
+def _set_global_random_state(state: Mapping[str, Tensor]) -> None:
+    """Put back what `_global_random_state` gave."""
+    torch.set_rng_state(state["random.cpu"])
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        if f"random.cuda.{index}" in state:
+            torch.cuda.set_rng_state(state[f"random.cuda.{index}"], index)

@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 #: The word that shows a traceback with every mistake.
@@ -19,9 +19,8 @@ def _is_first() -> bool:
     return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
-#: Whether this process tells a person what went wrong: of several that torchrun started, the first one does, until
-#: `textgan_env.ops.parallel` puts a better answer here.
-may_tell: Callable[[], bool] = _is_first
+#: Attribute of an error that says whether this process reports it: of several that work together one does.
+REPORTS = "reports"
 
 
 class InputError(ValueError):
@@ -86,10 +85,10 @@ def friendly_errors() -> Iterator[None]:
         yield
         sys.stdout.flush()  # where a reader went away, it shows here and not at the interpreter's end
     except InputError as error:
-        _leave(f"error: {error}", 2)
+        _leave(f"error: {error}", 2, error)
     except KeyboardInterrupt as error:
         stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
-        _leave(str(stopped), 128 + stopped.number)
+        _leave(str(stopped), 128 + stopped.number, error)
     except BrokenPipeError:
         # The reader of our output (`head`, a pager) went away: not worth a message; stdout cannot be flushed any more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -97,21 +96,23 @@ def friendly_errors() -> Iterator[None]:
     except OSError as error:
         where = f" '{error.filename}'" if error.filename else ""
         if error.errno == errno.ENOSPC:
-            _leave(f"error: no space is left on the disk{where}; files written before are whole", 2)
-        _leave(f"error: cannot use{where or ' a file'}: {error.strerror or error}", 2)
+            _leave(f"error: no space is left on the disk{where}; files written before are whole", 2, error)
+        _leave(f"error: cannot use{where or ' a file'}: {error.strerror or error}", 2, error)
     except UnicodeEncodeError as error:
-        _leave(f"error: {error.object[:100]!r} cannot be written as {error.encoding}", 2)
+        _leave(f"error: {error.object[:100]!r} cannot be written as {error.encoding}", 2, error)
     except Exception as error:
         reason = str(error).partition("\n")[0] or "no reason given"
         # torch's own error on the CPU is no MemoryError.
         if isinstance(error, MemoryError) or "not enough memory" in reason or "allocate memory" in reason:
-            _leave(f"error: there is not enough memory for these sizes ({reason})", 2)
-        _leave(f"fault of textgan_env: {type(error).__name__}: {reason}; to see where, run it again with {DEBUG}", 1)
+            _leave(f"error: there is not enough memory for these sizes ({reason})", 2, error)
+        _leave(
+            f"fault of textgan_env: {type(error).__name__}: {reason}; to see where, run it again with {DEBUG}", 1, error
+        )
 
 
-def _leave(sentence: str, code: int) -> None:
+def _leave(sentence: str, code: int, error: BaseException) -> None:
     """End the command with one line, whatever the names and words in it hold: a file's could steer the terminal."""
     shown = "".join(character if character.isprintable() else "\ufffd" for character in sentence[:_LONGEST])
-    if may_tell():
+    if getattr(error, REPORTS, _is_first()):
         print(shown + ("..." if len(sentence) > _LONGEST else ""), file=sys.stderr)
     raise SystemExit(code)

@@ -7,12 +7,14 @@ then alternate A2C with refits of D. Presets:
   smoke   seconds, to see that everything runs
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from textgan_env.training.agent import run_command
 from textgan_env.training.sb3 import ActorCriticAgent, ActorCriticConfig
-from textgan_env.utils.errors import friendly_errors
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,7 @@ class A2C(ActorCriticAgent):
 
 def main(args: list[str] | None = None) -> None:
     """The command."""
-    with friendly_errors():
-        from textgan_env.utils.options import parse
-
-        config = parse(PRESETS, __doc__ or "", args)
-        from textgan_env.training.launch import launch
-
-        launch(config, A2C)
+    run_command(A2C, PRESETS, __doc__, args)
 
 
 if __name__ == "__main__":

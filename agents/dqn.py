@@ -10,19 +10,21 @@ paid by the D of their time. Presets:
   smoke   seconds, to see that everything runs
 """
 
-from collections.abc import Callable, Mapping
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from textgan_env.training.agent import run_command
 from textgan_env.training.sb3 import SB3Agent, SB3Config
-from textgan_env.utils.errors import friendly_errors, require
+from textgan_env.utils.errors import require
 from textgan_env.utils.options import at_least
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
+    from textgan_env.runs.numbers import Numbers
     from textgan_env.tasks import Task
+    from textgan_env.training.schedule import Step
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class DQN(SB3Agent):
 
     config: DQNConfig
 
-    def __init__(self, config: DQNConfig, task: "Task") -> None:
+    def __init__(self, config: DQNConfig, task: Task) -> None:
         from textgan_env.policies import Decoding
 
         at_least(1, config, "gradient_steps", "batch_size")
@@ -81,7 +83,8 @@ class DQN(SB3Agent):
         self.policy.decoding = decoding
         from textgan_env.envs.sb3 import ReplayState
 
-        self.replay = ReplayState(self.model.replay_buffer)
+        self.buffer = ReplayState(self.model.replay_buffer)
+        self.modules["replay"] = self.buffer
 
     def make_model(self, envs: Any, **common: Any) -> Any:
         """The model."""
@@ -106,28 +109,18 @@ class DQN(SB3Agent):
     def _network(self) -> dict[str, Any]:
         return {**super()._network(), "temperature": self.config.temperature}
 
-    def modules(self) -> "Mapping[str, nn.Module]":
-        """What `SB3Agent` has, and the replay buffer."""
-        return {**super().modules(), "replay": self.replay}
-
-    def learn(self, generator: "torch.Generator") -> dict[str, float]:
+    def learn(self, step: Step) -> Numbers:
         """Renew the target network, then collect and learn."""
         self.model.q_net_target.load_state_dict(self.model.q_net.state_dict())
-        self.replay.put_back()
-        told = super().learn(generator)
-        self.replay.take()
-        return told
+        self.buffer.put_back()
+        numbers = super().learn(step)
+        self.buffer.take()
+        return numbers
 
 
 def main(args: list[str] | None = None) -> None:
     """The command."""
-    with friendly_errors():
-        from textgan_env.utils.options import parse
-
-        config = parse(PRESETS, __doc__ or "", args)
-        from textgan_env.training.launch import launch
-
-        launch(config, DQN)
+    run_command(DQN, PRESETS, __doc__, args)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from textgan_env.training.adversarial import AdversarialConfig, PolicyGradientAgent
+from textgan_env.training.adversarial import PolicyGradientAgent, PolicyGradientConfig
 from textgan_env.training.agent import run_command
 from textgan_env.utils.errors import require
 from textgan_env.utils.options import ORACLES
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MaliGANConfig(AdversarialConfig):
+class MaliGANConfig(PolicyGradientConfig):
     """Train a policy by MaliGAN."""
 
 
@@ -58,8 +58,7 @@ class MaliGAN(PolicyGradientAgent):
     def __init__(self, config: MaliGANConfig, task: Task) -> None:
         require(config.discriminator != "bleu", "MaliGAN needs the logit of a discriminator, found discriminator bleu")
         super().__init__(config, task)
-        discriminator = self.frozen_discriminator() if config.control not in ("constant", "random") else None
-        self.envs = self.make_envs(reward="terminal", transform="logit", discriminator=discriminator)
+        self.envs = self.make_envs(config.batch_size, reward="terminal", transform="logit")
 
     def advantage(self, batch: EpisodeBatch) -> Tensor:
         """B times the weight of its text, for each token, float (B, T)."""

@@ -13,19 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textgan_env.training.agent import PolicyAgent, PolicyConfig, run_command
 from textgan_env.utils.options import ORACLES, SharedConfig, above_zero, at_least
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import torch
-    from torch import Tensor
-
     from textgan_env.policies import PolicyModule
     from textgan_env.runs.numbers import Numbers
     from textgan_env.tasks import Task
@@ -63,15 +57,9 @@ def tuned(task: str) -> MLEConfig:
     if task in ORACLES:
         return MLEConfig(preset="tuned", task=task, epochs=60, select="last")
     return MLEConfig(
-        preset="tuned",
-        task=task,
-        epochs=60,
-        learning_rate=3e-3,
-        weight_decay=0.2,
-        dropout=0.5,
-        embed_size=128,
+        preset="tuned", task=task, epochs=60, learning_rate=3e-3, weight_decay=0.2, dropout=0.5, embed_size=128,
         hidden_size=128,
-    )
+    )  # fmt: skip
 
 
 def paper(task: str) -> MLEConfig:
@@ -93,17 +81,10 @@ class MLE(PolicyAgent):
 
     With scheduled sampling (Bengio et al. 2015; linear decay, by 0.002 an epoch in the SeqGAN paper) a growing share of
     y_1..y_{t-1} is drawn from G instead.
-
-    Args:
-        config: Sizes, regularisation, optimizer.
-        task: Gives the training texts.
-
-    Raises:
-        InputError: If a number is out of its range.
     """
 
     config: MLEConfig
-    network_options = {"layers": "num_layers"}
+    network_options: ClassVar = {"layers": "num_layers"}
 
     def __init__(self, config: MLEConfig, task: Task) -> None:
         at_least(1, config, "batch_size")
@@ -131,26 +112,10 @@ class MLE(PolicyAgent):
         epochs = max(20, math.ceil(600 / steps.batches)) if epochs is None else epochs
         return Schedule((Phase("mle", epochs, (steps,)),))
 
-    def mle_batch(self, step: Step) -> Numbers:
-        """One batch, of whose tokens a share is drawn from G in scheduled sampling."""
-        share = min(1.0, self.config.scheduled_sampling * step.round)
-        if not share:
-            return super().mle_batch(step)
-        from textgan_env.training.mle import mle_step
-
-        seed, tokens_BT, read_BT = step.item(partial(self._mixed_batches, share))
-        self.policy.train()
-        with step.dropout(seed):
-            loss = mle_step(self.policy, self.mle_optimizer, self.task, tokens_BT, self.config.max_grad_norm, read_BT)
-        self.update_average(step)
-        return {"loss": loss, "own_share": share}
-
-    def _mixed_batches(self, share: float, generator: torch.Generator) -> Iterator[tuple[int | None, Tensor, Tensor]]:
-        """(seed of dropout, real texts, what G reads of them): the batches of an epoch of scheduled sampling."""
-        from textgan_env.training.mle import epochs, mixed_inputs
-
-        for seed, tokens_BT in epochs(self.task, self.mle_batch_size, generator):
-            yield seed, tokens_BT, mixed_inputs(self.policy, tokens_BT, share, generator)
+    def mle_batch(self, step: Step, own_share: float = 0.0) -> Numbers:
+        """One batch; in scheduled sampling a share of what G reads, which grows from epoch to epoch, is its own."""
+        own_share = min(1.0, self.config.scheduled_sampling * step.round)
+        return {**super().mle_batch(step, own_share), **({"own_share": own_share} if own_share else {})}
 
 
 def main(args: list[str] | None = None) -> None:

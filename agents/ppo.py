@@ -13,12 +13,15 @@ Presets:
   smoke   seconds, to see that everything runs
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from textgan_env.training.agent import run_command
 from textgan_env.training.sb3 import ActorCriticAgent, ActorCriticConfig
-from textgan_env.utils.errors import friendly_errors, require
+from textgan_env.utils.errors import require
 from textgan_env.utils.options import above_zero, at_least
 
 if TYPE_CHECKING:
@@ -69,7 +72,7 @@ class PPO(ActorCriticAgent):
 
     config: PPOConfig
 
-    def __init__(self, config: PPOConfig, task: "Task") -> None:
+    def __init__(self, config: PPOConfig, task: Task) -> None:
         at_least(1, config, "num_minibatches", "epochs")
         above_zero(config, "clip_range")
         self.recurrent, self.masked = config.kind == "recurrent", config.kind == "maskable"
@@ -101,13 +104,7 @@ class PPO(ActorCriticAgent):
 
 def main(args: list[str] | None = None) -> None:
     """The command."""
-    with friendly_errors():
-        from textgan_env.utils.options import parse
-
-        config = parse(PRESETS, __doc__ or "", args)
-        from textgan_env.training.launch import launch
-
-        launch(config, PPO)
+    run_command(PPO, PRESETS, __doc__, args)
 
 
 if __name__ == "__main__":

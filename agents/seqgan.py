@@ -18,11 +18,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from textgan_env.training.adversarial import AdversarialConfig, CreditConfig, PolicyGradientAgent
+from textgan_env.training.adversarial import CreditConfig, PolicyGradientAgent, PolicyGradientConfig
 from textgan_env.training.agent import run_command
-from textgan_env.utils.errors import require
 from textgan_env.utils.options import ORACLES, at_least
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SeqGANConfig(CreditConfig, AdversarialConfig):
+class SeqGANConfig(CreditConfig, PolicyGradientConfig):
     """Train a policy by SeqGAN."""
 
     baseline: Literal["none", "position", "leave-one-out"] = "leave-one-out"
@@ -103,19 +102,14 @@ class SeqGAN(PolicyGradientAgent):
     """
 
     config: SeqGANConfig
-    curves = {**PolicyGradientAgent.curves, "divergence (nats per token)": {"cover": "cover", "fit": "fit"}}
-    network_options = {"initial_state": "initial_state"}
+    curves: ClassVar = {**PolicyGradientAgent.curves, "divergence (nats per token)": {"cover": "cover", "fit": "fit"}}
+    network_options: ClassVar = {"initial_state": "initial_state"}
 
     def __init__(self, config: SeqGANConfig, task: Task) -> None:
         from textgan_env.discriminators import ReplayedTexts
-        from textgan_env.evaluation import BleuDiscriminator
         from textgan_env.policies import Decoding, LaggedCopy
 
         at_least(0, config, "rollouts", "mle_steps", "kl_coef", "ent_coef")
-        require(
-            (config.discriminator, config.control) != ("bleu", "untrained"),
-            "--control untrained asks a discriminator before it has learnt: --discriminator bleu never learns",
-        )
         super().__init__(config, task)
         self.decoding = Decoding(config.writing_temperature)
         # G as it was after pre-training: what the KL is measured from.
@@ -127,19 +121,14 @@ class SeqGAN(PolicyGradientAgent):
         if config.negatives == "replayed":
             self.replay = ReplayedTexts(len(task.writable("train")), task.max_length, task.vocab_size).to(config.device)
             self.modules["negatives"] = self.replay
-        self.bleu = BleuDiscriminator(task) if config.discriminator == "bleu" else None
         self.envs = self.make_envs(
+            config.batch_size,
             reward="rollout" if config.rollouts else "terminal",
             rollouts=max(1, config.rollouts),
             transform=config.transform,
             gamma=config.gamma,
-            discriminator=self.frozen_discriminator() if config.control not in ("constant", "random") else None,
             rollout_policy=None if self.lagged is None else self.lagged.policy.with_decoding(self.decoding),
         )
-
-    def frozen_discriminator(self) -> Any:
-        """D as it is now; BLEU is what it always was."""
-        return self.bleu if self.discriminator is None else super().frozen_discriminator()
 
     def behaviour_policy(self) -> PolicyModule:
         """G at the temperature at which it explores."""
@@ -169,7 +158,8 @@ class SeqGAN(PolicyGradientAgent):
         chosen_B = torch.randint(len(real_BT), (self.mle_batch_size,), generator=generator)
         self.policy.train()
         with seeded(draw_seed(generator)):
-            loss = mle_step(self.policy, self.mle_optimizer, self.task, real_BT[chosen_B], self.config.max_grad_norm)
+            norm = self.config.max_grad_norm
+            loss = mle_step(self.policy, self.mle_optimizer, self.task, real_BT[chosen_B], max_grad_norm=norm)
         return {"loss": loss}
 
     def g_step(self, step: Step) -> Numbers:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from textgan_env.training.agent import PolicyAgent, PolicyConfig
+from textgan_env.training.agent import Curves, PolicyAgent, PolicyConfig
 from textgan_env.utils.errors import require
 from textgan_env.utils.options import SharedConfig, above_zero, at_least
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from textgan_env.policies import PolicyModule
     from textgan_env.runs.numbers import Numbers
     from textgan_env.tasks import Task
-    from textgan_env.training.schedule import Schedule, Step, Steps
+    from textgan_env.training.schedule import Phase, Schedule, Step, Steps
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,16 @@ class RewardedConfig(PolicyConfig):
 
 
 @dataclass(frozen=True)
+class PretrainingConfig:
+    """Options of agents that pre-train G, then D."""
+
+    mle_epochs: int = 20
+    """Epochs of pre-training of G; 0: begin from nothing."""
+    d_pretraining: int = 10
+    """Rounds of pre-training of D."""
+
+
+@dataclass(frozen=True)
 class CreditConfig:
     """Options of agents that take their credit as the environment gives it."""
 
@@ -66,16 +76,17 @@ class CreditConfig:
 class AdversarialConfig(RewardedConfig, SharedConfig):
     """Options of every agent of our own that learns against a discriminator."""
 
-    mle_epochs: int = 20
-    """Epochs of pre-training."""
-    d_pretraining: int = 10
-    """Rounds of pre-training of D."""
     g_steps: int = 5
     """g-steps in an adversarial round."""
     batch_size: int = 128
     """Texts in a g-step (B)."""
     learning_rate: float | None = 2e-3
     """Learning rate of G in g-steps (Adam)."""
+
+
+@dataclass(frozen=True)
+class PolicyGradientConfig(PretrainingConfig, AdversarialConfig):
+    """Options of every `PolicyGradientAgent`."""
 
 
 class RewardedAgent(PolicyAgent):
@@ -90,17 +101,24 @@ class RewardedAgent(PolicyAgent):
     """
 
     envs: TextGANVectorEnv
-    curves = {
+    curves: ClassVar[Curves] = {
         "NLL (nats per token)": {"nll_valid": "NLL-valid", "nll_oracle": "NLL-oracle"},
         "D on unseen texts": {"d_auc": "AUC", "d_accuracy": "accuracy"},
     }
 
     def __init__(self, config: RewardedConfig, task: Task) -> None:
+        from textgan_env.evaluation import BleuDiscriminator
+
+        require(
+            (config.discriminator, config.control) != ("bleu", "untrained"),
+            "--control untrained asks a discriminator before it has learnt: --discriminator bleu never learns",
+        )
         at_least(1, config, "mle_batch_size", "d_batch_size", "d_epochs")
         at_least(0, config, "d_steps")
         above_zero(config, "mle_learning_rate")
         super().__init__(config, task, learning_rate=config.mle_learning_rate, batch_size=config.mle_batch_size)
         self.discriminator = self.new_discriminator()
+        self.bleu = BleuDiscriminator(task) if config.discriminator == "bleu" else None
         self.replay: ReplayedTexts | None = None
         if self.discriminator is not None:
             self.modules["discriminator"] = self.discriminator
@@ -117,11 +135,7 @@ class RewardedAgent(PolicyAgent):
         return self.new_policy() if pretrained is None else pretrained_policy(pretrained, self.task)
 
     def new_discriminator(self, **options: Any) -> DiscriminatorModule | None:
-        """D as it is drawn; None where BLEU takes its place.
-
-        Args:
-            options: Of this kind of discriminator.
-        """
+        """D as it is drawn, with options of its kind; None where BLEU takes its place."""
         from textgan_env.discriminators import make_discriminator
 
         task, kind = self.task, self.config.discriminator
@@ -135,8 +149,19 @@ class RewardedAgent(PolicyAgent):
         return discriminator.make_optimizer()
 
     def frozen_discriminator(self) -> Any:
-        """D as it is now, for rewards: a copy that is never trained."""
-        return copy.deepcopy(self.discriminator).eval().requires_grad_(False)  # type: ignore[union-attr]
+        """D as it is now, for rewards: a copy that is never trained. BLEU is what it always was."""
+        if self.discriminator is None:
+            return self.bleu
+        return copy.deepcopy(self.discriminator).eval().requires_grad_(False)
+
+    def make_envs(self, rows: int, **options: Any) -> TextGANVectorEnv:
+        """The environment that pays, for B texts side by side; ``untrained`` is a D that never learns."""
+        from textgan_env.envs import TextGANVectorEnv
+
+        control = self.config.control
+        asked = {} if control in ("constant", "random") else {"discriminator": self.frozen_discriminator()}
+        options = {**asked, **options, "control": None if control == "untrained" else control}
+        return TextGANVectorEnv(rows, self.task, **options)
 
     def behaviour_policy(self) -> PolicyModule:
         """G as it generates the texts that it and D learn from."""
@@ -155,8 +180,25 @@ class RewardedAgent(PolicyAgent):
         batches = refit_batches(self.task, self.config.d_epochs, self.config.d_batch_size)
         return Steps(self.d_batch, times=times * self.d_learns, batches=batches, key="d_step")
 
+    def pretraining(self) -> tuple[Phase, Phase]:
+        """The phases before the adversarial one: G by maximum likelihood, unless a run was given, then D."""
+        from textgan_env.training.schedule import Phase, Steps
+
+        epochs = 0 if self.config.pretrained is not None else self.config.mle_epochs
+        mle = Phase("mle", epochs, (self.mle_steps_of("mle_epoch"),), (Steps(self.end_pretraining),))
+        return mle, Phase("pretrain_d", self.config.d_pretraining * self.d_learns, (self.d_steps_of(1),))
+
+    def end_pretraining(self, step: Step) -> Numbers:
+        """What follows pre-training of G."""
+        return self.take_average(step)
+
     def d_batch(self, step: Step, lr_scale: float = 1.0) -> Numbers:
-        """A batch of refitting D on fresh texts of G, at a part of D's rate; at the last, D on texts it has not seen."""
+        """A batch of refitting D on fresh texts of G.
+
+        Args:
+            step: Which batch of which d-step; the last one reports what D makes of texts that it has not seen.
+            lr_scale: What D's learning rate is multiplied by.
+        """
         from textgan_env.training.discriminator import refit_batch
 
         assert self.discriminator is not None
@@ -169,7 +211,10 @@ class RewardedAgent(PolicyAgent):
 class AdversarialAgent(RewardedAgent):
     """A `RewardedAgent` of our own, whose batches several processes can share."""
 
-    curves = {**RewardedAgent.curves, "credit": {"credit": "mean", "credit_spread": "spread over texts"}}
+    curves: ClassVar[Curves] = {
+        **RewardedAgent.curves,
+        "credit": {"credit": "mean", "credit_spread": "spread over texts"},
+    }
 
     def __init__(self, config: AdversarialConfig, task: Task) -> None:
         at_least(1, config, "batch_size")
@@ -181,14 +226,6 @@ class AdversarialAgent(RewardedAgent):
             f"a baseline compares texts: batch_size must be at least 2, found {config.batch_size}",
         )
         super().__init__(config, task)
-
-    def make_envs(self, **options: Any) -> TextGANVectorEnv:
-        """The environment that pays; ``untrained`` is a D that never learns."""
-        from textgan_env.envs import TextGANVectorEnv
-
-        config = self.config
-        control = None if config.control == "untrained" else config.control
-        return TextGANVectorEnv(config.batch_size, self.task, control=control, **options)
 
     def collect(self, step: Step, *positions: list[int]) -> EpisodeBatch:
         """Generate B texts, G in eval mode, and take their credit."""
@@ -211,9 +248,10 @@ class AdversarialAgent(RewardedAgent):
 class PolicyGradientAgent(AdversarialAgent):
     """REINFORCE on an advantage: a subclass says what each token's is, and the rest is here."""
 
-    curves = {**AdversarialAgent.curves, "gradient": {"gradient_snr": "signal to noise"}}
+    config: PolicyGradientConfig
+    curves: ClassVar[Curves] = {**AdversarialAgent.curves, "gradient": {"gradient_snr": "signal to noise"}}
 
-    def __init__(self, config: AdversarialConfig, task: Task) -> None:
+    def __init__(self, config: PolicyGradientConfig, task: Task) -> None:
         from torch.optim import Adam
 
         from textgan_env.training.mle import trained
@@ -228,22 +266,15 @@ class PolicyGradientAgent(AdversarialAgent):
 
     def schedule(self) -> Schedule:
         """Pre-train G, pre-train D, then g-steps and d-steps in turn."""
-        from textgan_env.training.schedule import Phase, Schedule, Steps
+        from textgan_env.training.schedule import Phase, Schedule
 
-        config, own = self.config, self.config.pretrained is None
-        mle = Phase("mle", config.mle_epochs * own, (self.mle_steps_of("mle_epoch"),), (Steps(self.end_pretraining),))
-        pretrain_d = Phase("pretrain_d", config.d_pretraining * self.d_learns, (self.d_steps_of(1),))
-        return Schedule((mle, pretrain_d, Phase("adversarial", config.rounds, self.round_steps())))
+        return Schedule((*self.pretraining(), Phase("adversarial", self.config.rounds, self.round_steps())))
 
     def round_steps(self) -> tuple[Steps, ...]:
         """What an adversarial round does."""
         from textgan_env.training.schedule import Steps
 
         return Steps(self.g_step, self.config.g_steps), self.d_steps_of(self.config.d_steps)
-
-    def end_pretraining(self, step: Step) -> Numbers:
-        """What follows pre-training of G."""
-        return self.take_average(step)
 
     def g_step(self, step: Step) -> Numbers:
         """Generate B texts, and make those with more advantage than the others more probable."""

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from textgan_env.training.schedule import Step, Steps
 
 
+#: What the learning curve shows: unit -> logged name -> name of the line.
+Curves = Mapping[str, Mapping[str, str]]
+
+
 @dataclass(frozen=True)
 class PolicyConfig(CommonConfig):
     """Options of G, and of maximum likelihood."""
@@ -61,17 +65,14 @@ class PolicyAgent:
     config: Any
     policy: Any
     finished = "policy"
-    curves: Mapping[str, Mapping[str, str]] = {
+    curves: ClassVar[Curves] = {
         "NLL (nats per token)": {"loss": "training", "nll_valid": "NLL-valid", "nll_oracle": "NLL-oracle"}
     }
     #: Options of the network that not every kind has: name of the option -> argument of the network.
     network_options: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: PolicyConfig, task: Task, *, learning_rate: float, batch_size: int) -> None:
-        from torch.optim import AdamW
-
         from textgan_env.policies import LaggedCopy
-        from textgan_env.training.mle import trained
 
         at_least(1, config, "embed_size", "hidden_size")
         at_least(0, config, "weight_decay")
@@ -79,7 +80,7 @@ class PolicyAgent:
         self.config, self.task, self.mle_batch_size = config, task, batch_size
         self.policy = self.first_policy().to(config.device)
         self.average = LaggedCopy(self.averaged(), config.ema_decay)
-        self.mle_optimizer = AdamW(trained(self.taught()), lr=learning_rate, weight_decay=config.weight_decay)
+        self.mle_optimizer = self.new_mle_optimizer(learning_rate)
         self.modules: dict[str, nn.Module] = {"policy": self.policy}
         self.optimizers: dict[str, Optimizer] = {"mle": self.mle_optimizer}
 
@@ -105,12 +106,18 @@ class PolicyAgent:
         try:
             inspect.signature(network).bind(task.vocab_size, **options)
         except TypeError:
-            raise InputError(
-                f"a {config.policy} policy needs more than its sizes, so this agent cannot begin with one"
-            ) from None
+            raise InputError(f"this agent cannot make a policy of kind {config.policy} from sizes alone") from None
         policy: PolicyModule = network(task.vocab_size, **options)
         require(any(True for _ in policy.parameters()), f"a {config.policy} policy has no weights that could learn")
         return policy
+
+    def new_mle_optimizer(self, learning_rate: float) -> Optimizer:
+        """AdamW on what maximum likelihood teaches."""
+        from torch.optim import AdamW
+
+        from textgan_env.training.mle import trained
+
+        return AdamW(trained(self.taught()), lr=learning_rate, weight_decay=self.config.weight_decay)
 
     def taught(self) -> nn.Module:
         """What maximum likelihood teaches."""
@@ -138,14 +145,23 @@ class PolicyAgent:
         batches = math.ceil(len(self.task.split("train")) / self.mle_batch_size)
         return Steps(self.mle_batch, batches=epochs * batches, key=key)
 
-    def mle_batch(self, step: Step) -> Numbers:
-        """Maximum likelihood on one batch of real texts, dropout on."""
-        from textgan_env.training.mle import epochs, mle_step
+    def mle_batch(self, step: Step, own_share: float = 0.0) -> Numbers:
+        """Maximum likelihood on one batch of real texts, dropout on.
 
-        seed, tokens_BT = step.item(partial(epochs, self.task, self.mle_batch_size))
+        Args:
+            step: Which batch of which epoch.
+            own_share: Share of the tokens read that are G's own (scheduled sampling).
+        """
+        from textgan_env.training.mle import epochs, mle_step, with_mixed_inputs
+
+        batches: Any = partial(epochs, self.task, self.mle_batch_size)
+        if own_share:
+            batches = partial(with_mixed_inputs, self.policy, own_share, batches)
+        seed, *tokens = step.item(batches)
         self.policy.train()
         with step.dropout(seed):
-            loss = mle_step(self.policy, self.mle_optimizer, self.task, tokens_BT, self.config.max_grad_norm)
+            norm = self.config.max_grad_norm
+            loss = mle_step(self.policy, self.mle_optimizer, self.task, *tokens, max_grad_norm=norm)
         self.update_average(step)
         return {"loss": loss}
 

@@ -1,6 +1,6 @@
 """Maximum likelihood, as every agent uses it: one step on a batch of real texts."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -41,8 +41,9 @@ def mle_step(
     optimizer: Optimizer,
     task: Task,
     tokens_BT: Tensor,
-    max_grad_norm: float,
     read_BT: Tensor | None = None,
+    *,
+    max_grad_norm: float,
 ) -> Tensor:
     """One step of maximum likelihood on some real texts, in the mode (dropout) that the policy is in.
 
@@ -51,8 +52,8 @@ def mle_step(
         optimizer: Of its weights.
         task: Says which tokens count; PAD and unknown words are not learnt.
         tokens_BT: int64.
-        max_grad_norm: Largest norm of the gradient.
         read_BT: int64; what it reads before each token, where that is not the text itself (`mixed_inputs`).
+        max_grad_norm: Largest norm of the gradient.
 
     Returns:
         The loss before the step, nats per token, float scalar.
@@ -82,6 +83,17 @@ def _likelihood(policy: PolicyModule, tokens_BT: Tensor, mask_BT: Tensor, read_B
 def trained(module: torch.nn.Module) -> list[torch.nn.Parameter]:
     """The parameters that learn."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def with_mixed_inputs(
+    policy: PolicyModule,
+    own_share: float,
+    batches: Callable[[torch.Generator], Iterator[tuple[int | None, Tensor]]],
+    generator: torch.Generator,
+) -> Iterator[tuple[int | None, Tensor, Tensor]]:
+    """What `epochs` gives, and what the policy reads of each batch in scheduled sampling (`mixed_inputs`)."""
+    for seed, tokens_BT in batches(generator):
+        yield seed, tokens_BT, mixed_inputs(policy, tokens_BT, own_share, generator)
 
 
 def mixed_inputs(

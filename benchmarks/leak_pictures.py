@@ -134,7 +134,7 @@ def goal_trace(policy: "LeakedPolicy", tokens_1t: "Tensor") -> tuple["NDArray[An
         features_1SF = policy.prefix_features(functional.pad(tokens_1t, (0, room), value=policy.vocab_size))
         goals_1TF = policy.goals(features_1SF)
         summed = sliding_sum if policy.variant == "paper" else block_sum
-        heard_1Tk = summed(policy.worker.hear(goals_1TF), policy.worker.first(), steps)
+        heard_1Tk = summed(policy.worker.goal_embedding(goals_1TF), policy.worker.first(), steps)
         cosine_1K = manager_cosines(features_1SF, goals_1TF, steps)[:, : max(0, length - steps + 1)]
         cosine_1t = functional.pad(cosine_1K, (0, length - cosine_1K.shape[1]), value=float("nan"))
     return heard_1Tk[0, :length].numpy(), cosine_1t[0].numpy()

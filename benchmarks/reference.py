@@ -148,7 +148,7 @@ class PlainLeakGAN(nn.Module):
             hidden_B1H, worker = self.worker.read(last_B[:, None], worker)
             logits_BV = self.logits(hidden_B1H[:, 0], heard)
             goal_B1F, manager = self.manager(self.leaked(tokens_BT, position)[:, None], manager)
-            heard.append(self.worker.hear(goal_B1F[:, 0]))
+            heard.append(self.worker.goal_embedding(goal_B1F[:, 0]))
             if position < prefix_Bt.shape[1]:
                 last_B = prefix_Bt[:, position]
             else:
@@ -233,7 +233,7 @@ def plain_leakgan_step(
         logp_BV = policy.logits(hidden_B1H[:, 0], heard).log_softmax(1)
         goal_B1F, manager = policy.manager(features_BSF[:, position : position + 1], manager)
         goals.append(goal_B1F[:, 0])
-        heard.append(policy.worker.hear(goal_B1F[:, 0]))
+        heard.append(policy.worker.goal_embedding(goal_B1F[:, 0]))
         last_B = tokens_BT[:, position]
         logp.append(logp_BV.gather(1, last_B[:, None])[:, 0])
     goals_BTF = torch.stack(goals, dim=1)

@@ -177,7 +177,7 @@ def test_stepping_and_scoring_give_the_definition_for_every_c(variant: str, step
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_log_prob_equals_stepping(make: Any, variant: str, first_two: float | None, temperature: float) -> None:
     policy = leaked(make(), variant=variant).with_decoding(Decoding(temperature))
-    policy = policy if first_two is None else policy.with_first_two(first_two)
+    policy = policy if first_two is None else policy.with_first_inverse_temperature(first_two)
     tokens_BT = texts()
     tokens_BT[: B // 2] = padded(tokens_BT, 5)[: B // 2]
     mask_BT = tokens_BT != PAD
@@ -191,9 +191,9 @@ def test_the_first_two_tokens_have_their_own_temperature_whatever_the_others_hav
     with torch.no_grad():
         sharp = plain.with_decoding(Decoding(1 / 1.5)).log_prob(tokens_BT, EVERYWHERE)
         soft = plain.with_decoding(Decoding(2.0)).log_prob(tokens_BT, EVERYWHERE)
-        mixed = plain.with_decoding(Decoding(2.0)).with_first_two(1.5).log_prob(tokens_BT, EVERYWHERE)
+        mixed = plain.with_decoding(Decoding(2.0)).with_first_inverse_temperature(1.5).log_prob(tokens_BT, EVERYWHERE)
     torch.testing.assert_close(mixed, torch.cat([sharp[:, :2], soft[:, 2:]], dim=1), atol=1e-5, rtol=1e-5)
-    assert plain.first_two is None
+    assert plain.first_inverse_temperature is None
 
 
 @each_variant

@@ -164,13 +164,13 @@ def test_q_is_asked_for_after_every_goal_or_after_some_of_them_that_change() -> 
 
 def test_the_reference_writes_completes_and_feeds_d_at_three_temperatures() -> None:
     agent = sharp("reference", g_temperature=0.9, d_temperature=0.5)
-    assert (agent.writer.decoding.temperature, agent.writer.first_two) == (0.9, 1.5)
-    assert (agent.completer.decoding.temperature, agent.completer.first_two) == (1.0, None)
-    assert (agent.for_d.decoding.temperature, agent.for_d.first_two) == (0.5, None)
+    assert (agent.writer.decoding.temperature, agent.writer.first_inverse_temperature) == (0.9, 1.5)
+    assert (agent.completer.decoding.temperature, agent.completer.first_inverse_temperature) == (1.0, None)
+    assert (agent.for_d.decoding.temperature, agent.for_d.first_inverse_temperature) == (0.5, None)
     assert agent.envs.game.rollout_policy is agent.completer
     agent = sharp(g_temperature=0.9)
     assert agent.completer is agent.writer
-    assert agent.writer.first_two is None
+    assert agent.writer.first_inverse_temperature is None
 
 
 @each_variant

@@ -15,7 +15,7 @@ from textgan_env.policies.manager_worker import (
     block_sum,
     intrinsic_reward,
     manager_cosines,
-    meet,
+    outer_product,
     sliding_sum,
 )
 
@@ -117,7 +117,7 @@ def test_a_goal_is_a_unit_vector_and_gives_features_no_gradient() -> None:
 
 
 def test_goals_and_hidden_states_meet_in_all_products() -> None:
-    met = meet(torch.tensor([[2.0, 3.0]]), torch.tensor([[5.0, 7.0]]))
+    met = outer_product(torch.tensor([[2.0, 3.0]]), torch.tensor([[5.0, 7.0]]))
     assert met.tolist() == [[10, 15, 5, 14, 21, 7]]
 
 

@@ -112,7 +112,7 @@ def test_the_plain_leakgan_has_the_same_features_and_logits(leaked: LeakedPolicy
         hidden_B1H, worker = slow.worker.read(last_B[:, None], worker)
         torch.testing.assert_close(slow.logits(hidden_B1H[:, 0], heard), expected_BV, rtol=0, atol=1e-5)
         goal_B1F, manager = slow.manager(features_BSF[:, position : position + 1], manager)
-        heard.append(slow.worker.hear(goal_B1F[:, 0]))
+        heard.append(slow.worker.goal_embedding(goal_B1F[:, 0]))
         last_B = tokens_BT[:, position]
 
 

@@ -1,9 +1,16 @@
-"""The two readings of LeakGAN's goals, each in one place: the paper's, and that of its published code."""
+"""LeakGAN's goals, each reading in one place: the paper's, and that of its published code.
+
+A reading says how the goals set so far become what the Worker is given at a position, and what Manager and Worker learn
+from. ``steps`` is c, the tokens in which a goal is to be reached; k numbers of a goal reach the Worker.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from textgan_env.ops.losses import masked_mean
 from textgan_env.policies.manager_worker import (
@@ -13,6 +20,7 @@ from textgan_env.policies.manager_worker import (
     block_sum,
     intrinsic_reward,
     manager_cosines,
+    sliding_sum,
 )
 
 
@@ -24,34 +32,58 @@ class PaperGoals:
         steps: c.
     """
 
+    #: How many positions later than they are used goals are learnt from, see `block_sum`.
     late = 0
 
     def __init__(self, worker: Worker, steps: int) -> None:
         self.worker, self.steps = worker, steps
 
-    def cosines(self, features_BSF: Tensor, goals_BTF: Tensor) -> tuple[Tensor, Tensor]:
-        """How well goals foretold the moves, float (B, K), and the position of the last token of each move, (K,)."""
-        cosines_BK = manager_cosines(features_BSF, goals_BTF, self.steps)
-        return cosines_BK, torch.arange(cosines_BK.shape[1], device=goals_BTF.device) + self.steps - 1
+    # What the policy asks.
+    def begin(self, batch_size: int) -> Tensor:
+        """The embedded goals before the first token, the last c of them, float (B, c, k)."""
+        return self.worker.first().expand(batch_size, self.steps, -1)
+
+    def current(self, goals_BXk: Tensor) -> Tensor:
+        """The embedded goal that the Worker is given now, float (B, k)."""
+        return goals_BXk.sum(1)
+
+    def next(self, goals_BXk: Tensor, goal_B1k: Tensor, position_B: Tensor) -> Tensor:
+        """What to keep for the next position, after the goal of this one: as `begin`."""
+        return torch.cat([goals_BXk[:, 1:], goal_B1k], dim=1)
+
+    def given(self, goals_BTk: Tensor, late: int = 0) -> Tensor:
+        """The embedded goal that the Worker is given at each position, float (B, T, k)."""
+        return sliding_sum(goals_BTk, self.worker.first(), self.steps)
+
+    def scaled(self, goals: Tensor) -> Tensor:
+        """An embedded goal (..., k) as the Worker uses it."""
+        return goals
+
+    # What the agent asks.
+    def positions(self, max_length: int, interval: int, generator: torch.Generator) -> list[int]:
+        """The last tokens of the prefixes whose Q is asked for: of moves that begin at every ``interval``-th t."""
+        offset = int(torch.randint(interval, (), generator=generator)) % (max_length - self.steps + 1)
+        return list(range(self.steps - 1 + offset, max_length, interval))
+
+    def ends(self, max_length: int) -> Tensor:
+        """The last token of each move, int64 (K,)."""
+        return torch.arange(max_length - self.steps + 1) + self.steps - 1
+
+    def cosines(self, features_BSF: Tensor, goals_BTF: Tensor) -> Tensor:
+        """How well each move went where its goal pointed, float (B, K)."""
+        return manager_cosines(features_BSF, goals_BTF, self.steps)
 
     def worker_reward(self, features_BSF: Tensor, goals_BTF: Tensor) -> Tensor:
         """What the Worker is paid for each token, float (B, T)."""
         return intrinsic_reward(features_BSF, goals_BTF, self.steps)
 
     def shared_reward(self, reward_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        """What is learnt from: each token's own reward."""
+        """What the Worker learns from: each token's own reward."""
         return reward_BT
 
-    def manager_loss(
-        self, credit_BK: Tensor, cosines_BK: Tensor, known_BK: Tensor, rows: slice, rollouts: int
-    ) -> Tensor:
-        """These rows' share of minus the mean of Q times cosine."""
-        return -masked_mean(credit_BK[rows] * cosines_BK, known_BK[rows], known_BK)
-
-    def positions(self, max_length: int, every: int, generator: torch.Generator) -> list[int]:
-        """The last tokens of the prefixes whose Q is asked for: of moves that begin at every ``every``-th t."""
-        offset = int(torch.randint(every, (), generator=generator)) % (max_length - self.steps + 1)
-        return list(range(self.steps - 1 + offset, max_length, every))
+    def manager_weights(self, credit_BK: Tensor, known_BK: Tensor, rollouts: int) -> Mapping[str, float]:
+        """What the Manager minimises: name of a mean -> weight."""
+        return {"manager_loss": 1.0}
 
 
 class ReferenceGoals(PaperGoals):
@@ -59,32 +91,56 @@ class ReferenceGoals(PaperGoals):
 
     late = 1
 
-    def _sums(self, goals_BTF: Tensor) -> Tensor:
-        return block_sum(goals_BTF, self.worker.goal_before().detach(), self.steps, self.late)
+    def begin(self, batch_size: int) -> Tensor:
+        """The sum that holds and the sum that grows, float (B, 2, k)."""
+        first_k = self.worker.first()
+        return torch.stack([first_k, torch.zeros_like(first_k)]).expand(batch_size, 2, -1)
 
-    def cosines(self, features_BSF: Tensor, goals_BTF: Tensor) -> tuple[Tensor, Tensor]:
-        """As in the paper, of blocks."""
-        cosines_BK = block_cosines(features_BSF, self._sums(goals_BTF), self.steps)
-        return cosines_BK, (torch.arange(cosines_BK.shape[1], device=goals_BTF.device) + 1) * self.steps - 1
+    def current(self, goals_BXk: Tensor) -> Tensor:
+        """The sum that holds."""
+        return goals_BXk[:, 0]
+
+    def next(self, goals_BXk: Tensor, goal_B1k: Tensor, position_B: Tensor) -> Tensor:
+        """The sum grows; at the end of a block it takes the place of the one that held."""
+        holds_B1k, grown_B1k = goals_BXk[:, :1], goals_BXk[:, 1:] + goal_B1k
+        full_B11 = ((position_B + 1) % self.steps == 0)[:, None, None]
+        return torch.cat([torch.where(full_B11, grown_B1k, holds_B1k), grown_B1k.masked_fill(full_B11, 0.0)], dim=1)
+
+    def given(self, goals_BTk: Tensor, late: int = 0) -> Tensor:
+        """The sum of the block before, see `block_sum`."""
+        return block_sum(goals_BTk, self.worker.first(), self.steps, late)
+
+    def scaled(self, goals: Tensor) -> Tensor:
+        """Scaled to length 1."""
+        return functional.normalize(goals, dim=-1)
+
+    def positions(self, max_length: int, interval: int, generator: torch.Generator) -> list[int]:
+        """The last token of every block."""
+        return list(range(self.steps - 1, max_length, self.steps))
+
+    def ends(self, max_length: int) -> Tensor:
+        """The last token of each block."""
+        return (torch.arange(max_length // self.steps) + 1) * self.steps - 1
+
+    def cosines(self, features_BSF: Tensor, goals_BTF: Tensor) -> Tensor:
+        """As in the paper, for blocks."""
+        return block_cosines(features_BSF, self._sums(goals_BTF), self.steps)
 
     def worker_reward(self, features_BSF: Tensor, goals_BTF: Tensor) -> Tensor:
-        """As in the paper, of blocks."""
+        """As in the paper, for blocks."""
         return block_reward(features_BSF, self._sums(goals_BTF), self.steps)
 
     def shared_reward(self, reward_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """The batch's mean, for every token."""
         return masked_mean(reward_BT, mask_BT).expand_as(reward_BT)
 
-    def manager_loss(
-        self, credit_BK: Tensor, cosines_BK: Tensor, known_BK: Tensor, rows: slice, rollouts: int
-    ) -> Tensor:
-        """The published code divides the rewards by N once more, and a mean over everything meets another."""
-        cosine = masked_mean(cosines_BK, known_BK[rows], known_BK)
-        return -masked_mean(credit_BK, known_BK) / rollouts * cosine
+    def manager_weights(self, credit_BK: Tensor, known_BK: Tensor, rollouts: int) -> Mapping[str, float]:
+        """The published code divides the rewards by N once more, and multiplies their mean with that of the cosines."""
+        return {"manager_cosine": float(-masked_mean(credit_BK, known_BK) / rollouts)}
 
-    def positions(self, max_length: int, every: int, generator: torch.Generator) -> list[int]:
-        """The last token of every block."""
-        return list(range(self.steps - 1, max_length, self.steps))
+    def _sums(self, goals_BTF: Tensor) -> Tensor:
+        """The goals as sums of blocks, float (B, T, F)."""
+        return block_sum(goals_BTF, self.worker.goal_before().detach(), self.steps, self.late)
 
 
 #: By the name of the variant.

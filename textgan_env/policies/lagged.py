@@ -1,6 +1,8 @@
 """A copy of a policy that follows it: the lagged rollout policy, and averages of weights over training."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 import torch
@@ -33,6 +35,16 @@ class LaggedCopy(Generic[Module]):
         require(0 <= rate <= 1, f"the rate of a lagged copy must be 0 to 1, found {rate}")
         self.rate = rate
         self.policy = copy.deepcopy(policy).eval().requires_grad_(False)
+
+    @contextmanager
+    def applied(self, module: Module) -> Iterator[None]:
+        """Inside, a module of the same architecture has the copy's weights."""
+        own = copy.deepcopy(module.state_dict())
+        module.load_state_dict(self.policy.state_dict())
+        try:
+            yield
+        finally:
+            module.load_state_dict(own)
 
     @torch.no_grad()
     def update(self, source: Module, *, step: int | None = None) -> None:

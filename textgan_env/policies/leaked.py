@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -13,12 +13,10 @@ from textgan_env.discriminators import DiscriminatorModule, make_discriminator
 from textgan_env.ops.losses import linear_log_prob
 from textgan_env.ops.sampling import seeded
 from textgan_env.policies.base import PolicyModule, State
-from textgan_env.policies.manager_worker import Manager, Worker, block_sum, check_goal_steps, meet, sliding_sum
+from textgan_env.policies.goals import GOALS
+from textgan_env.policies.manager_worker import Manager, Worker, check_goal_steps, outer_product
 from textgan_env.utils.errors import require
 from textgan_env.utils.reading import check_weights
-
-#: The paper's rules, or those of its published code.
-Variant = Literal["paper", "reference"]
 
 
 class LeakedPolicy(PolicyModule):
@@ -27,7 +25,7 @@ class LeakedPolicy(PolicyModule):
     At position t, with f_t = D's features of the first t tokens filled up with PAD::
 
         g_t = M(f_0..f_t), |g_t| = 1              the Manager's goal, (F,)
-        w_t = psi(g_{t-c} + ... + g_{t-1})        what the Worker hears of the last c goals, (k,)
+        w_t = psi(g_{t-c} + ... + g_{t-1})        what the Worker is given of the last c goals, (k,)
         logits_t = O(h_t) w_t                     h_t the Worker's LSTM over the tokens so far
 
     Goals before the first are one learnt vector, the same in all rows: with zeros the first token would be uniform.
@@ -37,9 +35,9 @@ class LeakedPolicy(PolicyModule):
         vocab_size: V.
         start_token: What is read before the first token.
         discriminator: D to copy, or its ``kind`` and config as plain data (then its weights are still to be loaded).
-        embed_size: Of the Worker.
-        hidden_size: Of the Worker's LSTM.
-        manager_size: Of the Manager's LSTM.
+        embed_size: Width of the Worker's embedding; None: the published 32, or 64 where T is above 20.
+        hidden_size: Width of the Worker's LSTM; None: likewise.
+        manager_size: Width of the Manager's LSTM; None: likewise.
         goal_size: k.
         goal_steps: c.
         variant: ``paper``, or ``reference``, the published code: goals are summed in blocks of c positions, a sum holds
@@ -63,12 +61,12 @@ class LeakedPolicy(PolicyModule):
         *,
         start_token: int,
         discriminator: DiscriminatorModule | Mapping[str, Any],
-        embed_size: int = 32,
-        hidden_size: int = 32,
-        manager_size: int = 32,
+        embed_size: int | None = None,
+        hidden_size: int | None = None,
+        manager_size: int | None = None,
         goal_size: int = 16,
         goal_steps: int = 4,
-        variant: Variant = "paper",
+        variant: str = "paper",
         dropout: float = 0.0,
         init_scale: float = 0.1,
         forbidden: Sequence[int] = (),
@@ -77,8 +75,8 @@ class LeakedPolicy(PolicyModule):
         super().__init__(vocab_size, start_token, forbidden)
         sizes = {"embed_size": embed_size, "hidden_size": hidden_size, "manager_size": manager_size}
         for name, size in {**sizes, "goal_size": goal_size}.items():
-            require(size >= 1, f"{name} must be at least 1, found {size}")
-        require(variant in ("paper", "reference"), f"variant must be paper or reference, found '{variant}'")
+            require(size is None or size >= 1, f"{name} must be at least 1, found {size}")
+        require(variant in GOALS, f"variant must be {' or '.join(GOALS)}, found '{variant}'")
         require(0 <= dropout < 1, f"dropout must be at least 0 and below 1, found {dropout}")
         require(init_scale >= 0, f"init_scale must be at least 0, found {init_scale}")
         leaking = copy.deepcopy(discriminator) if isinstance(discriminator, DiscriminatorModule) else None
@@ -89,6 +87,8 @@ class LeakedPolicy(PolicyModule):
             f"found V={leaking.vocab_size}",
         )
         check_goal_steps(goal_steps, leaking.max_length)
+        published = 32 if leaking.max_length <= 20 else 64
+        embed_size, hidden_size, manager_size = (size or published for size in sizes.values())
         features = leaking.feature_size
         manager = 4 * manager_size * (features + manager_size + 2) + features * (manager_size + 1)
         worker = 4 * hidden_size * (embed_size + hidden_size + 2) + features * (goal_size + 1)
@@ -98,8 +98,8 @@ class LeakedPolicy(PolicyModule):
         self.goal_steps = goal_steps
         self.variant = variant
         self.init_scale = init_scale
-        # Inverse temperature of the first two tokens, whatever the decoding says of the others.
-        self.first_two: float | None = None
+        # Of the first two tokens, whatever the decoding says of the others; None: as the others.
+        self.first_inverse_temperature: float | None = None
         with seeded(seed):
             self.manager = Manager(leaking.feature_size, manager_size, init_scale)
             self.worker = Worker(
@@ -111,6 +111,8 @@ class LeakedPolicy(PolicyModule):
                 init_scale=init_scale,
                 dropout=dropout,
             )
+        #: How goals reach the Worker, and what both learn from.
+        self.rules = GOALS[variant](self.worker, goal_steps)
 
     @property
     def feature_size(self) -> int:
@@ -149,42 +151,37 @@ class LeakedPolicy(PolicyModule):
         )
         self.discriminator.load_state_dict(discriminator.state_dict())
 
-    def with_first_two(self, inverse_temperature: float) -> Self:
+    def with_first_inverse_temperature(self, inverse_temperature: float) -> Self:
         """The same policy, sharing its weights, whose first two tokens have an inverse temperature of their own."""
         view = copy.copy(self)
-        view.first_two = inverse_temperature
+        view.first_inverse_temperature = inverse_temperature
         return view
 
     def begin(self, batch_size: int) -> State:
-        """D's state, both LSTMs', and the heard goals: the last c of them, or the sum that holds and the one to be."""
-        first_k = self.worker.first()
-        if self.variant == "paper":
-            heard = first_k.expand(batch_size, self.goal_steps, -1)
-        else:
-            heard = torch.stack([first_k, torch.zeros_like(first_k)]).expand(batch_size, 2, -1)
+        """D's state, both LSTMs', and the embedded goals as far as they still matter."""
         return {
             "prefix": self.discriminator.begin_features(batch_size),
             "manager": self.manager.begin(batch_size),
             "worker": self.worker.begin(batch_size),
-            "heard": heard,
+            "goals": self.rules.begin(batch_size),
         }
 
     def raw_step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
         """Logits under the goals set before this position; then a new goal from the features of the prefix."""
         hidden_B1H, worker = self.worker.read(tokens_B[:, None], state["worker"])
-        heard_Bk = state["heard"].sum(1) if self.variant == "paper" else state["heard"][:, 0]
+        given_Bk = self.rules.scaled(self.rules.current(state["goals"]))
         position_B = state["prefix"]["length"] + 1
-        met_BX = meet(hidden_B1H[:, 0], self._scaled(heard_Bk)) * self._sharpening(position_B)[:, None]
-        logits_BV = met_BX @ self.worker.output.t()
+        products_BX = outer_product(hidden_B1H[:, 0], given_Bk) * self._sharpening(position_B)[:, None]
+        logits_BV = products_BX @ self.worker.output.t()
         with torch.no_grad():
-            # Nobody hears a goal that is set at the last token.
+            # A goal that is set at the last token would reach no token any more.
             if not tokens_B.is_cuda and bool((position_B >= self.discriminator.max_length - 1).all()):
                 prefix = self.discriminator.append_tokens(tokens_B, state["prefix"])
                 return logits_BV, {**state, "prefix": prefix, "worker": worker}
             features_BF, prefix = self.discriminator.step_features(tokens_B, state["prefix"])
             goal_B1F, manager = self.manager(features_BF[:, None], state["manager"])
-        heard = self._heard(state["heard"], self.worker.hear(goal_B1F), position_B)
-        return logits_BV, {"prefix": prefix, "manager": manager, "worker": worker, "heard": heard}
+        goals = self.rules.next(state["goals"], self.worker.goal_embedding(goal_B1F), position_B)
+        return logits_BV, {"prefix": prefix, "manager": manager, "worker": worker, "goals": goals}
 
     def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """Log-probability (nats) of each written token, float (B, T): the Worker learns from it, no one else."""
@@ -216,62 +213,27 @@ class LeakedPolicy(PolicyModule):
             tokens_BT: int64, PAD after the end.
             mask_BT: bool; the cells asked for.
             goals_BTF: float; the Manager's.
-            late: See `block_sum`; for the reference variant only.
+            late: See `PaperGoals.late`.
         """
         start_B1 = torch.full_like(tokens_BT[:, :1], self.start_token)
         read_BT = torch.cat([start_B1, tokens_BT[:, :-1]], dim=1)
         hidden_BTH, _ = self.worker.read(read_BT, self.worker.begin(len(tokens_BT)))
-        heard_BTk, first_k = self.worker.hear(goals_BTF), self.worker.first()
-        if self.variant == "paper":
-            heard_BTk = sliding_sum(heard_BTk, first_k, self.goal_steps)
-        else:
-            heard_BTk = block_sum(heard_BTk, first_k, self.goal_steps, late)
+        given_BTk = self.rules.scaled(self.rules.given(self.worker.goal_embedding(goals_BTF), late))
         asked_R = mask_BT.flatten().nonzero()[:, 0]
-        met_RX = meet(hidden_BTH.flatten(0, 1)[asked_R], self._scaled(heard_BTk).flatten(0, 1)[asked_R])
-        met_RX = met_RX * (self._sharpening(asked_R % tokens_BT.shape[1]) / self.decoding.temperature)[:, None]
-        bias_V = met_RX.new_zeros(self.vocab_size).index_fill(0, self.forbidden, -math.inf)
+        products_RX = outer_product(hidden_BTH.flatten(0, 1)[asked_R], given_BTk.flatten(0, 1)[asked_R])
+        sharpening_R = self._sharpening(asked_R % tokens_BT.shape[1]) / self.decoding.temperature
+        products_RX = products_RX * sharpening_R[:, None]
+        bias_V = products_RX.new_zeros(self.vocab_size).index_fill(0, self.forbidden, -math.inf)
         # Maximum likelihood learns in training mode, with dropout; policy gradient does not.
         logp_R = linear_log_prob(
-            met_RX, self.worker.output, bias_V, tokens_BT.flatten()[asked_R], expect_alike=self.worker.training
+            products_RX, self.worker.output, bias_V, tokens_BT.flatten()[asked_R], expect_alike=self.worker.training
         )
         logp_X: Tensor = torch.zeros_like(mask_BT, dtype=logp_R.dtype).flatten().index_copy(0, asked_R, logp_R)
         return logp_X.view_as(mask_BT)
 
-    def _scaled(self, heard: Tensor) -> Tensor:
-        return heard if self.variant == "paper" else functional.normalize(heard, dim=-1)
-
     def _sharpening(self, position_R: Tensor) -> Tensor:
         """What logits are multiplied by before the decoding divides them by its temperature, float (R,)."""
         ones_R = torch.ones_like(position_R, dtype=torch.float32)
-        if self.first_two is None:
+        if self.first_inverse_temperature is None:
             return ones_R
-        return torch.where(position_R < 2, self.first_two * self.decoding.temperature, ones_R)
-
-    def _heard(self, heard: Tensor, goal_B1k: Tensor, position_B: Tensor) -> Tensor:
-        """What is heard at the next position, after the goal of this one."""
-        if self.variant == "paper":
-            return torch.cat([heard[:, 1:], goal_B1k], dim=1)
-        holds_B1k, grown_B1k = heard[:, :1], heard[:, 1:] + goal_B1k
-        full_B11 = ((position_B + 1) % self.goal_steps == 0)[:, None, None]
-        return torch.cat([torch.where(full_B11, grown_B1k, holds_B1k), grown_B1k.masked_fill(full_B11, 0.0)], dim=1)
-
-
-def require_same_goals(policy: PolicyModule, wanted: Mapping[str, object], run: str) -> None:
-    """Refuse the policy of an earlier run that is of another kind, or made for other goals or another D.
-
-    Raises:
-        InputError: If so.
-    """
-    require(
-        isinstance(policy, LeakedPolicy),
-        f"the pre-trained run '{run}' holds a policy of kind '{policy.kind}', expected one of this agent",
-    )
-    assert isinstance(policy, LeakedPolicy)
-    found = {**policy.config(), "discriminator": policy.discriminator.kind}
-    wrong = [name for name in wanted if found[name] != wanted[name]]
-    require(
-        not wrong,
-        f"the pre-trained run '{run}' has F={policy.feature_size}, "
-        + ", ".join(f"{name}={found[name]}" for name in wanted)
-        + f"; this run asks for {', '.join(f'{name}={wanted[name]}' for name in wrong)}",
-    )
+        return torch.where(position_R < 2, self.first_inverse_temperature * self.decoding.temperature, ones_R)

@@ -1,7 +1,7 @@
 """The two networks of LeakGAN's generator: a Manager that sets goals, a Worker that writes toward them.
 
 Guo et al. 2018, *Long Text Generation via Adversarial Training with Leaked Information*. A goal is a direction in the
-space of the discriminator's features; what the Worker hears of the goals is a vector of k numbers.
+space of the discriminator's features; what the Worker is given of the goals, their embedding, is a vector of k numbers.
 """
 
 import torch
@@ -60,7 +60,7 @@ class Manager(_Recurrent):
 
 
 class Worker(_Recurrent):
-    """Tokens so far and a heard goal -> logits of the next token.
+    """Tokens so far and an embedded goal -> logits of the next token.
 
     The paper's O_t w_t, with O_t = reshape(U h_t + b) of shape (V, k), is one linear map of the k (H + 1) products of
     w_t with (h_t, 1): logits = `output` @ vec(w_t (h_t, 1)^T). So O_t is never made, and the projection to the
@@ -101,14 +101,14 @@ class Worker(_Recurrent):
         return functional.normalize(self.first_goal, dim=0)
 
     def first(self) -> Tensor:
-        """What is heard of it, float (k,)."""
-        heard_k: Tensor = self.psi(self.goal_before())
-        return heard_k
+        """Its embedding, float (k,)."""
+        embedded_k: Tensor = self.psi(self.goal_before())
+        return embedded_k
 
-    def hear(self, goals: Tensor) -> Tensor:
+    def goal_embedding(self, goals: Tensor) -> Tensor:
         """psi(goals), float (..., k), of goals (..., F); no gradient flows back into the goals."""
-        heard: Tensor = self.psi(goals.detach())
-        return heard
+        embedded: Tensor = self.psi(goals.detach())
+        return embedded
 
     def read(self, tokens_BT: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Hidden states, float (B, T, H), after each token."""
@@ -116,16 +116,16 @@ class Worker(_Recurrent):
         return self.dropout(hidden_BTH), state
 
 
-def meet(hidden: Tensor, heard: Tensor) -> Tensor:
-    """All products of a heard goal (..., k) with a hidden state and 1 (..., H + 1), float (..., k (H + 1))."""
-    return (heard[..., :, None] * functional.pad(hidden, (0, 1), value=1.0)[..., None, :]).flatten(-2)
+def outer_product(hidden: Tensor, goal: Tensor) -> Tensor:
+    """All products of an embedded goal (..., k) with a hidden state and 1 (..., H + 1), float (..., k (H + 1))."""
+    return (goal[..., :, None] * functional.pad(hidden, (0, 1), value=1.0)[..., None, :]).flatten(-2)
 
 
 def sliding_sum(goals_BTX: Tensor, first_X: Tensor, steps: int) -> Tensor:
     """For each position t the sum of the last c goals before it, g_{t-c} to g_{t-1}, as in the paper.
 
     Args:
-        goals_BTX: float; g_0 to g_{T-1}, or what is heard of them.
+        goals_BTX: float; g_0 to g_{T-1}, or their embeddings.
         first_X: float; stands for every goal before g_0.
         steps: c.
 
@@ -141,11 +141,11 @@ def block_sum(goals_BTX: Tensor, first_X: Tensor, steps: int, late: int = 0) -> 
     """For each position the sum of the goals of the block of c positions before its own: LeakGAN's published code.
 
     Args:
-        goals_BTX: float; g_0 to g_{T-1}, or what is heard of them.
+        goals_BTX: float; g_0 to g_{T-1}, or their embeddings.
         first_X: float; stands for the sum before the first block.
         steps: c.
         late: 1 takes each block one position late, as the published code does where it scores texts, but not where it
-            writes them.
+            generates them.
 
     Returns:
         float (B, T, X).
@@ -158,7 +158,7 @@ def block_sum(goals_BTX: Tensor, first_X: Tensor, steps: int, late: int = 0) -> 
 
 
 def manager_cosines(features_BSF: Tensor, goals_BTF: Tensor, steps: int) -> Tensor:
-    """cos(f_{t+c} - f_t, g_t) for t = 0 to T - c, float (B, T - c + 1): how well goals foretell where texts went.
+    """cos(f_{t+c} - f_t, g_t) for t = 0 to T - c, float (B, T - c + 1): how well goals point to where texts went.
 
     Times Q(s_t, g_t) it is what the Manager maximises in the paper, times 1 in pre-training on real text.
 

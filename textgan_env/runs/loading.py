@@ -1,5 +1,6 @@
 """The finished policy of a run."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from textgan_env.policies import Decoding, PolicyModule
@@ -11,15 +12,29 @@ from textgan_env.utils.errors import require
 from textgan_env.utils.reading import member
 
 
-def pretrained_policy(run: str | Path, task: Task) -> PolicyModule:
+def pretrained_policy(
+    run: str | Path, task: Task, *, kinds: Sequence[str] = (), same: Mapping[str, object] | None = None
+) -> PolicyModule:
     """The finished policy of a run, to begin with on the same task, at temperature 1.
 
+    Args:
+        run: The run folder.
+        task: What to generate.
+        kinds: Which kinds of policy will do; (): all.
+        same: Name -> value: what the policy must have been made with. A discriminator is named by its kind.
+
     Raises:
-        InputError: If the run is of another task, or as `load_policy`.
+        InputError: If the run is of another task, its policy is another, or as `load_policy`.
     """
     policy, of_run = load_policy(run)
     found, expected = (f"task '{one.name}', V={one.vocab_size}, T={one.max_length}" for one in (of_run, task))
     require(found == expected, f"the pre-trained run '{run}' is of {found}; expected {expected}")
+    fits = not kinds or policy.kind in kinds
+    require(fits, f"the pre-trained run '{run}' must hold a policy of kind {', '.join(kinds)}, found {policy.kind}")
+    for name, wanted in (same or {}).items():
+        value = policy.config()[name]
+        value = value["kind"] if isinstance(value, dict) else value
+        require(value == wanted, f"the pre-trained run '{run}' has {name}={value}; this run asks for {name}={wanted}")
     return policy.with_decoding(Decoding())
 
 

@@ -6,7 +6,9 @@ A policy-gradient agent says its schedule, if it is not the usual one, and `adva
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -46,6 +48,8 @@ class RewardedConfig(PolicyConfig):
     """Passes over these texts in a d-step (k)."""
     d_batch_size: int = 64
     """Texts of each side in a batch of a d-step."""
+    d_learning_rate: float | None = None
+    """Learning rate of D; None: its own."""
     rounds: int = 20
     """Rounds after pre-training."""
     control: Literal["constant", "random", "shuffled", "untrained"] | None = None
@@ -101,6 +105,10 @@ class RewardedAgent(PolicyAgent):
     """
 
     envs: TextGANVectorEnv
+    #: Kinds of policy that the agent can train; (): all that learn.
+    kinds: ClassVar[tuple[str, ...]] = ()
+    #: Options in which a pre-trained policy must be as this run's.
+    same: ClassVar[tuple[str, ...]] = ()
     curves: ClassVar[Curves] = {
         "NLL (nats per token)": {"nll_valid": "NLL-valid", "nll_oracle": "NLL-oracle"},
         "D on unseen texts": {"d_auc": "AUC", "d_accuracy": "accuracy"},
@@ -115,15 +123,14 @@ class RewardedAgent(PolicyAgent):
         )
         at_least(1, config, "mle_batch_size", "d_batch_size", "d_epochs")
         at_least(0, config, "d_steps")
-        above_zero(config, "mle_learning_rate")
+        above_zero(config, "mle_learning_rate", "d_learning_rate")
         super().__init__(config, task, learning_rate=config.mle_learning_rate, batch_size=config.mle_batch_size)
         self.discriminator = self.new_discriminator()
         self.bleu = BleuDiscriminator(task) if config.discriminator == "bleu" else None
         self.replay: ReplayedTexts | None = None
         if self.discriminator is not None:
             self.modules["discriminator"] = self.discriminator
-            self.d_optimizer = self.new_d_optimizer(self.discriminator)
-            self.optimizers["d"] = self.d_optimizer
+            self.d_optimizer = self.optimizers["d"] = self.discriminator.make_optimizer(config.d_learning_rate)
         if config.ema_decay and config.pretrained is None:
             self.modules["average"] = self.average.policy
 
@@ -131,8 +138,15 @@ class RewardedAgent(PolicyAgent):
         """G as it begins: that of a run, or a new one."""
         from textgan_env.runs.loading import pretrained_policy
 
-        pretrained = self.config.pretrained
-        return self.new_policy() if pretrained is None else pretrained_policy(pretrained, self.task)
+        config = self.config
+        require(
+            not self.kinds or config.policy in self.kinds,
+            f"policy must be of a kind that this agent trains ({', '.join(self.kinds)}), found {config.policy}",
+        )
+        if config.pretrained is None:
+            return self.new_policy()
+        same = {name: getattr(config, name) for name in self.same}
+        return pretrained_policy(config.pretrained, self.task, kinds=self.kinds, same=same)
 
     def new_discriminator(self, **options: Any) -> DiscriminatorModule | None:
         """D as it is drawn, with options of its kind; None where BLEU takes its place."""
@@ -143,10 +157,6 @@ class RewardedAgent(PolicyAgent):
             return None
         sizes = {"vocab_size": task.vocab_size, "max_length": task.max_length, "seed": self.seed("discriminator")}
         return make_discriminator(kind, **sizes, **options).to(self.config.device)
-
-    def new_d_optimizer(self, discriminator: DiscriminatorModule) -> Optimizer:
-        """D's optimizer, at its own rate."""
-        return discriminator.make_optimizer()
 
     def frozen_discriminator(self) -> Any:
         """D as it is now, for rewards: a copy that is never trained. BLEU is what it always was."""
@@ -159,26 +169,31 @@ class RewardedAgent(PolicyAgent):
         from textgan_env.envs import TextGANVectorEnv
 
         control = self.config.control
-        asked = {} if control in ("constant", "random") else {"discriminator": self.frozen_discriminator()}
-        options = {**asked, **options, "control": None if control == "untrained" else control}
-        return TextGANVectorEnv(rows, self.task, **options)
+        if control not in ("constant", "random") and "discriminator" not in options:
+            options["discriminator"] = self.frozen_discriminator()
+        return TextGANVectorEnv(rows, self.task, control=None if control == "untrained" else control, **options)
 
     def behaviour_policy(self) -> PolicyModule:
-        """G as it generates the texts that it and D learn from."""
+        """G as it generates the texts that it learns from."""
         return self.policy  # type: ignore[no-any-return]
+
+    def policy_for_d(self) -> PolicyModule:
+        """G as it generates the texts that D learns from."""
+        return self.behaviour_policy()
 
     @property
     def d_learns(self) -> bool:
         """Whether D has a part in the reward, and is trained for it."""
         return self.config.control in (None, "shuffled") and self.discriminator is not None
 
-    def d_steps_of(self, times: int) -> Steps:
-        """Some d-steps, as an entry of the schedule."""
+    def d_steps_of(self, times: int, key: str = "d_step", lr_scale: float = 1.0) -> Steps:
+        """Some d-steps as an entry of the schedule, at a part of D's learning rate; their draws follow from the key."""
         from textgan_env.training.discriminator import refit_batches
         from textgan_env.training.schedule import Steps
 
         batches = refit_batches(self.task, self.config.d_epochs, self.config.d_batch_size)
-        return Steps(self.d_batch, times=times * self.d_learns, batches=batches, key="d_step")
+        run = partial(self.d_batch, lr_scale=lr_scale)
+        return Steps(run, times=times * self.d_learns, batches=batches, key=key)
 
     def pretraining(self) -> tuple[Phase, Phase]:
         """The phases before the adversarial one: G by maximum likelihood, unless a run was given, then D."""
@@ -204,7 +219,7 @@ class RewardedAgent(PolicyAgent):
         assert self.discriminator is not None
         for group in self.d_optimizer.param_groups:
             group["lr"] = lr_scale * self.d_optimizer.defaults["lr"]
-        networks = (self.discriminator, self.d_optimizer, self.behaviour_policy(), self.task)
+        networks = (self.discriminator, self.d_optimizer, self.policy_for_d(), self.task)
         return refit_batch(step, *networks, batch_size=self.config.d_batch_size, replay=self.replay)
 
 
@@ -227,13 +242,39 @@ class AdversarialAgent(RewardedAgent):
         )
         super().__init__(config, task)
 
-    def collect(self, step: Step, *positions: list[int]) -> EpisodeBatch:
-        """Generate B texts, G in eval mode, and take their credit."""
+    def begin_texts(self, step: Step) -> None:
+        """Make ready to collect: G in eval mode, the environment seeded."""
         from textgan_env.ops.sampling import draw_seed
 
         self.policy.eval()
         self.envs.reset(seed=draw_seed(step.generator) % 2**31)
-        return self.envs.collect(self.behaviour_policy(), *positions)
+
+    def descend(
+        self,
+        optimizers: Sequence[Optimizer],
+        columns: Sequence[Tensor],
+        objective: Callable[..., Mapping[str, Sum]],
+        minimise: Mapping[str, float],
+        *,
+        dropout: bool = False,
+    ) -> tuple[dict[str, Tensor], list[float]]:
+        """One step of some optimizers down a weighted sum of means.
+
+        Args:
+            optimizers: Of the weights that learn.
+            columns: What the objective takes, axis B first.
+            objective: Some rows -> name -> `Sum`.
+            minimise: Name -> weight of its mean.
+            dropout: As `backward`.
+
+        Returns:
+            The means by name, and the norm of each optimizer's gradient before it was clipped.
+        """
+        from textgan_env.ops.parallel import backward
+
+        weights = [weight for optimizer in optimizers for weight in optimizer.param_groups[0]["params"]]
+        means, _ = backward(weights, columns, objective, minimise=minimise, dropout=dropout)
+        return means, [self.update(optimizer) for optimizer in optimizers]
 
     def update(self, optimizer: Optimizer) -> float:
         """One step along the gradient that is there; returns its norm before it was clipped."""
@@ -284,7 +325,8 @@ class PolicyGradientAgent(AdversarialAgent):
 
         if self.envs.game.judged:
             self.envs.game.queue_discriminator(self.frozen_discriminator())
-        batch = self.collect(step)
+        self.begin_texts(step)
+        batch = self.envs.collect(self.behaviour_policy())
         columns = (batch.tokens_BT, batch.mask_BT, self.advantage(batch), batch.keys.seed_B, batch.keys.episode_B)
         _, halves_P = backward(trained(self.policy), columns, self._objective, halves=True)
         snr = gradient_snr(*halves_P) if len(halves_P) == 2 else 0.0

@@ -88,8 +88,8 @@ class PolicyAgent:
         """G as it begins."""
         return self.new_policy()
 
-    def new_policy(self) -> PolicyModule:
-        """G as it is drawn: a network of the kind that was asked for."""
+    def new_policy(self, **arguments: Any) -> PolicyModule:
+        """G as it is drawn: a network of the kind that was asked for, with further arguments of its own."""
         from textgan_env.policies import POLICIES
 
         config, task = self.config, self.task
@@ -102,7 +102,7 @@ class PolicyAgent:
             require(argument in known or value == usual, f"a {config.policy} policy has no {option}, found {value}")
             options |= {argument: value} if argument in known else {}
         options |= {"start_token": task.start_token, "forbidden": task.forbidden, "seed": self.seed("policy")}
-        options = {name: value for name, value in options.items() if name in known}
+        options = {name: value for name, value in {**options, **arguments}.items() if name in known}
         try:
             inspect.signature(network).bind(task.vocab_size, **options)
         except TypeError:

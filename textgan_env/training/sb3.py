@@ -15,7 +15,6 @@ from textgan_env.utils.errors import MissingDataError, require
 from textgan_env.utils.options import above_zero, at_least
 
 if TYPE_CHECKING:
-    from textgan_env.policies import PolicyModule
     from textgan_env.runs.numbers import Numbers
     from textgan_env.tasks import Task
     from textgan_env.training.schedule import Schedule, Step
@@ -39,8 +38,8 @@ class SB3Config(PretrainingConfig, CreditConfig, RewardedConfig):
     texts: int = 1
     """Texts of T tokens that each of them has room for in a collection."""
     reward: Literal["terminal", "difference", "rollout"] = "terminal"
-    """terminal: the whole text's reward at its end; the others complete prefixes at every token, by the actor as it is at
-    that moment, which costs far more. rollout is learnt with gamma 0, the others with gamma 1."""
+    """terminal: the whole text's reward at its end; the others complete prefixes at every token, by the actor as it is
+    at that moment, which costs far more. rollout is learnt with gamma 0, the others with gamma 1."""
     learning_rate: float = 3e-4
     """Learning rate of reinforcement learning."""
 
@@ -61,6 +60,7 @@ class SB3Agent(RewardedAgent):
     """
 
     config: SB3Config
+    kinds = ("lstm",)
     curves: ClassVar[Curves] = {**RewardedAgent.curves, "reward": {"reward": "mean of a text"}}
     recurrent = False
     """Whether the model has a memory of its own and is shown the last token only."""
@@ -98,15 +98,6 @@ class SB3Agent(RewardedAgent):
         self.mle_optimizer = self.optimizers["mle"] = self.new_mle_optimizer(config.mle_learning_rate)
         self.modules["networks"] = self.model.policy
         self.optimizers["rl"] = self.model.policy.optimizer
-
-    def first_policy(self) -> PolicyModule:
-        """An LSTM, which the model's actor can share its weights with."""
-        from textgan_env.policies import LSTMPolicy
-
-        policy, where = super().first_policy(), self.config.pretrained
-        origin = "--policy" if where is None else f"the pre-trained run '{where}'"
-        require(isinstance(policy, LSTMPolicy), f"{origin} must give an lstm policy, found {policy.kind}")
-        return policy
 
     def make_model(self, envs: Any, **common: Any) -> Any:
         """The SB3 model on a ``VecEnv``, given the arguments that every SB3 model takes."""

@@ -124,8 +124,8 @@ class Steps:
 
     @property
     def name(self) -> str:
-        """The method's name."""
-        return getattr(self.run, "__name__", "step")
+        """What it is called: its key, or the method's name."""
+        return self.key or getattr(self.run, "__name__", "step")
 
     def in_round(self, index: int) -> int:
         """How many batches a round has."""
@@ -205,7 +205,7 @@ class Round:
                         continue
                     if batch == 0:
                         memory = Memory()
-                    own = derived_seed(seed, self.phase.name, self.index, steps.key or steps.name, repeat)
+                    own = derived_seed(seed, self.phase.name, self.index, steps.name, repeat)
                     yield steps, Step(own, self.index, repeat, batch, steps.batches, memory)
 
     def __str__(self) -> str:

@@ -4,7 +4,7 @@ Algorithm 2 of Guo et al. 2018: pre-train D and G in turn, then alternate g-step
 completions, the Worker from how well its words follow the goals) and d-steps, with epochs of maximum likelihood
 between. Presets:
 
-  fast    a small judge that generalises, every c-th Q, baseline for the Worker (the default)
+  fast    a small discriminator that generalises, every c-th Q, baseline for the Worker (the default)
   paper   the published sizes and schedule with the paper's rules (or --variant reference); days a run on CPU
   smoke   seconds, to see that everything runs
 
@@ -15,8 +15,7 @@ shuffled replaces the reward by one that knows nothing of the text; untrained le
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -30,17 +29,10 @@ if TYPE_CHECKING:
 
     from textgan_env.discriminators import DiscriminatorModule
     from textgan_env.envs import EpisodeBatch
-    from textgan_env.ops.parallel import Sum
     from textgan_env.policies import LeakedPolicy, PolicyModule
     from textgan_env.runs.numbers import Numbers
     from textgan_env.tasks import Task
     from textgan_env.training.schedule import Schedule, Step
-
-#: The CNN's default widths reach 20; for 40 tokens and for captions the published code adds one of 30.
-WIDE = {
-    "widths": (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 30),
-    "filters": (100, 200, 200, 200, 200, 100, 100, 100, 100, 100, 160, 160, 160),
-}
 
 
 @dataclass(frozen=True)
@@ -64,8 +56,7 @@ class LeakGANConfig(CreditConfig, AdversarialConfig):
     d_embed_size: int = 64
     """Width of the CNN's embedding."""
     d_lr_scale: float = 0.1
-    """What D's rate is multiplied by in adversarial rounds: G reads D's features, so they may not change faster than it
-    learns to."""
+    """What D's rate is multiplied by in adversarial rounds: G must have time to learn to read D's new features."""
     d_temperature: float = 1.0
     """G's temperature when it generates texts for D."""
     g_temperature: float = 1.0
@@ -76,7 +67,7 @@ class LeakGANConfig(CreditConfig, AdversarialConfig):
     """The Manager learns from one goal in so many of a text; which ones changes from g-step to g-step."""
     baseline: Literal["none", "leave-one-out"] = "leave-one-out"
     """What is subtracted from the Worker's reward: nothing, or the mean of the other texts at the position."""
-    # Other defaults. Sizes: None is 32, or 64 where T is above 20, as published; learning rate: 1.5e-3 or 5e-4.
+    # Other defaults; None is as published: sizes 32, or 64 where T is above 20, learning rate 1.5e-3 or 5e-4.
     policy: Literal["leaked"] = "leaked"
     mle_batch_size: int = 64
     embed_size: int | None = None
@@ -151,29 +142,23 @@ class LeakGAN(AdversarialAgent):
     def __init__(self, config: LeakGANConfig, task: Task) -> None:
         from torch.optim import Adam
 
-        from textgan_env.policies import Decoding
-        from textgan_env.policies.manager_worker import check_goal_steps
         from textgan_env.training.mle import trained
         from textgan_env.training.schedule import Patience
 
         at_least(1, config, "g_steps", "rollouts", "q_interval", "pretrain_epochs")
         at_least(0, config, "pretrain_d_steps", "mle_interval", "pretrain_patience")
-        above_zero(config, "d_lr_scale")
-        check_goal_steps(config.goal_steps, task.max_length)
+        above_zero(config, "d_lr_scale", "d_temperature", "g_temperature")
         super().__init__(config, task)
-        self.rules = self.policy.rules
         self.patience = Patience(config.pretrain_patience)
         self.modules |= {"patience": self.patience} | ({"average": self.average.policy} if config.ema_decay else {})
         rate = config.learning_rate or (1.5e-3 if task.max_length <= 20 else 5e-4)
-        self.manager_optimizer = Adam(trained(self.policy.manager), lr=rate)
-        self.worker_optimizer = Adam(trained(self.policy.worker), lr=rate)
-        self.optimizers |= {"manager": self.manager_optimizer, "worker": self.worker_optimizer}
+        self.manager_optimizer = self.optimizers["manager"] = Adam(trained(self.policy.manager), lr=rate)
+        self.worker_optimizer = self.optimizers["worker"] = Adam(trained(self.policy.worker), lr=rate)
         # Views of one policy: to generate what it learns from, to complete prefixes and learn, to generate for D.
         reference = config.variant == "reference"  # the published code generates at one temperature, learns at another
-        sampling = self.policy.with_decoding(Decoding(config.g_temperature))
+        sampling = self.policy.at_temperature(config.g_temperature)
         self.sampling = sampling.with_first_inverse_temperature(1.5) if reference else sampling
-        self.learning = self.policy.with_decoding(Decoding()) if reference else sampling
-        self.for_d = Decoding(config.d_temperature)
+        self.learning = self.policy.at_temperature(1.0) if reference else sampling
         self.envs = self.make_envs(
             config.batch_size, rollouts=config.rollouts, transform=config.transform, leak_features=True,
             discriminator=self.policy.discriminator, rollout_policy=self.learning,
@@ -181,12 +166,10 @@ class LeakGAN(AdversarialAgent):
 
     def new_policy(self, **_: Any) -> PolicyModule:
         """Manager and Worker around a D."""
-        options: dict[str, Any] = {}
-        if self.config.discriminator == "conv":
-            # Neither dropout nor L2, as published: its "keep" is 1, and its L2 is declared but never used.
-            options = {"embed_size": self.config.d_embed_size, "dropout": 0.0, "l2": 0.0}
-            options |= WIDE if self.task.max_length > 30 else {}
-        discriminator = super().new_discriminator(**options)
+        from textgan_env.discriminators.conv import leakgan_options
+
+        published = {"embed_size": self.config.d_embed_size, **leakgan_options(self.task.max_length)}
+        discriminator = super().new_discriminator(**published if self.config.discriminator == "conv" else {})
         return super().new_policy(discriminator=discriminator, manager_size=self.config.hidden_size)
 
     def new_discriminator(self, **_: Any) -> DiscriminatorModule:
@@ -200,7 +183,7 @@ class LeakGAN(AdversarialAgent):
 
     def policy_for_d(self) -> PolicyModule:
         """G at its temperature for D."""
-        return self.policy.with_decoding(self.for_d)
+        return self.policy.at_temperature(self.config.d_temperature)
 
     def taught(self) -> nn.Module:
         """The Worker learns by maximum likelihood."""
@@ -208,9 +191,7 @@ class LeakGAN(AdversarialAgent):
 
     def averaged(self) -> nn.Module:
         """Both: a Worker that lags behind its Manager's goals would misunderstand them."""
-        from torch import nn
-
-        return nn.ModuleDict({"manager": self.policy.manager, "worker": self.policy.worker})
+        return self.policy.learners
 
     def schedule(self) -> Schedule:
         """Pre-train D and G in turn, then g-steps, d-steps and now and then an epoch of maximum likelihood."""
@@ -221,12 +202,11 @@ class LeakGAN(AdversarialAgent):
         pretrain_g = Steps(self.pretrain_g, batches=config.pretrain_epochs * batches)
         rounds = 0 if config.pretrained is not None else config.pretrain_rounds
         end = (Steps(self.take_average),)
-        first = Phase("pretrain", rounds, (pretrain_d, pretrain_g), at_end=end, until=self.patience.over)
+        before = Phase("pretrain", rounds, (pretrain_d, pretrain_g), at_end=end, until=self.patience.over)
         d_steps = self.d_steps_of(config.d_steps, lr_scale=config.d_lr_scale)
         mle = [Steps(self.interleaved_mle, batches=batches, every=config.mle_interval)] if config.mle_interval else []
-        return Schedule(
-            (first, Phase("adversarial", config.rounds, (Steps(self.g_step, config.g_steps), d_steps, *mle)))
-        )
+        after = Phase("adversarial", config.rounds, (Steps(self.g_step, config.g_steps), d_steps, *mle))
+        return Schedule((before, after))
 
     def d_batch(self, step: Step, lr_scale: float = 1.0) -> Numbers:
         """A batch of a d-step; after the last G reads the features of the new D."""
@@ -237,69 +217,55 @@ class LeakGAN(AdversarialAgent):
 
     def pretrain_g(self, step: Step) -> Numbers:
         """A batch of some epochs of maximum likelihood; the numbers are those of the last epoch."""
-        from textgan_env.evaluation import nll
         from textgan_env.ops.parallel import from_first
 
-        numbers = self._mle_batch(step, self.config.pretrain_epochs)
+        numbers = self.mle_batch(step)
         self.update_average(step)
         if step.is_last and self.config.pretrain_patience:
-            valid_BT = self.task.split("valid").head(2000).tokens_BT
-            with self.average.applied(self.averaged()) if self.config.ema_decay else nullcontext():
-                self.patience.note(from_first(nll(self.policy, valid_BT, self.task.scored(valid_BT))[0]))
+            self.patience.note(from_first(self.nll_of_average()))
         return numbers if step.batches - step.batch <= step.batches // self.config.pretrain_epochs else {}
 
     def interleaved_mle(self, step: Step) -> Numbers:
         """A batch of an epoch of maximum likelihood between adversarial rounds, averaged from where G is now."""
-        numbers = self._mle_batch(step)
+        numbers = self.mle_batch(step)
         self.average.update(self.averaged())
         return {**numbers, **self.take_average(step)} if step.is_last else numbers
 
-    def _mle_batch(self, step: Step, count: int = 1) -> Numbers:
+    def mle_batch(self, step: Step, own_share: float = 0.0) -> Numbers:
         """A batch of real text: the Worker learns its likelihood, the Manager where the features really went."""
         from textgan_env.training.mle import epochs
 
-        seed, tokens_BT = step.item(partial(epochs, self.task, self.mle_batch_size, count=count))
+        seed, tokens_BT = step.item(partial(epochs, self.task, self.mle_batch_size))
         tokens_BT = tokens_BT.to(self.policy.device)
         columns = (tokens_BT, tokens_BT != self.task.vocab_size, self.task.scored(tokens_BT))
         optimizers, minimise = (self.manager_optimizer, self.mle_optimizer), {"loss": 1.0, "manager_cosine": -1.0}
         self.policy.train()
+        objective = partial(self.policy.rules.real_text_sums, self.policy)
         with step.dropout(seed):
-            return self.descend(optimizers, columns, self._likelihood, minimise, dropout=True)[0]
-
-    def _likelihood(self, tokens_BT: Tensor, written_BT: Tensor, scored_BT: Tensor) -> dict[str, Sum]:
-        """The Worker's negative log-likelihood, and the cosine of the Manager's goals with where the text went."""
-        from textgan_env.ops.losses import masked_sum, nll_sum
-
-        features_BSF = self.policy.prefix_features(tokens_BT)
-        goals_BTF = self.policy.goals(features_BSF)
-        known_BK = written_BT[:, self.rules.ends(self.task.max_length)]
-        logp_BT = self.policy.worker_log_prob(tokens_BT, scored_BT, goals_BTF, late=self.rules.late)
-        cosine = masked_sum(self.rules.cosines(features_BSF, goals_BTF), known_BK)
-        return {"loss": nll_sum(logp_BT, scored_BT), "manager_cosine": cosine}
+            return self.descend(optimizers, columns, objective, minimise, dropout=True)[0]
 
     def g_step(self, step: Step) -> Numbers:
         """Generate B texts; the Manager learns from their Q, the Worker from how well they followed the goals."""
         from textgan_env.ops.losses import credit_numbers, masked_mean
 
         self.begin_texts(step)
-        positions = self.rules.positions(self.task.max_length, self.config.q_interval, step.generator)
+        positions = self.policy.rules.positions(self.task.max_length, self.config.q_interval, step.generator)
         batch = self.envs.collect(self.sampling, positions)
-        columns, minimise = self.columns(batch, positions)
-        optimizers = (self.manager_optimizer, self.worker_optimizer)
-        means, norms = self.descend(optimizers, tuple(columns.values()), self._objective, minimise)
+        columns, minimise, reward_BT = self.columns(batch, positions)
+        objective = partial(self.policy.rules.generated_sums, self.learning)
+        means, norms = self.descend((self.manager_optimizer, self.worker_optimizer), columns, objective, minimise)
         # An epoch of maximum likelihood averages from here on.
         self.average.policy.load_state_dict(self.averaged().state_dict())
         return {
             "manager_cosine": means["manager_cosine"],
-            "intrinsic_reward": masked_mean(columns["reward_BT"], batch.mask_BT),
-            "manager_norm": norms[0],
-            "worker_norm": norms[1],
+            "intrinsic_reward": masked_mean(reward_BT, batch.mask_BT),
+            **dict(zip(("manager_norm", "worker_norm"), norms, strict=True)),
             **credit_numbers(batch.credit_BT[:, positions], batch.mask_BT[:, positions]),
             "unique": len({tuple(tokens) for tokens in batch.tokens_BT.tolist()}) / len(batch.tokens_BT),
         }
 
-    def columns(self, batch: EpisodeBatch, positions: list[int]) -> tuple[dict[str, Tensor], Mapping[str, float]]:
-        """What `_objective` takes, by name, and what a g-step minimises: name of a mean -> weight.
+    def columns(self, batch: EpisodeBatch, positions: list[int]) -> tuple[list[Tensor], dict[str, float], Tensor]:
+        """What `generated_sums` takes, what of it is minimised, and what the Worker is paid, float (B, T).
 
         Args:
             batch: Generated texts, with credit at the positions.
@@ -310,37 +276,15 @@ class LeakGAN(AdversarialAgent):
         from textgan_env.ops.losses import baseline
         from textgan_env.ops.parallel import by_rows
 
-        tokens_BT, mask_BT, rules = batch.tokens_BT, batch.mask_BT, self.rules
-        features_BSF, reward_BT = by_rows(len(tokens_BT), lambda rows: self._paid(tokens_BT[rows]))
+        tokens_BT, mask_BT, rules = batch.tokens_BT, batch.mask_BT, self.policy.rules
+        features_BSF, reward_BT = by_rows(len(tokens_BT), lambda rows: rules.paid(self.policy, tokens_BT[rows]))
         reward_BT = rules.shared_reward(reward_BT, mask_BT)
+        advantage_BT = reward_BT - baseline(self.config.baseline, reward_BT, mask_BT)
         ends_K = rules.ends(self.task.max_length)
         known_BK = mask_BT[:, ends_K] & torch.isin(ends_K, torch.tensor(positions)).to(mask_BT.device)
-        columns = {
-            "tokens_BT": tokens_BT, "mask_BT": mask_BT, "features_BSF": features_BSF, "reward_BT": reward_BT,
-            "advantage_BT": reward_BT - baseline(self.config.baseline, reward_BT, mask_BT),
-            "credit_BK": batch.credit_BT[:, ends_K], "known_BK": known_BK,
-        }  # fmt: skip
-        weights = rules.manager_weights(columns["credit_BK"], known_BK, self.config.rollouts)
-        return columns, {**weights, "worker_loss": 1.0}
-
-    def _paid(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """D's features of all prefixes of some texts, and what the Worker is paid for each token."""
-        features_BSF = self.policy.prefix_features(tokens_BT)
-        return features_BSF, self.rules.worker_reward(features_BSF, self.policy.goals(features_BSF))
-
-    def _objective(self, tokens_BT: Tensor, mask_BT: Tensor, features_BSF: Tensor, _: Tensor, advantage_BT: Tensor,
-                   credit_BK: Tensor, known_BK: Tensor) -> dict[str, Sum]:  # fmt: skip
-        """What Manager and Worker minimise: the one's has no gradient for the other, neither has one for D."""
-        from textgan_env.ops.losses import masked_sum, policy_gradient_sum
-
-        goals_BTF = self.policy.goals(features_BSF)
-        cosines_BK = self.rules.cosines(features_BSF, goals_BTF)
-        logp_BT = self.learning.worker_log_prob(tokens_BT, mask_BT, goals_BTF, late=self.rules.late)
-        return {
-            "manager_loss": masked_sum(-credit_BK * cosines_BK, known_BK),
-            "manager_cosine": masked_sum(cosines_BK, known_BK),
-            "worker_loss": policy_gradient_sum(logp_BT, advantage_BT, mask_BT),
-        }
+        credit_BK = batch.credit_BT[:, ends_K]
+        minimise = {**rules.manager_weights(credit_BK, known_BK, self.config.rollouts), "worker_loss": 1.0}
+        return [tokens_BT, mask_BT, features_BSF, advantage_BT, credit_BK, known_BK], minimise, reward_BT
 
 
 def main(args: list[str] | None = None) -> None:

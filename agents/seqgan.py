@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from textgan_env.training.adversarial import CreditConfig, PolicyGradientAgent, PolicyGradientConfig
 from textgan_env.training.agent import run_command
-from textgan_env.utils.options import ORACLES, at_least
+from textgan_env.utils.options import ORACLES, above_zero, at_least
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,11 +107,11 @@ class SeqGAN(PolicyGradientAgent):
 
     def __init__(self, config: SeqGANConfig, task: Task) -> None:
         from textgan_env.discriminators import ReplayedTexts
-        from textgan_env.policies import Decoding, LaggedCopy
+        from textgan_env.policies import LaggedCopy
 
         at_least(0, config, "rollouts", "mle_steps", "kl_coef", "ent_coef")
+        above_zero(config, "writing_temperature")
         super().__init__(config, task)
-        self.decoding = Decoding(config.writing_temperature)
         # G as it was after pre-training: what the KL is measured from.
         self.reference = copy.deepcopy(self.policy).eval().requires_grad_(False)
         self.modules["reference"] = self.reference
@@ -127,12 +127,14 @@ class SeqGAN(PolicyGradientAgent):
             rollouts=max(1, config.rollouts),
             transform=config.transform,
             gamma=config.gamma,
-            rollout_policy=None if self.lagged is None else self.lagged.policy.with_decoding(self.decoding),
+            rollout_policy=None
+            if self.lagged is None
+            else self.lagged.policy.at_temperature(config.writing_temperature),
         )
 
     def behaviour_policy(self) -> PolicyModule:
         """G at the temperature at which it explores."""
-        return self.policy.with_decoding(self.decoding)  # type: ignore[no-any-return]
+        return self.policy.at_temperature(self.config.writing_temperature)  # type: ignore[no-any-return]
 
     def round_steps(self) -> tuple[Steps, ...]:
         """g-steps, d-steps and steps of maximum likelihood."""

@@ -22,10 +22,13 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
+from textgan_env.ops.sampling import derived_seed
 from textgan_env.tasks import ToyTask
 from textgan_env.text import fetch, published
 from textgan_env.text.dataset import Split, TokenDataset
 from textgan_env.text.music import pitch_name, split_tunes
+from textgan_env.training.loop import Agent
+from textgan_env.training.schedule import Step
 
 PROJECT = Path(__file__).parent.parent
 
@@ -182,3 +185,13 @@ def make_run(agent: Any, preset: Any, text: Path, **changes: Any) -> Any:
 
     config = replace(preset("corpus"), corpus=str(text), runs=text.parent / "runs", threads=1, show_samples=2)
     return launch(replace(config, **changes), agent)
+
+
+def step_of(*names: str | int) -> Step:
+    """A step of training by itself, whose random draws follow from the names."""
+    return Step(derived_seed(*names))  # type: ignore[arg-type]
+
+
+def steps_of(agent: Agent) -> set[str]:
+    """The names of all steps that an agent's schedule takes."""
+    return {steps.name for phase in agent.schedule().phases if phase.rounds for steps in phase.steps if steps.times}

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,21 @@ from torch import Tensor, nn
 
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import PRESETS, SeqGAN, SeqGANConfig, main
-from conftest import WatchedToyTask
+from conftest import WatchedToyTask, step_of, steps_of
 from textgan_env import load
 from textgan_env.discriminators import ReplayedTexts
 from textgan_env.envs import TextGANVectorEnv
 from textgan_env.ops import metrics
-from textgan_env.ops.losses import baseline, policy_gradient_loss
-from textgan_env.ops.sampling import derived_generator
+from textgan_env.ops.losses import baseline, policy_gradient_sum
+from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies import LSTMPolicy, TablePolicy
 from textgan_env.rewards import EntropyCredit
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.logs import read_metrics
+from textgan_env.runs.numbers import Numbers
 from textgan_env.tasks import ToyTask
 from textgan_env.training.launch import launch
+from textgan_env.training.schedule import Step, Steps
 from textgan_env.utils.errors import InputError
 
 V, T = 3, 3
@@ -80,7 +83,7 @@ def learner(**changes: object) -> SeqGAN:
 
 def reward_after(agent: SeqGAN, steps: int) -> float:
     for step in range(steps):
-        agent.g_step(derived_generator(0, "test", step))
+        agent.g_step(step_of(0, "test", step))
     with torch.no_grad():
         return float(exact_return(agent.policy, judge().logits_S.sigmoid()))  # type: ignore[arg-type]
 
@@ -106,13 +109,11 @@ def test_with_bleu_as_the_reward_it_reaches_the_text_of_the_highest_bleu() -> No
     assert optimum == pytest.approx(0.1**0.25) == pytest.approx(metrics.bleu(training, training, 4)[4])
     options = {"batch_size": 64, "kl_coef": 0.0, "transform": "prob", "learning_rate": 0.1, "discriminator": "bleu"}
     agent = SeqGAN(replace(TINY, rollouts=4, **options), task)  # type: ignore[arg-type]
-    assert {name for phase in agent.schedule().phases if phase.rounds for name, times in phase.steps if times} == {
-        "mle_epoch", "g_step",
-    }  # fmt: skip
+    assert steps_of(agent) == {"mle_epoch", "g_step"}
     agent.policy = TablePolicy(V, max_length=T)
     agent.g_optimizer = torch.optim.Adam(agent.policy.parameters(), lr=0.1)
     for step in range(150):
-        agent.g_step(derived_generator(0, "test", step))
+        agent.g_step(step_of(0, "test", step))
     with torch.no_grad():
         assert float(exact_return(TablePolicy(V, max_length=T), reward_S)) == pytest.approx(uniform)
         assert uniform < optimum - 0.1
@@ -134,7 +135,7 @@ def test_a_reward_that_knows_nothing_learns_nothing(control: str) -> None:
 
 def test_a_constant_reward_has_exactly_no_gradient_with_the_leave_one_out_baseline() -> None:
     agent = learner(control="constant")
-    values = agent.g_step(derived_generator(0, "test"))
+    values = agent.g_step(step_of(0, "test"))
     assert values["gradient_norm"] == 0
     assert torch.equal(agent.policy.logits_PV, torch.zeros_like(agent.policy.logits_PV))  # type: ignore[union-attr]
 
@@ -142,9 +143,8 @@ def test_a_constant_reward_has_exactly_no_gradient_with_the_leave_one_out_baseli
 def test_the_untrained_control_asks_a_discriminator_that_never_learns() -> None:
     agent = SeqGAN(replace(TINY, control="untrained"), TASK)
     weights = {name: value.clone() for name, value in agent.discriminator.state_dict().items()}
-    steps = {name for phase in agent.schedule().phases for name, times in phase.steps if times * phase.rounds}
-    assert steps == {"mle_epoch", "g_step"}
-    agent.g_step(derived_generator(0, "a"))
+    assert steps_of(agent) == {"mle_epoch", "g_step"}
+    agent.g_step(step_of(0, "a"))
     assert agent.envs.game.judged
     assert all(torch.equal(weights[name], value) for name, value in agent.discriminator.state_dict().items())
 
@@ -154,7 +154,7 @@ def test_signal_and_noise_of_the_gradient_are_what_many_batches_show() -> None:
     agent = learner(rollouts=0, learning_rate=1e-12, batch_size=256)
     snr, gradients = [], []
     for step in range(60):
-        snr.append(agent.g_step(derived_generator(1, step))["gradient_snr"])
+        snr.append(agent.g_step(step_of(1, step))["gradient_snr"])
         assert agent.policy.logits_PV.grad is not None  # type: ignore[union-attr]
         gradients.append(agent.policy.logits_PV.grad.flatten().double().clone())  # type: ignore[union-attr,operator]
     batches = torch.stack(gradients)
@@ -162,7 +162,7 @@ def test_signal_and_noise_of_the_gradient_are_what_many_batches_show() -> None:
     signal = float(batches.mean(0).square().sum()) - variance / len(batches)
     assert signal / variance < sum(snr) / len(snr) < 1.6 * signal / variance
     noise = learner(control="random", learning_rate=1e-12)
-    nothing = [noise.g_step(derived_generator(1, step))["gradient_snr"] for step in range(100)]
+    nothing = [noise.g_step(step_of(1, step))["gradient_snr"] for step in range(100)]
     assert 0.35 < sum(value > 0 for value in nothing) / 100 < 0.65
 
 
@@ -182,7 +182,8 @@ def test_the_entropy_of_texts_rises_along_the_estimated_gradient_of_entropy() ->
         policy.zero_grad()
         credit_BT = EntropyCredit(policy, 1.0).credit(batch.texts, batch.mask_BT)
         logp_BT = policy.log_prob(batch.tokens_BT, batch.mask_BT)
-        (-policy_gradient_loss(logp_BT, credit_BT, batch.mask_BT)).backward()
+        total, rows = policy_gradient_sum(logp_BT, credit_BT, batch.mask_BT)
+        (-total / rows).backward()
         estimates.append(policy.logits_PV.grad.clone())
     mean, error = torch.stack(estimates).mean(0), torch.stack(estimates).std(0) / len(estimates) ** 0.5
     assert ((mean - exact).abs() <= 4 * error + 1e-6).all()
@@ -205,10 +206,9 @@ def test_the_estimated_gradient_is_the_exact_one_within_four_standard_errors(rol
         policy.zero_grad()
         logp_BT = policy.log_prob(batch.tokens_BT, batch.mask_BT)
         credit_BT = batch.credit_BT
-        loss = policy_gradient_loss(
-            logp_BT, credit_BT, batch.mask_BT, baseline("leave-one-out", credit_BT, batch.mask_BT)
-        )
-        loss.backward()
+        advantage_BT = credit_BT - baseline("leave-one-out", credit_BT, batch.mask_BT)
+        total, rows = policy_gradient_sum(logp_BT, advantage_BT, batch.mask_BT)
+        (total / rows).backward()
         estimates.append(-policy.logits_PV.grad.clone())
     mean, error = torch.stack(estimates).mean(0), torch.stack(estimates).std(0) / len(estimates) ** 0.5
     assert ((mean - exact).abs() <= 4 * error + 1e-6).all()
@@ -216,23 +216,23 @@ def test_the_estimated_gradient_is_the_exact_one_within_four_standard_errors(rol
 
 def test_discriminators_that_judge_are_copies_and_steps_of_d_change_the_next_one() -> None:
     agent = SeqGAN(TINY, TASK)
-    agent.g_step(derived_generator(0, "a"))
+    agent.g_step(step_of(0, "a"))
     before = agent.envs.game.discriminator
     weights = {name: value.clone() for name, value in before.state_dict().items()}  # type: ignore[attr-defined]
-    report = agent.d_step(derived_generator(0, "b"))
+    report = agent.d_steps_of(1).alone(derived_seed(0, "b"))
     assert all(torch.equal(weights[name], value) for name, value in before.state_dict().items())  # type: ignore[attr-defined]
-    agent.g_step(derived_generator(0, "c"))
+    agent.g_step(step_of(0, "c"))
     assert agent.envs.game.discriminator is not before
     assert 0 <= report["d_auc"] <= 1
 
 
 def test_no_step_of_learning_ever_asks_for_the_test_split() -> None:
     task = WatchedToyTask(vocab_size=V, max_length=T, size=50)
-    MLE(MLEConfig(task="toy", embed_size=4, hidden_size=4, device="cpu"), task).epoch(derived_generator(0, "a"))
+    MLE(MLEConfig(task="toy", embed_size=4, hidden_size=4, device="cpu"), task).mle_steps_of("epoch").alone(0)
     assert task.asked == {"train"}
     agent = SeqGAN(replace(TINY, device="cpu"), task)
-    for step in (agent.mle_epoch, agent.d_step, agent.g_step):
-        step(derived_generator(0, "b"))
+    for steps in (agent.mle_steps_of("mle_epoch"), agent.d_steps_of(1), Steps(agent.g_step)):
+        steps.alone(0)
     assert task.asked == {"train", "valid"}
 
 
@@ -242,7 +242,7 @@ def test_the_kl_holds_the_policy_near_the_pre_trained_one() -> None:
         agent = SeqGAN(replace(TINY, kl_coef=kl, learning_rate=0.05, batch_size=64), TASK)
         agent.discriminator = judge()  # type: ignore[assignment]
         for step in range(40):
-            agent.g_step(derived_generator(0, "test", step))
+            agent.g_step(step_of(0, "test", step))
         texts_ST = TASK.texts_ST
         everywhere = torch.ones_like(texts_ST, dtype=torch.bool)
         with torch.no_grad():
@@ -256,7 +256,7 @@ def test_an_entropy_bonus_keeps_the_texts_different() -> None:
     for weight in (0.0, 0.3):
         agent = learner(rollouts=0, ent_coef=weight)
         for step in range(60):
-            agent.g_step(derived_generator(0, "test", step))
+            agent.g_step(step_of(0, "test", step))
         texts_ST = TASK.texts_ST
         with torch.no_grad():
             logp_S = agent.policy.log_prob(texts_ST, torch.ones_like(texts_ST, dtype=torch.bool)).sum(1)
@@ -266,25 +266,25 @@ def test_an_entropy_bonus_keeps_the_texts_different() -> None:
 
 def test_a_writing_temperature_is_the_one_texts_are_written_and_scored_at() -> None:
     agent = SeqGAN(replace(TINY, writing_temperature=2.0, rollout_lag=0.5), TASK)
-    assert agent.writer().decoding.temperature == 2.0
+    assert agent.behaviour_policy().decoding.temperature == 2.0
     assert agent.envs.game.rollout_policy.decoding.temperature == 2.0  # type: ignore[union-attr]
     assert agent.policy.decoding.temperature == 1.0
-    agent.g_step(derived_generator(0, "test"))
+    agent.g_step(step_of(0, "test"))
 
 
 def test_pre_training_ends_with_the_averaged_weights_and_the_reference_there() -> None:
     agent = SeqGAN(replace(TINY, ema_decay=0.9), TASK)
-    agent.mle_epoch(derived_generator(0, "a"))
+    agent.mle_steps_of("mle_epoch").alone(derived_seed(0, "a"))
     assert not torch.equal(agent.policy.projection.bias, agent.average.policy.projection.bias)  # type: ignore[arg-type,union-attr]
-    agent.end_pretraining(derived_generator(0, "b"))
+    agent.end_pretraining(step_of(0, "b"))
     for policy in (agent.policy, agent.reference):
         assert torch.equal(policy.projection.bias, agent.average.policy.projection.bias)  # type: ignore[arg-type,union-attr]
 
 
 def test_interleaved_maximum_likelihood_follows_the_real_texts() -> None:
     agent = SeqGAN(replace(TINY, mle_steps=3, batch_size=64, mle_learning_rate=0.05), TASK)
-    assert ("mle_step", 3) in agent.schedule().phases[-1].steps
-    losses = [agent.mle_step(derived_generator(0, "a", step))["loss"] for step in range(60)]
+    assert ("mle_step", 3) in [(steps.name, steps.times) for steps in agent.schedule().phases[-1].steps]
+    losses = [float(agent.mle_step(step_of(0, "a", step))["loss"]) for step in range(60)]
     assert sum(losses[-10:]) / 10 < losses[0] - 0.05
 
 
@@ -310,7 +310,7 @@ def test_a_random_initial_state_belongs_to_the_text_its_completions_and_its_grad
             return state
 
     agent.policy.__class__ = Watched
-    agent.g_step(derived_generator(0, "test"))
+    agent.g_step(step_of(0, "test"))
     written, completed, *halves = given
     assert torch.equal(written, completed)
     assert torch.equal(written, torch.cat(halves))
@@ -322,7 +322,7 @@ def test_a_lagged_rollout_policy_trails_the_learner() -> None:
     assert agent.lagged is not None
     assert agent.envs.game.rollout_policy.projection.bias is agent.lagged.policy.projection.bias  # type: ignore[union-attr]
     start = agent.policy.projection.bias.clone()  # type: ignore[union-attr,operator]
-    agent.g_step(derived_generator(0, "test"))
+    agent.g_step(step_of(0, "test"))
     learnt, lagged = agent.policy.projection.bias, agent.lagged.policy.projection.bias  # type: ignore[union-attr]
     assert torch.allclose(lagged, 0.8 * start + 0.2 * learnt, atol=1e-6)  # type: ignore[arg-type,operator]
 
@@ -334,11 +334,12 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
     whole = launch(replace(TINY, runs=tmp_path / "whole", **options), SeqGAN)
     g_step, calls = SeqGAN.g_step, []
 
-    def stop_in_the_second(agent: SeqGAN, generator: torch.Generator) -> dict[str, float]:
-        calls.append(generator)
+    @wraps(g_step)  # its name seeds the random draws
+    def stop_in_the_second(agent: SeqGAN, step: Step) -> Numbers:
+        calls.append(step)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return g_step(agent, generator)
+        return g_step(agent, step)
 
     monkeypatch.setattr(SeqGAN, "g_step", stop_in_the_second)
     with pytest.raises(KeyboardInterrupt):

@@ -16,6 +16,19 @@ from textgan_env.utils.reading import check_weights
 _MOST_WIDTHS = 1000
 
 
+def leakgan_options(max_length: int) -> dict[str, Any]:
+    """Options of the CNN in LeakGAN's published code for texts of T tokens.
+
+    Neither dropout nor L2: its "keep" is 1, and its L2 is declared but never used. For 40 tokens and for captions it
+    adds a width of 30 to the default ones, which reach 20.
+    """
+    wide = {
+        "widths": (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 30),
+        "filters": (100, 200, 200, 200, 200, 100, 100, 100, 100, 100, 160, 160, 160),
+    }
+    return {"dropout": 0.0, "l2": 0.0, **(wide if max_length > 30 else {})}
+
+
 class ConvDiscriminator(DiscriminatorModule):
     """SeqGAN's CNN: convolutions of many widths over embeddings, max over time, one highway layer.
 

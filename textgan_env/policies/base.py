@@ -207,6 +207,10 @@ class PolicyModule(nn.Module):
         """Where its tensors live."""
         return self.forbidden.device
 
+    def at_temperature(self, temperature: float) -> Self:
+        """The same policy, sharing its weights, at another temperature and otherwise undisturbed."""
+        return self.with_decoding(Decoding(temperature))
+
     def with_decoding(self, decoding: Decoding) -> Self:
         """The same policy, sharing its weights, that writes (and is scored) under another decoding."""
         view = copy.copy(self)

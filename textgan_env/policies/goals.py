@@ -7,12 +7,14 @@ from. ``steps`` is c, the tokens in which a goal is to be reached; k numbers of 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from textgan_env.ops.losses import masked_mean
+from textgan_env.ops.losses import masked_mean, masked_sum, nll_sum, policy_gradient_sum
+from textgan_env.ops.parallel import Sum
 from textgan_env.policies.manager_worker import (
     Worker,
     block_cosines,
@@ -22,6 +24,9 @@ from textgan_env.policies.manager_worker import (
     manager_cosines,
     sliding_sum,
 )
+
+if TYPE_CHECKING:
+    from textgan_env.policies.leaked import LeakedPolicy
 
 
 class PaperGoals:
@@ -77,13 +82,72 @@ class PaperGoals:
         """What the Worker is paid for each token, float (B, T)."""
         return intrinsic_reward(features_BSF, goals_BTF, self.steps)
 
+    def paid(self, policy: LeakedPolicy, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """D's features of the prefixes, float (B, T + 1, F), and what each token is paid, float (B, T)."""
+        features_BSF = policy.prefix_features(tokens_BT)
+        return features_BSF, self.worker_reward(features_BSF, policy.goals(features_BSF))
+
     def shared_reward(self, reward_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """What the Worker learns from: each token's own reward."""
         return reward_BT
 
     def manager_weights(self, credit_BK: Tensor, known_BK: Tensor, rollouts: int) -> Mapping[str, float]:
-        """What the Manager minimises: name of a mean -> weight."""
+        """What the Manager minimises: name of a mean of `generated_sums` -> weight."""
         return {"manager_loss": 1.0}
+
+    def real_text_sums(
+        self, policy: LeakedPolicy, tokens_BT: Tensor, written_BT: Tensor, scored_BT: Tensor
+    ) -> dict[str, Sum]:
+        """What both learn from real text.
+
+        Args:
+            policy: Manager and Worker.
+            tokens_BT: int64.
+            written_BT: bool; tokens, not PAD.
+            scored_BT: bool; those whose likelihood counts.
+
+        Returns:
+            ``loss``, the Worker's negative log-likelihood, and ``manager_cosine`` of goals with where the text went.
+        """
+        features_BSF = policy.prefix_features(tokens_BT)
+        goals_BTF = policy.goals(features_BSF)
+        logp_BT = policy.worker_log_prob(tokens_BT, scored_BT, goals_BTF, late=self.late)
+        known_BK = written_BT[:, self.ends(tokens_BT.shape[1])]
+        cosine = masked_sum(self.cosines(features_BSF, goals_BTF), known_BK)
+        return {"loss": nll_sum(logp_BT, scored_BT), "manager_cosine": cosine}
+
+    def generated_sums(
+        self,
+        policy: LeakedPolicy,
+        tokens_BT: Tensor,
+        mask_BT: Tensor,
+        features_BSF: Tensor,
+        advantage_BT: Tensor,
+        credit_BK: Tensor,
+        known_BK: Tensor,
+    ) -> dict[str, Sum]:
+        """What both learn from generated texts: the one's loss has no gradient for the other, neither has one for D.
+
+        Args:
+            policy: Manager and Worker.
+            tokens_BT: int64.
+            mask_BT: bool; the tokens generated.
+            features_BSF: float; D's features of the prefixes.
+            advantage_BT: float; the Worker's.
+            credit_BK: float; Q at the last token of each move.
+            known_BK: bool; where it is known.
+
+        Returns:
+            ``manager_loss``, ``manager_cosine`` of moves and goals, and ``worker_loss``.
+        """
+        goals_BTF = policy.goals(features_BSF)
+        cosines_BK = self.cosines(features_BSF, goals_BTF)
+        logp_BT = policy.worker_log_prob(tokens_BT, mask_BT, goals_BTF, late=self.late)
+        return {
+            "manager_loss": masked_sum(-credit_BK * cosines_BK, known_BK),
+            "manager_cosine": masked_sum(cosines_BK, known_BK),
+            "worker_loss": policy_gradient_sum(logp_BT, advantage_BT, mask_BT),
+        }
 
 
 class ReferenceGoals(PaperGoals):

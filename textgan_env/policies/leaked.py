@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from textgan_env.discriminators import DiscriminatorModule, make_discriminator
@@ -135,6 +135,11 @@ class LeakedPolicy(PolicyModule):
             "init_scale": self.init_scale,
             "forbidden": self.forbidden.tolist(),
         }
+
+    @property
+    def learners(self) -> nn.ModuleDict:
+        """Manager and Worker, without D: what learns."""
+        return nn.ModuleDict({"manager": self.manager, "worker": self.worker})
 
     def leak(self, discriminator: DiscriminatorModule) -> None:
         """Read the features of this D from now on: its weights are copied.

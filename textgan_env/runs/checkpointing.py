@@ -1,8 +1,8 @@
 """What a run must not lose: how far it is, a snapshot of the newest good state in memory, and checkpoints on the disk.
 
-A run can be resumed from after each batch of a step (`textgan_env.training.schedule`). What a step draws at random follows
-from the seed and the step's name. So what is saved is counters, the numbers that the round has given so far, weights,
-optimizers, and in the middle of a step the state of torch's global generators, which dropout draws from.
+A run can be resumed from after each batch of a step (`textgan_env.training.schedule`). What a step draws at random
+follows from the seed and the step's name. So what is saved is counters, the numbers that the round has given so far,
+weights, optimizers, and in the middle of a step the state of torch's global generators, which dropout draws from.
 """
 
 import json

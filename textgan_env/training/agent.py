@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -169,6 +170,14 @@ class PolicyAgent:
         """Move the average of the weights, which forgets the random start within an epoch."""
         if self.config.ema_decay:
             self.average.update(self.averaged(), step=step.done + 1)
+
+    def nll_of_average(self) -> float:
+        """NLL-valid of what pre-training would end with now, nats per token."""
+        from textgan_env.evaluation import nll
+
+        valid_BT = self.task.split("valid").head(2000).tokens_BT
+        with self.average.applied(self.averaged()) if self.config.ema_decay else nullcontext():
+            return nll(self.policy, valid_BT, self.task.scored(valid_BT))[0]
 
     def take_average(self, _: Step) -> Numbers:
         """Continue with the averaged weights."""

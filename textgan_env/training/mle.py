@@ -15,21 +15,18 @@ from textgan_env.tasks import Task
 from textgan_env.utils.errors import require
 
 
-def epochs(
-    task: Task, batch_size: int, generator: torch.Generator, count: int = 1
-) -> Iterator[tuple[int | None, Tensor]]:
-    """The training texts in batches, each epoch in a fresh order.
+def epochs(task: Task, batch_size: int, generator: torch.Generator) -> Iterator[tuple[int | None, Tensor]]:
+    """The training texts in batches without end, each epoch in a fresh order.
 
     Args:
         task: Gives the texts.
         batch_size: Texts a batch.
         generator: Of the orders, and of the seeds of dropout.
-        count: How many epochs.
 
     Yields:
         (seed, tokens_BT): with the first batch of an epoch the seed of its dropout, with the others None; int64.
     """
-    for _ in range(count):
+    while True:
         seed: int | None = draw_seed(generator)
         for tokens_BT, _ in task.split("train").batches(batch_size, generator):
             yield seed, tokens_BT

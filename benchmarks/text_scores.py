@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import count
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from textgan_env.ops.sampling import derived_generator, evaluating
 from textgan_env.policies import LaggedCopy, LSTMPolicy
 from textgan_env.tasks import Task
 from textgan_env.text.dataset import Split, TokenDataset
-from textgan_env.training.mle import mle_epoch, update_average
+from textgan_env.training.mle import mle_epoch
 from textgan_env.utils.errors import MissingDataError, require
 
 #: Of both LSTMs. Their settings are those of agents/mle.py `fast` on text; early stopping instead of its epochs.
@@ -79,6 +80,7 @@ def reader(task: Task, tokens_BT: Tensor) -> LSTMPolicy:
     average = LaggedCopy(policy, AVERAGE)
     trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    steps = count(1)
     held_out_BT = own.split("valid").tokens_BT
     lowest, best, best_epoch = math.inf, policy.state_dict(), 0
     for epoch in range(MOST_EPOCHS):
@@ -89,7 +91,7 @@ def reader(task: Task, tokens_BT: Tensor) -> LSTMPolicy:
             batch_size=BATCH_SIZE,
             max_grad_norm=CLIP_NORM,
             generator=derived_generator(0, "reader", epoch),
-            after_step=lambda: update_average(average, policy, optimizer),
+            after_step=lambda: average.update(policy, step=next(steps)),
         )
         loss = nll(average.policy, held_out_BT, task.scored(held_out_BT))[0]
         if loss < lowest:

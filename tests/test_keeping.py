@@ -24,7 +24,7 @@ from agents.seqgan import PRESETS as SEQGAN
 from agents.seqgan import SeqGAN
 from conftest import PROJECT
 from textgan_env.runs import checkpointing
-from textgan_env.runs.checkpointing import CheckpointManager, RunState, with_step
+from textgan_env.runs.checkpointing import CheckpointManager
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.logs import read_metrics
@@ -58,45 +58,45 @@ def content(run: RunFolder) -> dict[str, Any]:
     }
 
 
-def stop_at_boundary(monkeypatch: pytest.MonkeyPatch, number: int, *, before: bool = False) -> None:
+def stop_at_save_point(monkeypatch: pytest.MonkeyPatch, number: int, *, before: bool = False) -> None:
     """Let a run end at one of the places where it may be gone on from, or just before it is saved there."""
-    boundary, calls = CheckpointManager.boundary, []
+    save, calls = CheckpointManager.save_point, []
 
-    def counted(keeper: CheckpointManager, *, write: bool = False) -> None:
+    def counted(manager: CheckpointManager, *, write: bool = False) -> None:
         calls.append(1)
         if before and len(calls) == number:
             raise KeyboardInterrupt
-        boundary(keeper, write=write)
+        save(manager, write=write)
         if len(calls) == number:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(CheckpointManager, "boundary", counted)
+    monkeypatch.setattr(CheckpointManager, "save_point", counted)
 
 
-def boundaries_of(monkeypatch: pytest.MonkeyPatch, make: Callable[[], RunFolder]) -> tuple[RunFolder, int]:
-    """A whole run, and how many boundaries it has."""
-    boundary, calls = CheckpointManager.boundary, []
+def save_points_of(monkeypatch: pytest.MonkeyPatch, make: Callable[[], RunFolder]) -> tuple[RunFolder, int]:
+    """A whole run, and how many save points it has."""
+    save, calls = CheckpointManager.save_point, []
 
-    def counted(keeper: CheckpointManager, *, write: bool = False) -> None:
+    def counted(manager: CheckpointManager, *, write: bool = False) -> None:
         calls.append(1)
-        boundary(keeper, write=write)
+        save(manager, write=write)
 
     with monkeypatch.context() as patch:
-        patch.setattr(CheckpointManager, "boundary", counted)
+        patch.setattr(CheckpointManager, "save_point", counted)
         return make(), len(calls)
 
 
 def check_stops(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: int) -> None:
     agent, config = RUNS[name]
-    whole, boundaries = boundaries_of(monkeypatch, lambda: launch(replace(config, runs=tmp_path / "whole"), agent))
+    whole, save_points = save_points_of(monkeypatch, lambda: launch(replace(config, runs=tmp_path / "whole"), agent))
     expected = content(whole)
-    chosen = random.Random(0).sample(range(1, boundaries), stops)
+    chosen = random.Random(0).sample(range(1, save_points), stops)
     for number in chosen:
         runs = tmp_path / f"stopped-{number}"
-        # Saved at each boundary; or never, but for the snapshot in memory, which may be older.
+        # Saved at each save point; or never, but for the snapshot in memory, which may be older.
         every = 0.0 if number % 2 else 1e9
         with monkeypatch.context() as patch:
-            stop_at_boundary(patch, number, before=bool(number % 3))
+            stop_at_save_point(patch, number, before=bool(number % 3))
             with pytest.raises(KeyboardInterrupt):
                 launch(replace(config, runs=runs, checkpoint_every=every), agent)
         (folder,) = runs.iterdir()
@@ -117,17 +117,13 @@ def test_adversarial_runs_stopped_inside_any_step_go_on_to_the_same_end(
     check_stops(name, tmp_path, monkeypatch, stops=12)
 
 
-def test_the_numbers_of_a_rounds_steps_are_collected_by_name() -> None:
-    state = with_step(with_step(RunState(), {"credit": 1.0}), {"d_loss": 3.0})
-    state = with_step(state, {"credit": 2.0})
-    assert (state.steps, state.values) == (3, {"credit": [1.0, 2.0], "d_loss": [3.0]})
-
-
 def test_numbers_of_a_librarys_own_kind_can_be_saved_in_the_middle_of_a_round(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    epoch = MLE.epoch
-    monkeypatch.setattr(MLE, "epoch", lambda *given: {key: np.float32(value) for key, value in epoch(*given).items()})
+    batch = MLE.mle_batch
+    monkeypatch.setattr(
+        MLE, "mle_batch", lambda *given: {key: np.float32(value) for key, value in batch(*given).items()}
+    )
     run = launch(replace(TINY, runs=tmp_path, epochs=1, checkpoint_every=0.0), MLE)
     assert isinstance(load_checkpoint(run.previous_checkpoint).document["state"]["values"]["loss"][0], float)
 
@@ -148,7 +144,7 @@ def test_the_checkpoint_before_the_last_is_kept_and_gone_on_from_when_the_last_i
     assert content(launch(replace(TINY, resume=run.path), MLE)) == expected
     said = capsys.readouterr().out
     assert "is not a whole checkpoint" in said
-    assert "the run goes on from 'previous.safetensors'" in said
+    assert "resumes from 'previous.safetensors'" in said
     assert (run.last_checkpoint.parent / "unreadable.safetensors").read_bytes() == whole[:-100]
 
 
@@ -163,7 +159,7 @@ def test_two_broken_checkpoints_are_both_named_and_left_alone(tmp_path: Path) ->
     run = launch(replace(TINY, runs=tmp_path, checkpoint_every=0.0), MLE)
     for path in (run.last_checkpoint, run.previous_checkpoint):
         path.write_bytes(b"no")
-    with pytest.raises(InputError, match=r"last\.safetensors.*previous\.safetensors.*no checkpoint to go on from"):
+    with pytest.raises(InputError, match=r"last\.safetensors.*previous\.safetensors.*no checkpoint to resume from"):
         launch(replace(TINY, resume=run.path), MLE)
     assert run.last_checkpoint.read_bytes() == b"no"
 
@@ -186,7 +182,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_state_before_it(
     monkeypatch.undo()
     (folder,) = tmp_path.iterdir()
     said = str(caught.value)
-    assert said.startswith("round 2 of 3 (mle), epoch 1: loss is nan in batch 5: try a smaller learning rate; ")
+    assert said.startswith("round 2 of 3 (mle), epoch 1, batch 5 of 10: loss is nan: try a smaller learning rate; ")
     assert said.endswith(f"--resume {folder}")
     checkpoint = load_checkpoint(RunFolder.open(folder).last_checkpoint)
     assert all(bool(torch.isfinite(tensor).all()) for tensor in checkpoint.all_tensors.values())
@@ -201,20 +197,20 @@ def test_a_weight_that_is_not_finite_never_reaches_a_checkpoint(
     monkeypatch.setattr(checkpointing, "_PAUSE", 0.0)
     step, calls = mle.mle_step, []
 
-    def turned_bad(policy: Any, *arguments: Any) -> torch.Tensor:
-        loss = step(policy, *arguments)
+    def turned_bad(policy: Any, *arguments: Any, **named: Any) -> torch.Tensor:
+        loss = step(policy, *arguments, **named)
         calls.append(1)
         if len(calls) == 15:
             policy.projection.bias.data[1] = math.inf
         return loss
 
     monkeypatch.setattr(mle, "mle_step", turned_bad)
-    with pytest.raises(InputError, match=r"round 2 of 3 \(mle\), epoch 1: weight 'policy/projection.bias' holds NaN"):
+    with pytest.raises(InputError, match=r"epoch 1, batch 5 of 10: weight 'policy/projection.bias'"):
         launch(replace(TINY, runs=tmp_path, checkpoint_every=0.0), MLE)
     (folder,) = tmp_path.iterdir()
     checkpoint = load_checkpoint(RunFolder.open(folder).last_checkpoint)
     assert checkpoint.document["state"]["done"] == 1
-    assert len(checkpoint.tensors["loop.0"]) == 4  # batches done when it was still well
+    assert checkpoint.document["state"]["batches"] == 4  # done when it was still well
     assert bool(torch.isfinite(checkpoint.all_tensors["policy/projection.bias"]).all())
 
 
@@ -235,7 +231,7 @@ def test_a_run_goes_on_with_another_learning_rate_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
-        stop_at_boundary(patch, 12)
+        stop_at_save_point(patch, 12)
         with pytest.raises(KeyboardInterrupt):
             launch(replace(TINY, runs=tmp_path, checkpoint_every=0.0), MLE)
     (folder,) = tmp_path.iterdir()
@@ -250,13 +246,13 @@ def test_a_run_goes_on_with_another_learning_rate_and_says_so(
 def test_a_collapsed_policy_stops_the_run_where_that_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    look, calls = loop._look, []
+    look, calls = loop._evaluate, []
 
     def collapsed(agent: loop.Agent) -> dict[str, float]:
         calls.append(1)
         return look(agent) | ({"unique": 0.001} if len(calls) == 2 else {})
 
-    monkeypatch.setattr(loop, "_look", collapsed)
+    monkeypatch.setattr(loop, "_evaluate", collapsed)
     run = launch(replace(TINY, runs=tmp_path / "asked", eval_every=1, stop_on_collapse=True), MLE)
     assert "stopped after round 2 of 3: the policy collapses: 0% of its texts" in capsys.readouterr().out
     assert len(read_metrics(run.path)) == 2
@@ -287,11 +283,11 @@ def test_a_signal_in_the_middle_of_an_epoch_is_met_after_its_batch(
         launch(replace(TINY, runs=tmp_path / "cut"), MLE)
     monkeypatch.undo()
     folder = tmp_path / "cut" / "mle-toy-1"
-    assert str(caught.value).startswith("stopped by SIGTERM; to go on: ")
+    assert str(caught.value).startswith("stopped by SIGTERM; to resume: ")
     assert str(caught.value).endswith(f" --resume {folder}")
     checkpoint = load_checkpoint(RunFolder.open(folder).last_checkpoint)
     assert checkpoint.document["state"]["done"] == 1
-    assert len(checkpoint.tensors["loop.0"]) == 5  # an epoch is ten batches: not one is lost
+    assert checkpoint.document["state"]["batches"] == 5  # an epoch is ten batches: not one is lost
     assert content(launch(replace(TINY, resume=folder), MLE)) == content(whole)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from textgan_env.ops import losses
-from textgan_env.ops.losses import baseline, linear_log_prob, masked_mean, nll_per_token, policy_gradient_loss
+from textgan_env.ops.losses import baseline, linear_log_prob, masked_mean, masked_sum, nll_sum, policy_gradient_sum
 from textgan_env.ops.sampling import derived_generator
 from textgan_env.ops.tiles import Tile
 from textgan_env.policies import LSTMPolicy
@@ -22,22 +22,25 @@ MASK_BT = torch.tensor([[True, True, False], [True, False, False]])
 def test_masked_mean_counts_only_what_the_mask_shows() -> None:
     values_BT = torch.tensor([[1.0, 2.0, 100.0], [6.0, 100.0, 100.0]])
     assert masked_mean(values_BT, MASK_BT).item() == 3.0
+    assert [float(part) for part in masked_sum(values_BT, MASK_BT)] == [9.0, 3.0]
 
 
 def test_masked_mean_of_nothing_is_zero() -> None:
     assert masked_mean(torch.ones(2, 3), torch.zeros(2, 3, dtype=torch.bool)).item() == 0.0
 
 
-def test_nll_is_the_mean_over_tokens_not_over_texts() -> None:
-    # Text 1 has two tokens of probability 1/2, text 2 one of probability 1/4: (1 + 1 + 2) / 3 bits a token.
+def test_nll_counts_tokens_not_texts() -> None:
+    # Text 1 has two tokens of probability 1/2, text 2 one of probability 1/4: 1 + 1 + 2 bits for 3 tokens.
     logp_BT = torch.tensor([[0.5, 0.5, 1.0], [0.25, 1.0, 1.0]]).log()
-    assert nll_per_token(logp_BT, MASK_BT).item() == pytest.approx(4 / 3 * math.log(2))
+    total, tokens = nll_sum(logp_BT, MASK_BT)
+    assert (float(total), int(tokens)) == (pytest.approx(4 * math.log(2)), 3)
 
 
 def test_policy_gradient_loss_is_the_mean_over_texts_of_credit_times_log_probability() -> None:
     logp_BT = torch.tensor([[-1.0, -2.0, -50.0], [-3.0, -50.0, -50.0]], requires_grad=True)
     credit_BT = torch.tensor([[0.5, 1.0, 9.0], [2.0, 9.0, 9.0]], requires_grad=True)
-    loss = policy_gradient_loss(logp_BT, credit_BT, MASK_BT)
+    total, texts = policy_gradient_sum(logp_BT, credit_BT, MASK_BT)
+    loss = total / texts
     # ((0.5 * 1 + 1 * 2) + 2 * 3) / 2
     assert loss.item() == pytest.approx(4.25)
     loss.backward()
@@ -51,7 +54,8 @@ def test_baseline_is_taken_off_the_credit_and_gets_no_gradient() -> None:
     logp_BT = torch.tensor([[-1.0, -2.0, 0.0], [-3.0, 0.0, 0.0]], requires_grad=True)
     credit_BT = torch.tensor([[0.5, 1.0, 9.0], [2.0, 9.0, 9.0]])
     baseline_BT = torch.full((2, 3), 1.5, requires_grad=True)
-    loss = policy_gradient_loss(logp_BT, credit_BT, MASK_BT, baseline_BT)
+    total, texts = policy_gradient_sum(logp_BT, credit_BT - baseline_BT, MASK_BT)
+    loss = total / texts
     # ((-1 * 1 - 0.5 * 2) + 0.5 * 3) / 2
     assert loss.item() == pytest.approx(-0.25)
     loss.backward()
@@ -129,10 +133,10 @@ def test_both_ways_of_learning_make_their_gradient_once(learns_by: str, made: li
     policy = LSTMPolicy(7, start_token=0, embed_size=4, hidden_size=4)
     tokens_BT, mask_BT = torch.tensor([[1, 2, 7], [3, 7, 7]]), MASK_BT
     if learns_by == "maximum likelihood":
-        nll_per_token(policy.train().log_prob(tokens_BT, mask_BT), mask_BT).backward()
+        nll_sum(policy.train().log_prob(tokens_BT, mask_BT), mask_BT)[0].backward()
     else:
         credit_BT = torch.tensor([[1.0, 2.0, 0.0], [3.0, 0.0, 0.0]])
-        policy_gradient_loss(policy.eval().log_prob(tokens_BT, mask_BT), credit_BT, mask_BT).backward()
+        policy_gradient_sum(policy.eval().log_prob(tokens_BT, mask_BT), credit_BT, mask_BT)[0].backward()
     assert len(made) == 1
 
 

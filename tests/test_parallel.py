@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from agents import leakgan, mle, seqgan
-from conftest import PROJECT
+from conftest import PROJECT, step_of
 from textgan_env.discriminators import ConvDiscriminator, fit_discriminator
 from textgan_env.ops import parallel
-from textgan_env.ops.losses import nll_per_token
-from textgan_env.ops.parallel import backward, by_rows, sharded
+from textgan_env.ops.losses import gradient_snr, nll_sum
+from textgan_env.ops.parallel import Sum, backward, by_rows, sharded
 from textgan_env.ops.sampling import derived_generator, seeded
 from textgan_env.policies import LSTMPolicy
 from textgan_env.runs.checkpointing import command_to_resume
@@ -32,7 +32,7 @@ from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.logs import read_metrics
 from textgan_env.tasks import CorpusTask, Task, make_task
 from textgan_env.training.launch import _for_processes, launch
-from textgan_env.training.mle import mle_step
+from textgan_env.training.mle import mle_step, trained
 from textgan_env.utils.errors import InputError, friendly_errors
 from textgan_env.utils.options import CommonConfig
 
@@ -54,14 +54,12 @@ def uneven() -> tuple[nn.Parameter, Tensor, Tensor]:
 def test_the_gradient_of_shards_is_that_of_a_sum_over_all_tokens(shards: int) -> None:
     table_TV, tokens_BT, mask_BT = uneven()
 
-    def logp_of(rows: slice) -> Tensor:
-        return table_TV.log_softmax(1)[torch.arange(5), tokens_BT[rows]]
-
-    def share_of(rows: slice) -> tuple[Tensor, ...]:
-        return nll_per_token(logp_of(rows), mask_BT[rows], mask_BT), mask_BT[rows].sum().double()
+    def objective(tokens_BT: Tensor, mask_BT: Tensor) -> dict[str, Sum]:
+        logp_BT = table_TV.log_softmax(1)[torch.arange(5), tokens_BT]
+        return {"loss": nll_sum(logp_BT, mask_BT), "tokens": (mask_BT.sum().double(), 1.0 * len(mask_BT))}
 
     with sharded(shards):
-        loss, counted = backward([table_TV], len(tokens_BT), share_of)
+        means, halves = backward([table_TV], (tokens_BT, mask_BT), objective)
     # By hand: d(-log p(y)) / d logits = p - (1 at y), added up token by token.
     expected_TV, total = torch.zeros(5, 4, dtype=torch.float64), 0.0
     p_TV = table_TV.detach().softmax(1)
@@ -70,22 +68,61 @@ def test_the_gradient_of_shards_is_that_of_a_sum_over_all_tokens(shards: int) ->
             expected_TV[t] += p_TV[t]
             expected_TV[t, tokens_BT[row, t]] -= 1
             total -= float(p_TV[t, tokens_BT[row, t]].log())
-    assert counted == LENGTHS_B.sum() == 25
+    assert halves == []
+    assert float(means["tokens"]) == pytest.approx(25 / 7)
     torch.testing.assert_close(table_TV.grad, expected_TV / 25, rtol=0, atol=1e-14)
-    assert float(loss) == pytest.approx(total / 25, abs=1e-13)
+    assert float(means["loss"]) == pytest.approx(total / 25, abs=1e-13)
 
     # What the test would miss if all shards had one weight: the mean of their means is something else.
-    means = [nll_per_token(logp_of(rows), mask_BT[rows]) for rows in (slice(0, 2), slice(2, 4), slice(4, 7))]
-    assert abs(float(sum(means).detach()) / 3 - total / 25) > 1e-2
+    shares = [objective(tokens_BT[rows], mask_BT[rows])["loss"] for rows in (slice(0, 2), slice(2, 4), slice(4, 7))]
+    assert abs(sum(float((part / count).detach()) for part, count in shares) / 3 - total / 25) > 1e-2
 
 
-def test_a_gradient_is_added_to_the_one_that_is_there_and_weights_without_one_keep_none() -> None:
+@pytest.mark.parametrize("shards", [1, 2, 3])
+def test_the_halves_of_a_batch_share_its_count_and_add_up_to_its_gradient(shards: int) -> None:
+    table_TV, tokens_BT, mask_BT = uneven()
+
+    def objective(tokens_BT: Tensor, mask_BT: Tensor) -> dict[str, Sum]:
+        return {"loss": nll_sum(table_TV.log_softmax(1)[torch.arange(5), tokens_BT], mask_BT)}
+
+    with sharded(shards):
+        _, halves_P = backward([table_TV], (tokens_BT, mask_BT), objective, halves=True)
+    whole = table_TV.grad.flatten() if table_TV.grad is not None else torch.empty(0)
+    expected = []
+    for rows in (slice(0, 4), slice(4, 7)):  # the first half is the larger one
+        total, _ = objective(tokens_BT[rows], mask_BT[rows])["loss"]
+        expected.append(torch.autograd.grad(total / 25, table_TV)[0].flatten())
+    for found, wanted in zip((*halves_P, whole), (*expected, expected[0] + expected[1]), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-14)
+
+
+def test_a_gradient_takes_the_place_of_the_one_before_and_weights_without_one_have_none() -> None:
     used, unused = nn.Parameter(torch.tensor([2.0])), nn.Parameter(torch.tensor([3.0]))
     values_B = torch.tensor([1.0, 2.0, 4.0])
-    with sharded(2):
-        for _ in range(2):
-            (loss,) = backward([unused, used], 3, lambda rows: ((used * values_B[rows]).sum(),))
-    assert (float(loss), used.grad, unused.grad) == (14.0, torch.tensor([14.0]), None)
+    for shards in (1, 2, 2):
+        unused.grad = torch.ones(1)
+        with sharded(shards):
+            means, _ = backward([unused, used], (values_B,), lambda values_b: {"loss": ((used * values_b).sum(), 1.0)})
+        # Two shards count twice: each says that it is divided by 1.
+        assert (float(means["loss"]), used.grad, unused.grad) == (14.0 / shards, torch.tensor([7.0 / shards]), None)
+
+
+def test_what_is_minimised_is_a_weighted_sum_of_means() -> None:
+    weight, values_B = nn.Parameter(torch.tensor([2.0])), torch.tensor([1.0, 2.0, 6.0, 7.0])
+
+    def objective(values_b: Tensor) -> dict[str, Sum]:
+        rows = float(len(values_b))
+        return {
+            "up": ((weight * values_b).sum(), rows),
+            "square": ((weight**2 * values_b).sum(), rows),
+            "n": (values_b.sum(), 1.0),
+        }
+
+    for shards in (1, 2):
+        with sharded(shards):
+            means, _ = backward([weight], (values_B,), objective, minimise={"square": 0.5, "up": -1.0})
+        assert [float(means[name]) for name in ("up", "square")] == [8.0, 16.0]
+        torch.testing.assert_close(weight.grad, torch.tensor([0.5 * 2 * 2 * 4 - 4.0]))
 
 
 def test_rows_come_back_in_their_order_and_nothing_is_cut_inside_a_shard() -> None:
@@ -110,14 +147,14 @@ def test_each_shard_has_dropout_of_its_own_and_the_global_generator_moves_alike_
     weight = nn.Parameter(torch.ones(64))
     after, masks = [], []
 
-    def share_of(rows: slice) -> tuple[Tensor]:
+    def objective(rows_B: Tensor) -> dict[str, Sum]:
         kept = nn.functional.dropout(weight, 0.5)
         masks.append(kept.detach().clone())
-        return (kept.sum(),)
+        return {"loss": (kept.sum(), 1.0 * len(rows_B))}
 
     for shards in (2, 3):
         with seeded(5), sharded(shards):
-            backward([weight], 6, share_of, dropout=True)
+            backward([weight], (torch.zeros(6),), objective, dropout=True)
             after.append(torch.get_rng_state())
     assert torch.equal(*after)
     assert all(not torch.equal(masks[0], other) for other in masks[1:2] + masks[3:])
@@ -157,14 +194,14 @@ def test_a_step_of_maximum_likelihood_has_the_gradient_of_one_text_at_a_time(sen
         (-logp_1T.sum() / mask_BT.sum()).backward()
     expected = gradients(policy)
     with seeded(0), sharded(shards):
-        mle_step(policy, torch.optim.SGD(policy.parameters(), 0.0), sentences, tokens_BT, 1e9)
+        mle_step(policy, torch.optim.SGD(policy.parameters(), 0.0), sentences, tokens_BT, max_grad_norm=1e9)
     assert float((gradients(policy) - expected).norm() / expected.norm()) < 1e-6
     # Equal weights for shards of 25 % and more tokens than others would be a thousand times as far off.
     policy.zero_grad()
     halves = (slice(0, len(tokens_BT) // 2), slice(len(tokens_BT) // 2, len(tokens_BT)))
-    (
-        sum(nll_per_token(policy.log_prob(tokens_BT[rows], mask_BT[rows]), mask_BT[rows]) for rows in halves) / 2
-    ).backward()  # type: ignore[union-attr]
+    for rows in halves:
+        total, count = nll_sum(policy.log_prob(tokens_BT[rows], mask_BT[rows]), mask_BT[rows])
+        (total / count / 2).backward()
     assert float((gradients(policy) - expected).norm() / expected.norm()) > 1e-3
 
 
@@ -213,9 +250,11 @@ def test_texts_of_a_g_step_of_seqgan_do_not_depend_on_shards_and_its_gradient_ha
         with sharded(shards):
             agent.envs.reset(seed=4)
             agent.policy.eval()
-            batch = agent.envs.collect(agent.writer())
+            batch = agent.envs.collect(agent.behaviour_policy())
             credit_BT = agent._credit(batch)
-            snr = agent.gradient(batch, agent.advantage(batch))
+            columns = (batch.tokens_BT, batch.mask_BT, agent.advantage(batch), batch.keys.seed_B, batch.keys.episode_B)
+            _, halves_P = backward(trained(agent.policy), columns, agent._objective, halves=True)
+            snr = gradient_snr(*halves_P)
         seen.append((batch.tokens_BT, credit_BT, gradients(agent.policy), snr))
     for tokens_BT, credit_BT, gradient, snr in seen[1:]:
         assert torch.equal(tokens_BT, seen[0][0])
@@ -233,11 +272,11 @@ def test_gradients_of_leakgan_hardly_depend_on_shards(sentences: Task, variant: 
     for shards in (1, 2, 3):
         agent = leakgan.LeakGAN(config, sentences)
         with sharded(shards):
-            values = agent.g_step(derived_generator(0, "g"))
-            of_g_step = gradients(agent.learners)
-            agent.learners.load_state_dict(leakgan.LeakGAN(config, sentences).learners.state_dict())
-            values |= agent.mle_epoch(derived_generator(0, "m"))
-        seen.append((of_g_step, gradients(agent.learners), values))
+            values = dict(agent.g_step(step_of(0, "g")))
+            of_g_step = gradients(agent.averaged())
+            agent.averaged().load_state_dict(leakgan.LeakGAN(config, sentences).averaged().state_dict())
+            values |= agent.mle_steps_of("mle_epoch").alone(0)
+        seen.append((of_g_step, gradients(agent.averaged()), {name: float(value) for name, value in values.items()}))
     for number in (1, 2):
         for expected, found in zip(seen[0][:2], seen[number][:2], strict=True):
             assert float((found - expected).norm() / expected.norm()) < 1e-5

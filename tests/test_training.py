@@ -1,27 +1,30 @@
 """The schedule, the loop that runs it, and going on after a stop; agents/mle.py as the agent."""
 
-import copy
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from agents.mle import MLE, PRESETS, MLEConfig, main
 from textgan_env.evaluation import evaluate, nll
+from textgan_env.ops.sampling import seeded
 from textgan_env.policies import UniformPolicy
 from textgan_env.runs.checkpointing import RunState
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.loading import load_policy
 from textgan_env.runs.logs import read_metrics
+from textgan_env.runs.numbers import Numbers, RoundNumbers
 from textgan_env.tasks import ToyTask
 from textgan_env.text.dataset import Split, TokenDataset
-from textgan_env.training import loop, mle, schedule
+from textgan_env.training import loop, mle
 from textgan_env.training.launch import launch
-from textgan_env.training.schedule import Phase, Schedule
+from textgan_env.training.schedule import Memory, Phase, Round, Schedule, Step, Steps
 from textgan_env.utils.errors import InputError
 from textgan_env.utils.options import parse
 
@@ -39,13 +42,82 @@ def test_schedule_counts_rounds_through_all_phases_and_goes_on_in_the_middle() -
     assert [(item.phase.name, item.index) for item in schedule.after(3)] == [("b", 1), ("b", 2)]
 
 
-def test_the_last_step_of_a_phase_is_taken_once_at_its_end() -> None:
-    phase = Phase("a", 3, (("work", 2),), last_step="finish")
-    assert [phase.steps_of(index) for index in range(3)] == [
-        (("work", 2),),
-        (("work", 2),),
-        (("work", 2), ("finish", 1)),
-    ]
+def names(phase: Phase, index: int, done: int = 0) -> list[str]:
+    """What a round does: the names of its steps, with the repeat and the batch of each."""
+    steps = Round(phase, index, index + 1).steps(0, done)
+    return [f"{steps.name} {step.repeat}.{step.batch}" for steps, step in steps]
+
+
+def nothing(_: Step) -> Numbers:
+    return {}
+
+
+def test_a_round_has_its_steps_batch_by_batch_some_only_every_few_rounds_and_the_last_has_more() -> None:
+    work, rare = Steps(nothing, times=2, batches=2, key="work"), Steps(nothing, every=2, key="rare")
+    phase = Phase("a", 3, (work, rare), at_end=(Steps(nothing, key="finish"),))
+    batches = ["work 0.0", "work 0.1", "work 1.0", "work 1.1"]
+    assert [names(phase, index) for index in range(3)] == [batches, [*batches, "rare 0.0"], [*batches, "finish 0.0"]]
+    assert names(phase, 1, done=3) == ["work 1.1", "rare 0.0"]
+
+
+def test_a_phase_is_over_when_it_says_so_and_ends_as_it_would_have_ended() -> None:
+    over: list[int] = []
+    phase = Phase(
+        "a", 5, (Steps(over.append, key="work"),), (Steps(nothing, key="finish"),), until=lambda: len(over) > 1
+    )  # type: ignore[arg-type]
+    schedule = Schedule((phase, Phase("b", 1, ())))
+    done = []
+    for current in schedule.after(0):
+        for steps, step in current.steps(0):
+            steps.run(step)
+            done.append((current.phase.name, current.number, steps.name))
+        done.append((current.phase.name, current.number, "."))
+    assert done == [
+        ("a", 1, "work"), ("a", 1, "."), ("a", 2, "work"), ("a", 2, "finish"), ("a", 2, "."), ("b", 6, "."),
+    ]  # fmt: skip
+    assert [current.number for current in schedule.after(2)] == [6]
+
+
+def test_batches_of_a_step_share_one_iterator_and_the_state_of_dropout_also_after_a_resume() -> None:
+    def items(generator: torch.Generator) -> Iterator[tuple[int | None, int]]:
+        for number in range(4):
+            yield (7 if number == 0 else None), int(torch.randint(1000, (), generator=generator))
+
+    def batch(step: Step) -> tuple[int, float]:
+        seed, number = step.item(items)
+        with step.dropout(seed):
+            return number, float(torch.rand(()))
+
+    whole = [batch(step) for step in Steps(nothing, batches=4).steps(3)]
+    with seeded(7):
+        assert [drawn for _, drawn in whole] == torch.rand(4).tolist()
+    assert [number for number, _ in whole] == [number for _, number in items(torch.Generator().manual_seed(3))]
+    first, second, *_ = Steps(nothing, batches=4).steps(3)
+    batch(first), batch(second)
+    rest = [Step(3, batch=number, batches=4, memory=Memory(random=second.memory.random)) for number in (2, 3)]
+    memory = rest[0].memory
+    assert [batch(replace(step, memory=memory)) for step in rest] == whole[2:]
+
+
+def test_numbers_of_a_round_are_collected_by_name_and_a_loss_must_be_finite() -> None:
+    numbers = RoundNumbers({"credit": [1.0]})
+    numbers.add({"d_loss": torch.tensor(3.0), "explained": math.nan})
+    numbers.add({"credit": 2.0})
+    assert str(numbers.lists()) == "{'credit': [1.0, 2.0], 'd_loss': [3.0], 'explained': [nan]}"
+    assert numbers.means()["credit"] == 1.5
+    with pytest.raises(InputError, match="d_loss is nan"):
+        numbers.add({"d_loss": torch.tensor(math.nan)})
+
+
+def test_the_exact_mean_of_a_round_does_not_depend_on_the_order_of_its_numbers() -> None:
+    values = [0.1] * 10 + [1e16, -1e16]
+    means = []
+    for order in (values, values[::-1]):
+        numbers = RoundNumbers()
+        for value in order:
+            numbers.add({"x": value})
+        means.append(numbers.means()["x"])
+    assert means[0] == means[1] == pytest.approx(1 / 12)
 
 
 @pytest.mark.parametrize("rounds", [0, -1])
@@ -80,18 +152,17 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights_and_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run_with(tmp_path / "whole")
-    rounds, epoch = [], MLE.epoch
+    batch = MLE.mle_batch
 
-    def stop_in_the_third_round(agent: MLE, generator: torch.Generator) -> dict[str, float]:
-        rounds.append(generator)
-        if len(rounds) == 3:
+    def stop_in_the_third_round(agent: MLE, step: Step) -> Numbers:
+        if step.round == 2:
             raise KeyboardInterrupt
-        return epoch(agent, generator)
+        return batch(agent, step)
 
-    monkeypatch.setattr(MLE, "epoch", stop_in_the_third_round)
+    monkeypatch.setattr(MLE, "mle_batch", stop_in_the_third_round)
     with pytest.raises(KeyboardInterrupt):
         run_with(tmp_path / "cut", checkpoint_every=0.0)
-    monkeypatch.setattr(MLE, "epoch", epoch)
+    monkeypatch.setattr(MLE, "mle_batch", batch)
     cut = launch(replace(TINY, resume=tmp_path / "cut" / "mle-toy-1"), MLE)
 
     expected, found = (load_checkpoint(run.last_checkpoint).all_tensors for run in (whole, cut))
@@ -106,15 +177,6 @@ def test_scheduled_sampling_reads_a_growing_share_of_own_tokens_also_after_a_sto
     plain = run_with(tmp_path / "plain")
     losses = [[row["loss"] for row in read_metrics(run.path)] for run in (plain, whole)]
     assert [one == other for one, other in zip(*losses, strict=True)] == [True, False, False]
-    first = MLE(replace(TINY, scheduled_sampling=0.25), ToyTask())
-    for index in range(2):
-        loop.run_round(first, schedule.Round(first.schedule().phases[0], index, index + 1), 0)
-    second = MLE(first.config, ToyTask())
-    second.policy.load_state_dict(first.policy.state_dict())
-    second.average.policy.load_state_dict(first.average.policy.state_dict())
-    second.optimizer.load_state_dict(copy.deepcopy(first.optimizer.state_dict()))
-    last = schedule.Round(first.schedule().phases[0], 2, 3)
-    assert loop.run_round(second, last, 0) == loop.run_round(first, last, 0)
 
 
 def test_mixed_inputs_are_drawn_given_the_mixed_tokens_before_and_never_at_an_end() -> None:
@@ -159,8 +221,8 @@ def test_a_run_without_progress_is_stopped_measured_and_stays_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nlls = iter([3.0, 2.0, 2.1, 1.9, 1.9, 2.5, 2.5])
-    look = loop._look
-    monkeypatch.setattr(loop, "_look", lambda agent: look(agent) | {"nll_valid": next(nlls)})
+    look = loop._evaluate
+    monkeypatch.setattr(loop, "_evaluate", lambda agent: look(agent) | {"nll_valid": next(nlls)})
     run = run_with(tmp_path, epochs=9, eval_every=1, patience=2)
     assert [row["nll_valid"] for row in read_metrics(run.path)] == [3.0, 2.0, 2.1, 1.9, 1.9, 2.5]
     assert "stopped after round 6 of 9" in capsys.readouterr().out
@@ -170,13 +232,16 @@ def test_a_run_without_progress_is_stopped_measured_and_stays_stopped(
 
 
 def test_a_lower_auc_of_the_discriminator_is_progress_too() -> None:
-    state = RunState()
+    state, patient = RunState(), replace(TINY, patience=2)
     for nll_valid, d_auc in ((2.0, 0.9), (2.1, 0.8), (2.2, 0.7), (2.3, 0.7), (2.4, 0.75)):
-        state = loop._judged(state, {"nll_valid": nll_valid, "d_auc": d_auc}, patience=2)
-    assert (state.looks_without_progress, state.stopped) == (2, "2 looks without progress")
+        state = loop._updated(state, {"nll_valid": nll_valid, "d_auc": d_auc}, {}, patient, last_phase=True)
+    assert (state.without_progress, state.stopped) == (2, "2 evaluations without progress")
     assert state.lows == {"nll_valid": 2.0, "d_auc": 0.7}
-    assert not loop._judged(state, {"nll_valid": 1.9, "d_auc": 0.9}, patience=2).stopped
-    assert not loop._judged(state, {"nll_valid": 2.4, "d_auc": 0.9}, patience=0).stopped
+    state = replace(state, stopped="")
+    better, worse = {"nll_valid": 1.9, "d_auc": 0.9}, {"nll_valid": 2.4, "d_auc": 0.9}
+    assert not loop._updated(state, better, {}, patient, last_phase=True).stopped
+    assert not loop._updated(state, worse, {}, replace(TINY, patience=0), last_phase=True).stopped
+    assert not loop._updated(state, worse, {}, patient, last_phase=False).stopped
 
 
 def test_collapse_loops_and_a_vanishing_gradient_are_told() -> None:
@@ -193,13 +258,13 @@ def test_collapse_loops_and_a_vanishing_gradient_are_told() -> None:
     }
 
 
-def test_a_look_measures_cover_fit_and_diversity_without_the_test_split() -> None:
+def test_an_evaluation_measures_cover_fit_and_diversity_without_the_test_split() -> None:
     class Watched(ToyTask):
         def split(self, name: Split) -> TokenDataset:
             assert name != "test"
             return super().split(name)
 
-    values = loop._look(MLE(replace(TINY, device="cpu"), Watched(vocab_size=4, max_length=4, size=200)))
+    values = loop._evaluate(MLE(replace(TINY, device="cpu"), Watched(vocab_size=4, max_length=4, size=200)))
     assert set(values) == {
         "nll_valid", "nll_self", "nll_oracle", "nll_oracle_median", "cover", "fit", "unique", "adjacent_repeats",
     }  # fmt: skip

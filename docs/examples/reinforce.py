@@ -14,7 +14,7 @@ from torch import Tensor
 import textgan_env  # noqa: F401  registers the environments
 from textgan_env.discriminators import score_logits
 from textgan_env.envs import EpisodeBatch, TextGANVectorEnv, default_discriminator
-from textgan_env.ops.losses import policy_gradient_loss
+from textgan_env.ops.losses import policy_gradient_sum
 from textgan_env.policies import Decoding, TablePolicy
 from textgan_env.tasks import ToyTask
 from textgan_env.utils.errors import friendly_errors, require
@@ -67,8 +67,9 @@ def reinforce_loss(policy: TablePolicy, batch: EpisodeBatch, args: Args, entropy
     logp_BT = policy.log_prob(batch.tokens_BT, batch.mask_BT)
     return_BT = returns_to_go(batch.reward_BT, args.gamma) + entropy * returns_to_go(-logp_BT.detach(), gamma=1.0)
     others_BT = (return_BT.sum(0) - return_BT) / (len(return_BT) - 1)
-    baseline_BT = others_BT if args.baseline == "leave-one-out" else None
-    return policy_gradient_loss(logp_BT, return_BT, batch.mask_BT, baseline_BT)
+    advantage_BT = return_BT - others_BT if args.baseline == "leave-one-out" else return_BT
+    total, texts = policy_gradient_sum(logp_BT, advantage_BT, batch.mask_BT)
+    return total / texts
 
 
 def exact_value(policy: TablePolicy, task: ToyTask, reward_S: Tensor) -> tuple[Tensor, Tensor]:

@@ -53,8 +53,8 @@ def policy_gradient_sum(logp_BT: Tensor, advantage_BT: Tensor, mask_BT: Tensor) 
     """REINFORCE: the sum over texts of ``-sum_t advantage_t log G(y_t | s_t)``, and the number of texts.
 
     The credit in the advantage is a return to go, so it is not added up over time again. Source: Williams 1992; SeqGAN
-    (Yu et al. 2017) eq. 6 and 7 with credit Q(s, y_t). The reference code minimises the sum over the batch, we the mean:
-    the learning rate then does not depend on the number of rows.
+    (Yu et al. 2017) eq. 6 and 7 with credit Q(s, y_t). The published code minimises the sum over the batch, we the
+    mean: the learning rate then does not depend on the number of rows.
 
     Args:
         logp_BT: float; log-probability of each written token, differentiable.

@@ -1,5 +1,6 @@
 """Maximum likelihood, as every agent uses it: one step on a batch of real texts."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -9,7 +10,7 @@ from torch.optim import Optimizer
 
 from textgan_env.ops.losses import nll_sum
 from textgan_env.ops.parallel import Sum, backward
-from textgan_env.ops.sampling import draw_seed, evaluating, sample_categorical
+from textgan_env.ops.sampling import draw_seed, evaluating, sample_categorical, seeded
 from textgan_env.policies import LSTMPolicy, PolicyModule
 from textgan_env.tasks import Task
 from textgan_env.utils.errors import require
@@ -31,6 +32,42 @@ def epochs(task: Task, batch_size: int, generator: torch.Generator) -> Iterator[
         for tokens_BT, _ in task.split("train").batches(batch_size, generator):
             yield seed, tokens_BT
             seed = None
+
+
+def mle_epoch(
+    policy: PolicyModule,
+    optimizer: Optimizer,
+    task: Task,
+    *,
+    batch_size: int,
+    max_grad_norm: float,
+    generator: torch.Generator,
+    after_step: Callable[[], None] = lambda: None,
+) -> float:
+    """One epoch of maximum likelihood without a run around it, dropout on.
+
+    Args:
+        policy: Learns; it is in training mode afterwards.
+        optimizer: Of its weights.
+        task: Gives the texts.
+        batch_size: Texts a step.
+        max_grad_norm: Largest norm of the gradient.
+        generator: Of the order and of dropout.
+        after_step: Called after each step.
+
+    Returns:
+        The mean of the losses, nats per token.
+    """
+    policy.train()
+    batches = epochs(task, batch_size, generator)
+    seed, tokens_BT = next(batches)
+    losses = []
+    with seeded(seed or 0):
+        for number in range(math.ceil(len(task.split("train")) / batch_size)):
+            tokens_BT = next(batches)[1] if number else tokens_BT
+            losses.append(float(mle_step(policy, optimizer, task, tokens_BT, max_grad_norm=max_grad_norm)))
+            after_step()
+    return math.fsum(losses) / len(losses)
 
 
 def mle_step(

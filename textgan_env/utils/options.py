@@ -150,6 +150,9 @@ class SharedConfig(CommonConfig):
 
 Config = TypeVar("Config", bound=CommonConfig)
 
+#: Options that saved runs of earlier versions lack: their default is what those runs did.
+ADDED = ("d_learning_rate", "policy")
+
 #: Options that have another name now: old -> new. Old ones are refused on the command line, and read in saved runs.
 RENAMED = {
     "anew": "overrides",

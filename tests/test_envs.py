@@ -812,7 +812,7 @@ def test_a_third_judge_has_to_wait_until_the_first_has_done_its_work(toy: Task) 
     assert game.queue_discriminator(fourth)  # nobody has begun under the third
     envs.reset()
     assert envs.step(actions)[1].tolist() == pytest.approx([0.8, 0.8])
-    assert len(game.judges) == 2
+    assert len(game.discriminators.versions) == 2
 
 
 def test_a_new_judge_judges_the_next_batch(toy: Task) -> None:

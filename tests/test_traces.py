@@ -21,7 +21,7 @@ from textgan_env.discriminators import (
     discriminator_report,
     score_logits,
 )
-from textgan_env.envs import game
+from textgan_env.envs import defaults
 from textgan_env.evaluation import sample_texts
 from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies import LSTMPolicy
@@ -279,7 +279,7 @@ def test_a_run_that_taught_a_discriminator_is_judged_by_it_as_it_was_saved(seqga
 def test_a_run_without_a_judge_of_its_own_is_judged_by_the_default_one(
     made: str, text_file: Path, seqgan: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(game, "DEFAULT_DISCRIMINATOR_STEPS", 3)
+    monkeypatch.setattr(defaults, "DEFAULT_DISCRIMINATOR_STEPS", 3)
     if made == "mle":
         folder = make_run(MLE, mle_smoke, text_file)
     else:
@@ -288,7 +288,7 @@ def test_a_run_without_a_judge_of_its_own_is_judged_by_the_default_one(
     judge = Judge.of_run(run, own=made != "asked")
     assert not judge.own
     tokens_BT = run.task.writable("test")
-    expected_B = score_logits(game.default_discriminator(run.task, 0), tokens_BT)
+    expected_B = score_logits(defaults.default_discriminator(run.task, 0), tokens_BT)
     assert torch.equal(score_logits(judge.discriminator, tokens_BT), expected_B)
 
 
@@ -302,7 +302,7 @@ def test_a_policy_that_is_older_than_what_its_discriminator_learnt_has_none(text
 def test_where_every_held_out_text_has_an_unknown_word_real_texts_are_training_texts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(game, "DEFAULT_DISCRIMINATOR_STEPS", 3)
+    monkeypatch.setattr(defaults, "DEFAULT_DISCRIMINATOR_STEPS", 3)
     file = tmp_path / "my.txt"
     file.write_text("\n".join(f"word{number} and word{number + 1000}" for number in range(40)))
     run = load(make_run(MLE, mle_smoke, file).path)

@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy, MultiInputPolicy, QNetwork
 from torch import Tensor, nn
 
-from textgan_env.envs.game import Observation
+from textgan_env.envs.views import Observation
 from textgan_env.ops.episodes import Ints
 from textgan_env.ops.sampling import sample_categorical, seeded
 from textgan_env.policies.base import PolicyModule, State

@@ -21,9 +21,10 @@ from textgan_env.discriminators import (
     discriminator_report,
     fit_discriminator,
 )
-from textgan_env.envs.game import EpisodeBatch, Observation, TextGame
+from textgan_env.envs.game import EpisodeBatch, TextGame
 from textgan_env.envs.single import TextGANEnv
 from textgan_env.envs.vector import TextGANVectorEnv
+from textgan_env.envs.views import Observation
 from textgan_env.ops.episodes import Ints
 from textgan_env.ops.sampling import derived_generator
 from textgan_env.policies.base import Policy

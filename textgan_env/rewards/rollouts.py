@@ -17,30 +17,13 @@ from textgan_env.ops.episodes import check_prefix
 from textgan_env.ops.sampling import Stream, evaluating, keyed_uniform, sample_categorical
 from textgan_env.ops.tiles import Tile
 from textgan_env.policies.base import Policy, PolicyModule, State, map_state
+from textgan_env.rewards.texts import Keys
 from textgan_env.utils.errors import require
 
 #: Rows stepped at once. Larger tiles push the logits out of the cache; tiles under 32 rows would take other code paths
 #: in the matrix product and round differently, so that a draw could depend on how rows were grouped.
 TILE = Tile(cpu=256, gpu=16_384)
 _SMALLEST_TILE = 32
-
-
-@dataclass(frozen=True)
-class Keys:
-    """What the draws of B rows are keyed by: the seed and the episode of each row, int64 (B,)."""
-
-    seed_B: Tensor
-    episode_B: Tensor
-
-    @classmethod
-    def counted(cls, seed: int, rows: int, *, first_episode: int = 0, device: torch.device | None = None) -> "Keys":
-        """One seed for all rows, episodes counted on from ``first_episode``."""
-        episode_B = torch.arange(first_episode, first_episode + rows, device=device)
-        return cls(torch.full_like(episode_B, seed), episode_B)
-
-    def rows(self, index_R: Tensor | slice) -> "Keys":
-        """The keys of some rows."""
-        return Keys(self.seed_B[index_R], self.episode_B[index_R])
 
 
 def for_texts(policy: Policy, keys: Keys) -> Policy:

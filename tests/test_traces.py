@@ -85,7 +85,7 @@ def test_q_is_the_mean_of_the_scores_shown_and_what_the_environment_pays(
     traces = write_traces(policy, task, judge, 5, rollouts=4, seed=2)
     keys = Keys.counted(derived_seed(2, "samples"), 5)
     tokens_BT, lengths_B = generate(policy, keys, task.max_length, end_token=task.end_token)
-    texts = Texts(tokens_BT, lengths_B, torch.ones(5, dtype=torch.bool), keys, task.end_token)
+    texts = Texts.finished(tokens_BT, lengths_B, keys, task.end_token)
     credit_BT = RolloutCredit(policy, judge, rollouts=4).credit(texts, texts.mask_BT)
     assert len({round(one.score_real, 6) for one in traces}) > 1
     for row, found in enumerate(traces):

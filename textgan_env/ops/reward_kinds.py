@@ -64,8 +64,9 @@ TRANSFORMS: Mapping[str, Transform] = {
 RewardName = Literal["rollout", "difference", "terminal"]
 #: Rewards that know nothing of the text.
 ControlName = Literal["constant", "random", "shuffled"]
-#: The same names, to look into.
+#: The names of `RewardName`.
 REWARDS: tuple[str, ...] = get_args(RewardName)
+#: The names of `ControlName`.
 CONTROLS: tuple[str, ...] = get_args(ControlName)
 
 # The type of an option: its choices come from the table. A type checker knows no such choices: to it they are text.

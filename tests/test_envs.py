@@ -1,10 +1,13 @@
 """The environment: one text by one, side by side or in one go, it is the same game; and Gymnasium's rules hold."""
 
+import inspect
 import json
+import re
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,9 +25,9 @@ from torch import Tensor
 import textgan_env
 from conftest import PROJECT, PositionDiscriminator, small_music
 from textgan_env.discriminators import make_discriminator
-from textgan_env.envs import REWARDS, TextGANEnv, TextGANVectorEnv, default_discriminator
+from textgan_env.envs import REWARDS, RewardSpec, TextGame, TextGANEnv, TextGANVectorEnv, default_discriminator
 from textgan_env.policies import LSTMPolicy, UniformPolicy
-from textgan_env.rewards import CONTROLS
+from textgan_env.rewards import CONTROLS, TRANSFORMS, EntropyCredit, KLCredit, Source, Texts
 from textgan_env.tasks import CorpusTask, OracleTask, Task, ToyTask
 from textgan_env.text.corpus import load_corpus
 from textgan_env.utils.errors import InputError, MissingDataError
@@ -234,6 +237,108 @@ def test_collecting_moves_no_weight_no_mode_and_no_gradient(words: Task) -> None
     assert judge.training
     assert not batch.credit_BT.requires_grad
     assert all(parameter.grad is None for parameter in (*policy.parameters(), *judge.parameters()))
+
+
+# -- Further sources of credit --------------------------------------------------------------------------------------
+
+
+class PlaceCredit:
+    """100 at the first token of a text, 101 at the second, and so on."""
+
+    def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
+        return (100.0 + torch.arange(wanted_BT.shape[1])) * wanted_BT
+
+
+@pytest.mark.parametrize("reward", ["rollout", "terminal"])
+def test_credit_of_further_sources_is_added_in_their_order(words: Task, reward: str) -> None:
+    policy, reference = policy_for(words), policy_for(words, seed=4)
+    sources: tuple[Source, ...] = (
+        lambda generating: KLCredit(generating, reference, 0.7),
+        lambda generating: EntropyCredit(generating, 0.3, 0.9),
+    )
+    plain, more = (
+        TextGANVectorEnv(8, **options_for(words, reward=reward, rollout_policy=policy, sources=given))
+        for given in ((), sources)
+    )
+    for envs in (plain, more):
+        envs.reset(seed=0)
+    for bias in (0.0, 1.0):  # the second time the policy has learnt, and is asked as it is
+        with torch.no_grad():
+            policy.projection.bias[0] = bias
+        alone, batch = plain.collect(policy), more.collect(policy)
+        kl_BT = KLCredit(policy, reference, 0.7).credit(alone.texts, alone.mask_BT)
+        entropy_BT = EntropyCredit(policy, 0.3, 0.9).credit(alone.texts, alone.mask_BT)
+        assert torch.equal(batch.tokens_BT, alone.tokens_BT)
+        assert torch.equal(batch.credit_BT, (alone.credit_BT + kl_BT) + entropy_BT)
+        assert torch.equal(batch.own_credit_BT, alone.credit_BT)
+        assert torch.equal(alone.own_credit_BT, alone.credit_BT)
+        added_BT = kl_BT + entropy_BT
+        paid_BT = added_BT if reward == "rollout" else added_BT[:, :1] * alone.texts.last_BT
+        torch.testing.assert_close(batch.reward_BT, alone.reward_BT + paid_BT, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("reward", ["rollout", "terminal"])
+def test_a_source_of_ones_own_is_paid_by_step_as_by_collect(words: Task, reward: str) -> None:
+    options = options_for(words, reward=reward, sources=[PlaceCredit()], autoreset_mode="disabled")
+    envs = TextGANVectorEnv(1, **options)
+    envs.reset(seed=2)
+    batch = envs.collect(options["rollout_policy"])
+    envs.reset(seed=2)
+    envs.reset()
+    length = int(batch.lengths_B[0])
+    rewards = [float(envs.step(batch.tokens_BT[:, column].numpy())[1][0]) for column in range(length)]
+    assert rewards == pytest.approx(batch.reward_BT[0, :length].tolist(), abs=1e-4)
+    added = [reward - own for reward, own in zip(rewards, batch.own_credit_BT[0, :length].tolist(), strict=True)]
+    if reward == "rollout":
+        assert added == pytest.approx([100 + column for column in range(length)], abs=1e-4)
+    else:
+        assert added[-1] == pytest.approx(100, abs=1e-4)  # what the source says of the whole text: its first token
+
+
+def test_a_source_pays_for_the_text_after_a_given_prefix(words: Task) -> None:
+    env = TextGANEnv(**options_for(words, reward="terminal", sources=[PlaceCredit()], control="constant"))
+    env.reset(seed=0, options={"prefix": "the cat"})
+    rewards = [env.step(np.int64(token))[1] for token in (2, words.end_token)]
+    assert rewards == [0, 1 + 102]
+
+
+def test_sources_that_need_what_is_not_known_are_refused(toy: Task) -> None:
+    policy = policy_for(toy)
+    options = options_for(toy, rollout_policy=policy)
+    for source, sentence in (
+        (lambda generating: KLCredit(generating, policy, 1.0), "work in collect only"),
+        (EntropyCredit(policy, 1.0), "not known before the text has ended"),
+    ):
+        env = TextGANEnv(**options, sources=[source])
+        env.reset(seed=0)
+        with pytest.raises(InputError, match=sentence):
+            env.step(np.int64(0))
+    with pytest.raises(InputError, match="sources"):
+        TextGANEnv(**options, reward="difference", sources=[EntropyCredit(policy, 1.0)])
+    with pytest.raises(InputError, match="sources"):
+        TextGANEnv(**options, sources=[0.5])
+
+
+# -- The arguments ------------------------------------------------------------------------------------------------
+
+
+def test_the_manual_lists_every_argument_with_its_default() -> None:
+    listed = dict(re.findall(r"^ +\| (\w+) \| (\S+) \|", TextGANEnv.__doc__ or "", re.MULTILINE))
+    assert TextGANVectorEnv.__doc__ is not None
+    assert all(f"| {name} | {default} |" in TextGANVectorEnv.__doc__ for name, default in listed.items())
+    own = {one.name: one.default for one in fields(RewardSpec)}
+    for function in (TextGame, TextGANEnv):
+        parts = inspect.signature(function).parameters.values()
+        own |= {part.name: part.default for part in parts if part.kind == part.KEYWORD_ONLY}
+    own["task"] = inspect.signature(TextGANEnv).parameters["task"].default
+    del listed["name"]
+    assert listed == {name: repr(default).replace("'", '"') for name, default in own.items()}
+    assert f"| f: {', '.join(TRANSFORMS)} |" in (TextGANEnv.__doc__ or "")
+
+
+def test_every_transform_is_in_the_docs() -> None:
+    page = (PROJECT / "docs" / "environment.md").read_text("utf-8")
+    assert [name for name in TRANSFORMS if f"\n| `{name}` |" not in page] == []
 
 
 # -- The vector environment is the single one, many times ----------------------------------------------------------

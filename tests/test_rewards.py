@@ -267,6 +267,13 @@ def test_transforms_grow_with_the_logit_and_stay_finite(transform: str) -> None:
     assert (values.diff() > 0).all()
 
 
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_the_limits_of_a_transform_are_where_it_ends(transform: str) -> None:
+    lowest, highest = TRANSFORMS[transform](torch.tensor([-200.0, 200.0])).tolist()
+    limits = TRANSFORMS[transform].limits
+    assert (lowest, highest) == pytest.approx(limits) if limits else max(abs(lowest), abs(highest)) == 200
+
+
 @pytest.mark.parametrize(("transform", "logit", "value"), [("log", -200.0, -200.0), ("minimax", 200.0, 200.0)])
 def test_transforms_do_not_round_through_the_probability(transform: str, logit: float, value: float) -> None:
     assert float(TRANSFORMS[transform](torch.tensor(logit))) == value
@@ -290,6 +297,24 @@ def test_an_unknown_transform_is_refused_with_the_known_ones() -> None:
     for make in (lambda: TextCredit(judge, "square"), lambda: RolloutCredit(random_policy(), judge, "square")):
         with pytest.raises(InputError, match="unknown reward transform 'square', expected one of: prob, logit"):
             make()
+
+
+def test_the_completions_behind_q_have_it_as_their_mean() -> None:
+    gamma, rollouts = 0.9, 3
+    source = RolloutCredit(random_policy(), PositionDiscriminator(V, T), "logit", rollouts, gamma)
+    found = source.estimate(TEXTS, TEXTS.mask_BT)
+    done = found.completions
+    for row, column in (TEXTS.mask_BT & ~TEXTS.last_BT).nonzero().tolist():
+        behind = [
+            float(reward) * gamma ** int(length - column - 1)
+            for reward, length, of, prefix in zip(
+                found.reward_R, done.lengths_R, done.row_R, done.prefix_R, strict=True
+            )
+            if (int(of), int(prefix)) == (row, column + 1)
+        ]
+        assert len(behind) == rollouts
+        assert float(found.q_BT[row, column]) == pytest.approx(sum(behind) / rollouts, rel=1e-5)
+    assert torch.equal(found.q_BT, source.credit(TEXTS, TEXTS.mask_BT))
 
 
 # -- Rank rescaling -----------------------------------------------------------------------------------------------

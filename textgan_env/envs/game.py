@@ -17,7 +17,16 @@ from textgan_env.envs.queue import DiscriminatorQueue
 from textgan_env.ops.episodes import Bools, Episodes, Ints
 from textgan_env.ops.parallel import by_rows
 from textgan_env.policies.base import Policy
-from textgan_env.rewards import Keys, RewardSpec, Texts, generate
+from textgan_env.rewards import (
+    ConstantCredit,
+    CreditSource,
+    Keys,
+    RandomCredit,
+    RewardSpec,
+    ShuffledCredit,
+    Texts,
+    generate,
+)
 from textgan_env.tasks import Task
 from textgan_env.utils.errors import require
 
@@ -164,7 +173,7 @@ class TextGame:
             policy = self.default_policy
         texts = Texts.of(self.episodes, torch.device("cpu") if policy is None else policy.device)
         rows, last = paid_B.nonzero()[0], self.episodes.lengths_B[paid_B] - 1
-        source = self.reward.source(self.discriminators.credit_source, policy)
+        source = credit_source(self.reward, self.discriminators, policy)
         credit_BT = source.credit(texts, _cells(texts, rows, last))
         self.credit_BT[rows, last] = credit_BT.cpu().numpy()[rows, last]
         # Nothing has been paid for a text before its first token, also after a given prefix.
@@ -196,7 +205,7 @@ class TextGame:
         texts = _generated(policy, Keys.of(self.episodes, policy.device), self.task)
         asked_BT = texts.mask_BT & asked_T
         completing = policy if self.rollout_policy is None else self.rollout_policy
-        source, there = self.reward.source(self.discriminators.credit_source, completing), completing.device
+        source, there = credit_source(self.reward, self.discriminators, completing), completing.device
         own_BT = source.credit(texts.to(there), asked_BT.to(there)).to(policy.device)
         credit_BT = self.reward.with_sources(own_BT, texts, asked_BT, policy)
         reward_BT = self.reward.payments(own_BT, credit_BT, texts, torch.zeros_like(texts.lengths_B))
@@ -208,6 +217,22 @@ class TextGame:
     def score_real(self, rows_B: Bools) -> NDArray[np.float64]:
         """The probability that each of some rows' texts is real, by the D that judges it."""
         return self.discriminators.score_real(self.episodes.tokens_BT, rows_B)
+
+
+def credit_source(reward: RewardSpec, discriminators: DiscriminatorQueue, completing: Policy | None) -> CreditSource:
+    """Who says what tokens are worth, further sources aside.
+
+    Args:
+        reward: How the environment pays.
+        discriminators: Who judges which text.
+        completing: Completes the prefixes; None where the reward needs no completions.
+    """
+    if reward.control == "constant":
+        return ConstantCredit()
+    if reward.control == "random":
+        return RandomCredit()
+    source = discriminators.credit_source(lambda one: reward.discriminator_credit(one, completing))
+    return ShuffledCredit(source) if reward.control == "shuffled" else source
 
 
 def check_policy(policy: Policy, name: str, task: Task, *, leaks: bool) -> None:
@@ -267,6 +292,7 @@ def _generated(policy: Policy, keys: Keys, task: Task) -> Texts:
     """One whole text of the policy for each key."""
 
     def some(rows: slice) -> tuple[Tensor, Tensor]:
+        """Texts of some keys."""
         return generate(policy, keys.rows(rows), task.max_length, end_token=task.end_token)
 
     tokens_BT, lengths_B = by_rows(len(keys.seed_B), some)

@@ -252,7 +252,7 @@ class BoltzmannDQNPolicy(MultiInputPolicy):
     Args:
         *args: Of SB3's ``MultiInputPolicy``.
         temperature: In units of reward.
-        **kwargs: Likewise.
+        **kwargs: Of SB3's ``MultiInputPolicy``.
 
     Raises:
         InputError: If the temperature is not above 0.
@@ -264,6 +264,7 @@ class BoltzmannDQNPolicy(MultiInputPolicy):
         self.temperature = temperature
 
     def _predict(self, obs: Any, deterministic: bool = True) -> Tensor:
+        """Draw tokens, int64 (B,)."""
         q_BV = self.q_net(obs)
         if deterministic:
             best_B: Tensor = q_BV.argmax(1)
@@ -351,6 +352,7 @@ def never_write(model: BaseAlgorithm, tokens: Sequence[int]) -> None:
     barred = torch.tensor(list(tokens), dtype=torch.int64, device=model.device)
 
     def bar(_module: nn.Module, _inputs: Any, logits_BV: Tensor) -> Tensor:
+        """The logits, those tokens' at the lowest."""
         return logits_BV.index_fill(1, barred, _NEVER)
 
     for one in networks:
@@ -366,7 +368,7 @@ def global_seeds_kept() -> Iterator[None]:
             yield
     finally:
         random.setstate(ours)
-        np.random.set_state(numpys)  # noqa: NPY002  likewise
+        np.random.set_state(numpys)  # noqa: NPY002  what it draws from
 
 
 def _actor(network: Any) -> tuple[Any, Any]:
@@ -379,4 +381,5 @@ def _actor(network: Any) -> tuple[Any, Any]:
 
 
 def _shapes(module: nn.Module) -> dict[str, torch.Size]:
+    """The shape of each tensor of a module."""
     return {name: tensor.shape for name, tensor in module.state_dict().items()}

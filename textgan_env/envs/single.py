@@ -12,7 +12,7 @@ from textgan_env.tasks import Task
 
 
 class TextGANEnv(GameEnv, gym.Env[Observation, np.int64]):  # noqa: D101  it shares a manual
-    __doc__ = "Write one text, token by token; a discriminator judges it." + MANUAL
+    __doc__ = "Generate one text, token by token; a discriminator judges it." + MANUAL
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "human", "rgb_array"], "render_fps": 4}  # type: ignore[misc]
 
@@ -37,7 +37,7 @@ class TextGANEnv(GameEnv, gym.Env[Observation, np.int64]):  # noqa: D101  it sha
         return observation(self.game, 0), {}
 
     def step(self, action: np.int64) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Write one token.
+        """Append one token.
 
         Raises:
             InputError: If the token may not be written, `reset` was not called, or the text has ended.
@@ -50,7 +50,7 @@ class TextGANEnv(GameEnv, gym.Env[Observation, np.int64]):  # noqa: D101  it sha
         return observation(self.game, 0), float(reward_B[0]), ended, False, info
 
     def action_masks(self) -> Bools:
-        """The tokens that may be written, bool (V,)."""
+        """The tokens that may be generated, bool (V,)."""
         return self.game.episodes.writable_V.copy()
 
     def render(self) -> Any:

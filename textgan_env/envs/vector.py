@@ -21,7 +21,7 @@ from textgan_env.utils.errors import InputError, require
 
 class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):  # noqa: D101  it shares a manual
     __doc__ = (
-        "Write ``num_envs`` texts side by side, all prefixes completed in one batch.\n\n"
+        "Generate ``num_envs`` texts side by side, all prefixes completed in one batch.\n\n"
         "    Equal to `gymnasium.vector.SyncVectorEnv` of `TextGANEnv`, in each autoreset mode, and much faster.\n"
         "    `collect` is the batched way for agents of this project; ``autoreset_mode`` is a further argument.\n"
         + MANUAL
@@ -71,7 +71,7 @@ class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):  # 
         return observation(self.game), {}
 
     def step(self, actions: Ints) -> tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Write one token a row.
+        """Append one token a row.
 
         Raises:
             InputError: If a token may not be written, `reset` was not called, or a text has ended (autoreset disabled).
@@ -96,7 +96,7 @@ class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):  # 
         return self.game.collect(policy, positions)
 
     def action_masks(self) -> Bools:
-        """The tokens that may be written, bool (num_envs, V)."""
+        """The tokens that may be generated, bool (num_envs, V)."""
         return np.repeat(self.game.episodes.writable_V[None], self.num_envs, axis=0)
 
     def render(self) -> tuple[Any, ...] | None:
@@ -107,6 +107,7 @@ class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):  # 
         return tuple(frame(self.game, row, self.render_mode) for row in range(self.num_envs))
 
     def _final_info(self, ended_B: Bools) -> dict[str, Any]:
+        """What is said of the texts that ended, as Gymnasium's vector environments do."""
         if not self.game.judged:
             return {}
         score_B = np.zeros(self.num_envs)
@@ -114,6 +115,7 @@ class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):  # 
         return {"score_real": score_B, "_score_real": ended_B.copy()}
 
     def _with_final_obs(self, ended_B: Bools, infos: dict[str, Any]) -> dict[str, Any]:
+        """The infos of a step after which rows start anew: last observation and info of the ended texts."""
         final_obs = np.full(self.num_envs, None, dtype=object)
         for row in ended_B.nonzero()[0]:
             final_obs[row] = observation(self.game, int(row))
@@ -125,6 +127,7 @@ class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):  # 
         }
 
     def _reset_mask(self, mask: Any) -> Bools:
+        """The rows to reset, bool (num_envs,)."""
         if mask is None:
             return np.ones(self.num_envs, dtype=np.bool_)
         fits = isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.shape == (self.num_envs,)
@@ -135,6 +138,7 @@ class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):  # 
         return cast(Bools, mask.copy())
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        """One seed a row."""
         if seed is None:
             return [None] * self.num_envs
         seeds = [int(seed) + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else list(seed)
@@ -146,6 +150,7 @@ class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):  # 
 
 
 def _checked_autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
+    """The mode of a name."""
     if isinstance(mode, AutoresetMode):
         return mode
     names = {member.name.lower(): member for member in AutoresetMode}

@@ -29,7 +29,7 @@ class CreditSource(Protocol):
 
         Args:
             texts: The batch.
-            wanted_BT: bool; the tokens asked about, all of them written.
+            wanted_BT: bool; the tokens asked about, all of them generated.
 
         Returns:
             credit_BT: float32; 0 where not wanted.
@@ -162,13 +162,13 @@ class KLCredit:
     pay. Keeps a policy near the one it started from (Jaques et al. 2017).
 
     Args:
-        policy: G, the policy that wrote the texts.
+        policy: G, the policy that generated the texts.
         reference: G_ref.
         weight: Reward units per nat.
         gamma: Discount of what later tokens pay.
 
     Raises:
-        InputError: If a number is out of range or the two policies write different vocabularies.
+        InputError: If a number is out of range or the two policies have different vocabularies.
     """
 
     policy: Policy
@@ -194,13 +194,13 @@ class KLCredit:
 
 @dataclass(frozen=True)
 class EntropyCredit:
-    """The entropy of the rest of the text, one sample of it: minus the weighted log-probability of what was written.
+    """The entropy of the rest of the text, one sample of it: minus the weighted log-probability of what was generated.
 
     Token t pays ``-weight * log G(y_t | s_t)``; its credit sums what t and all later tokens pay. In expectation its
     policy gradient is that of the entropy of whole texts (maximum-entropy learning, Haarnoja et al. 2017).
 
     Args:
-        policy: G, the policy that wrote the texts.
+        policy: G, the policy that generated the texts.
         weight: Reward units per nat.
         gamma: Discount of what later tokens pay.
 
@@ -223,7 +223,7 @@ class EntropyCredit:
 
 
 def _log_prob(policy: Policy, texts: Texts) -> Tensor:
-    """Of each token written, float (B, T), dropout off, without gradients."""
+    """Log-probability of each token, float (B, T), dropout off, without gradients."""
     require(bool(texts.ended_B.all()), "what is still to come is not known before the text has ended")
     with evaluating(policy), torch.no_grad():
         return _by_rows(

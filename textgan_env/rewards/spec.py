@@ -10,11 +10,8 @@ from textgan_env.discriminators import Discriminator
 from textgan_env.ops.reward_kinds import CONTROLS, REWARDS, TRANSFORMS, ControlName, RewardName, TransformName
 from textgan_env.policies.base import Policy
 from textgan_env.rewards.credit import (
-    ConstantCredit,
     CreditSource,
-    RandomCredit,
     RolloutCredit,
-    ShuffledCredit,
     TextCredit,
     check_gamma,
     check_transform,
@@ -98,25 +95,13 @@ class RewardSpec:
         enough = rows >= 2 or not self.compares_rows
         require(enough, f"the {what} needs at least 2 texts side by side, found 1")
 
-    def source(
-        self, judged: Callable[[Callable[[Discriminator], CreditSource]], CreditSource], completing: Policy | None
-    ) -> CreditSource:
-        """Who says what tokens are worth, further sources aside.
+    def discriminator_credit(self, discriminator: Discriminator, completing: Policy | None) -> CreditSource:
+        """What D says tokens are worth, before any control.
 
         Args:
-            judged: Given what makes a source of a discriminator, returns the source that asks the right one for each
-                text; see `DiscriminatorQueue.credit_source`.
+            discriminator: D.
             completing: Completes the prefixes; may be None where none are (`completes`).
         """
-        if self.control == "constant":
-            return ConstantCredit()
-        if self.control == "random":
-            return RandomCredit()
-        source = judged(lambda discriminator: self._discriminator_credit(discriminator, completing))
-        return ShuffledCredit(source) if self.control == "shuffled" else source
-
-    def _discriminator_credit(self, discriminator: Discriminator, completing: Policy | None) -> CreditSource:
-        """What D says tokens are worth, before any control."""
         if completing is None or not self.completes:
             return TextCredit(discriminator, self.transform, self.gamma)
         return RolloutCredit(completing, discriminator, self.transform, self.rollouts, self.gamma)
@@ -169,4 +154,5 @@ class RewardSpec:
 
 
 def _require_known(what: str, name: str, known: tuple[str, ...]) -> None:
+    """Refuse a name that is not known."""
     require(name in known, f"unknown {what} '{name}', expected one of: {', '.join(known)}")

@@ -165,6 +165,7 @@ class Player:
             yield last
 
     def _written(self, name: str, saved: SavedRun, request: Request) -> Iterator[Page]:
+        """The pages of a run that is loaded; Q of all tokens is computed in one pass before the first."""
         task = saved.task
         policy = saved.decoded(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p)
         given = task.encode_writable(request.prefix)
@@ -244,6 +245,7 @@ def as_html(page: Page) -> str:
 
 
 def _tile(token: Token) -> str:
+    """A token on the colour of its Q, with the number below."""
     colour = render.credit_colour(token.q, _LIMITS)
     paint = f"background:rgb{colour};color:rgb{render.ink_on(colour)}"
     value = "given" if math.isnan(token.q) else f"{token.q:.2f}"

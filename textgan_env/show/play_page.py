@@ -125,6 +125,7 @@ def build_page(player: Player) -> "gradio.Blocks":
         gr.HTML(legend())
 
         def write(*values: Any) -> Iterator[tuple[str, str, Any]]:
+            """What the page shows after Write."""
             yield from _answer(player, *values)
 
         asked = [first, second, prefix, temperature, seed, texts, top_k, top_p, rollouts, judge]

@@ -209,7 +209,7 @@ def test_a_discount_outside_its_range_is_refused(gamma: float) -> None:
         lambda: KLCredit(policy, policy, 1.0, gamma),
         lambda: EntropyCredit(policy, 1.0, gamma),
     ):
-        with pytest.raises(InputError, match=f"gamma must be 0 to 1, found {gamma}"):
+        with pytest.raises(InputError, match="gamma"):
             make()
 
 
@@ -295,7 +295,7 @@ def test_the_transform_is_taken_before_the_mean() -> None:
 def test_an_unknown_transform_is_refused_with_the_known_ones() -> None:
     judge = PositionDiscriminator(V, T)
     for make in (lambda: TextCredit(judge, "square"), lambda: RolloutCredit(random_policy(), judge, "square")):
-        with pytest.raises(InputError, match="unknown reward transform 'square', expected one of: prob, logit"):
+        with pytest.raises(InputError, match="reward transform"):
             make()
 
 
@@ -366,7 +366,7 @@ def test_rank_credit_is_the_rank_of_the_probabilities() -> None:
 
 
 def test_one_row_has_no_rank() -> None:
-    with pytest.raises(InputError, match="at least 2 side by side, found 1"):
+    with pytest.raises(InputError, match="rank transform"):
         rank_rescaled(torch.zeros(1, 3), torch.ones(1, 3, dtype=torch.bool))
 
 
@@ -425,9 +425,9 @@ def test_kl_to_itself_is_zero_and_carries_no_gradient() -> None:
 
 
 def test_kl_refuses_a_negative_weight_and_another_vocabulary() -> None:
-    with pytest.raises(InputError, match="at least 0, found -1"):
+    with pytest.raises(InputError, match="weight"):
         KLCredit(random_policy(), random_policy(), -1)
-    with pytest.raises(InputError, match="found V=3 and V=2"):
+    with pytest.raises(InputError, match="one vocabulary"):
         KLCredit(random_policy(), random_policy(2), 1)
 
 
@@ -473,7 +473,7 @@ def test_a_longer_text_keeps_the_last_credit_of_the_shorter_one_it_is_given() ->
 
 def test_the_shuffled_control_needs_two_rows() -> None:
     texts = finished([[0, 2, 0, 2]])
-    with pytest.raises(InputError, match="at least 2 texts side by side, found 1"):
+    with pytest.raises(InputError, match="shuffled control"):
         ShuffledCredit(ConstantCredit()).credit(texts, texts.mask_BT)
 
 
@@ -500,10 +500,10 @@ def test_scoring_twice_gives_equal_numbers_and_moves_neither_weights_nor_modes()
 
 @pytest.mark.parametrize("rollouts", [0, -1])
 def test_rollouts_below_one_are_refused(rollouts: int) -> None:
-    with pytest.raises(InputError, match=f"at least 1, found {rollouts}"):
+    with pytest.raises(InputError, match="rollouts"):
         RolloutCredit(random_policy(), PositionDiscriminator(V, T), rollouts=rollouts)
 
 
 def test_policy_and_discriminator_must_speak_of_one_vocabulary() -> None:
-    with pytest.raises(InputError, match="writes V=2 tokens, but the discriminator reads V=3"):
+    with pytest.raises(InputError, match="rollout policy"):
         RolloutCredit(random_policy(2), PositionDiscriminator(V, T))

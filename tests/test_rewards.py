@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -277,6 +279,17 @@ def test_the_limits_of_a_transform_are_where_it_ends(transform: str) -> None:
 @pytest.mark.parametrize(("transform", "logit", "value"), [("log", -200.0, -200.0), ("minimax", 200.0, 200.0)])
 def test_transforms_do_not_round_through_the_probability(transform: str, logit: float, value: float) -> None:
     assert float(TRANSFORMS[transform](torch.tensor(logit))) == value
+
+
+def test_the_names_of_transforms_are_known_without_torch() -> None:
+    program = """
+import sys, typing
+from textgan_env.ops.reward_kinds import TRANSFORMS, TransformName
+assert typing.get_args(TransformName) == tuple(TRANSFORMS)
+print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100)
+    assert done.stdout.strip() == "False"
 
 
 def test_the_transform_is_taken_before_the_mean() -> None:

@@ -173,7 +173,23 @@ class DiscriminatorTrainer:
         return tokens_BT.to(next(self._learner.parameters()).device)
 
 
-class DiscriminatorTraining(gym.Wrapper[Observation, np.int64, Observation, np.int64], RecordConstructorArgs):
+class _Training(RecordConstructorArgs):
+    """What both wrappers show of their trainer."""
+
+    trainer: DiscriminatorTrainer
+
+    @property
+    def stats(self) -> dict[str, float]:
+        """See `DiscriminatorTrainer`; never in an info, which holds what can be stacked row by row."""
+        return self.trainer.stats
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """See `DiscriminatorTrainer`."""
+        return self.trainer.history
+
+
+class DiscriminatorTraining(gym.Wrapper[Observation, np.int64, Observation, np.int64], _Training):
     """Refits the environment's discriminator while any agent generates texts with `step`.
 
     Other wrappers may stand on either side. Texts that end early by a wrapper's will (``TimeLimit``) are not gathered.
@@ -218,20 +234,8 @@ class DiscriminatorTraining(gym.Wrapper[Observation, np.int64, Observation, np.i
         self.trainer.add(episodes.tokens_BT[episodes.ended_B])
         return result
 
-    @property
-    def stats(self) -> dict[str, float]:
-        """See `DiscriminatorTrainer`; never in ``info``, where vector wrappers could not carry it."""
-        return self.trainer.stats
 
-    @property
-    def history(self) -> list[dict[str, float]]:
-        """See `DiscriminatorTrainer`."""
-        return self.trainer.history
-
-
-class DiscriminatorVectorTraining(
-    VectorWrapper[Observation, Ints, Observation, Ints, NDArray[Any]], RecordConstructorArgs
-):
+class DiscriminatorVectorTraining(VectorWrapper[Observation, Ints, Observation, Ints, NDArray[Any]], _Training):
     """`DiscriminatorTraining` for the natively batched environment, in every autoreset mode.
 
     Texts count that are generated through this wrapper, by `step` or `collect`; what ``envs.unwrapped.collect`` gives
@@ -272,16 +276,6 @@ class DiscriminatorVectorTraining(
         batch = self.base.collect(policy)
         self.trainer.add(batch.tokens_BT)
         return batch
-
-    @property
-    def stats(self) -> dict[str, float]:
-        """See `DiscriminatorTrainer`; never in ``infos``, which hold one entry a row."""
-        return self.trainer.stats
-
-    @property
-    def history(self) -> list[dict[str, float]]:
-        """See `DiscriminatorTrainer`."""
-        return self.trainer.history
 
     def _ended(self, infos: dict[str, Any]) -> Ints:
         """The texts that the last step ended, int64 (rows, T)."""

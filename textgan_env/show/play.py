@@ -63,7 +63,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Token:
-    """A token that has been written.
+    """A token that has been generated.
 
     Attributes:
         word: What it stands for; `EOS` for the end token.
@@ -79,11 +79,11 @@ class Page:
     """One side of the page at one moment.
 
     Attributes:
-        texts: Each as far as it is written.
+        texts: Each as far as it is shown.
         note: Who judges, or what is being waited for.
         command: What writes the same texts on the command line.
         joined: Whether words stand side by side without blanks.
-        error: Why nothing can be written, if so.
+        error: Why nothing can be generated, if so.
     """
 
     texts: Sequence[Sequence[Token]] = ()
@@ -95,7 +95,7 @@ class Page:
 
 @dataclass
 class Player:
-    """Runs that write when asked; each is loaded, and its judge fitted, when first needed.
+    """Runs that generate when asked; each is loaded, and its judge fitted, when first needed.
 
     Args:
         runs: Run folders by the names that the page shows.
@@ -138,7 +138,7 @@ class Player:
         return self._judges[key], f"the default judge{why}: it knows usual words and pairs of near words, no more"
 
     def write(self, name: str, request: Request) -> Iterator[Page]:
-        """Write texts with a run, token by token, all of them side by side.
+        """Generate texts with a run, and show them token by token, all of them side by side.
 
         A token's Q is what the environment would pay for it: the mean over N completions by the same policy of the
         probability that the judge gives the whole text to be real; at the last token, that of the text itself. The
@@ -146,7 +146,7 @@ class Player:
 
         Args:
             name: The run.
-            request: What to write.
+            request: What to generate.
 
         Returns:
             The page after each token; one with an error where something is refused.
@@ -158,7 +158,7 @@ class Player:
             yield Page(error=str(error))
 
     def side_by_side(self, names: Sequence[str], request: Request) -> Iterator[list[Page]]:
-        """Let several runs write at once, as `write` does: the pages after each token."""
+        """Let several runs generate at once, as `write` does: the pages after each token."""
         last: list[Page] = [Page()] * len(names)
         for pages in zip_longest(*(self.write(name, request) for name in names)):
             last = [page or before for page, before in zip(pages, last, strict=True)]

@@ -1,6 +1,7 @@
 """How one text came to be: the credit of each token, the completions behind it, and what the discriminator saw.
 
-What the pages of `textgan report` show, as plain numbers; any other page can show the same.
+What the pages of `textgan report` show, as plain numbers; any other page can show the same. Q is asked of
+`RolloutCredit.estimate`, as everywhere.
 """
 
 from collections.abc import Sequence
@@ -27,15 +28,15 @@ from textgan_env.tasks import Task
 from textgan_env.text.dataset import Split
 from textgan_env.utils.errors import require
 
-#: Texts that a judge is measured on, and that a plane is laid through.
+#: Texts that a discriminator is measured on, and that a plane is laid through.
 REAL_TEXTS = 1000
 
 
 def real_texts(task: Task) -> tuple[Split, Tensor]:
-    """Real texts to show beside written ones, at most `REAL_TEXTS`, and the split that they are from.
+    """Real texts to show beside generated ones, at most `REAL_TEXTS`, and the split that they are from.
 
-    The test split; the training split where fewer than two test texts are without unknown words, which a judge is
-    never shown.
+    The test split; the training split where fewer than two test texts are without unknown words, which a
+    discriminator is never shown.
 
     Returns:
         The split, and int64 (B, T).
@@ -72,7 +73,7 @@ class Judge:
         Args:
             run: The run.
             own: False asks for the default judge in any case: only the scores of one judge compare.
-            policy: Who writes the fresh texts; None: the run's policy as it is.
+            policy: Generates the fresh texts; None: the run's policy as it is.
             seed: Of these texts, and of the default judge.
 
         Raises:
@@ -96,7 +97,7 @@ class Completion:
     """One way in which a text could have gone on.
 
     Attributes:
-        tokens: What was written after the prefix, the end token included.
+        tokens: What was generated after the prefix, the end token included.
         score_real: D's probability that the whole text is real.
     """
 
@@ -141,10 +142,10 @@ def write_traces(
     seed: int = 0,
     prefix: Sequence[int] = (),
 ) -> list[Trace]:
-    """Let a policy write texts and trace them; they are those of `textgan sample` with the same seed.
+    """Let a policy generate texts and trace them; they are those of `textgan sample` with the same seed.
 
     Args:
-        policy: Writes, and completes.
+        policy: Generates, and completes.
         task: Says how long texts are.
         discriminator: D.
         count: How many texts.
@@ -172,7 +173,7 @@ def trace(
     rollouts: int = 16,
     keys: Keys | None = None,
 ) -> Trace:
-    """Trace one text, whoever wrote it.
+    """Trace one text of any origin.
 
     Args:
         policy: Completes the prefixes.

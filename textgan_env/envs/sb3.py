@@ -23,21 +23,10 @@ from textgan_env.envs.views import Observation
 from textgan_env.ops.episodes import Ints
 from textgan_env.ops.sampling import sample_categorical, seeded
 from textgan_env.policies.lstm import LSTMPolicy
-from textgan_env.policies.sb3 import SB3RolloutPolicy, forbidden_tokens, pad_of
+from textgan_env.policies.sb3 import SB3RolloutPolicy as SB3RolloutPolicy
+from textgan_env.policies.sb3 import forbidden_tokens as forbidden_tokens
+from textgan_env.policies.sb3 import pad_of
 from textgan_env.utils.errors import require
-
-__all__ = [
-    "BoltzmannDQNPolicy",
-    "LastTokenExtractor",
-    "ReplayState",
-    "SB3RolloutPolicy",
-    "SB3VecEnv",
-    "TokenExtractor",
-    "forbidden_tokens",
-    "global_seeds_kept",
-    "never_write",
-    "share_weights",
-]
 
 # In place of minus infinity, which would turn a loss that multiplies by it into NaN.
 _NEVER = -1e9

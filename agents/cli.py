@@ -111,7 +111,7 @@ def play(
         host: Who can open the page: 127.0.0.1 this machine only, 0.0.0.0 whoever can reach it.
         port: Where the page listens.
     """
-    from textgan_env.show.play import serve
+    from textgan_env.show.play_page import serve
 
     serve(runs, host, port)
 

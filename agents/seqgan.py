@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from textgan_env.envs import EpisodeBatch
-    from textgan_env.policies import PolicyModule
+    from textgan_env.policies import Policy, PolicyModule
+    from textgan_env.rewards import CreditSource
     from textgan_env.runs.numbers import Numbers
     from textgan_env.tasks import Task
     from textgan_env.training.schedule import Step, Steps
@@ -127,6 +128,7 @@ class SeqGAN(PolicyGradientAgent):
             rollouts=max(1, config.rollouts),
             transform=config.transform,
             gamma=config.gamma,
+            sources=self._sources(),
             rollout_policy=None
             if self.lagged is None
             else self.lagged.policy.at_temperature(config.writing_temperature),
@@ -175,21 +177,19 @@ class SeqGAN(PolicyGradientAgent):
         """Credit less the baseline, float (B, T)."""
         from textgan_env.ops.losses import baseline
 
-        credit_BT = self._credit(batch)
-        return credit_BT - baseline(self.config.baseline, credit_BT, batch.mask_BT)
+        return batch.credit_BT - baseline(self.config.baseline, batch.credit_BT, batch.mask_BT)
 
-    def _credit(self, batch: EpisodeBatch) -> Tensor:
-        """The environment's credit, and the KL to the pre-trained policy and the entropy that are still to come."""
+    def _sources(self) -> list[Callable[[Policy], CreditSource]]:
+        """The KL to the pre-trained policy and the entropy that are still to come, of the policy that generates."""
         from textgan_env.rewards import EntropyCredit, KLCredit
 
-        config, credit_BT = self.config, batch.credit_BT
+        config = self.config
+        sources: list[Callable[[Policy], CreditSource]] = []
         if config.kl_coef:
-            source = KLCredit(self.behaviour_policy(), self.reference, config.kl_coef, config.gamma)
-            credit_BT = credit_BT + source.credit(batch.texts, batch.mask_BT)
+            sources.append(lambda policy: KLCredit(policy, self.reference, config.kl_coef, config.gamma))
         if config.ent_coef:
-            bonus = EntropyCredit(self.behaviour_policy(), config.ent_coef, config.gamma)
-            credit_BT = credit_BT + bonus.credit(batch.texts, batch.mask_BT)
-        return credit_BT
+            sources.append(lambda policy: EntropyCredit(policy, config.ent_coef, config.gamma))
+        return sources
 
 
 def main(args: list[str] | None = None) -> None:

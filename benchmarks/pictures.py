@@ -459,20 +459,17 @@ def completions(
         For each token, the texts that are completions of the prefix which ends with it: what stands behind that
         prefix, and D of the whole. For the last token: nothing, and D of the text.
     """
-    import torch
-
-    from textgan_env.discriminators import score_logits
-    from textgan_env.rewards import complete
+    from textgan_env.rewards import RolloutCredit
 
     length = int(texts.lengths_B[0])
-    # Column p asks for the prefix of p tokens; the whole text needs no completion.
-    prefixes_BT = texts.mask_BT & (torch.arange(task.max_length) >= 1)
-    done = complete(policy, texts.tokens_BT, prefixes_BT, keys=texts.keys, rollouts=rollouts, end_token=task.end_token)
+    estimate = RolloutCredit(policy, judge, rollouts=rollouts).estimate(texts, texts.mask_BT)
+    done = estimate.completions
     found: list[list[tuple[str, float]]] = [[] for _ in range(length)]
-    scores = score_logits(judge, done.tokens_RT).sigmoid().tolist()
-    for prefix, tokens, score in zip(done.prefix_R.tolist(), done.tokens_RT.tolist(), scores, strict=True):
+    for prefix, tokens, score in zip(
+        done.prefix_R.tolist(), done.tokens_RT.tolist(), estimate.reward_R.tolist(), strict=True
+    ):
         found[prefix - 1].append((task.text(tokens[prefix:]), score))
-    found[-1].append(("", float(score_logits(judge, texts.tokens_BT).sigmoid())))
+    found[-1].append(("", float(estimate.q_BT[0, length - 1])))
     return found
 
 
@@ -484,13 +481,11 @@ def largest_changes(values: Sequence[float], count: int) -> list[int]:
 
 def _written(policy: "PolicyModule", task: "Task", rows: int, seed: int) -> "Texts":
     """Fresh texts of a policy."""
-    import torch
-
     from textgan_env.rewards import Keys, Texts, generate
 
     keys = Keys.counted(seed, rows)
     tokens_BT, lengths_B = generate(policy, keys, task.max_length, end_token=task.end_token)
-    return Texts(tokens_BT, lengths_B, torch.ones_like(lengths_B, dtype=torch.bool), keys, task.end_token)
+    return Texts.finished(tokens_BT, lengths_B, keys, task.end_token)
 
 
 def _fit_epoch(

@@ -140,7 +140,7 @@ def generator_step(sizes: Sizes) -> Work:
     def ours(turn: int) -> None:
         keys = Keys.counted(turn, sizes.rows, device=policy.device)
         tokens_BT, lengths_B = generate(policy, keys, sizes.max_length)
-        texts = Texts(tokens_BT, lengths_B, torch.ones_like(lengths_B, dtype=torch.bool), keys, None)
+        texts = Texts.finished(tokens_BT, lengths_B, keys, None)
         credit_BT = source.credit(texts, texts.mask_BT)
         loss = policy_gradient_loss(policy.log_prob(tokens_BT, texts.mask_BT), credit_BT, texts.mask_BT)
         optimizer.zero_grad()

@@ -85,20 +85,14 @@ def test_whole_texts_can_be_filled_in() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prefix", "sentence"),
-    [
-        ([0, 0, 0, 0], "fewer than T=4 tokens"),
-        ([[0, 0]], "fewer than T=4 tokens"),
-        ([0, END], "no end token, found 1"),
-        ([PAD], "0 to 4 and no end token, found 5"),
-        ([-1], "found -1"),
-    ],
+    "prefix",
+    [[0, 0, 0, 0], [[0, 0]], [0, END], [PAD], [-1]],
     ids=["too long", "not a list", "holds the end", "holds PAD", "negative"],
 )
-def test_a_prefix_that_does_not_fit_is_refused_and_starts_nothing(prefix: list[int], sentence: str) -> None:
+def test_a_prefix_that_does_not_fit_is_refused_and_starts_nothing(prefix: list[int]) -> None:
     episodes = started()
     episodes.append(rows(True, True), np.array([2, 4]))
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(InputError, match="prefix"):
         episodes.begin(rows(True, True), np.array(prefix))
     assert episodes.lengths_B.tolist() == [1, 1]
     assert episodes.episode_B.tolist() == [0, 0]
@@ -106,13 +100,13 @@ def test_a_prefix_that_does_not_fit_is_refused_and_starts_nothing(prefix: list[i
 
 @pytest.mark.parametrize("token", [-1, PAD, 2**40], ids=["negative", "PAD", "huge"])
 def test_a_token_outside_the_vocabulary_is_refused(token: int) -> None:
-    with pytest.raises(InputError, match="from 0 to 4"):
+    with pytest.raises(InputError, match="action"):
         started().append(rows(True, True), np.array([0, token]))
 
 
 def test_a_forbidden_token_is_refused_and_nothing_is_written() -> None:
     episodes = started()
-    with pytest.raises(InputError, match=r"mask bars this token from being written: \[3\]"):
+    with pytest.raises(InputError, match="action mask"):
         episodes.append(rows(True, True), np.array([0, UNK]))
     assert episodes.lengths_B.tolist() == [0, 0]
     assert (episodes.tokens_BT == PAD).all()
@@ -125,12 +119,12 @@ def test_writing_before_the_first_begin_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "sentence"),
-    [((0, T, V), "number of texts"), ((1, 0, V), "T must be at least 1"), ((1, T, 0), "V must be at least 1")],
+    ("sizes", "field"),
+    [((0, T, V), "number of texts"), ((1, 0, V), "^T "), ((1, T, 0), "^V ")],
     ids=["B=0", "T=0", "V=0"],
 )
-def test_sizes_below_one_are_refused(sizes: tuple[int, int, int], sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
+def test_sizes_below_one_are_refused(sizes: tuple[int, int, int], field: str) -> None:
+    with pytest.raises(InputError, match=field):
         Episodes(*sizes, end_token=None)
 
 

@@ -251,7 +251,7 @@ def test_texts_of_a_g_step_of_seqgan_do_not_depend_on_shards_and_its_gradient_ha
             agent.envs.reset(seed=4)
             agent.policy.eval()
             batch = agent.envs.collect(agent.behaviour_policy())
-            credit_BT = agent._credit(batch)
+            credit_BT = batch.credit_BT
             columns = (batch.tokens_BT, batch.mask_BT, agent.advantage(batch), batch.keys.seed_B, batch.keys.episode_B)
             _, halves_P = backward(trained(agent.policy), columns, agent._objective, halves=True)
             snr = gradient_snr(*halves_P)

@@ -17,7 +17,7 @@ from agents.seqgan import SeqGAN
 from agents.seqgan import smoke as seqgan_smoke
 from conftest import make_run
 from textgan_env import load
-from textgan_env.envs import game
+from textgan_env.envs import defaults
 from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.logs import read_metrics
 from textgan_env.show import report
@@ -57,7 +57,7 @@ def mle(text: Path) -> RunFolder:
 
 @pytest.fixture(autouse=True)
 def quick_default_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(game, "DEFAULT_DISCRIMINATOR_STEPS", 3)
+    monkeypatch.setattr(defaults, "DEFAULT_DISCRIMINATOR_STEPS", 3)
 
 
 @pytest.fixture(scope="module")

@@ -349,12 +349,9 @@ def test_texts_written_from_a_prefix_are_the_plain_ones(end_token: int | None) -
         assert length == len(plain)
 
 
-@pytest.mark.parametrize(
-    ("prefix", "sentence"),
-    [([0] * T, f"fewer than T={T} tokens, found {T}"), ([END], f"no end token, found {END}"), ([PAD], f"found {PAD}")],
-)
-def test_a_prefix_that_no_text_can_begin_with_is_refused(prefix: list[int], sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
+@pytest.mark.parametrize("prefix", [[0] * T, [END], [PAD]])
+def test_a_prefix_that_no_text_can_begin_with_is_refused(prefix: list[int]) -> None:
+    with pytest.raises(InputError, match="prefix"):
         generate(lstm(), keys(), T, end_token=END, prefix=prefix)
 
 
@@ -365,25 +362,25 @@ def test_no_keys_write_no_texts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "field"),
     [
-        ({"rollouts": 0}, "rollouts must be at least 1, found 0"),
-        ({"rollouts": -2}, "rollouts must be at least 1, found -2"),
-        ({"tile": 0}, "tile must be at least 1 row, found 0"),
-        ({"wanted_BT": ALL_BT[:, 1:]}, r"must have one shape, found \(5, 6\) and \(5, 5\)"),
+        ({"rollouts": 0}, "rollouts"),
+        ({"rollouts": -2}, "rollouts"),
+        ({"tile": 0}, "tile"),
+        ({"wanted_BT": ALL_BT[:, 1:]}, "wanted prefixes"),
     ],
 )
-def test_impossible_request_is_refused(change: dict[str, object], sentence: str) -> None:
+def test_impossible_request_is_refused(change: dict[str, object], field: str) -> None:
     arguments = {"tokens_BT": given_texts(), "wanted_BT": ALL_BT, "keys": keys(), **change}
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(InputError, match=field):
         complete(lstm(), **arguments)  # type: ignore[arg-type]
 
 
 def test_text_without_room_is_refused() -> None:
-    with pytest.raises(InputError, match="room for at least 1 token, found T=0"):
+    with pytest.raises(InputError, match="T=0"):
         generate(lstm(), keys(), 0)
 
 
 def test_policy_that_allows_no_token_is_refused() -> None:
-    with pytest.raises(InputError, match="holds NaN or allows no token"):
+    with pytest.raises(InputError, match="NaN"):
         generate(StubPolicy([-math.inf, -math.inf]), keys(), T)

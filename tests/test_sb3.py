@@ -149,7 +149,7 @@ def test_options_are_for_all_rows(words: Task) -> None:
     assert envs.reset()["length"].tolist() == [[2], [2]]
     assert envs.reset()["length"].tolist() == [[0], [0]]
     envs.set_options([{"prefix": "the cat"}, {}])
-    with pytest.raises(InputError, match="options must be the same for every row, found different ones"):
+    with pytest.raises(InputError, match="options"):
         envs.reset()
 
 
@@ -172,7 +172,7 @@ def test_attributes_and_methods_are_found_through_gymnasiums_wrappers() -> None:
     assert native.game.rollout_policy is policy
     envs.set_attr("render_mode", "ansi")
     assert native.render_mode == "ansi"
-    with pytest.raises(InputError, match="indices must be None, all rows share 'render_mode', found 0"):
+    with pytest.raises(InputError, match="indices"):
         envs.set_attr("render_mode", None, indices=0)
     assert envs.env_is_wrapped(DiscriminatorVectorTraining) == [True, True]  # type: ignore[arg-type]
     assert envs.env_is_wrapped(TimeLimit) == [False, False]
@@ -180,9 +180,9 @@ def test_attributes_and_methods_are_found_through_gymnasiums_wrappers() -> None:
 
 
 def test_what_is_no_batch_with_same_step_autoreset_is_refused() -> None:
-    with pytest.raises(InputError, match="envs must be a Gymnasium vector environment, found TextGANEnv"):
+    with pytest.raises(InputError, match="envs"):
         SB3VecEnv(TextGANEnv(TOY, control="constant"))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"envs must reset in the step that ends a text .*, found AutoresetMode.NEXT"):
+    with pytest.raises(InputError, match="autoreset_mode"):
         SB3VecEnv(vector_env(autoreset_mode="next_step"))
 
 
@@ -229,7 +229,7 @@ def test_leaked_features_are_joined_to_what_the_prefix_says() -> None:
     policy = {"features_extractor_class": TokenExtractor}
     model = PPO("MultiInputPolicy", SB3VecEnv(envs), n_steps=4, batch_size=16, gamma=1.0, policy_kwargs=policy)
     assert model.learn(16).num_timesteps == 16
-    with pytest.raises(InputError, match="model must read tokens and length only to complete prefixes"):
+    with pytest.raises(InputError, match="model must read"):
         SB3RolloutPolicy(model)
 
 
@@ -248,9 +248,9 @@ def test_the_last_token_is_all_that_a_model_with_memory_needs() -> None:
 
 @pytest.mark.parametrize("kind", [TokenExtractor, LastTokenExtractor])
 def test_other_spaces_and_sizes_are_refused(kind: type[nn.Module]) -> None:
-    with pytest.raises(InputError, match="observation_space must be a Dict of 'tokens' and 'length', found Box"):
+    with pytest.raises(InputError, match="observation_space"):
         kind(gym.spaces.Box(0, 1, (4,)))
-    with pytest.raises(InputError, match="embed_size must be at least 1, found 0"):
+    with pytest.raises(InputError, match="embed_size"):
         kind(vector_env().single_observation_space, embed_size=0)
 
 
@@ -274,7 +274,7 @@ def test_dqn_draws_tokens_by_the_exponential_of_q() -> None:
         assert (policy._predict(many) == 1).all()
     # Four standard errors of 6000 draws.
     torch.testing.assert_close(share_V, torch.tensor([1, 3, 1, 1]) / 6, atol=4 * (0.25 / 6000) ** 0.5, rtol=0)
-    with pytest.raises(InputError, match="temperature must be above 0, found 0"):
+    with pytest.raises(InputError, match="temperature"):
         BoltzmannDQNPolicy(space.single_observation_space, space.single_action_space, lambda _: 1e-3, temperature=0)
 
 
@@ -376,7 +376,7 @@ def test_the_model_completes_prefixes_and_can_be_measured() -> None:
 def test_an_actor_of_other_sizes_cannot_share(algorithm: type[BaseAlgorithm]) -> None:
     policy = lstm_policy(hidden_size=6)
     before = policy.projection
-    with pytest.raises(InputError, match=r"model must have the actor of the policy: Embedding\(5, 3\), LSTM\(3, 6"):
+    with pytest.raises(InputError, match="model must have the actor"):
         share_weights(model_of(algorithm), policy)
     assert policy.projection is before
 

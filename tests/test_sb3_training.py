@@ -203,8 +203,8 @@ def test_prefixes_are_completed_by_the_actor_as_it_is_and_judged_by_a_copy() -> 
         made.learn(derived_generator(0, "learn"))
         game = made.envs.game
         assert game.rollout_policy is made.policy
-        assert made.discriminator not in game.judges
-        assert [judge.training for judge in game.judges] == [False, False]
+        assert made.discriminator not in game.discriminators.versions
+        assert [judge.training for judge in game.discriminators.versions] == [False, False]
 
 
 @pytest.mark.slow

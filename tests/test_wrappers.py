@@ -268,7 +268,7 @@ def test_a_wrapper_inside_that_hides_the_final_observations_is_refused(toy: Task
     envs = TextGANVectorEnv(2, toy, reward="terminal", discriminator=judge_of(toy))
     hidden = DiscriminatorVectorTraining(gym.wrappers.vector.DictInfoToList(envs))
     hidden.reset(seed=0)
-    with pytest.raises(InputError, match="must stand inside of wrappers that change infos"):
+    with pytest.raises(InputError, match="final_obs"):
         hidden.step(np.array([0, 0]))
 
 
@@ -313,57 +313,39 @@ def loop_and_wrapper(toy: Task) -> None:
 
 
 @pytest.mark.parametrize(
-    ("act", "sentence"),
+    ("act", "names"),
     [
-        (loop_and_wrapper, "either a training loop refits it, or DiscriminatorTraining"),
-        (lambda toy: play(DiscriminatorTraining(single(toy), every=5), range(10)), "somebody else"),
-        (
-            lambda toy: DiscriminatorTraining(TextGANEnv(toy, control="constant")),
-            "'constant' control has no discriminator",
-        ),
-        (lambda toy: DiscriminatorTraining(TextGANEnv(toy, control="random")), "'random' control has no discriminator"),
+        (loop_and_wrapper, "changed the discriminator"),
+        (lambda toy: play(DiscriminatorTraining(single(toy), every=5), range(10)), "changed the discriminator"),
+        (lambda toy: DiscriminatorTraining(TextGANEnv(toy, control="constant")), "'constant' control"),
+        (lambda toy: DiscriminatorTraining(TextGANEnv(toy, control="random")), "'random' control"),
         (
             lambda toy: DiscriminatorTraining(TextGANEnv(toy, discriminator=PositionDiscriminator(4, 4))),
-            r"method make_optimizer\(learning_rate\), found a PositionDiscriminator",
+            "make_optimizer",
         ),
-        (lambda _: DiscriminatorTraining(gym.make("CartPole-v1")), "wraps a TextGANEnv, found CartPoleEnv"),
+        (lambda _: DiscriminatorTraining(gym.make("CartPole-v1")), "CartPoleEnv"),
         (
             lambda toy: DiscriminatorTraining(TextGANVectorEnv(2, toy, control="constant")),
-            "found TextGANVectorEnv: take DiscriminatorVectorTraining",
+            "take DiscriminatorVectorTraining",
         ),
         (
             lambda toy: DiscriminatorVectorTraining(TextGANEnv(toy, control="constant")),
-            "found TextGANEnv: take DiscriminatorTraining",
+            "take DiscriminatorTraining",
         ),
         (
             lambda toy: DiscriminatorVectorTraining(SyncVectorEnv([lambda: TextGANEnv(toy, control="constant")])),
-            "wraps a TextGANVectorEnv, found SyncVectorEnv",
+            "SyncVectorEnv",
         ),
-        (lambda toy: single(toy, hold_out=1), "hold_out must be at least 2"),
-        (lambda toy: single(toy, every=4, hold_out=5), "every must be at least hold_out=5, found 4"),
-        (lambda toy: single(toy, every=30, buffer=20), "buffer must be at least every=30, found 20"),
-        (lambda toy: single(toy, steps=0), "steps must be at least 1, found 0"),
-        (lambda toy: single(toy, batch_size=0), "batch_size must be at least 1, found 0"),
+        (lambda toy: single(toy, hold_out=1), "hold_out"),
+        (lambda toy: single(toy, every=4, hold_out=5), "every"),
+        (lambda toy: single(toy, every=30, buffer=20), "buffer"),
+        (lambda toy: single(toy, steps=0), "steps"),
+        (lambda toy: single(toy, batch_size=0), "batch_size"),
     ],
-    ids=[
-        "loop and wrapper",
-        "two wrappers",
-        "constant",
-        "random",
-        "no optimizer",
-        "another env",
-        "vector in single",
-        "single in vector",
-        "sync",
-        "hold_out",
-        "every",
-        "buffer",
-        "steps",
-        "batch_size",
-    ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_work_is_refused(toy: Task, act: Callable[[Task], Any], sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
+def test_what_cannot_work_is_refused(toy: Task, act: Callable[[Task], Any], names: str) -> None:
+    with pytest.raises(InputError, match=names):
         act(toy)
 
 

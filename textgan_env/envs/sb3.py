@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -11,22 +11,22 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
-from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictReplayBuffer
-from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy, MultiInputPolicy, QNetwork
 from torch import Tensor, nn
 
-from textgan_env.envs.game import Observation
+from textgan_env.envs.views import Observation
 from textgan_env.ops.episodes import Ints
 from textgan_env.ops.sampling import sample_categorical, seeded
-from textgan_env.policies.base import PolicyModule, State
 from textgan_env.policies.lstm import LSTMPolicy
-from textgan_env.utils.errors import InputError, require
+from textgan_env.policies.sb3 import SB3RolloutPolicy as SB3RolloutPolicy
+from textgan_env.policies.sb3 import forbidden_tokens as forbidden_tokens
+from textgan_env.policies.sb3 import pad_of
+from textgan_env.utils.errors import require
 
 # In place of minus infinity, which would turn a loss that multiplies by it into NaN.
 _NEVER = -1e9
@@ -189,7 +189,7 @@ class TokenExtractor(BaseFeaturesExtractor):
     ) -> None:
         for name, size in (("embed_size", embed_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
             require(size >= 1, f"{name} must be at least 1, found {size}")
-        pad = _pad_of(observation_space)
+        pad = pad_of(observation_space)
         leaked = observation_space.spaces.get("features")
         super().__init__(observation_space, hidden_size + (0 if leaked is None else int(np.prod(leaked.shape or ()))))
         self.start_token = pad if start_token is None else start_token
@@ -220,7 +220,7 @@ class LastTokenExtractor(BaseFeaturesExtractor):
 
     def __init__(self, observation_space: spaces.Dict, embed_size: int = 32, start_token: int | None = None) -> None:
         require(embed_size >= 1, f"embed_size must be at least 1, found {embed_size}")
-        pad = _pad_of(observation_space)
+        pad = pad_of(observation_space)
         super().__init__(observation_space, features_dim=embed_size)
         self.start_token = pad if start_token is None else start_token
         self.embedding = nn.Embedding(pad + 1, embed_size)
@@ -241,7 +241,7 @@ class BoltzmannDQNPolicy(MultiInputPolicy):
     Args:
         *args: Of SB3's ``MultiInputPolicy``.
         temperature: In units of reward.
-        **kwargs: Likewise.
+        **kwargs: Of SB3's ``MultiInputPolicy``.
 
     Raises:
         InputError: If the temperature is not above 0.
@@ -253,79 +253,13 @@ class BoltzmannDQNPolicy(MultiInputPolicy):
         self.temperature = temperature
 
     def _predict(self, obs: Any, deterministic: bool = True) -> Tensor:
+        """Draw tokens, int64 (B,)."""
         q_BV = self.q_net(obs)
         if deterministic:
             best_B: Tensor = q_BV.argmax(1)
             return best_B
         uniform_B = torch.rand(len(q_BV), dtype=torch.float64, device=q_BV.device)
         return sample_categorical(q_BV / self.temperature, uniform_B, overwrite=True)
-
-
-class SB3RolloutPolicy(PolicyModule):
-    """An SB3 model as a policy the environment can roll out: it shares the network, so it is always the current one.
-
-    ``envs.unwrapped.set_rollout_policy(SB3RolloutPolicy(model))`` lets the model in training complete the prefixes, and
-    `textgan_env.evaluation.evaluate` measures it. It knows nothing of the network but what it says of an observation,
-    so each step reads the whole prefix; for models around `TokenExtractor`, `share_weights` gives one that goes on
-    from its last state. DQN writes by ``exp(Q / temperature)``: set it by ``with_decoding``. To keep the model, save
-    the model.
-
-    Args:
-        model: PPO, A2C, DQN, MaskablePPO or RecurrentPPO on an `SB3VecEnv`, or another with the same kind of network.
-
-    Raises:
-        InputError: If its network is of another kind, its observations are not those of a TextGAN environment, or it
-            reads leaked features, which only the environment has.
-    """
-
-    kind: ClassVar[str] = "sb3"
-
-    def __init__(self, model: BaseAlgorithm) -> None:
-        network = model.policy
-        if not isinstance(network, (ActorCriticPolicy, MaskableActorCriticPolicy, DQNPolicy)):
-            raise InputError(
-                f"model must have an actor-critic or a Q-network of Stable-Baselines3, found {type(network).__name__}"
-            )
-        vocab_size = _pad_of(model.observation_space)
-        super().__init__(vocab_size, start_token=vocab_size, forbidden=forbidden_tokens(model))
-        assert isinstance(model.observation_space, spaces.Dict)
-        require(
-            "features" not in model.observation_space.spaces,
-            "model must read tokens and length only to complete prefixes, found one that reads leaked features, too",
-        )
-        self.max_length = int(np.prod(model.observation_space["tokens"].shape or (0,)))
-        self.network = network
-        self.to(model.device)
-
-    def begin(self, batch_size: int) -> State:
-        """Tokens int64 (B, T), their number (B,), which is -1 before the start token, and the network's own memory."""
-        memory: tuple[Tensor, ...] = ()
-        if isinstance(self.network, RecurrentActorCriticPolicy):
-            layers, _, width = self.network.lstm_hidden_state_shape
-            memory = tuple(torch.zeros(batch_size, layers, width, device=self.device) for _ in range(2))
-        tokens_BT = torch.full((batch_size, self.max_length), self.vocab_size, device=self.device)
-        return tokens_BT, torch.full((batch_size,), -1, device=self.device), memory
-
-    def raw_step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
-        """Ask the network what comes after the prefix. PAD, what is read after the end, leaves a prefix as it is."""
-        tokens_BT, length_B, memory = state
-        written_B = (length_B >= 0) & (tokens_B != self.vocab_size)
-        here_BT = written_B[:, None] & (torch.arange(self.max_length, device=self.device) == length_B[:, None])
-        tokens_BT = torch.where(here_BT, tokens_B[:, None], tokens_BT)
-        length_B = (length_B + written_B).clamp(min=0)
-        observation = {"tokens": tokens_BT, "length": length_B[:, None]}
-        network: Any = self.network
-        if isinstance(network, DQNPolicy):
-            return network.q_net(observation), (tokens_BT, length_B, memory)
-        if isinstance(network, RecurrentActorCriticPolicy):
-            before = tuple(part.transpose(0, 1).contiguous() for part in memory)
-            new_B = torch.zeros_like(length_B, dtype=torch.float32)  # `begin` and `reset_rows` reset the memory
-            distribution, after = network.get_distribution(observation, before, new_B)  # type: ignore[arg-type]
-            memory = tuple(part.transpose(0, 1) for part in after)
-        else:
-            distribution = network.get_distribution(observation)
-        logits_BV: Tensor = distribution.distribution.logits  # type: ignore[union-attr]
-        return logits_BV, (tokens_BT, length_B, memory)
 
 
 class ReplayState(nn.Module):
@@ -407,19 +341,11 @@ def never_write(model: BaseAlgorithm, tokens: Sequence[int]) -> None:
     barred = torch.tensor(list(tokens), dtype=torch.int64, device=model.device)
 
     def bar(_module: nn.Module, _inputs: Any, logits_BV: Tensor) -> Tensor:
+        """The logits, those tokens' at the lowest."""
         return logits_BV.index_fill(1, barred, _NEVER)
 
     for one in networks:
         _actor(one)[1].register_forward_hook(bar)
-
-
-def forbidden_tokens(model: BaseAlgorithm) -> list[int]:
-    """The tokens that the masks of a model's environment bar."""
-    env = model.get_env()
-    if env is None or not env.has_attr("action_masks"):
-        return []
-    tokens: list[int] = np.flatnonzero(~env.env_method("action_masks")[0]).tolist()
-    return tokens
 
 
 @contextmanager
@@ -431,7 +357,7 @@ def global_seeds_kept() -> Iterator[None]:
             yield
     finally:
         random.setstate(ours)
-        np.random.set_state(numpys)  # noqa: NPY002  likewise
+        np.random.set_state(numpys)  # noqa: NPY002  what it draws from
 
 
 def _actor(network: Any) -> tuple[Any, Any]:
@@ -444,12 +370,5 @@ def _actor(network: Any) -> tuple[Any, Any]:
 
 
 def _shapes(module: nn.Module) -> dict[str, torch.Size]:
+    """The shape of each tensor of a module."""
     return {name: tensor.shape for name, tensor in module.state_dict().items()}
-
-
-def _pad_of(space: spaces.Space[Any]) -> int:
-    """PAD = V of an observation space."""
-    tokens = space.spaces.get("tokens") if isinstance(space, spaces.Dict) else None
-    if not isinstance(tokens, spaces.Box) or "length" not in space.spaces:  # type: ignore[attr-defined]
-        raise InputError(f"observation_space must be a Dict of 'tokens' and 'length', found {space}")
-    return int(tokens.high.max())

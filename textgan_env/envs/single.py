@@ -5,59 +5,19 @@ from typing import Any, ClassVar, SupportsFloat
 import gymnasium as gym
 import numpy as np
 
-from textgan_env.discriminators import Discriminator
-from textgan_env.envs.game import (
-    ACTIONS,
-    MANUAL,
-    Observation,
-    TextGame,
-    checked_render_mode,
-    given_prefix,
-    spaces_of,
-    tokens_given,
-)
+from textgan_env.envs.common import ACTIONS, MANUAL, GameEnv, given_prefix, tokens_given
+from textgan_env.envs.views import Observation, frame, observation
 from textgan_env.ops.episodes import Bools
-from textgan_env.policies.base import Policy
-from textgan_env.tasks import Task, shared_task
+from textgan_env.tasks import Task
 
 
-class TextGANEnv(gym.Env[Observation, np.int64]):  # noqa: D101  it shares a manual
-    __doc__ = "Write one text, token by token; a discriminator judges it." + MANUAL
+class TextGANEnv(GameEnv, gym.Env[Observation, np.int64]):  # noqa: D101  it shares a manual
+    __doc__ = "Generate one text, token by token; a discriminator judges it." + MANUAL
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "human", "rgb_array"], "render_fps": 4}  # type: ignore[misc]
 
-    def __init__(
-        self,
-        task: str | Task = "oracle",
-        *,
-        reward: str = "rollout",
-        transform: str = "prob",
-        rollouts: int = 16,
-        gamma: float = 1.0,
-        control: str | None = None,
-        rollout_policy: Policy | None = None,
-        discriminator: Discriminator | None = None,
-        discriminator_seed: int = 0,
-        leak_features: bool = False,
-        render_mode: str | None = None,
-        **task_options: Any,
-    ) -> None:
-        self.render_mode = checked_render_mode(render_mode)
-        self.task = shared_task(task, **task_options)
-        self.game = TextGame(
-            1,
-            task=self.task,
-            reward=reward,
-            transform=transform,
-            rollouts=rollouts,
-            gamma=gamma,
-            control=control,
-            rollout_policy=rollout_policy,
-            discriminator=discriminator,
-            discriminator_seed=discriminator_seed,
-            leak_features=leak_features,
-        )
-        self.observation_space, self.action_space = spaces_of(self.game)
+    def __init__(self, task: str | Task = "oracle", *, render_mode: str | None = None, **options: Any) -> None:
+        self.observation_space, self.action_space = self._begin_game(1, task, render_mode, options)
         self._row: Bools = np.ones(1, dtype=np.bool_)
 
     def reset(
@@ -74,10 +34,10 @@ class TextGANEnv(gym.Env[Observation, np.int64]):  # noqa: D101  it shares a man
         self.game.begin(self._row, given_prefix(self.task, options))
         if self.render_mode == "human":
             self.render()
-        return self.game.observation(0), {}
+        return observation(self.game, 0), {}
 
     def step(self, action: np.int64) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Write one token.
+        """Append one token.
 
         Raises:
             InputError: If the token may not be written, `reset` was not called, or the text has ended.
@@ -87,23 +47,19 @@ class TextGANEnv(gym.Env[Observation, np.int64]):  # noqa: D101  it shares a man
         info = {"score_real": float(self.game.score_real(self._row)[0])} if ended and self.game.judged else {}
         if self.render_mode == "human":
             self.render()
-        return self.game.observation(0), float(reward_B[0]), ended, False, info
+        return observation(self.game, 0), float(reward_B[0]), ended, False, info
 
     def action_masks(self) -> Bools:
-        """The tokens that may be written, bool (V,)."""
+        """The tokens that may be generated, bool (V,)."""
         return self.game.episodes.writable_V.copy()
-
-    def set_rollout_policy(self, policy: Policy | None) -> None:
-        """See `TextGame.set_rollout_policy`."""
-        self.game.set_rollout_policy(policy)
 
     def render(self) -> Any:
         """The text so far with each token's Q as colour: a string (ansi), a picture (rgb_array), or printed (human)."""
         if self.render_mode is None:
             gym.logger.warn("render() was called without a render_mode: pass one to gym.make, e.g. render_mode='ansi'")
             return None
-        frame = self.game.frame(0, self.render_mode)
+        shown = frame(self.game, 0, self.render_mode)
         if self.render_mode == "human":
-            print(frame)
+            print(shown)
             return None
-        return frame
+        return shown

@@ -10,29 +10,18 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from textgan_env.discriminators import (
-    Discriminator,
-)
-from textgan_env.envs.game import (
-    ACTIONS,
-    MANUAL,
-    EpisodeBatch,
-    Observation,
-    TextGame,
-    checked_render_mode,
-    given_prefix,
-    spaces_of,
-    tokens_given,
-)
+from textgan_env.envs.common import ACTIONS, MANUAL, GameEnv, given_prefix, tokens_given
+from textgan_env.envs.game import EpisodeBatch
+from textgan_env.envs.views import Observation, frame, observation
 from textgan_env.ops.episodes import Bools, Ints
 from textgan_env.policies.base import Policy
-from textgan_env.tasks import Task, shared_task
+from textgan_env.tasks import Task
 from textgan_env.utils.errors import InputError, require
 
 
-class TextGANVectorEnv(VectorEnv[Observation, Ints, NDArray[Any]]):  # noqa: D101  it shares a manual
+class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):  # noqa: D101  it shares a manual
     __doc__ = (
-        "Write ``num_envs`` texts side by side, all prefixes completed in one batch.\n\n"
+        "Generate ``num_envs`` texts side by side, all prefixes completed in one batch.\n\n"
         "    Equal to `gymnasium.vector.SyncVectorEnv` of `TextGANEnv`, in each autoreset mode, and much faster.\n"
         "    `collect` is the batched way for agents of this project; ``autoreset_mode`` is a further argument.\n"
         + MANUAL
@@ -45,38 +34,15 @@ class TextGANVectorEnv(VectorEnv[Observation, Ints, NDArray[Any]]):  # noqa: D10
         num_envs: int = 1,
         task: str | Task = "oracle",
         *,
-        reward: str = "rollout",
-        transform: str = "prob",
-        rollouts: int = 16,
-        gamma: float = 1.0,
-        control: str | None = None,
-        rollout_policy: Policy | None = None,
-        discriminator: Discriminator | None = None,
-        discriminator_seed: int = 0,
-        leak_features: bool = False,
         autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
         render_mode: str | None = None,
-        **task_options: Any,
+        **options: Any,
     ) -> None:
-        self.render_mode = checked_render_mode(render_mode, self.metadata["render_modes"])
+        self.num_envs = num_envs
         self.autoreset_mode = _checked_autoreset_mode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
-        self.num_envs = num_envs
-        self.task = shared_task(task, **task_options)
-        self.game = TextGame(
-            num_envs,
-            task=self.task,
-            reward=reward,
-            transform=transform,
-            rollouts=rollouts,
-            gamma=gamma,
-            control=control,
-            rollout_policy=rollout_policy,
-            discriminator=discriminator,
-            discriminator_seed=discriminator_seed,
-            leak_features=leak_features,
-        )
-        self.single_observation_space, self.single_action_space = spaces_of(self.game)
+        spaces = self._begin_game(num_envs, task, render_mode, options)
+        self.single_observation_space, self.single_action_space = spaces
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
 
@@ -102,10 +68,10 @@ class TextGANVectorEnv(VectorEnv[Observation, Ints, NDArray[Any]]):  # noqa: D10
             chosen_B[fresh] = True
             self.game.seed(chosen_B, [seeding.np_random(seeds[i])[1] for i in fresh])
         self.game.begin(rows_B, prefix)
-        return self.game.observation(), {}
+        return observation(self.game), {}
 
     def step(self, actions: Ints) -> tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Write one token a row.
+        """Append one token a row.
 
         Raises:
             InputError: If a token may not be written, `reset` was not called, or a text has ended (autoreset disabled).
@@ -123,28 +89,25 @@ class TextGANVectorEnv(VectorEnv[Observation, Ints, NDArray[Any]]):  # noqa: D10
         if self.autoreset_mode == AutoresetMode.SAME_STEP and ended_B.any():
             infos = self._with_final_obs(ended_B, infos)
             self.game.begin(ended_B)
-        return self.game.observation(), reward_B, ended_B, np.zeros(self.num_envs, dtype=np.bool_), infos
+        return observation(self.game), reward_B, ended_B, np.zeros(self.num_envs, dtype=np.bool_), infos
 
     def collect(self, policy: Policy, positions: Sequence[int] | None = None) -> EpisodeBatch:
         """See `TextGame.collect`."""
         return self.game.collect(policy, positions)
 
     def action_masks(self) -> Bools:
-        """The tokens that may be written, bool (num_envs, V)."""
+        """The tokens that may be generated, bool (num_envs, V)."""
         return np.repeat(self.game.episodes.writable_V[None], self.num_envs, axis=0)
-
-    def set_rollout_policy(self, policy: Policy | None) -> None:
-        """See `TextGame.set_rollout_policy`."""
-        self.game.set_rollout_policy(policy)
 
     def render(self) -> tuple[Any, ...] | None:
         """Each row's text with each token's Q as colour: strings (ansi) or pictures (rgb_array)."""
         if self.render_mode is None:
             gym.logger.warn("render() was called without a render_mode: pass one to gym.make_vec")
             return None
-        return tuple(self.game.frame(row, self.render_mode) for row in range(self.num_envs))
+        return tuple(frame(self.game, row, self.render_mode) for row in range(self.num_envs))
 
     def _final_info(self, ended_B: Bools) -> dict[str, Any]:
+        """What is said of the texts that ended, as Gymnasium's vector environments do."""
         if not self.game.judged:
             return {}
         score_B = np.zeros(self.num_envs)
@@ -152,9 +115,10 @@ class TextGANVectorEnv(VectorEnv[Observation, Ints, NDArray[Any]]):  # noqa: D10
         return {"score_real": score_B, "_score_real": ended_B.copy()}
 
     def _with_final_obs(self, ended_B: Bools, infos: dict[str, Any]) -> dict[str, Any]:
+        """The infos of a step after which rows start anew: last observation and info of the ended texts."""
         final_obs = np.full(self.num_envs, None, dtype=object)
         for row in ended_B.nonzero()[0]:
-            final_obs[row] = self.game.observation(int(row))
+            final_obs[row] = observation(self.game, int(row))
         return {
             "final_obs": final_obs,
             "_final_obs": ended_B.copy(),
@@ -163,6 +127,7 @@ class TextGANVectorEnv(VectorEnv[Observation, Ints, NDArray[Any]]):  # noqa: D10
         }
 
     def _reset_mask(self, mask: Any) -> Bools:
+        """The rows to reset, bool (num_envs,)."""
         if mask is None:
             return np.ones(self.num_envs, dtype=np.bool_)
         fits = isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.shape == (self.num_envs,)
@@ -173,6 +138,7 @@ class TextGANVectorEnv(VectorEnv[Observation, Ints, NDArray[Any]]):  # noqa: D10
         return cast(Bools, mask.copy())
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        """One seed a row."""
         if seed is None:
             return [None] * self.num_envs
         seeds = [int(seed) + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else list(seed)
@@ -184,6 +150,7 @@ class TextGANVectorEnv(VectorEnv[Observation, Ints, NDArray[Any]]):  # noqa: D10
 
 
 def _checked_autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
+    """The mode of a name."""
     if isinstance(mode, AutoresetMode):
         return mode
     names = {member.name.lower(): member for member in AutoresetMode}

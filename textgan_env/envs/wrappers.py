@@ -1,4 +1,4 @@
-"""Wrappers that refit the discriminator on what is written, for any RL library that only calls `step`."""
+"""Wrappers that refit the discriminator on what is generated, for any RL library that only calls `step`."""
 
 import copy
 import logging
@@ -21,9 +21,10 @@ from textgan_env.discriminators import (
     discriminator_report,
     fit_discriminator,
 )
-from textgan_env.envs.game import EpisodeBatch, Observation, TextGame
+from textgan_env.envs.game import EpisodeBatch, TextGame
 from textgan_env.envs.single import TextGANEnv
 from textgan_env.envs.vector import TextGANVectorEnv
+from textgan_env.envs.views import Observation
 from textgan_env.ops.episodes import Ints
 from textgan_env.ops.sampling import derived_generator
 from textgan_env.policies.base import Policy
@@ -45,7 +46,7 @@ class TrainerSettings(TypedDict, total=False):
 
 
 class DiscriminatorTrainer:
-    """Gathers the texts that are written, and every so many of them refits a copy of D and queues it in the game.
+    """Gathers the texts that are generated, and every so many of them refits a copy of D and queues it in the game.
 
     One copy learns all the time and keeps its optimizer. What is queued is a copy of that copy, so no D that judges is
     ever changed. While the game cannot take a new D (two are judging unfinished texts), the refitted one waits, and
@@ -64,8 +65,8 @@ class DiscriminatorTrainer:
     Attributes:
         stats: What the last refit led to; empty before. ``fit/...`` is measured on texts that D was fitted on,
             ``held_out/...`` on the valid split and on the texts kept back, each of them with the names of
-            `textgan_env.discriminators.DiscriminatorReport`; ``equilibrium`` is the ``value`` V(D, G) when nobody can tell
-            real from written, -2 ln 2; ``refits`` and ``texts`` are counted from the start.
+            `textgan_env.discriminators.DiscriminatorReport`; ``equilibrium`` is the ``value`` V(D, G) when nobody can
+            tell real from generated, -2 ln 2; ``refits`` and ``texts`` are counted from the start.
         history: ``stats`` after each refit, oldest first. Each refit also logs a line, level INFO, with `logging`.
 
     Raises:
@@ -136,24 +137,25 @@ class DiscriminatorTrainer:
             self._newest, self._waiting = self._waiting, None
 
     def _refit(self) -> Discriminator:
+        """Fit the learner to the newest texts and measure it; returns a frozen copy."""
         generator = derived_generator(self.seed, "refit", len(self.history))
-        written_BT = torch.stack([text_T for number, text_T in self._texts if number % self.hold_out])
+        generated_BT = torch.stack([text_T for number, text_T in self._texts if number % self.hold_out])
         held_out_BT = torch.stack([text_T for number, text_T in self._texts if not number % self.hold_out])
         fit_discriminator(
             self._learner,
             self._optimizer,
             self._real_BT,
-            written_BT,
+            generated_BT,
             steps=self.steps,
             batch_size=self.batch_size,
             generator=generator,
         )
-        # As many real texts as written ones say enough, and a corpus may have a million.
-        some = torch.randperm(len(self._real_BT), generator=generator)[: len(written_BT)].to(self._real_BT.device)
+        # As many real texts as generated ones say enough, and a corpus may have a million.
+        some = torch.randperm(len(self._real_BT), generator=generator)[: len(generated_BT)].to(self._real_BT.device)
         self.stats = {
             "refits": len(self.history) + 1,
             "texts": self._gathered,
-            **discriminator_report(self._learner, self._real_BT[some], written_BT).as_dict("fit/"),
+            **discriminator_report(self._learner, self._real_BT[some], generated_BT).as_dict("fit/"),
             **discriminator_report(self._learner, self._real_held_out_BT, held_out_BT).as_dict("held_out/"),
             "equilibrium": EQUILIBRIUM_VALUE,
         }
@@ -167,11 +169,28 @@ class DiscriminatorTrainer:
         return copy.deepcopy(self._learner).eval().requires_grad_(False)
 
     def _on_device(self, tokens_BT: Tensor) -> Tensor:
+        """The tokens where D's weights are."""
         return tokens_BT.to(next(self._learner.parameters()).device)
 
 
-class DiscriminatorTraining(gym.Wrapper[Observation, np.int64, Observation, np.int64], RecordConstructorArgs):
-    """Refits the environment's discriminator while any agent writes texts with `step`.
+class _Training(RecordConstructorArgs):
+    """What both wrappers show of their trainer."""
+
+    trainer: DiscriminatorTrainer
+
+    @property
+    def stats(self) -> dict[str, float]:
+        """See `DiscriminatorTrainer`; never in an info, which holds what can be stacked row by row."""
+        return self.trainer.stats
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """See `DiscriminatorTrainer`."""
+        return self.trainer.history
+
+
+class DiscriminatorTraining(gym.Wrapper[Observation, np.int64, Observation, np.int64], _Training):
+    """Refits the environment's discriminator while any agent generates texts with `step`.
 
     Other wrappers may stand on either side. Texts that end early by a wrapper's will (``TimeLimit``) are not gathered.
     A training loop that calls `textgan_env.discriminators.fit_discriminator` itself does without this wrapper; both at
@@ -215,25 +234,13 @@ class DiscriminatorTraining(gym.Wrapper[Observation, np.int64, Observation, np.i
         self.trainer.add(episodes.tokens_BT[episodes.ended_B])
         return result
 
-    @property
-    def stats(self) -> dict[str, float]:
-        """See `DiscriminatorTrainer`; never in ``info``, where vector wrappers could not carry it."""
-        return self.trainer.stats
 
-    @property
-    def history(self) -> list[dict[str, float]]:
-        """See `DiscriminatorTrainer`."""
-        return self.trainer.history
-
-
-class DiscriminatorVectorTraining(
-    VectorWrapper[Observation, Ints, Observation, Ints, NDArray[Any]], RecordConstructorArgs
-):
+class DiscriminatorVectorTraining(VectorWrapper[Observation, Ints, Observation, Ints, NDArray[Any]], _Training):
     """`DiscriminatorTraining` for the natively batched environment, in every autoreset mode.
 
-    Texts count that are written through this wrapper, by `step` or by `collect`; what ``envs.unwrapped.collect`` writes
+    Texts count that are generated through this wrapper, by `step` or `collect`; what ``envs.unwrapped.collect`` gives
     is not seen. There is one refit at most after a call, however many texts it ended. In same-step autoreset the rows
-    that have just begun anew keep the older D for that text.
+    that have just started a text keep the older D for that text.
 
     Args:
         env: A `TextGANVectorEnv`, wrapped or not.
@@ -270,22 +277,12 @@ class DiscriminatorVectorTraining(
         self.trainer.add(batch.tokens_BT)
         return batch
 
-    @property
-    def stats(self) -> dict[str, float]:
-        """See `DiscriminatorTrainer`; never in ``infos``, which hold one entry a row."""
-        return self.trainer.stats
-
-    @property
-    def history(self) -> list[dict[str, float]]:
-        """See `DiscriminatorTrainer`."""
-        return self.trainer.history
-
     def _ended(self, infos: dict[str, Any]) -> Ints:
         """The texts that the last step ended, int64 (rows, T)."""
         episodes = self.base.game.episodes
         if self.base.autoreset_mode != AutoresetMode.SAME_STEP:
             return episodes.tokens_BT[episodes.ended_B]
-        # Those rows have begun overrides: what they held is in the infos only.
+        # Those rows have begun a new text: what they held is in the infos only.
         require(
             isinstance(infos, dict),
             "DiscriminatorVectorTraining must stand inside of wrappers that change infos: it reads their 'final_obs'",

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from torch import Tensor
-
 from textgan_env.evaluation.evaluate import TILE
 from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies.base import Policy
-from textgan_env.rewards import Keys, generate
+from textgan_env.rewards import Keys, Texts, generate
 from textgan_env.tasks import Task
 from textgan_env.utils.errors import require
 
@@ -35,13 +33,13 @@ def stream_texts(policy: Policy, task: Task, count: int, seed: int, prefix: Sequ
     """
     require(count >= 1, f"the number of texts must be at least 1, found {count}")
     for first in range(0, count, TILE):
-        tokens_BT, _, _ = generate_texts(policy, task, min(TILE, count - first), seed, prefix, first=first)
-        yield from (task.text(tokens) for tokens in tokens_BT.tolist())
+        texts = generate_texts(policy, task, min(TILE, count - first), seed, prefix, first=first)
+        yield from (task.text(tokens) for tokens in texts.tokens_BT.tolist())
 
 
 def generate_texts(
     policy: Policy, task: Task, count: int, seed: int, prefix: Sequence[int] = (), *, first: int = 0
-) -> tuple[Tensor, Tensor, Keys]:
+) -> Texts:
     """Texts of a policy as tokens, in one go: those that `stream_texts` gives as words.
 
     Args:
@@ -53,13 +51,12 @@ def generate_texts(
         first: How many texts of this seed stand before them.
 
     Returns:
-        tokens_BT: int64, PAD after the end.
-        lengths_B: int64.
-        keys: Of the draws, for what else is asked about these texts.
+        The finished texts, with the keys of their draws for what else is asked about them.
 
     Raises:
         InputError: If ``count`` is below 1, or no text can begin with the prefix.
     """
     require(count >= 1, f"the number of texts must be at least 1, found {count}")
     keys = Keys.counted(derived_seed(seed, "samples"), count, first_episode=first, device=policy.device)
-    return *generate(policy, keys, task.max_length, end_token=task.end_token, prefix=prefix), keys
+    tokens_BT, lengths_B = generate(policy, keys, task.max_length, end_token=task.end_token, prefix=prefix)
+    return Texts.finished(tokens_BT, lengths_B, keys, task.end_token)

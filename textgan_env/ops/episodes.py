@@ -20,6 +20,7 @@ class Episodes:
     Attributes:
         tokens_BT: int64; what is written, PAD = V elsewhere.
         lengths_B: int64; tokens written, the end token included.
+        given_B: int64; how many of them were given as a prefix.
         started_B: bool; False before the first `begin`.
         ended_B: bool; True when nothing can be added any more.
         seed_B: int64.
@@ -48,6 +49,7 @@ class Episodes:
         self.writable_V[list(forbidden)] = False
         self.tokens_BT: Ints = np.full((rows, max_length), vocab_size, dtype=np.int64)
         self.lengths_B: Ints = np.zeros(rows, dtype=np.int64)
+        self.given_B: Ints = np.zeros(rows, dtype=np.int64)
         self.started_B: Bools = np.zeros(rows, dtype=np.bool_)
         self.ended_B: Bools = np.zeros(rows, dtype=np.bool_)
         self.seed_B: Ints = np.zeros(rows, dtype=np.int64)
@@ -73,7 +75,7 @@ class Episodes:
         self.episode_B[rows_B] += 1
         self.tokens_BT[rows_B] = self.vocab_size
         self.tokens_BT[rows_B, : len(prefix)] = prefix
-        self.lengths_B[rows_B] = len(prefix)
+        self.lengths_B[rows_B] = self.given_B[rows_B] = len(prefix)
         self.ended_B[rows_B] = False
         self.started_B[rows_B] = True
 

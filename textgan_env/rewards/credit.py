@@ -10,61 +10,15 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from textgan_env.discriminators import Discriminator, score_logits
 from textgan_env.ops.parallel import by_rows
+from textgan_env.ops.reward_kinds import TRANSFORMS
 from textgan_env.ops.sampling import Stream, derived_generator, evaluating, keyed_uniform
 from textgan_env.policies.base import Policy
-from textgan_env.rewards.rollouts import Keys, complete, for_texts
-from textgan_env.utils.errors import InputError, require
-
-#: f in R = f(D(text)), from the logit (real is high). None loses precision where a probability rounds to 0 or 1.
-TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {
-    "prob": torch.sigmoid,  # D: SeqGAN
-    "logit": lambda logits: logits,  # log D - log(1 - D): the log ratio of real to written
-    "log": functional.logsigmoid,  # log D: the non-saturating reward
-    "minimax": functional.softplus,  # -log(1 - D): the reward of the minimax game
-    "2p-1": lambda logits: torch.tanh(logits / 2),  # between -1 and 1
-    "rank": torch.sigmoid,  # D, then `rank_rescaled` over the batch: LeakGAN
-}
-#: Rewards that know nothing of the text.
-CONTROLS = ("constant", "random", "shuffled")
-
-
-@dataclass(frozen=True)
-class Texts:
-    """B texts, finished or still being written.
-
-    Attributes:
-        tokens_BT: int64, PAD after the last token.
-        lengths_B: int64.
-        ended_B: bool; finished.
-        keys: Of the draws made for each text.
-        end_token: The token that ends a text early, or None.
-    """
-
-    tokens_BT: Tensor
-    lengths_B: Tensor
-    ended_B: Tensor
-    keys: Keys
-    end_token: int | None
-
-    def rows(self, rows: slice) -> "Texts":
-        """Some of the texts."""
-        parts = (self.tokens_BT[rows], self.lengths_B[rows], self.ended_B[rows], self.keys.rows(rows))
-        return Texts(*parts, self.end_token)
-
-    @property
-    def mask_BT(self) -> Tensor:
-        """The tokens written, bool (B, T)."""
-        return torch.arange(self.tokens_BT.shape[1], device=self.tokens_BT.device) < self.lengths_B[:, None]
-
-    @property
-    def last_BT(self) -> Tensor:
-        """The last token of each finished text, bool (B, T)."""
-        at_last_BT = torch.arange(self.tokens_BT.shape[1], device=self.tokens_BT.device) == self.lengths_B[:, None] - 1
-        return at_last_BT & self.ended_B[:, None]
+from textgan_env.rewards.rollouts import Completions, complete, for_texts
+from textgan_env.rewards.texts import Texts
+from textgan_env.utils.errors import require
 
 
 class CreditSource(Protocol):
@@ -75,11 +29,26 @@ class CreditSource(Protocol):
 
         Args:
             texts: The batch.
-            wanted_BT: bool; the tokens asked about, all of them written.
+            wanted_BT: bool; the tokens asked about, all of them generated.
 
         Returns:
             credit_BT: float32; 0 where not wanted.
         """
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Q of some tokens, and the completions behind it.
+
+    Attributes:
+        q_BT: float32; the mean of the completions' discounted rewards, R itself at the last token; 0 where not wanted.
+        completions: R of them, N for each token that is not the last of its text.
+        reward_R: float32; R = f(D(text)) of each completion.
+    """
+
+    q_BT: Tensor
+    completions: Completions
+    reward_R: Tensor
 
 
 @dataclass(frozen=True)
@@ -119,11 +88,11 @@ class RolloutCredit:
 
     def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
         """Q of the wanted tokens, float32 (B, T)."""
-        credit_BT = _by_rows(self._of_each, texts, wanted_BT)
-        return rank_rescaled(credit_BT, wanted_BT) if self.transform == "rank" else credit_BT
+        credit_BT = _by_rows(lambda some, mask_BT: self.estimate(some, mask_BT).q_BT, texts, wanted_BT)
+        return _compared(self.transform, credit_BT, wanted_BT)
 
-    def _of_each(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
-        """Q by the texts alone, float32 (B, T)."""
+    def estimate(self, texts: Texts, wanted_BT: Tensor) -> Estimate:
+        """Q of the wanted tokens, each text by itself, and the completions behind it."""
         final_BT = wanted_BT & texts.last_BT
         # A prefix of p tokens ends with the token in column p - 1.
         prefixes_BT = (wanted_BT & ~final_BT).roll(1, dims=1)
@@ -137,13 +106,13 @@ class RolloutCredit:
         )
         final_row_R = final_BT.nonzero()[:, 0]
         logits_R = score_logits(self.discriminator, torch.cat([done.tokens_RT, texts.tokens_BT[final_row_R]]))
-        reward_R = TRANSFORMS[self.transform](logits_R).float()
-        return_R = reward_R[: len(done.row_R)] * self.gamma ** (done.lengths_R - done.prefix_R)
-        mean_R = return_R.view(-1, self.rollouts).mean(1)
-        credit_BT = torch.zeros_like(wanted_BT, dtype=torch.float32)
-        credit_BT[done.row_R[:: self.rollouts], done.prefix_R[:: self.rollouts] - 1] = mean_R
-        credit_BT[final_BT] = reward_R[len(done.row_R) :]
-        return credit_BT
+        reward_R, final_R = TRANSFORMS[self.transform](logits_R).float().tensor_split([len(done.row_R)])
+        return_R = reward_R * self.gamma ** (done.lengths_R - done.prefix_R)
+        q_BT = torch.zeros_like(wanted_BT, dtype=torch.float32)
+        row_R, column_R = done.row_R[:: self.rollouts], done.prefix_R[:: self.rollouts] - 1
+        q_BT[row_R, column_R] = return_R.view(-1, self.rollouts).mean(1)
+        q_BT[final_BT] = final_R
+        return Estimate(q_BT, done, reward_R)
 
 
 @dataclass(frozen=True)
@@ -173,7 +142,7 @@ class TextCredit:
         asked_B = wanted_BT.any(1)
         require(bool(texts.ended_B[asked_B].all()), "the reward of a whole text is not known before the text has ended")
         credit_BT = _by_rows(self._of_each, texts, wanted_BT)
-        return rank_rescaled(credit_BT, wanted_BT) if self.transform == "rank" else credit_BT
+        return _compared(self.transform, credit_BT, wanted_BT)
 
     def _of_each(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
         """R by the texts alone, float32 (B, T)."""
@@ -193,13 +162,13 @@ class KLCredit:
     pay. Keeps a policy near the one it started from (Jaques et al. 2017).
 
     Args:
-        policy: G, the policy that wrote the texts.
+        policy: G, the policy that generated the texts.
         reference: G_ref.
         weight: Reward units per nat.
         gamma: Discount of what later tokens pay.
 
     Raises:
-        InputError: If a number is out of range or the two policies write different vocabularies.
+        InputError: If a number is out of range or the two policies have different vocabularies.
     """
 
     policy: Policy
@@ -225,13 +194,13 @@ class KLCredit:
 
 @dataclass(frozen=True)
 class EntropyCredit:
-    """The entropy of the rest of the text, one sample of it: minus the weighted log-probability of what was written.
+    """The entropy of the rest of the text, one sample of it: minus the weighted log-probability of what was generated.
 
     Token t pays ``-weight * log G(y_t | s_t)``; its credit sums what t and all later tokens pay. In expectation its
     policy gradient is that of the entropy of whole texts (maximum-entropy learning, Haarnoja et al. 2017).
 
     Args:
-        policy: G, the policy that wrote the texts.
+        policy: G, the policy that generated the texts.
         weight: Reward units per nat.
         gamma: Discount of what later tokens pay.
 
@@ -254,12 +223,17 @@ class EntropyCredit:
 
 
 def _log_prob(policy: Policy, texts: Texts) -> Tensor:
-    """Of each token written, float (B, T), dropout off, without gradients."""
+    """Log-probability of each token, float (B, T), dropout off, without gradients."""
     require(bool(texts.ended_B.all()), "what is still to come is not known before the text has ended")
     with evaluating(policy), torch.no_grad():
         return _by_rows(
             lambda some, mask_BT: for_texts(policy, some.keys).log_prob(some.tokens_BT, mask_BT), texts, texts.mask_BT
         )
+
+
+def _compared(transform: str, credit_BT: Tensor, wanted_BT: Tensor) -> Tensor:
+    """Credit, or its rank among the texts where the transform compares them; float32 (B, T)."""
+    return rank_rescaled(credit_BT, wanted_BT) if TRANSFORMS[transform].compares_rows else credit_BT
 
 
 def _by_rows(of_each: Callable[[Texts, Tensor], Tensor], texts: Texts, mask_BT: Tensor) -> Tensor:
@@ -366,5 +340,4 @@ def check_transform(name: str) -> None:
     Raises:
         InputError: If it is not.
     """
-    if name not in TRANSFORMS:
-        raise InputError(f"unknown reward transform '{name}', expected one of: {', '.join(TRANSFORMS)}")
+    require(name in TRANSFORMS, f"unknown reward transform '{name}', expected one of: {', '.join(TRANSFORMS)}")

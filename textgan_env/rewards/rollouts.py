@@ -1,7 +1,7 @@
 """Monte-Carlo completions: every prefix of every text, N times, in one pass over time.
 
 The prefixes of one text share their beginning, so the text is read once, token by token. When its first p tokens have
-been read, the completions of that prefix join the rows that are being written, starting from a copy of the state
+been read, the completions of that prefix join the rows that are being generated, starting from a copy of the state
 reached; from then on every row is an independent text. SeqGAN's published code makes N x T passes instead, each from
 the first token.
 """
@@ -17,30 +17,13 @@ from textgan_env.ops.episodes import check_prefix
 from textgan_env.ops.sampling import Stream, evaluating, keyed_uniform, sample_categorical
 from textgan_env.ops.tiles import Tile
 from textgan_env.policies.base import Policy, PolicyModule, State, map_state
+from textgan_env.rewards.texts import Keys
 from textgan_env.utils.errors import require
 
 #: Rows stepped at once. Larger tiles push the logits out of the cache; tiles under 32 rows would take other code paths
 #: in the matrix product and round differently, so that a draw could depend on how rows were grouped.
 TILE = Tile(cpu=256, gpu=16_384)
 _SMALLEST_TILE = 32
-
-
-@dataclass(frozen=True)
-class Keys:
-    """What the draws of B rows are keyed by: the seed and the episode of each row, int64 (B,)."""
-
-    seed_B: Tensor
-    episode_B: Tensor
-
-    @classmethod
-    def counted(cls, seed: int, rows: int, *, first_episode: int = 0, device: torch.device | None = None) -> "Keys":
-        """One seed for all rows, episodes counted on from ``first_episode``."""
-        episode_B = torch.arange(first_episode, first_episode + rows, device=device)
-        return cls(torch.full_like(episode_B, seed), episode_B)
-
-    def rows(self, index_R: Tensor | slice) -> "Keys":
-        """The keys of some rows."""
-        return Keys(self.seed_B[index_R], self.episode_B[index_R])
 
 
 def for_texts(policy: Policy, keys: Keys) -> Policy:
@@ -81,7 +64,7 @@ def complete(
     """Complete prefixes of each text N times with the policy, dropout off, without gradients.
 
     Args:
-        policy: Writes the rest of each text.
+        policy: Generates the rest of each text.
         tokens_BT: int64; the texts. Tokens at and after the longest prefix that is wanted do not matter.
         wanted_BT: bool; column p asks for the prefix of p tokens, column 0 for whole new texts.
         keys: Of the rows' draws.
@@ -96,31 +79,20 @@ def complete(
     Raises:
         InputError: If N is below 1 or shapes do not fit.
     """
-    require(rollouts >= 1, f"rollouts must be at least 1, found {rollouts}")
-    require(
-        tokens_BT.shape == wanted_BT.shape,
-        f"tokens and wanted prefixes must have one shape, found {tuple(tokens_BT.shape)} and {tuple(wanted_BT.shape)}",
-    )
     tile = TILE.on(tokens_BT.device) if tile is None else tile
-    require(tile >= 1, f"tile must be at least 1 row, found {tile}")
-    # Beyond these the keys of two draws would be one.
-    require(tokens_BT.shape[1] < 2**16, f"a text has at most 65,535 tokens, found T={tokens_BT.shape[1]}")
-    require(rollouts < 2**24, f"a prefix has at most 16,777,215 completions, found {rollouts}")
+    _check_sizes(tokens_BT, wanted_BT, rollouts, tile)
     prefix_R, row_R = (part.repeat_interleave(rollouts) for part in wanted_BT.t().nonzero(as_tuple=True))
-    rollout_R = torch.arange(rollouts, device=tokens_BT.device).repeat(len(prefix_R) // rollouts)
-    max_length = tokens_BT.shape[1]
+    is_given_RT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device) < prefix_R[:, None]
     texts = Completions(
-        tokens_RT=tokens_BT[row_R].masked_fill(
-            torch.arange(max_length, device=tokens_BT.device) >= prefix_R[:, None], policy.vocab_size
-        ),
-        lengths_R=torch.full_like(row_R, max_length),
+        tokens_RT=tokens_BT[row_R].masked_fill(~is_given_RT, policy.vocab_size),
+        lengths_R=torch.full_like(row_R, tokens_BT.shape[1]),
         row_R=row_R,
         prefix_R=prefix_R,
-        rollout_R=rollout_R,
+        rollout_R=torch.arange(rollouts, device=tokens_BT.device).repeat(len(prefix_R) // rollouts),
     )
     if len(row_R):
         with evaluating(policy), torch.inference_mode():
-            _write(
+            _generate(
                 for_texts(policy, keys),
                 tokens_BT,
                 wanted_BT,
@@ -134,6 +106,19 @@ def complete(
     return texts
 
 
+def _check_sizes(tokens_BT: Tensor, wanted_BT: Tensor, rollouts: int, tile: int) -> None:
+    """Refuse shapes that do not fit, and numbers that are out of range."""
+    require(rollouts >= 1, f"rollouts must be at least 1, found {rollouts}")
+    require(
+        tokens_BT.shape == wanted_BT.shape,
+        f"tokens and wanted prefixes must have one shape, found {tuple(tokens_BT.shape)} and {tuple(wanted_BT.shape)}",
+    )
+    require(tile >= 1, f"tile must be at least 1 row, found {tile}")
+    # Beyond these the keys of two draws would be one.
+    require(tokens_BT.shape[1] < 2**16, f"a text has at most 65,535 tokens, found T={tokens_BT.shape[1]}")
+    require(rollouts < 2**24, f"a prefix has at most 16,777,215 completions, found {rollouts}")
+
+
 def generate(
     policy: Policy,
     keys: Keys,
@@ -144,10 +129,10 @@ def generate(
     stream: Stream = Stream.TEXT,
     tile: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Write one text for each key, from the first token on or from the end of a given prefix.
+    """Generate one text for each key, from the first token on or from the end of a given prefix.
 
     Args:
-        policy: Writes.
+        policy: Generates.
         keys: Of the draws, one a text.
         max_length: T.
         end_token: The token that ends a text before T tokens. None: every text has T tokens.
@@ -172,7 +157,7 @@ def generate(
     return texts.tokens_RT, texts.lengths_R
 
 
-def _write(
+def _generate(
     policy: Policy,
     tokens_BT: Tensor,
     wanted_BT: Tensor,
@@ -230,6 +215,7 @@ def _write(
 
 
 def _tiles(rows_R: Tensor, tile: int) -> tuple[Tensor, ...]:
+    """The rows, some at a time."""
     return rows_R.split(tile) if len(rows_R) else ()
 
 
@@ -241,9 +227,11 @@ class _Memory:
         self.state = state
 
     def get(self, rows_r: Tensor) -> State:
+        """The state of some rows."""
         return map_state(lambda part: part[rows_r], self.state)
 
     def put(self, rows_r: Tensor, state: State) -> None:
+        """Set the state of some rows."""
         map_state(lambda whole, part: whole.index_copy_(0, rows_r, part), self.state, state)
 
     def step(self, last_R: Tensor, rows_r: Tensor) -> Tensor:

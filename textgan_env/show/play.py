@@ -1,24 +1,17 @@
-"""`textgan play`: a live page on which the policies of runs write, each token on the colour of its Q.
+"""What happens on the page of `textgan play`: the policies of runs generate, each token on the colour of its Q.
 
-What happens on the page (`Player`) needs no page: it gives rows of tokens with their values, and `as_html` shows them.
-Gradio, the extra ``demo``, is imported by `serve` only.
+`Player` needs no page: it gives rows of tokens with their values, and `as_html` shows them.
 """
 
 import html
 import json
 import math
-import os
 import shlex
-import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,18 +19,12 @@ from textgan_env.discriminators import Discriminator
 from textgan_env.envs import default_discriminator
 from textgan_env.evaluation import generate_texts
 from textgan_env.ops import render
-from textgan_env.rewards import RolloutCredit, Texts
+from textgan_env.rewards import RolloutCredit
 from textgan_env.runs.folder import RunFolder
 from textgan_env.show.saved import SavedRun
 from textgan_env.text.vocabulary import EOS
-from textgan_env.utils.errors import InputError, MissingDataError, require
+from textgan_env.utils.errors import InputError, require
 
-if TYPE_CHECKING:
-    import gradio
-
-_ALONE = "none"  # what stands for no second run
-_OWN, _DEFAULT = "the run's own discriminator", "the default judge"
-_PAUSE = 0.05  # seconds a token stays the last one at least, so that one sees the text grow
 _LIMITS = (0.0, 1.0)  # Q is a mean of probabilities
 
 
@@ -76,7 +63,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Token:
-    """A token that has been written.
+    """A token that has been generated.
 
     Attributes:
         word: What it stands for; `EOS` for the end token.
@@ -92,11 +79,11 @@ class Page:
     """One side of the page at one moment.
 
     Attributes:
-        texts: Each as far as it is written.
+        texts: Each as far as it is shown.
         note: Who judges, or what is being waited for.
         command: What writes the same texts on the command line.
         joined: Whether words stand side by side without blanks.
-        error: Why nothing can be written, if so.
+        error: Why nothing can be generated, if so.
     """
 
     texts: Sequence[Sequence[Token]] = ()
@@ -108,7 +95,7 @@ class Page:
 
 @dataclass
 class Player:
-    """Runs that write when asked; each is loaded, and its judge fitted, when first needed.
+    """Runs that generate when asked; each is loaded, and its judge fitted, when first needed.
 
     Args:
         runs: Run folders by the names that the page shows.
@@ -151,7 +138,7 @@ class Player:
         return self._judges[key], f"the default judge{why}: it knows usual words and pairs of near words, no more"
 
     def write(self, name: str, request: Request) -> Iterator[Page]:
-        """Write texts with a run, token by token, all of them side by side.
+        """Generate texts with a run, and show them token by token, all of them side by side.
 
         A token's Q is what the environment would pay for it: the mean over N completions by the same policy of the
         probability that the judge gives the whole text to be real; at the last token, that of the text itself. The
@@ -159,7 +146,7 @@ class Player:
 
         Args:
             name: The run.
-            request: What to write.
+            request: What to generate.
 
         Returns:
             The page after each token; one with an error where something is refused.
@@ -171,35 +158,34 @@ class Player:
             yield Page(error=str(error))
 
     def side_by_side(self, names: Sequence[str], request: Request) -> Iterator[list[Page]]:
-        """Let several runs write at once, as `write` does: the pages after each token."""
+        """Let several runs generate at once, as `write` does: the pages after each token."""
         last: list[Page] = [Page()] * len(names)
         for pages in zip_longest(*(self.write(name, request) for name in names)):
             last = [page or before for page, before in zip(pages, last, strict=True)]
             yield last
 
     def _written(self, name: str, saved: SavedRun, request: Request) -> Iterator[Page]:
+        """The pages of a run that is loaded; Q of all tokens is computed in one pass before the first."""
         task = saved.task
         policy = saved.decoded(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p)
         given = task.encode_writable(request.prefix)
-        tokens_BT, lengths_B, keys = generate_texts(policy, task, request.texts, request.seed, given)
-        texts = Texts(tokens_BT, lengths_B, torch.ones_like(lengths_B, dtype=torch.bool), keys, task.end_token)
+        texts = generate_texts(policy, task, request.texts, request.seed, given)
         judge, who = self.judge(name, request.own_judge)
-        source = RolloutCredit(policy, judge, rollouts=request.rollouts)
+        credit_BT = RolloutCredit(policy, judge, rollouts=request.rollouts).credit(
+            texts, texts.mask_BT & (torch.arange(task.max_length, device=texts.mask_BT.device) >= len(given))
+        )
+        credit_BT[:, : len(given)] = math.nan
         # A text that fills T has a word for every token; one that ends earlier has an end token, which is no word.
-        words_B = [
-            [*task.words(tokens), EOS][:length]
-            for tokens, length in zip(tokens_BT.tolist(), lengths_B.tolist(), strict=True)
+        whole = [
+            tuple(map(Token, [*task.words(tokens), EOS][:length], credit))
+            for tokens, length, credit in zip(
+                texts.tokens_BT.tolist(), texts.lengths_B.tolist(), credit_BT.tolist(), strict=True
+            )
         ]
-        shown = [[Token(word, math.nan) for word in words[: len(given)]] for words in words_B]
         joined = task.vocabulary is not None and task.vocabulary.mode == "char"
         page = Page(note=f"judged by {who}", command=request.command(saved.folder.path), joined=joined)
-        for position in range(len(given), int(lengths_B.max())):
-            wanted_BT = torch.zeros_like(texts.mask_BT)
-            wanted_BT[:, position] = texts.mask_BT[:, position]
-            credit_B = source.credit(texts, wanted_BT)[:, position].tolist()
-            for row in wanted_BT[:, position].nonzero()[:, 0].tolist():
-                shown[row].append(Token(words_B[row][position], credit_B[row]))
-            yield replace(page, texts=[tuple(tokens) for tokens in shown])
+        for position in range(len(given), int(texts.lengths_B.max())):
+            yield replace(page, texts=[tokens[: position + 1] for tokens in whole])
 
 
 def find_runs(paths: Sequence[Path]) -> dict[str, Path]:
@@ -259,6 +245,7 @@ def as_html(page: Page) -> str:
 
 
 def _tile(token: Token) -> str:
+    """A token on the colour of its Q, with the number below."""
     colour = render.credit_colour(token.q, _LIMITS)
     paint = f"background:rgb{colour};color:rgb{render.ink_on(colour)}"
     value = "given" if math.isnan(token.q) else f"{token.q:.2f}"
@@ -276,168 +263,3 @@ def legend() -> str:
         "text, on average over completions that the same policy writes from there. Under the last token it is the "
         "judge's opinion of the text itself. Grey tokens were given.</p>"
     )
-
-
-# --------------------------------------------------------------------------------------------- the page
-
-
-def check_address(host: str, port: int) -> None:
-    """Refuse an address that nothing can listen on.
-
-    Raises:
-        InputError: If the port is out of range or taken, or the host is no address of this machine.
-    """
-    require(1 <= port <= 65535, f"port must be 1 to 65535, found {port}")
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with closing(socket.socket(family, kind)) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            trial.bind(address)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise InputError(f"cannot listen on {host}, port {port} ({reason}): choose others by --host, --port") from None
-
-
-def serve(runs: Sequence[Path], host: str, port: int) -> None:
-    """Open the page and keep it open until Ctrl-C.
-
-    Args:
-        runs: Run folders, or folders of them.
-        host: The address to listen on; 0.0.0.0: every address of this machine.
-        port: The port.
-
-    Raises:
-        InputError: If there is no run, or nothing can listen on this address.
-        MissingDataError: If Gradio is not installed.
-    """
-    player = Player(find_runs(runs))
-    _require_gradio()
-    check_address(host, port)
-    count = len(player.runs)
-    print(f"{count} run{'s' if count > 1 else ''}: {', '.join(player.runs)}\nopening the page ...", flush=True)
-    page = build_page(player)
-    page.launch(
-        server_name=host,
-        server_port=port,
-        share=False,
-        quiet=True,
-        prevent_thread_lock=True,
-        footer_links=[],
-        ssr_mode=False,  # no node process, one port
-        theme=_theme(),
-        css=STYLE,
-    )
-    try:
-        seen_at = "127.0.0.1" if host == "0.0.0.0" else host
-        print(f"textgan play: http://{seen_at}:{port}\nCtrl-C ends it.", flush=True)
-        if host not in ("127.0.0.1", "localhost", "::1"):
-            print("Whoever can reach this machine can use the page.", flush=True)
-        threading.Event().wait()
-    finally:
-        page.close(verbose=False)
-
-
-def build_page(player: Player) -> "gradio.Blocks":
-    """The page of some runs, not yet served: controls on top, one or two runs below.
-
-    Raises:
-        MissingDataError: If Gradio is not installed.
-    """
-    _require_gradio()
-    import gradio as gr
-
-    names = list(player.runs)
-    own = RunFolder.open(player.runs[names[0]]).about["config"].get("temperature", 1.0)
-    page = gr.Blocks(title="textgan play", analytics_enabled=False)
-    with page:
-        gr.Markdown(
-            "# textgan play\nA policy writes token by token; colours say how real a judge finds the text from there."
-        )
-        with gr.Row():
-            first = gr.Dropdown(names, value=names[0], label="Run", elem_id="run-1", min_width=220)
-            second = gr.Dropdown(
-                [_ALONE, *names], value=_ALONE, label="Beside it (compare)", elem_id="run-2", min_width=220
-            )
-        with gr.Row():
-            prefix = gr.Textbox(label="Texts begin with", placeholder="nothing given", elem_id="prefix", min_width=220)
-            temperature = gr.Slider(0.1, 2.0, own, step=0.05, label="Temperature", min_width=220, elem_id="temperature")
-            seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed", min_width=90)
-        with gr.Accordion("More", open=False):
-            with gr.Row():
-                texts = gr.Slider(1, 10, 3, step=1, label="Texts")
-                top_k = gr.Slider(0, 200, 0, step=1, label="Top-k (0: all tokens)")
-                top_p = gr.Slider(0.05, 1.0, 1.0, step=0.05, label="Top-p (1: all tokens)")
-                rollouts = gr.Slider(1, 32, 8, step=1, label="Completions a token (N)")
-            judge = gr.Radio([_OWN, _DEFAULT], value=_OWN, label="Who judges (own: where the run has trained one)")
-        with gr.Row():
-            start = gr.Button("Write", variant="primary", elem_id="write", min_width=120)
-            stop = gr.Button("Stop", elem_id="stop", min_width=120)
-        with gr.Row(equal_height=False):
-            with gr.Column(min_width=320):
-                left = gr.HTML(as_html(Page(note="Press Write.")), elem_id="side-1")
-            with gr.Column(min_width=320, visible=False) as beside:
-                right = gr.HTML("", elem_id="side-2")
-        gr.HTML(legend())
-
-        def write(*values: Any) -> Iterator[tuple[str, str, Any]]:
-            yield from _answer(player, *values)
-
-        asked = [first, second, prefix, temperature, seed, texts, top_k, top_p, rollouts, judge]
-        writing = gr.on(
-            [start.click, prefix.submit],
-            write,
-            asked,
-            [left, right, beside],
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        stop.click(None, cancels=[writing], api_visibility="private")
-    return page
-
-
-def _answer(
-    player: Player,
-    first: str,
-    second: str,
-    prefix: str,
-    temperature: float,
-    seed: int,
-    texts: int,
-    top_k: int,
-    top_p: float,
-    rollouts: int,
-    judge: str,
-) -> Iterator[tuple[str, str, Any]]:
-    """What the page shows after Write, in its two halves."""
-    import gradio as gr
-
-    request = Request(
-        prefix=prefix.strip(),
-        texts=texts,
-        seed=seed or 0,
-        temperature=temperature,
-        top_k=top_k or None,
-        top_p=top_p if top_p < 1 else None,
-        rollouts=rollouts,
-        own_judge=judge == _OWN,
-    )
-    names = [first] if second == _ALONE else [first, second]
-    for pages in player.side_by_side(names, request):
-        halves = [f"<h3>{html.escape(name)}</h3>{as_html(page)}" for name, page in zip(names, pages, strict=True)]
-        yield halves[0], halves[-1], gr.update(visible=len(halves) > 1)
-        time.sleep(_PAUSE)
-
-
-def _theme() -> Any:
-    """Gradio's plain theme in the fonts of the machine that shows the page."""
-    import gradio as gr
-
-    return gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-
-
-def _require_gradio() -> None:
-    """Refuse to go on without Gradio, and keep it from calling home."""
-    if find_spec("gradio") is None:
-        raise MissingDataError('the page needs the package gradio: pip install "textgan_env[demo]"')
-    # Read when gradio is imported: no telemetry, no look for a newer version.
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}

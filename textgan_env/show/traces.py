@@ -1,6 +1,7 @@
 """How one text came to be: the credit of each token, the completions behind it, and what the discriminator saw.
 
-What the pages of `textgan report` show, as plain numbers; any other page can show the same.
+What the pages of `textgan report` show, as plain numbers; any other page can show the same. Q is asked of
+`RolloutCredit.estimate`, as everywhere.
 """
 
 from collections.abc import Sequence
@@ -21,21 +22,21 @@ from textgan_env.envs import default_discriminator
 from textgan_env.evaluation import generate_texts
 from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies import Policy
-from textgan_env.rewards import Completions, Keys, complete, generate
+from textgan_env.rewards import Estimate, Keys, RolloutCredit, Texts, generate
 from textgan_env.show.saved import SavedRun
 from textgan_env.tasks import Task
 from textgan_env.text.dataset import Split
 from textgan_env.utils.errors import require
 
-#: Texts that a judge is measured on, and that a plane is laid through.
+#: Texts that a discriminator is measured on, and that a plane is laid through.
 REAL_TEXTS = 1000
 
 
 def real_texts(task: Task) -> tuple[Split, Tensor]:
-    """Real texts to show beside written ones, at most `REAL_TEXTS`, and the split that they are from.
+    """Real texts to show beside generated ones, at most `REAL_TEXTS`, and the split that they are from.
 
-    The test split; the training split where fewer than two test texts are without unknown words, which a judge is
-    never shown.
+    The test split; the training split where fewer than two test texts are without unknown words, which a
+    discriminator is never shown.
 
     Returns:
         The split, and int64 (B, T).
@@ -72,7 +73,7 @@ class Judge:
         Args:
             run: The run.
             own: False asks for the default judge in any case: only the scores of one judge compare.
-            policy: Who writes the fresh texts; None: the run's policy as it is.
+            policy: Generates the fresh texts; None: the run's policy as it is.
             seed: Of these texts, and of the default judge.
 
         Raises:
@@ -96,7 +97,7 @@ class Completion:
     """One way in which a text could have gone on.
 
     Attributes:
-        tokens: What was written after the prefix, the end token included.
+        tokens: What was generated after the prefix, the end token included.
         score_real: D's probability that the whole text is real.
     """
 
@@ -141,10 +142,10 @@ def write_traces(
     seed: int = 0,
     prefix: Sequence[int] = (),
 ) -> list[Trace]:
-    """Let a policy write texts and trace them; they are those of `textgan sample` with the same seed.
+    """Let a policy generate texts and trace them; they are those of `textgan sample` with the same seed.
 
     Args:
-        policy: Writes, and completes.
+        policy: Generates, and completes.
         task: Says how long texts are.
         discriminator: D.
         count: How many texts.
@@ -155,17 +156,11 @@ def write_traces(
     Raises:
         InputError: If a number is below 1, or no text can begin with the prefix.
     """
-    tokens_BT, lengths_B, keys = generate_texts(policy, task, count, seed, prefix)
+    texts = generate_texts(policy, task, count, seed, prefix)
+    rows = [texts.rows(slice(row, row + 1)) for row in range(count)]
     return [
-        trace(
-            policy,
-            task,
-            discriminator,
-            tokens_BT[row, :length].tolist(),
-            rollouts=rollouts,
-            keys=keys.rows(torch.tensor([row])),
-        )
-        for row, length in enumerate(lengths_B.tolist())
+        trace(policy, task, discriminator, one.tokens_BT[one.mask_BT].tolist(), rollouts=rollouts, keys=one.keys)
+        for one in rows
     ]
 
 
@@ -178,7 +173,7 @@ def trace(
     rollouts: int = 16,
     keys: Keys | None = None,
 ) -> Trace:
-    """Trace one text, whoever wrote it.
+    """Trace one text of any origin.
 
     Args:
         policy: Completes the prefixes.
@@ -198,36 +193,27 @@ def trace(
     text_T = torch.full((task.max_length,), task.vocab_size)
     text_T[:length] = torch.tensor(tokens)
     ended = length == task.max_length or tokens[-1] == task.end_token
-    wanted_1T = torch.zeros(1, task.max_length, dtype=torch.bool)
-    wanted_1T[0, 1 : length if ended else length + 1] = True
-    done = complete(
-        policy,
-        text_T[None],
-        wanted_1T,
-        keys=Keys.counted(0, 1) if keys is None else keys,
-        rollouts=rollouts,
-        end_token=task.end_token,
-    )
-    score_R = score_logits(discriminator, done.tokens_RT).sigmoid()
-    q = score_R.view(-1 if len(score_R) else 0, rollouts).mean(1).tolist()
+    keys = Keys.counted(0, 1) if keys is None else keys
+    text = Texts(text_T[None], torch.tensor([length]), torch.tensor([ended]), keys, task.end_token)
+    found = RolloutCredit(policy, discriminator, rollouts=rollouts).estimate(text, text.mask_BT)
     # Row s holds the first s tokens.
     is_in_ST = torch.arange(task.max_length) < torch.arange(length + 1)[:, None]
     prefixes_ST = torch.where(is_in_ST, text_T, task.vocab_size)
-    stopped = score_logits(discriminator, prefixes_ST).sigmoid().tolist()
     return Trace(
         tokens=tuple(tokens),
-        q=(*q, stopped[-1]) if ended else tuple(q),
-        completions=_by_token(done, score_R, length),
-        stopped=tuple(stopped),
+        q=tuple(found.q_BT[0, :length].tolist()),
+        completions=_by_token(found, length),
+        stopped=tuple(score_logits(discriminator, prefixes_ST).sigmoid().tolist()),
         parts=tuple(discriminator.parts(text_T)),
         features_SF=score_features(discriminator, prefixes_ST),
     )
 
 
-def _by_token(done: Completions, score_R: Tensor, length: int) -> tuple[tuple[Completion, ...], ...]:
+def _by_token(estimate: Estimate, length: int) -> tuple[tuple[Completion, ...], ...]:
     """Of each of the text's tokens the completions of the prefix that ends with it."""
+    done = estimate.completions
     found: list[list[Completion]] = [[] for _ in range(length)]
-    rows = (done.tokens_RT.tolist(), done.prefix_R.tolist(), done.lengths_R.tolist(), score_R.tolist())
+    rows = (done.tokens_RT.tolist(), done.prefix_R.tolist(), done.lengths_R.tolist(), estimate.reward_R.tolist())
     for tokens, prefix, end, score in zip(*rows, strict=True):
         found[prefix - 1].append(Completion(tuple(tokens[prefix:end]), score))
     return tuple(map(tuple, found))

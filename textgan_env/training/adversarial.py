@@ -331,7 +331,7 @@ class PolicyGradientAgent(AdversarialAgent):
         _, halves_P = backward(trained(self.policy), columns, self._objective, halves=True)
         snr = gradient_snr(*halves_P) if len(halves_P) == 2 else 0.0
         norm = self.update(self.g_optimizer)
-        return {**credit_numbers(batch.credit_BT, batch.mask_BT), "gradient_norm": norm, "gradient_snr": snr}
+        return {**credit_numbers(batch.own_credit_BT, batch.mask_BT), "gradient_norm": norm, "gradient_snr": snr}
 
     def _objective(
         self, tokens_BT: Tensor, mask_BT: Tensor, advantage_BT: Tensor, seed_B: Tensor, episode_B: Tensor

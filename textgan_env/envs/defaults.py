@@ -1,0 +1,56 @@
+"""Who judges and who completes where an environment is given neither."""
+
+from functools import lru_cache
+
+import torch
+
+from textgan_env.discriminators import Discriminator, fit_discriminator, make_discriminator
+from textgan_env.ops.sampling import derived_generator, derived_seed
+from textgan_env.policies.ngram import NGramPolicy
+from textgan_env.rewards import Keys, generate
+from textgan_env.tasks import Task, fit_ngram
+
+#: Of the default discriminator: two passes over 10,000 texts. With more steps, or fewer generated texts, it learns its
+#: own by heart: held-out AUC falls (benchmarks/results/default_judge.md has today's).
+DEFAULT_DISCRIMINATOR_STEPS = 150
+#: Texts of each side in a step of the default discriminator.
+DEFAULT_DISCRIMINATOR_BATCH = 128
+
+
+def default_rollout_policy(task: Task) -> NGramPolicy:
+    """A bigram model of the training texts: what completes prefixes when the environment is given no policy."""
+    return fit_ngram(task, order=2)
+
+
+@lru_cache(maxsize=4)
+def default_discriminator(task: Task, seed: int) -> Discriminator:
+    """A small discriminator, fitted to tell the training texts from texts of uni- and bigram models of them.
+
+    It can tell which words and which pairs of near words are usual. It has seen no other kind of error, so it cannot
+    judge grammar over long distances, sense, or whether a text is copied. It is fitted once for each task object and
+    seed, and the last four stay in the process: never train it, train a copy.
+
+    Args:
+        task: Gives the texts.
+        seed: Of its initial weights, the texts it is fitted against, and the order of both.
+
+    Returns:
+        A discriminator without gradients, in eval mode.
+    """
+    real_BT = task.writable("train")
+    half = (len(real_BT) + 1) // 2
+    fakes = []
+    for number, policy in enumerate((fit_ngram(task, order=1), default_rollout_policy(task))):
+        keys = Keys.counted(derived_seed(seed, "judge", number), half)
+        fakes.append(generate(policy, keys, task.max_length, end_token=task.end_token)[0])
+    judge = make_discriminator("pair", vocab_size=task.vocab_size, max_length=task.max_length, seed=seed)
+    fit_discriminator(
+        judge,
+        judge.make_optimizer(),
+        real_BT,
+        torch.cat(fakes),
+        steps=DEFAULT_DISCRIMINATOR_STEPS,
+        batch_size=DEFAULT_DISCRIMINATOR_BATCH,
+        generator=derived_generator(seed, "judge", "order"),
+    )
+    return judge.eval().requires_grad_(False)

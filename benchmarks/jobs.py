@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.arms import ARMS, BASELINE, Arm, Preset
+from textgan_env.ops.metric_table import METRICS
 from textgan_env.utils.errors import InputError, friendly_errors, require
 from textgan_env.utils.files import write_safely
 from textgan_env.utils.options import ORACLES, path_option
@@ -34,7 +35,12 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).resolve().parent.parent
 # Rooms that only draw, print or store: no number depends on them.
-_NO_MATTER = {f"textgan_env.{room}" for room in ("errors", "files", "render", "logs", "runs", "checkpoints")}
+_NO_MATTER = {
+    f"textgan_env.{module}"
+    for module in (
+        "utils.errors", "utils.files", "ops.render", "ops.plots", "runs.logs", "runs.folder", "runs.checkpoints",
+    )
+}  # fmt: skip
 _MEMBER_SEEDS = 1_000  # between the seeds of two trainings on the same texts
 
 
@@ -399,10 +405,10 @@ def trained_run(folder: Path) -> Path:
 
 
 def learning_curve(run: Path) -> list[dict[str, Any]]:
-    """What the run's looks saw: step, phase, NLLs, divergences, and D's accuracy and AUC on unseen texts."""
+    """Step, phase and the metrics that charts of a run show, of each evaluation."""
     from textgan_env.runs.logs import read_metrics
 
-    shown = ("nll_valid", "nll_oracle", "cover", "fit", "unique", "d_auc", "d_accuracy")
+    shown = [name for name, metric in METRICS.items() if metric.chart]
     rows = []
     for row in read_metrics(run):
         kept = {name: row[name] for name in shown if name in row and row[name] == row[name]}

@@ -34,7 +34,6 @@ Policies = dict[str, PolicyModule]
 HOTTEST, COLDEST, GAP, MOST_POINTS = 1.2, 0.5, 0.1, 40
 # On text, where neither cover nor fit is known.
 TEXT_TEMPERATURES = (1.2, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
-TEXT_POINT = ("nll_test", "lstm_forward", "lstm_reverse", "bleu_4", "self_bleu_4", "unique")
 COLD, COLD_SHARES = 0.4, (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
 
@@ -182,8 +181,7 @@ def point(policy: PolicyModule, task: Task, sizes: Sizes, seed: int) -> Point:
     """The measures of one point on a curve: likelihoods on an oracle task, language-model scores and BLEU on text."""
     if task.oracle is None:
         found = evaluate(policy, task, samples=sizes.curve, bleu_samples=min(sizes.curve, sizes.bleu), seed=seed)
-        values = dict(found.values) | lstm_scores(task, found.tokens_BT, sizes.read)[0]
-        return {name: values[name] for name in TEXT_POINT if name in values}
+        return dict(found.values) | lstm_scores(task, found.tokens_BT, sizes.read)[0]
     keys = Keys.counted(derived_seed(seed, "curve"), sizes.curve, device=policy.device)
     tokens_BT = generate(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
     real_BT = task.split("test").head(sizes.curve).tokens_BT

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from textgan_env.ops.metric_table import evaluated
 from textgan_env.utils.errors import friendly_errors, require
 from textgan_env.utils.options import SharedConfig, path_option
 
@@ -40,20 +41,7 @@ class Options:
     """Of the result files."""
 
 
-COLUMNS = (
-    *("nll_oracle", "nll_oracle_median", "nll_test", "nll_self", "cover", "fit", "adjacent_repeats", "unique"),
-    *(
-        "copied_texts",
-        "bleu_2",
-        "bleu_3",
-        "bleu_4",
-        "bleu_5",
-        "self_bleu_2",
-        "self_bleu_3",
-        "self_bleu_4",
-        "self_bleu_5",
-    ),
-)
+COLUMNS = evaluated("test")
 
 
 def main(args: list[str] | None = None) -> None:

@@ -22,6 +22,7 @@ import torch
 
 from textgan_env import __version__
 from textgan_env.discriminators import score_features
+from textgan_env.ops import metric_table
 from textgan_env.ops.render import credit_colour
 from textgan_env.policies import Policy
 from textgan_env.runs.folder import RunFolder
@@ -143,6 +144,7 @@ def _shown(traced: Sequence[_Traced]) -> Data:
     place = {token: index for index, token in enumerate(used)}
     low, high = _limits([q for one in traced for each in one.traces for q in each.q])
     return {
+        "metrics": metric_table.documents(),
         "task": _task_data(task, traced[0].run.folder),
         "words": ["" if token == task.end_token else task.words([token])[0] for token in used],
         "end": None if task.end_token is None else place.get(task.end_token),

@@ -223,7 +223,7 @@ def _warnings(task: Task, values: Mapping[str, float]) -> dict[str, str]:
             f"the policy collapses: {values['unique']:.0%} of its texts are different, of real ones "
             f"{real['unique']:.0%}"
         )
-    elif values["nll_self"] < _LEAST_ENTROPY * values["nll_valid"]:
+    elif values.get("nll_self", math.inf) < _LEAST_ENTROPY * values["nll_valid"]:
         found["collapse"] = (
             f"the policy collapses: its entropy is {values['nll_self']:.2f} nats a token, where real text costs it "
             f"{values['nll_valid']:.2f}"

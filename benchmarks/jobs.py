@@ -38,7 +38,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 _NO_MATTER = {
     f"textgan_env.{module}"
     for module in (
-        "utils.errors", "utils.files", "ops.render", "ops.plots", "runs.logs", "runs.folder", "runs.checkpoints",
+        "utils.errors", "utils.files", "ops.colours", "ops.render", "ops.plots", "runs.logs", "runs.folder", "runs.checkpoints",
     )
 }  # fmt: skip
 _MEMBER_SEEDS = 1_000  # between the seeds of two trainings on the same texts

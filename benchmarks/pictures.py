@@ -40,7 +40,8 @@ class Credit:
         import numpy as np
 
         from textgan_env.envs import TextGANVectorEnv
-        from textgan_env.ops.render import rgb_array, save_png
+        from textgan_env.ops.plots import save_png
+        from textgan_env.ops.render import rgb_array
         from textgan_env.policies import UniformPolicy
         from textgan_env.runs.loading import load_policy
         from textgan_env.tasks import fit_ngram
@@ -101,7 +102,7 @@ class Vanishing:
     def draw(self) -> Path:
         """Write the picture; returns its path."""
         from benchmarks.results import table
-        from textgan_env.ops.render import learning_curve
+        from textgan_env.ops.plots import learning_curve
 
         rows = self.measure()
         print(table(rows))
@@ -241,7 +242,7 @@ class Chase:
 
     def draw(self) -> Path:
         """Write the picture; returns its path."""
-        from textgan_env.ops.render import heat_map
+        from textgan_env.ops.plots import heat_map
 
         score_DG = self.measure()
         rounds = [str(number) for number in range(self.rounds + 1)]
@@ -332,7 +333,7 @@ class Curve:
 
     def draw(self) -> Path:
         """Write the picture; returns its path."""
-        from textgan_env.ops.render import learning_curve
+        from textgan_env.ops.plots import learning_curve
 
         rows = curve_rows(self.runs, self.measures, self.phase)
         names = self.names or tuple(run.name for run in self.runs)
@@ -412,7 +413,8 @@ class Rollouts:
         """Write the picture; returns its path."""
         import numpy as np
 
-        from textgan_env.ops.render import rgb_array, save_png, score_list
+        from textgan_env.ops.plots import save_png
+        from textgan_env.ops.render import rgb_array, score_list
 
         words, rests = self.measure()
         q = [sum(scores) / len(scores) for scores in ([score for _, score in rest] for rest in rests)]

@@ -59,7 +59,7 @@ def image_path(name: str) -> Path:
 
 def save_picture(figure: "Figure", name: str, title: str = "") -> Path:
     """Write a figure of `new_figure` as a picture of the docs; returns its path."""
-    from textgan_env.ops.render import save_figure
+    from textgan_env.ops.plots import save_figure
 
     path = image_path(name)
     save_figure(figure, path, title)

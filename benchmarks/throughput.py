@@ -530,7 +530,7 @@ def _row(name: str, work: Work, options: Options) -> dict[str, Any]:
 
 def _ratio_figure(rows: list[dict[str, Any]]) -> "Figure":
     """A bar a piece, ours and plain, on a logarithmic scale."""
-    from textgan_env.ops.render import new_figure, plain_axes
+    from textgan_env.ops.plots import new_figure, plain_axes
 
     figure = new_figure(8, 0.9 + 0.55 * len(rows))
     axes = figure.subplots()
@@ -559,7 +559,7 @@ def _ratio_figure(rows: list[dict[str, Any]]) -> "Figure":
 
 def _growth_figure(rows: list[dict[str, Any]]) -> "Figure":
     """A panel for each of B, N, T and V, a line a piece."""
-    from textgan_env.ops.render import new_figure, plain_axes
+    from textgan_env.ops.plots import new_figure, plain_axes
 
     figure = new_figure(10, 3.6)
     names = list(dict.fromkeys(row["work"] for row in rows))

@@ -138,8 +138,8 @@ def evaluate(
 
     With p the oracle, q the policy, T tokens a text, all in nats per token: ``nll_oracle`` (p scores q's texts),
     ``nll_test`` or ``nll_valid`` (q scores real texts of that split), ``nll_self`` (q scores its own), and, because
-    both distributions are known, the exact divergences ``cover`` = KL(p||q) / T and ``fit`` = KL(q||p) / T, each from one set
-    of texts so that its noise cancels. The pair (nll_oracle, nll_test) can be gamed by mixing two temperatures;
+    both distributions are known, the exact divergences ``cover`` = KL(p||q) / T and ``fit`` = KL(q||p) / T, each from one
+    set of texts so that its noise cancels. The pair (nll_oracle, nll_test) can be gamed by mixing two temperatures;
     cover and fit cannot.
 
     BLEU-n and Self-BLEU-n are nltk's sentence BLEU with smoothing method 1, all texts of the split as references;

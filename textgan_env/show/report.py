@@ -23,7 +23,7 @@ import torch
 from textgan_env import __version__
 from textgan_env.discriminators import score_features
 from textgan_env.ops import metric_table
-from textgan_env.ops.render import credit_colour
+from textgan_env.ops.colours import credit_colour
 from textgan_env.policies import Policy
 from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.logs import Row, read_metrics

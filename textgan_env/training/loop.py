@@ -16,7 +16,7 @@ from textgan_env.ops.parallel import (
     from_first,
     is_first,
 )
-from textgan_env.ops.render import learning_curve
+from textgan_env.ops.plots import learning_curve
 from textgan_env.ops.sampling import derived_generator, derived_seed
 from textgan_env.policies import Decoding, PolicyModule
 from textgan_env.rewards import Keys, generate

@@ -119,8 +119,8 @@ def _leakgan(name: str, how: str, own: str) -> tuple[Arm, ...]:
     before = f"{name}-mle"
 
     def arm(name: str, group: str, how: str, own: str) -> Arm:
-        options = {preset: f"--preset {preset} {own}" for preset in ("smoke", "fast", "paper")}
-        return Arm(name, group, how, agent="leakgan", sweep=True, tries=None, **options)
+        smoke, fast, paper = (f"--preset {preset} {own}" for preset in ("smoke", "fast", "paper"))
+        return Arm(name, group, how, "leakgan", smoke, fast, paper, sweep=True, tries=None)
 
     begun = f"{own} --pretrained {{{before}}}"
     return (

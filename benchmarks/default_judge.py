@@ -62,8 +62,8 @@ def measure(options: Options) -> list[dict[str, Any]]:
         seconds.append(time.perf_counter() - start)
     task = shared_task(options.task)
     judge = default_discriminator(task, 0)
-    kind = {"vocab_size": task.vocab_size, "start_token": task.start_token, "forbidden": task.forbidden}
-    policies: dict[str, Any] = {"uniform tokens": UniformPolicy(**kind)}
+    uniform = UniformPolicy(task.vocab_size, start_token=task.start_token, forbidden=task.forbidden)
+    policies: dict[str, Any] = {"uniform tokens": uniform}
     policies |= {"unigram": fit_ngram(task, order=1), "bigram": fit_ngram(task, order=2)}
     policies |= {run.name: policy_of(run, task) for run in options.runs}
     real_BT = task.writable("test")[: options.samples]

@@ -5,9 +5,7 @@ and measures the policy (comments and docstrings left out). So a finished job is
 code is known as such. ``python -m benchmarks.jobs FOLDER`` is the process.
 """
 
-import ast
 import contextlib
-import hashlib
 import importlib
 import json
 import os
@@ -16,13 +14,13 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.arms import ARMS, BASELINE, Arm, Preset
+from benchmarks.code import code_version, short_hash
 from textgan_env.ops.metric_table import METRICS
 from textgan_env.utils.errors import InputError, friendly_errors, require
 from textgan_env.utils.files import write_safely
@@ -33,14 +31,6 @@ if TYPE_CHECKING:
     from textgan_env.policies import PolicyModule
     from textgan_env.tasks import Task
 
-PROJECT = Path(__file__).resolve().parent.parent
-# Rooms that only draw, print or store: no number depends on them.
-_NO_MATTER = {
-    f"textgan_env.{module}"
-    for module in (
-        "utils.errors", "utils.files", "ops.colours", "ops.render", "ops.plots", "runs.logs", "runs.folder", "runs.checkpoints",
-    )
-}  # fmt: skip
 _MEMBER_SEEDS = 1_000  # between the seeds of two trainings on the same texts
 
 
@@ -63,7 +53,7 @@ class Job:
     @property
     def id(self) -> str:
         """Ten hexadecimal digits."""
-        return _hash(json.dumps([self.config, self.code], sort_keys=True))
+        return short_hash(json.dumps([self.config, self.code], sort_keys=True))
 
     @property
     def label(self) -> str:
@@ -130,62 +120,6 @@ def task_options(task: str, seed: int, corpus: str | None) -> dict[str, Any]:
     """Options of a task in the suite: each seed has its own texts where a law is known to draw them from."""
     given: dict[str, Any] = {} if corpus is None else {path_option(task): str(Path(corpus).expanduser().absolute())}
     return given | ({"text_seed": seed} if task in ORACLES else {})
-
-
-@lru_cache
-def code_version(agent: str) -> str:
-    """Hash of the code that trains an agent ("": none) and measures policies, without comments and docstrings."""
-    return _hash(json.dumps(sorted(sources(agent).items())))
-
-
-def sources(agent: str) -> dict[str, str]:
-    """Every module of ours that training an agent ("": none) and measuring policies imports -> its bare code."""
-    waiting = ["benchmarks.measure", *([f"agents.{agent}"] if agent else [])]
-    found: dict[str, str] = {}
-    while waiting:
-        module = waiting.pop()
-        path = _path_of(module)
-        if path is None or module in found or module in _NO_MATTER:
-            continue
-        source = path.read_text(encoding="utf-8")
-        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-        waiting += [name for node in ast.walk(ast.parse(source)) for name in _imported(node, package)]
-        found[module] = bare(source)
-    return found
-
-
-def bare(source: str) -> str:
-    """Python code without comments and docstrings, in one way of writing."""
-    return ast.unparse(_Bare().visit(ast.parse(source)))
-
-
-def _path_of(module: str) -> Path | None:
-    """The file of one of our modules; None for names that are none."""
-    base = PROJECT.joinpath(*module.split("."))
-    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
-
-
-def _imported(node: ast.AST, package: str) -> Iterator[str]:
-    """Modules that an import may mean; names that are no modules do no harm."""
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        origin = f"{package}.{node.module}" if node.level else node.module or ""
-        if origin != "textgan_env":  # the package itself points at everything, lazily
-            yield origin
-        yield from (f"{origin}.{alias.name}" for alias in node.names)
-
-
-class _Bare(ast.NodeTransformer):
-    """Takes out expressions that are only a string: docstrings, and what stands under the field of a config."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
-        """Nothing in place of a docstring; a body that is left empty is of no matter, since nobody runs it."""
-        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 # ----------------------------------------------------------------------------------------------------

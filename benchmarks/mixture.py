@@ -64,7 +64,7 @@ def measure(options: Options) -> list[dict[str, Any]]:
     require(task.oracle is not None, f"run '{options.run}' is on task '{task.name}', which has no oracle")
     policies = {f"temperature {at:g}": policy.with_decoding(Decoding(at)) for at in TEMPERATURES}
     policies |= {f"mixture {variant}": mixed for variant, mixed in suite.mixture(task, [policy]).items()}
-    sizes = suite.Sizes(options.samples, options.samples, 0)
+    sizes = suite.Sizes(options.samples, options.samples, bleu=0, read=0)
     rows: list[dict[str, Any]] = []
     for name, one in policies.items():
         print(f"measuring {name} ...", flush=True)

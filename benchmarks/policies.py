@@ -3,7 +3,7 @@
 For example ``python -m benchmarks.policies --runs runs/mle-seqgan-oracle-1 --temperatures 1 0.8 0.6``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib import import_module
 from pathlib import Path
@@ -100,11 +100,11 @@ def measure(options: Options) -> list[dict[str, Any]]:
         given["max_length"] = options.max_length
     task = make_task(options.task, **given)
     trained = [policy_of(run, task) for run in options.runs]
-    kind = {"vocab_size": task.vocab_size, "start_token": task.start_token, "forbidden": task.forbidden}
     policies: list[tuple[str, int | None, Any]] = []
     if task.oracle is not None:
         policies.append(("real text (the oracle)", None, task.oracle))
-    policies.append(("uniform tokens", None, UniformPolicy(**kind)))
+    uniform = UniformPolicy(task.vocab_size, start_token=task.start_token, forbidden=task.forbidden)
+    policies.append(("uniform tokens", None, uniform))
     policies += [("unigram", None, fit_ngram(task, order=1)), ("bigram", None, fit_ngram(task, order=2))]
     for run, policy in zip(options.runs, trained, strict=True):
         about = RunFolder.open(run).about
@@ -112,20 +112,17 @@ def measure(options: Options) -> list[dict[str, Any]]:
         for temperature in options.temperatures:
             decoding = replace(policy.decoding, temperature=temperature)
             policies.append((label, about["seed"], policy.with_decoding(decoding)))
-    rows: list[dict[str, Any]] = []
+    measured: list[tuple[dict[str, Any], Mapping[str, float]]] = []
     if task.oracle is None:
         values = overlaps(task, task.split("train").head(BLEU_SAMPLES).tokens_BT, "test", BLEU_SAMPLES)
-        row = {"policy": f"real text ({BLEU_SAMPLES:,} of training)", "seed": None, "temperature": None}
-        rows.append(row | {column: values.get(column) for column in COLUMNS})
+        name = f"real text ({BLEU_SAMPLES:,} of training)"
+        measured.append(({"policy": name, "seed": None, "temperature": None}, values))
     for name, seed, policy in policies:
         print(f"measuring {name} ...", flush=True)
-        values = evaluate(policy, task, samples=options.samples, seed=options.seed).values
-        row = {"policy": name, "seed": seed, "temperature": policy.decoding.temperature}
-        rows.append(row | {column: values.get(column) for column in COLUMNS})
-    unused = [column for column in COLUMNS if all(row[column] is None for row in rows)]
-    for row in rows:
-        for column in unused:
-            del row[column]
+        found = evaluate(policy, task, samples=options.samples, seed=options.seed)
+        measured.append(({"policy": name, "seed": seed, "temperature": policy.decoding.temperature}, found.values))
+    columns = [column for column in COLUMNS if any(column in values for _, values in measured)]
+    rows = [row | {column: values.get(column) for column in columns} for row, values in measured]
     return rows + over_seeds(rows)
 
 
@@ -153,7 +150,10 @@ def over_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for (policy, temperature), group in groups.items():
         if len(group) < 2:
             continue
-        told = {"mean": fmean, "range": lambda values: max(values) - min(values)}
+        told: dict[str, Callable[[list[float]], float]] = {
+            "mean": fmean,
+            "range": lambda values: max(values) - min(values),
+        }
         for name, tell in told.items():
             summary = {"policy": policy, "seed": f"{name} of {len(group)}", "temperature": temperature}
             columns = [column for column in COLUMNS if all(row.get(column) is not None for row in group)]

@@ -33,7 +33,7 @@ def save(name: str, rows: Sequence[Mapping[str, Any]], *, module: str, notes: st
     from textgan_env.runs.folder import machine, source_state
 
     command = f"python -m {module} {shlex.join(sys.argv[1:])}".strip()
-    document = {
+    document: dict[str, Any] = {
         "command": command,
         "notes": notes,
         "source": source_state(),

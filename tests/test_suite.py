@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import arms, engines, jobs, measure, report, suite, text_scores
+from benchmarks import arms, code, engines, jobs, measure, report, suite, text_scores
 from conftest import PROJECT
 from textgan_env.tasks import ToyTask, make_task
 from textgan_env.utils.errors import InputError
@@ -51,11 +51,11 @@ def test_an_id_changes_with_every_setting_and_with_the_code() -> None:
 
 
 def test_code_that_a_result_depends_on_is_found_through_imports() -> None:
-    seen = jobs.sources("seqgan")
+    seen = code.sources("seqgan")
     assert {"agents.seqgan", "benchmarks.measure", "textgan_env.evaluation", "textgan_env.ops.metrics"} <= set(seen)
     assert {"textgan_env.policies.lstm", "textgan_env.rewards", "textgan_env.training.loop"} <= set(seen)
     assert not {"agents.mle", "textgan_env.show.report", "benchmarks.arms"} & set(seen)
-    assert "agents.seqgan" not in jobs.sources("")
+    assert "agents.seqgan" not in code.sources("")
 
 
 def test_comments_and_docstrings_are_no_code() -> None:
@@ -63,8 +63,8 @@ def test_comments_and_docstrings_are_no_code() -> None:
     told = (
         'class A:\n    """Says."""\n    x: int = 1\n    """It."""\n\ndef f():\n    """More."""\n    return 2  # two\n'
     )
-    assert jobs.bare(told) == jobs.bare(plain)
-    assert jobs.bare(plain.replace("2", "3")) != jobs.bare(plain)
+    assert code.bare(told) == code.bare(plain)
+    assert code.bare(plain.replace("2", "3")) != code.bare(plain)
 
 
 @pytest.mark.moves_global_rng  # the library that reads command lines does

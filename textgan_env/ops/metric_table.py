@@ -52,7 +52,8 @@ class Metric:
 
 def _likelihoods() -> list[Metric]:
     """What the oracle and the policy say of each other's texts."""
-    part, both_known = PARTS[0], ("policy", "oracle")
+    part = PARTS[0]
+    both_known: tuple[Need, ...] = ("policy", "oracle")
     nll, divergence = f"NLL ({NATS})", f"divergence ({NATS})"
     reads = "the oracle reads its texts; means nothing without the next row"
     return [

@@ -210,8 +210,8 @@ def _draw_panel(panel: "Axes", unit: str, curves: Mapping[str, Points], levels: 
     to_share = panel.transData + panel.transAxes.inverted()
     places = _apart([to_share.transform((panel.get_xlim()[1], value))[1] for value, _, _ in ends], 0.075)
     for place, (_, text, colour) in zip(places, ends, strict=True):
-        at, style = (1.015, place), {"fontsize": 9.5, "va": "center", "annotation_clip": False}
-        panel.annotate(text, at, xycoords="axes fraction", color=colour, **style)
+        said = panel.annotate(text, (1.015, place), xycoords="axes fraction", color=colour, fontsize=9.5, va="center")
+        said.set_annotation_clip(False)
 
 
 def plain_axes(panel: "Axes") -> None:

@@ -81,10 +81,10 @@ def test_several_seeds_have_a_mean_and_a_range() -> None:
 def test_a_run_of_another_task_is_refused(tmp_path: Path) -> None:
     config = MLEConfig(task="toy", epochs=1, embed_size=4, hidden_size=4, threads=1, runs=tmp_path, show_samples=0)
     run = launch(config, MLE)
-    with pytest.raises(InputError, match="another task"):
+    with pytest.raises(InputError, match="task"):
         policies.measure(policies.Options(task="oracle", runs=(run.path,)))
     for other in (ToyTask(seed=1), ToyTask(vocab_size=3)):
-        with pytest.raises(InputError, match="another task"):
+        with pytest.raises(InputError, match="task"):
             policies.policy_of(run.path, other)
     assert policies.policy_of(run.path, ToyTask()).vocab_size == 4
 
@@ -103,9 +103,9 @@ def test_curves_take_policies_with_several_temperatures_and_leave_summaries_out(
     monkeypatch.setattr(results, "IMAGES", tmp_path)
     results.save("mine", rows, module="benchmarks.mine", notes="Nothing.")
     assert curves.draw(curves.Options("mine")).read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(InputError, match="no kept result 'other'"):
+    with pytest.raises(InputError, match="other"):
         curves.draw(curves.Options("other"))
-    with pytest.raises(InputError, match="has bleu_2 and fit at several"):
+    with pytest.raises(InputError, match="bleu_2"):
         curves.draw(curves.Options("mine", x="bleu_2"))
 
 
@@ -132,7 +132,7 @@ def test_pictures_of_the_leak_show_other_runs_beside_it(tmp_path: Path, monkeypa
     moved_F = features_1SF[0, 3] - features_1SF[0, 1]
     assert cosine_t[1] == pytest.approx(float(torch.cosine_similarity(moved_F, goal_F, dim=0)), abs=1e-5)
     assert np.isnan(cosine_t).tolist() == [False, False, False, True]
-    with pytest.raises(InputError, match="nothing leaks there"):
+    with pytest.raises(InputError, match="leakgan"):
         leak_pictures.draw(leak_pictures.Options(run=mle.path))
 
 

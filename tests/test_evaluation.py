@@ -88,7 +88,7 @@ def test_evaluating_twice_gives_equal_numbers_and_changes_nothing() -> None:
 
 
 def test_the_training_split_is_refused_as_reference() -> None:
-    with pytest.raises(InputError, match="never from 'train'"):
+    with pytest.raises(InputError, match="train"):
         evaluate(TOY.oracle, TOY, split="train")  # type: ignore[arg-type]
 
 
@@ -152,18 +152,18 @@ def test_texts_in_numbers_get_the_oracles_likelihood_if_they_are_as_long_as_its_
 
 
 @pytest.mark.parametrize(
-    ("lines", "options", "sentence"),
+    ("lines", "options", "field"),
     [
-        (["0 1 2", " "], {}, "at least 2 texts, found 1"),
-        (["0 1 2", "0 1 3"], {}, "0 to 2, found '3'"),
-        (["0 1 2"] * 2, {"split": "train"}, "never from 'train'"),
-        (["0 1 2"] * 2, {"bleu_samples": 1}, "at least 2 texts, found 1"),
-        (["0 " * 2**17] + ["0"] * 1024, {}, "a text of 131,072 tokens is too long among 1,025 texts"),
+        (["0 1 2", " "], {}, "2 texts"),
+        (["0 1 2", "0 1 3"], {}, "found '3'"),
+        (["0 1 2"] * 2, {"split": "train"}, "train"),
+        (["0 1 2"] * 2, {"bleu_samples": 1}, "2 texts"),
+        (["0 " * 2**17] + ["0"] * 1024, {}, "too long"),
     ],
     ids=["one text", "no token", "training split", "one BLEU text", "too long"],
 )
-def test_what_cannot_be_scored_is_refused(lines: list[str], options: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
+def test_what_cannot_be_scored_is_refused(lines: list[str], options: dict[str, Any], field: str) -> None:
+    with pytest.raises(InputError, match=field):
         score_texts(lines, TOY, **options)
 
 

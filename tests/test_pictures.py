@@ -121,7 +121,7 @@ def test_vanishing_follows_d_from_knowing_nothing(run: Path) -> None:
     # All scores are near 1/2 at first, so the baseline takes nearly everything away, and rank makes differences full.
     assert first["norm prob, baseline"] < 0.05 * first["norm prob"] < 0.1 * first["norm rank"]
     assert last["real_train"] > first["real_train"]
-    with pytest.raises(InputError, match="at least 2 batches, found 1"):
+    with pytest.raises(InputError, match="batches"):
         Vanishing(run, batches=1).measure()
 
 
@@ -187,12 +187,12 @@ def test_a_run_begins_where_the_run_it_was_pretrained_by_ends(tmp_path: Path) ->
 
 def test_a_curve_without_runs_or_numbers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "IMAGES", tmp_path)
-    with pytest.raises(InputError, match="at least one run folder"):
+    with pytest.raises(InputError, match="run folder"):
         pictures.Curve(()).draw()
     run = logged(tmp_path, "mle", [("mle", 9.0)])
-    with pytest.raises(InputError, match="found 1 for 2 runs"):
+    with pytest.raises(InputError, match="name"):
         pictures.Curve((run, run), names=("one",)).draw()
-    with pytest.raises(InputError, match="none of nll_valid, nll_oracle is logged in"):
+    with pytest.raises(InputError, match="nll_valid"):
         pictures.Curve((logged(tmp_path, "mle", []),)).draw()
 
 

@@ -97,7 +97,10 @@ def measure(options: Options) -> list[dict[str, Any]]:
 
 
 def _clocked(call: Callable[..., Any], spent: dict[str, float], name: str) -> Callable[..., Any]:
+    """The same call, whose seconds of the process are added up under a name."""
+
     def clocked(*args: Any, **options: Any) -> Any:
+        """Call, and add up the seconds."""
         began = time.process_time()
         try:
             return call(*args, **options)

@@ -63,6 +63,7 @@ def chart(lines: Sequence[Drawn], x: str, y: str, seen: Sequence[Drawn] = ()) ->
     up = axis([py for line in seen or lines for _, py in line.points])
 
     def place(px: float, py: float) -> Point:
+        """Where a point lies, in pixels."""
         width, height = WIDTH - LEFT - RIGHT, HEIGHT - BOTTOM - TOP
         return (
             LEFT + (px - across[0]) / (across[-1] - across[0]) * width,
@@ -145,6 +146,7 @@ def intervals(rows: Sequence[Interval]) -> str:
     height, left, width = 18 * len(rows) + 30, 150, WIDTH - 158
 
     def across(value: float) -> float:
+        """Where a value lies on the axis, in pixels."""
         return left + (value - ticks[0]) / (ticks[-1] - ticks[0]) * width
 
     parts = [

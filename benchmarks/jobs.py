@@ -87,6 +87,7 @@ def plan(
     left_out = []
 
     def add(arm: Arm, task: str, seed: int, member: int = 0) -> Job:
+        """Plan a job and those it needs; returns it."""
         needs = tuple(add(ARMS[need.arm], task, seed, need.member) for need in arm.needs(preset))
         config = {
             "arm": arm.name,
@@ -272,6 +273,7 @@ def _measured(
     from textgan_env.runs.loading import load_policy
 
     def say(line: str) -> None:
+        """One line of the log."""
         print(line, flush=True)
 
     seed = config["seed"]
@@ -366,6 +368,7 @@ def end_with_parent() -> None:
     """
 
     def wait() -> None:
+        """Read until the pipe is closed, then end the process."""
         with contextlib.suppress(OSError):
             while os.read(0, 1024):
                 pass

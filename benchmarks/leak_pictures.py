@@ -141,6 +141,7 @@ def goal_trace(policy: "LeakedPolicy", tokens_1t: "Tensor") -> tuple["NDArray[An
 
 
 def _words(task: "Task", tokens: list[int]) -> list[str]:
+    """One word a token."""
     return ["<eos>" if token == task.end_token else task.words([token])[0] for token in tokens]
 
 

@@ -157,6 +157,7 @@ def row(policy: PolicyModule, task: Task, sizes: Sizes, seed: int) -> dict[str, 
 
 
 def _row(values: Mapping[str, float], missing: Mapping[str, str], texts: list[str]) -> dict[str, Any]:
+    """A row of finite values; the others are missing."""
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
     missing = {name: "infinite or not defined" for name in values if name not in finite} | dict(missing)
     return {"values": finite, "missing": missing, "samples": texts}
@@ -216,6 +217,7 @@ def sweep(measure: Callable[[float], Point], gap: float = GAP) -> list[Point]:
 
 
 def _distance(one: Point, other: Point) -> float:
+    """Nats between two points in the plane of cover and fit."""
     return math.hypot(one["cover"] - other["cover"], one["fit"] - other["fit"])
 
 
@@ -223,6 +225,7 @@ def curve(policy: PolicyModule, task: Task, sizes: Sizes, seed: int, say: Callab
     """The sweep of a policy; temperatures are in units of its own (an agent may have been made to write at another)."""
 
     def measure(temperature: float) -> Point:
+        """The point of a temperature."""
         say(f"measuring at temperature {temperature:g} ...")
         decoding = replace(policy.decoding, temperature=policy.decoding.temperature * temperature)
         return point(policy.with_decoding(decoding), task, sizes, seed)

@@ -16,7 +16,9 @@ from tyro.conf import Positional
 
 from benchmarks.arms import BASELINE, BASELINES
 from benchmarks.charts import Drawn, Interval, Point, chart, escaped, figure, intervals, legend
-from benchmarks.compare import SLACK, Line, best_of_any_size, cover_limits, lines_of, points_of
+from benchmarks.compare import (
+    SLACK, Line, best_of_any_size, cover_limits, interquartile_mean, interval, lines_of, points_of,
+)  # fmt: skip
 from benchmarks.jobs import read_json
 from benchmarks.results import table
 from textgan_env.ops.metric_table import METRICS, columns
@@ -115,17 +117,9 @@ def tables(document: Mapping[str, Any]) -> str:
 
 def summary(document: Mapping[str, Any]) -> str:
     """The first table of each task with a few columns, for a terminal."""
-    wanted: tuple[str, ...] = (
-        "policy",
-        "seeds",
-        "nll_test",
-        "cover",
-        "fit",
-        "fit at no worse cover",
-        f"gap to {BASELINE}",
-        "P",
-    )
-    wanted += ("lstm_forward", "lstm_reverse", "bleu_4", "self_bleu_4", "note")
+    primary = ("fit at no worse cover", f"gap to {BASELINE}", "P")
+    wanted = ["policy", "seeds", "nll_test", "cover", "fit", *primary]
+    wanted += ["lstm_forward", "lstm_reverse", "bleu_4", "self_bleu_4", "note"]
     parts = [PRIMARY]
     lines = lines_of(document["results"])
     for task in tasks_of(document["results"]):
@@ -136,6 +130,7 @@ def summary(document: Mapping[str, Any]) -> str:
 
 
 def _second(results: Results, task: str) -> str:
+    """Which baselines a task has, in a sentence."""
     here = [arm for arm in BASELINES if any(result["config"]["arm"] == arm for result in results)]
     if len(here) < 2:
         return f"Baseline: {BASELINE}; no other size of maximum likelihood was run."
@@ -164,6 +159,7 @@ def protocol(results: Results, task: str) -> list[str]:
 
 
 def _first_columns(line: Line) -> tuple[str, ...]:
+    """The metrics of the first table, which depend on whether the oracle is known."""
     return columns("oracle" if line.primary or "nll_oracle" in line.values else "text")
 
 
@@ -183,8 +179,7 @@ def headline(line: Line, *, spread: bool = True) -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)  # tables and page ask for the same, and the bootstrap takes its time
 def _over_seeds(values: tuple[float, ...]) -> str | None:
-    from benchmarks.compare import interquartile_mean, interval
-
+    """Interquartile mean and its interval; None where a number is missing or infinite."""
     if not values or not all(map(math.isfinite, values)):
         return None
     return with_interval(interquartile_mean(values), interval([values]))
@@ -209,6 +204,7 @@ def exploratory(line: Line) -> dict[str, Any]:
 
 
 def _rounded(value: float | None) -> str | None:
+    """A cost in few digits."""
     return None if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
@@ -264,6 +260,7 @@ def write_page(out: Path) -> Path:
 
 
 def _failed(failed: Mapping[str, str]) -> str:
+    """The jobs that failed, and why."""
     rows = "".join(f"<li><b>{escaped(label)}</b>: {escaped(why)}</li>" for label, why in failed.items())
     return f'<div class="failed"><b>Not all jobs finished:</b><ul>{rows}</ul></div>' if rows else ""
 
@@ -317,6 +314,7 @@ def _cell(value: Any) -> str:
 
 
 def _made(lines: Sequence[Line]) -> str:
+    """How each row was made."""
     rows = []
     for line in lines:
         commands = "".join(f"<code>{escaped(command)}</code>" for command in dict.fromkeys(line.commands))
@@ -339,6 +337,7 @@ def _origin(results: Results) -> str:
 
 
 def _samples(of_task: Results) -> str:
+    """Texts of each arm, side by side."""
     first = min((result["config"]["seed"] or 0 for result in of_task), default=0)
     cards = []
     for result in of_task:
@@ -373,6 +372,7 @@ def _learning(of_task: Results) -> str:
     """NLL-valid, cover and fit, and D's AUC over the rounds of each trained arm."""
 
     def seen(result: Mapping[str, Any], name: str) -> list[Point]:
+        """Rounds and values of a metric in the log of a run."""
         return [(row["step"], row[name]) for row in result.get("learning_curve", []) if name in row]
 
     found = []

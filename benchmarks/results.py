@@ -85,6 +85,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
+    """A value in a Markdown table."""
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

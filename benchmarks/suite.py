@@ -186,12 +186,14 @@ def _found(jobs: list[Job], options: Options) -> _State:
 
 
 def _note_seconds(state: _State, job: Job, result: Mapping[str, Any]) -> None:
+    """Remember how long a job took, to say how long others will."""
     seconds = result["seconds"]["all"]
     if seconds is not None:
         state.seconds.setdefault(job.arm.name, []).append(seconds)
 
 
 def _engine(options: Options) -> Engine:
+    """Where jobs run, as the options say."""
     if options.engine == "ray":
         return RayEngine(options.address, options.parallel, int(options.device.startswith("cuda")))
     return LocalEngine()
@@ -251,6 +253,7 @@ def _settle(state: _State, job: Job, code: int, options: Options, screen: "_Scre
 
 
 def _last_line(log: Path) -> str:
+    """The last line of a log."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else "it said nothing"
 
@@ -285,6 +288,7 @@ class _Screen:
         self.shown = time.monotonic()
 
     def __enter__(self) -> "_Screen":
+        """Start the live table, on a terminal."""
         if sys.stdout.isatty():
             from rich.live import Live
 
@@ -293,6 +297,7 @@ class _Screen:
         return self
 
     def __exit__(self, *error: object) -> None:
+        """End the live table."""
         if self.live is not None:
             self.live.stop()
 

@@ -49,6 +49,7 @@ class _OwnTexts(Task):
         return {"name": self.name}
 
     def _load(self, name: Split) -> TokenDataset:
+        """The split of this name."""
         tokens_BT = self._parts[name]
         return TokenDataset(name, tokens_BT, (tokens_BT != self.vocab_size).sum(1), pad=self.vocab_size)
 
@@ -186,6 +187,7 @@ def state_features(lstm: LSTMPolicy, tokens_BT: Tensor) -> Floats:
 
 @lru_cache(maxsize=1)
 def _real_embeddings(task: Task, count: int) -> Floats:
+    """Embeddings of real texts of the test split; made once a process."""
     return sentence_embeddings([task.text(tokens) for tokens in real_texts(task, count).tolist()])
 
 

@@ -73,19 +73,23 @@ class Watch:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> "Watch":
+        """Start to read."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Stop, and read what is left."""
         self._over.set()
         self._thread.join()
         self._read()
 
     def _watch(self) -> None:
+        """Read again and again until the end."""
         while not self._over.wait(self._every):
             self._read()
 
     def _read(self) -> None:
+        """Note evaluations that were logged since the last time."""
         now = time.monotonic() - self._began[0], time.process_time() - self._began[1]
         for log in self._runs.glob("*/metrics.jsonl"):
             lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -128,6 +132,7 @@ def attempt(words: str, options: Options) -> dict[str, Any]:
 
 
 def _option(word: str) -> tuple[str, str]:
+    """One option of a try, as words of a command."""
     name, equals, value = word.partition("=")
     require(bool(name and equals), f"'{word}' of --tries is no option: expected name=value, such as batch-size=128")
     return f"--{name}", value
@@ -147,6 +152,7 @@ def summary(looks: list[Look], target: float) -> dict[str, Any]:
 
 
 def _of_interest(measured: dict[str, float]) -> dict[str, float]:
+    """What is kept of the final evaluation."""
     return {name: measured[name] for name in ("nll_oracle", "nll_test", "cover", "fit") if name in measured}
 
 

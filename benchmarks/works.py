@@ -63,6 +63,7 @@ def generator_step(sizes: Sizes) -> Work:
     source = RolloutCredit(policy, judge, rollouts=sizes.rollouts)
 
     def ours(turn: int) -> None:
+        """One turn of ours."""
         keys = Keys.counted(turn, sizes.rows, device=policy.device)
         tokens_BT, lengths_B = generate(policy, keys, sizes.max_length)
         texts = Texts(tokens_BT, lengths_B, torch.ones_like(lengths_B, dtype=torch.bool), keys, None)
@@ -74,6 +75,7 @@ def generator_step(sizes: Sizes) -> Work:
         optimizer.step()
 
     def plain(turn: int) -> None:
+        """One turn of the plain version."""
         size = {"rows": sizes.rows, "max_length": sizes.max_length, "rollouts": sizes.rollouts}
         plain_generator_step(slow, slow_judge, slow_optimizer, draws=_draws(sizes, turn), **size)
 
@@ -90,10 +92,12 @@ def rollouts(sizes: Sizes) -> Work:
     wanted_BT[:, 0] = False
 
     def ours(turn: int) -> None:
+        """One turn of ours."""
         keys = Keys.counted(turn, sizes.rows, device=policy.device)
         complete(policy, tokens_BT, wanted_BT, keys=keys, rollouts=sizes.rollouts)
 
     def plain(turn: int) -> None:
+        """One turn of the plain version."""
         draws = _draws(sizes, turn)
         for _ in range(sizes.rollouts):
             for length in range(1, sizes.max_length):
@@ -109,6 +113,7 @@ def draws(sizes: Sizes) -> Work:
     logits_BV = torch.randn(sizes.rows, sizes.vocab_size, generator=_draws(sizes, 0), device=sizes.device)
 
     def ours(turn: int) -> None:
+        """One turn of ours."""
         uniform_NB = torch.rand(
             times, sizes.rows, generator=_draws(sizes, turn), dtype=torch.float64, device=sizes.device
         )
@@ -116,6 +121,7 @@ def draws(sizes: Sizes) -> Work:
             sample_categorical(logits_BV, uniform_B)
 
     def plain(turn: int) -> None:
+        """One turn of the plain version."""
         generator = _draws(sizes, turn)
         for _ in range(times):
             torch.multinomial(logits_BV.softmax(1), 1, generator=generator)
@@ -131,11 +137,13 @@ def scores(sizes: Sizes) -> Work:
     tokens_RT = torch.randint(sizes.vocab_size, shape, generator=_draws(sizes, 0), device=sizes.device)
 
     def plain(_: int) -> None:
+        """One turn of the plain version."""
         with torch.no_grad():
             for tokens_BT in tokens_RT.split(sizes.rows):
                 slow(tokens_BT)
 
     def ours(_: int) -> None:
+        """One turn of ours."""
         score_logits(judge, tokens_RT)
 
     return Work(ours, plain, len(tokens_RT), "texts", f"{_names(sizes, 'B', 'N', 'T')} F={judge.feature_size}")
@@ -147,9 +155,11 @@ def sampling(sizes: Sizes) -> Work:
     slow = PlainGenerator(policy)
 
     def ours(turn: int) -> None:
+        """One turn of ours."""
         generate(policy, Keys.counted(turn, sizes.samples, device=policy.device), sizes.max_length)
 
     def plain(turn: int) -> None:
+        """One turn of the plain version."""
         draws = _draws(sizes, turn)
         for start in range(0, sizes.samples, sizes.rows):
             rows = min(sizes.rows, sizes.samples - start)
@@ -169,10 +179,12 @@ def d_step(sizes: Sizes) -> Work:
     real_is_one_B = torch.tensor([1.0, 0.0], device=sizes.device).repeat_interleave(len(real_BT))
 
     def ours(turn: int) -> None:
+        """One turn of ours."""
         generator = torch.Generator().manual_seed(turn)
         fit_discriminator(judge, optimizer, real_BT, fake_BT, steps=1, batch_size=len(real_BT), generator=generator)
 
     def plain(turn: int) -> None:
+        """One turn of the plain version."""
         with seeded(turn):
             plain_d_step(slow, slow_optimizer, tokens_BT, real_is_one_B)
 
@@ -189,6 +201,7 @@ def mle_step(sizes: Sizes) -> Work:
     mask_BT = torch.ones_like(tokens_BT, dtype=torch.bool)
 
     def ours(_: int) -> None:
+        """One turn of ours."""
         loss = nll_per_token(policy.log_prob(tokens_BT, mask_BT), mask_BT)
         optimizer.zero_grad()
         loss.backward()
@@ -196,6 +209,7 @@ def mle_step(sizes: Sizes) -> Work:
         optimizer.step()
 
     def plain(_: int) -> None:
+        """One turn of the plain version."""
         plain_mle_step(slow, slow_optimizer, tokens_BT)
 
     return Work(ours, plain, sizes.rows, "texts", _names(sizes, "B", "T", "V"))
@@ -216,6 +230,7 @@ def leakgan_step(sizes: Sizes) -> Work:
     optimizers = Adam(slow.manager.parameters(), lr=1.5e-3), Adam(slow.worker.parameters(), lr=1.5e-3)
 
     def ours(turn: int) -> None:
+        """One turn of ours."""
         agent.policy.eval()
         agent.envs.reset(seed=turn)
         batch = agent.envs.collect(agent.writer, positions)
@@ -227,6 +242,7 @@ def leakgan_step(sizes: Sizes) -> Work:
         agent.step(agent.worker_optimizer)
 
     def plain(turn: int) -> None:
+        """One turn of the plain version."""
         draws = torch.Generator(sizes.device).manual_seed(turn)
         plain_leakgan_step(slow, optimizers, rows=sizes.rows, rollouts=sizes.leakgan_rollouts, draws=draws)
 
@@ -245,10 +261,12 @@ def env_steps(sizes: Sizes) -> Work:
         envs.reset(seed=0)
 
     def ours(_: int) -> None:
+        """One turn of ours."""
         for actions_B in actions_TB:
             batched.step(actions_B)
 
     def plain(_: int) -> None:
+        """One turn of the plain version."""
         for actions_B in actions_TB:
             single.step(actions_B[:few])
 
@@ -269,10 +287,12 @@ def bleu(sizes: Sizes) -> Work:
     smooth = SmoothingFunction().method1
 
     def ours(_: int) -> None:
+        """One turn of ours."""
         metrics.bleu(hypotheses, references)
         metrics.self_bleu(hypotheses)
 
     def plain(_: int) -> None:
+        """One turn of the plain version."""
         for text in hypotheses[:2]:
             sentence_bleu(references, text, [0.2] * 5, smoothing_function=smooth)
 

@@ -138,8 +138,8 @@ def evaluate(
 
     With p the oracle, q the policy, T tokens a text, all in nats per token: ``nll_oracle`` (p scores q's texts),
     ``nll_test`` or ``nll_valid`` (q scores real texts of that split), ``nll_self`` (q scores its own), and, because
-    both distributions are known, the exact divergences ``cover`` = KL(p||q) / T and ``fit`` = KL(q||p) / T, each from one
-    set of texts so that its noise cancels. The pair (nll_oracle, nll_test) can be gamed by mixing two temperatures;
+    both distributions are known, the exact divergences ``cover`` = KL(p||q) / T and ``fit`` = KL(q||p) / T, each from
+    one set of texts so that its noise cancels. The pair (nll_oracle, nll_test) can be gamed by mixing two temperatures;
     cover and fit cannot.
 
     BLEU-n and Self-BLEU-n are nltk's sentence BLEU with smoothing method 1, all texts of the split as references;
@@ -242,6 +242,7 @@ def _tokens_of(lines: Iterable[str], task: Task) -> tuple[list[list[int]], int, 
 
 
 def _check_protocol(split: str, bleu_samples: int) -> None:
+    """Refuse references from the training split, and too few texts."""
     require(split in ("valid", "test"), f"references come from the valid or the test split, never from '{split}'")
     require(bleu_samples >= 2, f"evaluation needs at least 2 texts, found {bleu_samples}")
 
@@ -374,6 +375,7 @@ def token_lists(tokens_BT: Tensor, task: Task) -> list[list[Hashable]]:
 
 
 def _why_not(value: float) -> str:
+    """Why a value is not a finite number."""
     if math.isnan(value):
         return "no text is long enough"
     return "infinite: the policy never writes some of these tokens"

@@ -255,8 +255,10 @@ def _mark_phases(panel: "Axes", rows: Rows, x: str, named: bool) -> None:
 
 
 def _number(value: float) -> str:
+    """A value at the end of a line."""
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
 
 
 def _hex(colour: Colour) -> str:
+    """A colour as matplotlib takes it."""
     return "#{:02x}{:02x}{:02x}".format(*colour)

@@ -279,6 +279,7 @@ def _font(word: str, pixels: int) -> "Font":
 
 @lru_cache(maxsize=64)
 def _load_font(file: str, pixels: int) -> "Font":
+    """A font file at a size in pixels; read once."""
     from PIL import ImageFont
 
     return ImageFont.truetype(file, pixels)

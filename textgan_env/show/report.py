@@ -185,6 +185,7 @@ def page(data: Data) -> str:
 
 
 def _hash(text: str) -> str:
+    """The hash of a script or style, as a content security policy names it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
@@ -212,10 +213,12 @@ def _limits(q: Sequence[float]) -> tuple[float, float]:
 
 
 def _tokens(trace: Trace) -> list[int]:
+    """Every token that the page shows of a text and its completions."""
     return [*trace.tokens, *(token for each in trace.completions for text in each for token in text.tokens)]
 
 
 def _task_data(task: Task, folder: RunFolder) -> Data:
+    """What the page says of the task."""
     about = folder.about["task"] or {}
     return {
         "name": task.name,
@@ -289,6 +292,7 @@ def _evenly(items: Sequence[Item], most: int) -> list[Item]:
 
 
 def _decoding(policy: Policy) -> Data:
+    """How the texts were drawn."""
     decoding = getattr(policy, "decoding", None)
     names = ("temperature", "top_k", "top_p", "deterministic")
     return {name: getattr(decoding, name, None) for name in names}
@@ -309,6 +313,7 @@ def _evaluation(folder: RunFolder) -> Data | None:
 
 
 def _judge_data(judge: Judge) -> Data:
+    """Who scored the texts, and how well."""
     names = ("auc", "accuracy", "accuracy_real", "accuracy_fake")
     return {
         "own": judge.own,
@@ -364,6 +369,7 @@ def _parts(trace: Trace) -> Data:
 
 
 def _points(points_B2: torch.Tensor) -> list[list[float]]:
+    """Points on the plane, rounded."""
     return [[_short(x), _short(y)] for x, y in points_B2.tolist()]
 
 
@@ -373,4 +379,5 @@ def _short(value: float, digits: int = 4) -> float:
 
 
 def _probability(value: float) -> float:
+    """A probability, rounded."""
     return round(value, 4)

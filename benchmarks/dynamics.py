@@ -25,6 +25,23 @@ if TYPE_CHECKING:
     from textgan_env.tasks import Task
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A picture from a finished run."""
+
+    run: Path
+    """The finished run."""
+    seed: int = 0
+    """Of everything random."""
+    name: str = ""
+    """Of the PNG file in docs/images [that of the picture]."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is written."""
+        return image_path(self.name or type(self).__name__.lower())
+
+
 # Transform of D's judgement, and what is taken off it.
 GRADIENTS = {
     "prob": ("prob", "none"),
@@ -36,15 +53,13 @@ GRADIENTS = {
 
 
 @dataclass(frozen=True)
-class Vanishing:
+class Vanishing(Picture):
     """A D that learns its real texts by heart, and what five rewards make of the policy gradient meanwhile.
 
-    G stands still. D, the pair judge without its weight decay, is fitted epoch after epoch to the same real texts and
-    as many fresh ones of G. Each reward is the whole text's, given to each of its tokens.
+    G, the policy of the run, stands still. D, the pair discriminator without its weight decay, is fitted epoch after
+    epoch to the same real texts and as many fresh ones of G. Each reward is the whole text's, given to each token.
     """
 
-    run: Path
-    """A finished run: G."""
     texts: int = 2000
     """Real texts that D learns."""
     epochs: tuple[int, ...] = (0, 1, 2, 4, 8, 16)
@@ -53,10 +68,6 @@ class Vanishing:
     """Batches of texts of G; each gives one estimate of the gradient."""
     batch_size: int = 64
     """Texts in a batch (B)."""
-    seed: int = 0
-    """Of D and of all texts."""
-    name: str = "vanishing"
-    """Of the PNG file in docs/images."""
 
     def draw(self) -> Path:
         """Write the picture; returns its path."""
@@ -66,10 +77,9 @@ class Vanishing:
         rows = self.measure()
         print(table(rows))
         of_d = {"real_train": "real, learnt", "real_valid": "real, unseen", "written": "of G, unseen"}
-        path = image_path(self.name)
         learning_curve(
             rows,
-            path,
+            self.path,
             x="epoch",
             x_label="epochs of D",
             lines={
@@ -80,7 +90,7 @@ class Vanishing:
             log=("norm of the gradient",),
             title="D learns by heart: the gradient of prob shrinks, that of rank never does",
         )
-        return path
+        return self.path
 
     def measure(self) -> list[dict[str, float]]:
         """One row for each of `epochs`: what D makes of texts; norm, and signal to noise, of each reward's gradient."""
@@ -173,11 +183,9 @@ def gradient_estimates(
 
 
 @dataclass(frozen=True)
-class Chase:
-    """SeqGAN from a finished run; then D of each round judges the texts of G of every round."""
+class Chase(Picture):
+    """SeqGAN from a finished run of agents/mle.py; then D of each round judges the texts of G of every round."""
 
-    run: Path
-    """A finished run of agents/mle.py: G and D begin here."""
     rounds: int = 6
     """Adversarial rounds."""
     g_steps: int = 10
@@ -194,10 +202,6 @@ class Chase:
     """What the reward makes of D's judgement."""
     texts: int = 1000
     """Texts of each G that are judged; no D was fitted to them."""
-    seed: int = 0
-    """Of everything random."""
-    name: str = "chase"
-    """Of the PNG file in docs/images."""
 
     def draw(self) -> Path:
         """Write the picture; returns its path."""
@@ -205,10 +209,9 @@ class Chase:
 
         score_DG = self.measure()
         rounds = [str(number) for number in range(self.rounds + 1)]
-        path = image_path(self.name)
         heat_map(
             score_DG,
-            path,
+            self.path,
             rows=rounds,
             columns=[*rounds, "real"],
             x_label="texts of G after round",
@@ -217,7 +220,7 @@ class Chase:
             title="Each D on the texts of every G",
         )
         print(chase_summary(score_DG))
-        return path
+        return self.path
 
     def measure(self) -> np.ndarray:
         """Mean D(text) of D after round i (rows) on texts of G after round j (columns) and, last, on unseen real text.

@@ -37,7 +37,7 @@ def main(args: list[str] | None = None) -> None:
         options = read_words(
             Options, sys.argv[1:] if args is None else args, description=__doc__, program="python -m benchmarks.mixture"
         )
-        from benchmarks.results import save, table
+        from benchmarks.results import show
 
         rows = measure(options)
         notes = (
@@ -46,8 +46,7 @@ def main(args: list[str] | None = None) -> None:
             "temperatures at the same NLL-oracle (on the straight line between neighbours) less that of the mixture: "
             "what the mixture seems to have won."
         )
-        print(table(rows))
-        print(save(options.name, rows, module="benchmarks.mixture", notes=notes))
+        show(options.name, rows, module="benchmarks.mixture", notes=notes)
 
 
 def measure(options: Options) -> list[dict[str, Any]]:

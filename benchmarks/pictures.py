@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.dynamics import Chase, Vanishing, fit_epoch, written
+from benchmarks.dynamics import Chase, Picture, Vanishing, fit_epoch, written
 from benchmarks.results import image_path
 from textgan_env.utils.errors import friendly_errors, require
 
@@ -24,17 +24,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Credit:
-    """Texts of uniform words, of a bigram model and of a trained run, with what the environment pays each token."""
+class Credit(Picture):
+    """Texts of uniform words, of a bigram model and of the run, with what the environment pays each token."""
 
-    run: Path
-    """The finished run."""
     rollouts: int = 256
     """Completions of each prefix, by the policy that wrote it."""
-    seed: int = 0
-    """Of the texts."""
-    name: str = "credit"
-    """Of the PNG file in docs/images."""
 
     def draw(self) -> Path:
         """Write the picture; returns its path."""
@@ -62,9 +56,8 @@ class Credit:
             words = _words(task, batch.tokens_BT[0, : batch.lengths_B[0]])
             credit = batch.credit_BT[0, : len(words)].tolist()
             frames.append(rgb_array(words, credit, limits=(0.0, 1.0), size=(960, 300), title=title))
-        path = image_path(self.name)
-        save_png(np.concatenate(frames), path)
-        return path
+        save_png(np.concatenate(frames), self.path)
+        return self.path
 
 
 @dataclass(frozen=True)
@@ -146,21 +139,18 @@ def curve_rows(
 
 
 @dataclass(frozen=True)
-class Rollouts:
-    """One text of a run with each token's Q, and the completions behind some of these numbers."""
+class Rollouts(Picture):
+    """One text of a run with each token's Q, and the completions behind some of these numbers.
 
-    run: Path
-    """The finished run: it writes the text and its completions, and D is fitted to tell its texts from real ones."""
+    The run generates the text and its completions, and D is fitted to tell its texts from real ones.
+    """
+
     rollouts: int = 6
     """Completions of each prefix (N); all are shown."""
     shown: int = 3
     """Tokens whose completions are listed: those at which Q changes most."""
     d_epochs: int = 10
     """Passes of D over the training texts."""
-    seed: int = 0
-    """Of the text, of its completions and of D."""
-    name: str = "rollouts"
-    """Of the PNG file in docs/images."""
 
     def draw(self) -> Path:
         """Write the picture; returns its path."""
@@ -181,9 +171,8 @@ class Rollouts:
             title = f"{given} …   Q = {q[at]:.2f} (one token before: {q[at - 1]:.2f}), the mean of"
             texts, scores = [f"… {text}" for text, _ in ordered], [score for _, score in ordered]
             frames.append(score_list(texts, scores, limits=limits, title=title))
-        path = image_path(self.name)
-        save_png(np.concatenate(frames), path)
-        return path
+        save_png(np.concatenate(frames), self.path)
+        return self.path
 
     def measure(self) -> tuple[list[str], list[list[tuple[str, float]]]]:
         """The words of the text, and the `completions` of each prefix that ends with one of them."""

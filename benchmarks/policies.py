@@ -51,7 +51,7 @@ def main(args: list[str] | None = None) -> None:
     with friendly_errors():
         options = tyro.cli(Options, description=__doc__, args=args)
         rows = measure(options)
-        from benchmarks.results import save, table
+        from benchmarks.results import show
         from textgan_env.evaluation import BLEU_SAMPLES
 
         shown = min(BLEU_SAMPLES, options.samples)
@@ -61,8 +61,7 @@ def main(args: list[str] | None = None) -> None:
             "split as references. "
             "NLLs, cover and fit in nats per token. A dash: it does not apply, or it is infinite."
         )
-        print(table(rows))
-        print(save(options.name, rows, module="benchmarks.policies", notes=notes))
+        show(options.name, rows, module="benchmarks.policies", notes=notes)
 
 
 def policy_of(run: Path, task: "Task") -> "PolicyModule":

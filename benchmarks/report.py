@@ -14,11 +14,10 @@ from typing import Any
 
 from tyro.conf import Positional
 
+from benchmarks import compare
 from benchmarks.arms import BASELINE, BASELINES
 from benchmarks.charts import Drawn, Interval, Point, chart, escaped, figure, intervals, legend
-from benchmarks.compare import (
-    SLACK, Line, best_of_any_size, cover_limits, interquartile_mean, interval, lines_of, points_of,
-)  # fmt: skip
+from benchmarks.compare import SLACK, Line, best_of_any_size, cover_limits, lines_of, points_of
 from benchmarks.jobs import read_json
 from benchmarks.results import table
 from textgan_env.ops.metric_table import METRICS, columns
@@ -182,7 +181,7 @@ def _over_seeds(values: tuple[float, ...]) -> str | None:
     """Interquartile mean and its interval; None where a number is missing or infinite."""
     if not values or not all(map(math.isfinite, values)):
         return None
-    return with_interval(interquartile_mean(values), interval([values]))
+    return with_interval(compare.interquartile_mean(values), compare.interval([values]))
 
 
 def with_interval(value: float, ends: tuple[float, float] | None) -> str:

@@ -51,6 +51,12 @@ def save(name: str, rows: Sequence[Mapping[str, Any]], *, module: str, notes: st
     return file
 
 
+def show(name: str, rows: Sequence[Mapping[str, Any]], *, module: str, notes: str, device: str = "cpu") -> None:
+    """Print rows as a table, and keep them as `save` does."""
+    print(table(rows))
+    print(save(name, rows, module=module, notes=notes, device=device))
+
+
 def image_path(name: str) -> Path:
     """Where a picture of the docs lies; its folder is made when it is not there."""
     IMAGES.mkdir(parents=True, exist_ok=True)

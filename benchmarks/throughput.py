@@ -55,7 +55,7 @@ def main(args: list[str] | None = None) -> None:
     with friendly_errors():
         options = tyro.cli(Options, description=__doc__, args=args, config=(tyro.conf.FlagCreatePairsOff,))
         works = _chosen(options)
-        from benchmarks.results import save, save_picture, table
+        from benchmarks.results import save_picture, show
 
         with _threads(options.threads):
             rows = grow(options, works) if options.grow else measure(options, works)
@@ -63,8 +63,7 @@ def main(args: list[str] | None = None) -> None:
                 "Seconds of wall clock, median of the turns (lowest - highest); the ratio is the median, over turns, "
                 "of plain seconds by ours, for the same amount of work; peak resident memory of the process so far."
             )
-            print(table(rows))
-            print(save(options.name, rows, module="benchmarks.throughput", notes=notes, device=options.device))
+            show(options.name, rows, module="benchmarks.throughput", notes=notes, device=options.device)
             print(save_picture(_growth_figure(rows) if options.grow else _ratio_figure(rows), options.name))
 
 

@@ -106,15 +106,14 @@ def main(args: list[str] | None = None) -> None:
         options = tyro.cli(Options, description=__doc__, args=args)
         known = sorted(path.stem for path in (Path(__file__).parents[1] / "agents").glob("[a-z]*.py"))
         require(options.agent in known, f"unknown agent '{options.agent}', expected one of: {', '.join(known)}")
-        from benchmarks.results import save, table
+        from benchmarks.results import show
 
         rows = [attempt(words, options) for words in options.tries]
         notes = (
             f"agents/{options.agent}.py on {options.task}, its options beside those named; seconds until NLL-valid was "
             f"{options.target:g} at a look, and to the end of training; then the finished policy on the test split."
         )
-        print(table(rows))
-        print(save(options.name, rows, module="benchmarks.time_to_quality", notes=notes))
+        show(options.name, rows, module="benchmarks.time_to_quality", notes=notes)
 
 
 def attempt(words: str, options: Options) -> dict[str, Any]:

@@ -50,52 +50,42 @@ class Metric:
     first: First = ""
 
 
+def _nats(name: str, label: str, about: str, needs: tuple[Need, ...], chart: str = "", first: First = "") -> Metric:
+    """A metric of likelihoods; only the policy's own entropy has no good direction."""
+    better: Literal["lower"] | None = None if name == "nll_self" else "lower"
+    return Metric(name, label, NATS, better, about, PARTS[0], needs, chart, first)
+
+
 def _likelihoods() -> list[Metric]:
     """What the oracle and the policy say of each other's texts."""
-    part = PARTS[0]
-    both_known: tuple[Need, ...] = ("policy", "oracle")
     nll, divergence = f"NLL ({NATS})", f"divergence ({NATS})"
     reads = "the oracle reads its texts; means nothing without the next row"
+    test, valid = "it reads real texts", "it reads real texts of the valid split"
+    cover, fit = "KL(oracle || policy) / T; 0 is best", "KL(policy || oracle) / T; 0 is best"
     return [
-        Metric("nll_oracle", "NLL-oracle", NATS, "lower", reads, part, ("oracle",), nll, "oracle"),
-        Metric("nll_oracle_median", "NLL-oracle, median", NATS, "lower", "", part, ("oracle",), first="oracle"),
-        Metric(
-            "nll_test", "NLL-test", NATS, "lower", "it reads real texts; lower is better", part, ("policy",),
-            first="both",
-        ),
-        Metric(
-            "nll_valid", "NLL-valid", NATS, "lower", "it reads real texts of the valid split; lower is better", part,
-            ("policy",), nll,
-        ),
-        Metric(
-            "nll_self", "NLL-self", NATS, None, "it reads its own texts: its entropy", part, ("policy", "fixed start"),
-            first="oracle",
-        ),
-        Metric(
-            "cover", "cover", NATS, "lower", "KL(oracle || policy) / T; 0 is best", part, both_known, divergence,
-            "oracle",
-        ),
-        Metric(
-            "fit", "fit", NATS, "lower", "KL(policy || oracle) / T; 0 is best", part,
-            ("policy", "fixed start", "oracle"), divergence, "oracle",
-        ),
-    ]  # fmt: skip
+        _nats("nll_oracle", "NLL-oracle", reads, ("oracle",), nll, "oracle"),
+        _nats("nll_oracle_median", "NLL-oracle, median", "", ("oracle",), first="oracle"),
+        _nats("nll_test", "NLL-test", f"{test}; lower is better", ("policy",), first="both"),
+        _nats("nll_valid", "NLL-valid", f"{valid}; lower is better", ("policy",), nll),
+        _nats("nll_self", "NLL-self", "it reads its own texts: its entropy", ("policy", "fixed start"), first="oracle"),
+        _nats("cover", "cover", cover, ("policy", "oracle"), divergence, "oracle"),
+        _nats("fit", "fit", fit, ("policy", "fixed start", "oracle"), divergence, "oracle"),
+    ]
 
 
 def _shares() -> list[Metric]:
     """What is counted in texts."""
     _, overlap, variety, copied = PARTS
-    near, varied = "higher is nearer to the references; safe writing raises it", "lower is more varied"
+    near = "higher is nearer to the references; safe writing raises it"
+    families: list[tuple[str, str, Literal["lower", "higher"], str, str]] = [
+        ("bleu", "BLEU", "higher", near, overlap),
+        ("self_bleu", "Self-BLEU", "lower", "lower is more varied", variety),
+    ]
     chart, orders = "variety (shares)", range(2, 6)
     return [
         *(
-            Metric(f"bleu_{n}", f"BLEU-{n}", "share", "higher", near if n == 2 else "", overlap, first="text")
-            for n in orders
-        ),
-        *(
-            Metric(
-                f"self_bleu_{n}", f"Self-BLEU-{n}", "share", "lower", varied if n == 2 else "", variety, first="text"
-            )
+            Metric(f"{name}_{n}", f"{label}-{n}", "share", better, about if n == 2 else "", part, first="text")
+            for name, label, better, about, part in families
             for n in orders
         ),
         Metric("unique", "different texts", "share", "higher", "", variety, (), chart),

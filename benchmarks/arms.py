@@ -41,8 +41,8 @@ class Arm:
         how: What it is, in a sentence for the report.
         agent: The file in agents/ that trains it; "" where nothing is trained.
         smoke: Options of the agent for `--preset smoke`; ``{arm}`` stands for the run folder of an arm that it needs.
-        fast: Likewise.
-        paper: Likewise; None: there is no published setting.
+        fast: Options for `--preset fast`.
+        paper: Options for `--preset paper`; None: there is no published setting.
         sources: What it is built from.
         build: The function of `benchmarks.measure` that makes its policies; "": the trained one.
         sweep: Whether it is measured at several temperatures.

@@ -84,7 +84,7 @@ def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike) -> float:
 
     Args:
         ours: One number a seed; infinity for a seed that never came there.
-        theirs: Likewise.
+        theirs: Those of the other arm.
 
     Returns:
         0 to 1; NaN where either has no seed.

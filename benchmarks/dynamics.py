@@ -195,7 +195,7 @@ class Chase(Picture):
     d_epochs: int = 1
     """Passes of D over fresh texts in a round."""
     learning_rate: float = 5e-3
-    """Of G."""
+    """Learning rate of G."""
     kl: float = 0.0
     """Weight of the KL divergence to the run."""
     transform: str = "logit"

@@ -118,7 +118,7 @@ def plan(
 
 
 def task_options(task: str, seed: int, corpus: str | None) -> dict[str, Any]:
-    """Options of a task in the suite: each seed has its own texts where a law is known to draw them from."""
+    """Options of a task in the suite: each seed has its own texts where the distribution is known."""
     given: dict[str, Any] = {} if corpus is None else {path_option(task): str(Path(corpus).expanduser().absolute())}
     return given | ({"text_seed": seed} if task in ORACLES else {})
 
@@ -295,7 +295,7 @@ def _measured(
 
 
 def _train(folder: Path, config: Mapping[str, Any], needed: Mapping[str, Path], device: str) -> Path:
-    """Train the agent, or go on with its run; returns the run folder."""
+    """Train the agent, or resume its run; returns the run folder."""
     runs = folder / "run"
     for unborn in runs.glob("*"):
         if not (unborn / "config.json").exists():  # killed while the folder was made
@@ -308,7 +308,7 @@ def _train(folder: Path, config: Mapping[str, Any], needed: Mapping[str, Path], 
         own = ["--runs", str(runs), "--threads", "1", "--device", device, "--checkpoint-every", "15"]
         main([*words, *own, "--show-samples", "1"])
     elif not (done.parent / "evaluation.json").exists():
-        print(f"going on with {done.parent}", flush=True)
+        print(f"resuming {done.parent}", flush=True)
         main(["--resume", str(done.parent), "--threads", "1", "--device", device])
     return trained_run(folder)
 

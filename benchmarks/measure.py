@@ -44,7 +44,7 @@ class Sizes:
     Attributes:
         samples: Texts at temperature 1.
         curve: Texts at every temperature of a sweep, written and real ones.
-        bleu: Texts that BLEU, Self-BLEU and the Frechet distances look at.
+        bleu: Texts that BLEU, Self-BLEU and the Frechet distances are taken of.
         read: Texts that an LSTM of the language-model scores reads, at most.
         gap: Nats between neighbours on the curve.
     """
@@ -120,7 +120,7 @@ BUILDS: dict[str, Callable[[Task, Sequence[PolicyModule]], Policies]] = {
 # ----------------------------------------------------------------------------------------------------
 # Measures
 def real_row(task: Task, sizes: Sizes, seed: int) -> dict[str, Any]:
-    """The row of real text: the oracle's, or as many training texts as BLEU looks at; other ones for another seed."""
+    """The row of real text: the oracle's, or as many training texts as BLEU takes; others for another seed."""
     if task.oracle is not None:
         assert isinstance(task.oracle, PolicyModule)
         return row(task.oracle, task, sizes, seed)

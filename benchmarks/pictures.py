@@ -62,7 +62,7 @@ class Credit(Picture):
 
 @dataclass(frozen=True)
 class Curve:
-    """Learning curves of several runs over the same axis, for example SeqGAN's and MLE's that goes on."""
+    """Learning curves of several runs over the same axis, for example SeqGAN's and that of MLE for as long."""
 
     runs: tuple[Path, ...]
     """Run folders. A run whose --pretrained is another of them begins where that one ends."""

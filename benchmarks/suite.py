@@ -5,7 +5,7 @@ For example::
     python -m benchmarks.suite --agents mle seqgan-n4 controls --tasks seqgan-oracle --seeds 5
     python -m benchmarks.suite --agents all --tasks toy --seeds 2 --preset smoke
 
-Kill it at any moment and start it again: finished jobs stay, others go on from their last checkpoint. The page and the
+Kill it at any moment and start it again: finished jobs stay, others resume from their last checkpoint. The page and the
 tables: python -m benchmarks.report runs/suite
 """
 
@@ -54,11 +54,11 @@ class Options:
     device: str = "cpu"
     """What jobs compute on."""
     out: Path = Path("runs/suite")
-    """Where jobs and results lie; give the same folder to go on."""
+    """Where jobs and results lie; give the same folder to resume."""
     other_code: Literal["refuse", "keep", "redo"] = "refuse"
     """What becomes of results of the same settings that another version of the code made: keep marks them."""
     retries: int = 1
-    """How often a job that was killed is resumed before the suite goes on without it."""
+    """How often a job that was killed is resumed before the suite continues without it."""
 
 
 @dataclass

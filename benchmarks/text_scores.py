@@ -1,4 +1,4 @@
-"""What is asked about text, whose law nobody knows: two LSTMs that read, and distances on frozen features.
+"""What is asked about text, whose distribution nobody knows: two LSTMs that read, and distances on frozen features.
 
 The *forward* LSTM has read real text that no policy learnt from, and reads the policy's: quality. The *reverse* LSTM
 has read the policy's text, and reads the test split: diversity. Both are trained alike, on at most as many texts, from

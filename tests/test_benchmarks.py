@@ -144,18 +144,19 @@ def test_the_parts_of_an_iteration_are_apart_and_add_up() -> None:
     assert all(part > 0 for part in parts)
 
 
-def test_the_seconds_to_a_target_are_those_of_the_first_look_that_reaches_it() -> None:
-    looks = [
-        time_to_quality.Look(step, value, 10.0 * step, 4.0 * step) for step, value in ((1, 9.0), (2, 7.4), (3, 7.6))
+def test_the_seconds_to_a_target_are_those_of_the_first_evaluation_that_reaches_it() -> None:
+    evaluations = [
+        time_to_quality.Evaluated(step, value, 10.0 * step, 4.0 * step)
+        for step, value in ((1, 9.0), (2, 7.4), (3, 7.6))
     ]
-    found = time_to_quality.summary(looks, target=7.4)
+    found = time_to_quality.summary(evaluations, target=7.4)
     assert (found["rounds to target"], found["seconds to target"], found["processor seconds to target"]) == (
         2,
         20.0,
         8.0,
     )
     assert (found["rounds"], found["processor seconds"], found["lowest nll_valid"]) == (3, 12.0, 7.4)
-    assert time_to_quality.summary(looks, target=7.0)["seconds to target"] is None
+    assert time_to_quality.summary(evaluations, target=7.0)["seconds to target"] is None
 
 
 @pytest.mark.moves_global_rng  # the library that reads command lines does

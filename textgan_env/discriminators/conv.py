@@ -131,7 +131,7 @@ class ConvDiscriminator(DiscriminatorModule):
 
         A window that lies inside the prefix never changes again, so only its maximum is kept. A window that reaches
         into the padding is the inner product with the m tokens it sees, m below its width, plus a number that depends
-        on m alone: these are made anew at each token.
+        on m alone: these are computed again at each token.
         """
         state = self.append_tokens(tokens_B, state)
         length_B, closed_BF = state["length"], state["closed"].clone()

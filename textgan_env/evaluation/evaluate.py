@@ -20,7 +20,7 @@ from textgan_env.utils.errors import require
 
 #: Texts that are scored at once.
 TILE = 512
-#: Texts that BLEU and Self-BLEU look at.
+#: Texts that BLEU and Self-BLEU are taken of.
 BLEU_SAMPLES = 2_000
 _N_GRAMS = range(2, 6)
 
@@ -151,7 +151,7 @@ def evaluate(
         task: Gives real text, and the oracle where there is one.
         split: Whose texts are the references; never the training texts.
         samples: Texts the policy writes.
-        bleu_samples: How many of them BLEU and Self-BLEU look at.
+        bleu_samples: How many of them BLEU and Self-BLEU are taken of.
         seed: Of those texts.
 
     Returns:
@@ -195,7 +195,7 @@ def score_texts(
             out.
         task: Gives real text, and the oracle where there is one.
         split: Whose texts are the references; never the training texts.
-        bleu_samples: How many of the texts, from the first on, BLEU and Self-BLEU look at.
+        bleu_samples: How many of the texts, from the first on, BLEU and Self-BLEU are taken of.
         protocol: How BLEU is measured, a key of `PROTOCOLS`; the others replace ``bleu_samples``.
 
     Returns:
@@ -345,7 +345,7 @@ def overlaps(
         task: Gives the other texts.
         tokens_BT: int64; the texts.
         split: References of BLEU.
-        bleu_samples: How many of the texts, from the first on, BLEU and Self-BLEU look at.
+        bleu_samples: How many of the texts, from the first on, BLEU and Self-BLEU are taken of.
         protocol: How BLEU is measured.
 
     Returns:

@@ -42,8 +42,8 @@ _MOST_RUNS = 6
 _DOTS = 300  # real texts drawn on the plane
 _PARTS = 8  # of D's logit, the strongest
 _POINTS = 300  # of a curve
-_LOOKS = 60
-_TEXTS_OF_A_LOOK = 8
+_EVALUATIONS = 60
+_TEXTS_OF_AN_EVALUATION = 8
 _LEAST_SPAN = 0.2  # of the colour scale: what differs by less shall not look like day and night
 
 
@@ -234,7 +234,7 @@ def _run_data(run: SavedRun, policy: Policy) -> Data:
     folder, about = run.folder, run.folder.about
     rows, before = read_metrics(folder.path), _pretraining(about["config"].get("pretrained"))
     names = dict.fromkeys(name for row in [*before, *rows] for name in row if name not in ("step", "phase"))
-    looks = _evenly(folder.samples(), _LOOKS)
+    evaluations = _evenly(folder.samples(), _EVALUATIONS)
     return {
         "name": folder.path.resolve().name,
         "made": {
@@ -251,7 +251,7 @@ def _run_data(run: SavedRun, policy: Policy) -> Data:
         "evaluation": _evaluation(folder),
         "phases": _phases([*before, *rows]),
         "curves": {name: curve for name in names if (curve := _curve([*before, *rows], name))},
-        "samples": [[step, texts[:_TEXTS_OF_A_LOOK]] for step, texts in looks],
+        "samples": [[step, texts[:_TEXTS_OF_AN_EVALUATION]] for step, texts in evaluations],
     }
 
 

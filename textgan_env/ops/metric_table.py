@@ -20,6 +20,7 @@ WHY_NOT: dict[Need, str] = {
 }
 #: Parts of a table of results that an evaluation fills, in order.
 PARTS = ("Likelihood", "Overlap with real text", "Variety", "Copied from the training texts")
+#: The unit of likelihoods and divergences.
 NATS = "nats per token"
 
 

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+#: Rows of a log: name -> value.
 Rows = Sequence[Mapping[str, object]]
+#: Points of a line, (x, y).
 Points = list[tuple[float, float]]
 
 #: Of the lines of a picture, in turn.

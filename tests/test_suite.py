@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks import arms, code, engines, jobs, measure, report, suite, text_scores
 from conftest import PROJECT
-from textgan_env.tasks import ToyTask, make_task
+from textgan_env.tasks import Task, ToyTask, make_task
 from textgan_env.utils.errors import InputError
 from textgan_env.utils.options import parse
 
@@ -304,6 +304,11 @@ def test_a_sweep_without_divergences_takes_fixed_temperatures() -> None:
     assert [at["temperature"] for at in points] == list(measure.TEXT_TEMPERATURES)
 
 
+def corpus(folder: Path) -> Task:
+    (folder / "mine.txt").write_text("".join(f"{a} {b} {c}\n" for a in "abcde" for b in "fghi" for c in "jklmn"))
+    return make_task("corpus", path=str(folder / "mine.txt"))
+
+
 def test_rows_of_policies_without_training_have_what_applies() -> None:
     task, sizes = ToyTask(), measure.SIZES["smoke"]
     memoriser = measure.row(measure.memoriser(task, [])[""], task, sizes, 0)
@@ -316,8 +321,7 @@ def test_rows_of_policies_without_training_have_what_applies() -> None:
 
 @pytest.mark.usefixtures("without_embeddings")
 def test_real_text_is_measured_on_other_texts_for_each_seed_and_says_how(tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("".join(f"{a} {b} {c}\n" for a in "abcde" for b in "fghi" for c in "jklmn"))
-    task = make_task("corpus", path=str(tmp_path / "mine.txt"))
+    task = corpus(tmp_path)
     sizes = replace(measure.SIZES["smoke"], bleu=20, read=10)
     first, second = (measure.real_row(task, sizes, seed) for seed in (0, 1))
     assert set(first["samples"]).isdisjoint(second["samples"])
@@ -329,8 +333,7 @@ def test_real_text_is_measured_on_other_texts_for_each_seed_and_says_how(tmp_pat
 
 @pytest.mark.usefixtures("without_embeddings")
 def test_points_on_text_have_the_scores_by_lstms(tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("".join(f"{a} {b} {c}\n" for a in "abcde" for b in "fghi" for c in "jklmn"))
-    task = make_task("corpus", path=str(tmp_path / "mine.txt"))
+    task = corpus(tmp_path)
     sizes = replace(measure.SIZES["smoke"], curve=20, read=10)
     point = measure.point(measure.ngram(task, [])[""], task, sizes, 0)
     assert set(point) >= {"nll_test", "lstm_forward", "lstm_reverse", "bleu_4", "self_bleu_4", "unique"}

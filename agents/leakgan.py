@@ -21,7 +21,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from textgan_env.training.adversarial import AdversarialAgent, AdversarialConfig, CreditConfig
-from textgan_env.training.agent import Curves, run_command
+from textgan_env.training.agent import run_command
+from textgan_env.utils.kinds import DiscriminatorNetworkKind
 from textgan_env.utils.options import ORACLES, above_zero, at_least
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class LeakGANConfig(CreditConfig, AdversarialConfig):
     mle_batch_size: int = 64
     embed_size: int | None = None
     hidden_size: int | None = None
-    discriminator: Literal["pair", "conv"] = "pair"
+    discriminator: DiscriminatorNetworkKind = "pair"
     rounds: int = 10
     g_steps: int = 10
     learning_rate: float | None = 1e-4
@@ -134,10 +135,7 @@ class LeakGAN(AdversarialAgent):
     kinds = ("leaked",)
     same = ("goal_size", "goal_steps", "variant", "discriminator")
     network_options: ClassVar = {name: name for name in ("goal_size", "goal_steps", "variant")}
-    curves: ClassVar[Curves] = {
-        **AdversarialAgent.curves,
-        "cosine": {"manager_cosine": "moves and goals", "intrinsic_reward": "the Worker's reward"},
-    }
+    curves = (*AdversarialAgent.curves, "manager_cosine", "intrinsic_reward")
 
     def __init__(self, config: LeakGANConfig, task: Task) -> None:
         from torch.optim import Adam

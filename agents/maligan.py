@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from textgan_env.training.adversarial import PolicyGradientAgent, PolicyGradientConfig
 from textgan_env.training.agent import run_command
-from textgan_env.utils.errors import require
+from textgan_env.utils.kinds import DiscriminatorNetworkKind
 from textgan_env.utils.options import ORACLES
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class MaliGANConfig(PolicyGradientConfig):
     """Train a policy by MaliGAN."""
+
+    discriminator: DiscriminatorNetworkKind = "pair"
 
 
 def fast(task: str) -> MaliGANConfig:
@@ -56,7 +58,6 @@ class MaliGAN(PolicyGradientAgent):
     config: MaliGANConfig
 
     def __init__(self, config: MaliGANConfig, task: Task) -> None:
-        require(config.discriminator != "bleu", "MaliGAN needs the logit of a discriminator, found discriminator bleu")
         super().__init__(config, task)
         self.envs = self.make_envs(config.batch_size, reward="terminal", transform="logit")
 

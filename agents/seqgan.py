@@ -103,7 +103,7 @@ class SeqGAN(PolicyGradientAgent):
     """
 
     config: SeqGANConfig
-    curves: ClassVar = {**PolicyGradientAgent.curves, "divergence (nats per token)": {"cover": "cover", "fit": "fit"}}
+    curves = (*PolicyGradientAgent.curves, "cover", "fit")
     network_options: ClassVar = {"initial_state": "initial_state"}
 
     def __init__(self, config: SeqGANConfig, task: Task) -> None:

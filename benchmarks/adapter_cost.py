@@ -38,14 +38,13 @@ def main(args: list[str] | None = None) -> None:
     with friendly_errors():
         options = tyro.cli(Options, description=__doc__, args=args)
         rows = measure(options)
-        from benchmarks.results import save, table
+        from benchmarks.results import show
 
         notes = (
             "One iteration of agents/ppo.py with the terminal reward, in its parts; seconds of the process, median of "
             "the repeats. Adapter: everything in SB3VecEnv but the environment that it calls."
         )
-        print(table(rows))
-        print(save(options.name, rows, module="benchmarks.adapter_cost", notes=notes))
+        show(options.name, rows, module="benchmarks.adapter_cost", notes=notes)
 
 
 def measure(options: Options) -> list[dict[str, Any]]:
@@ -97,7 +96,10 @@ def measure(options: Options) -> list[dict[str, Any]]:
 
 
 def _clocked(call: Callable[..., Any], spent: dict[str, float], name: str) -> Callable[..., Any]:
+    """The same call, whose seconds of the process are added up under a name."""
+
     def clocked(*args: Any, **options: Any) -> Any:
+        """Call, and add up the seconds."""
         began = time.process_time()
         try:
             return call(*args, **options)

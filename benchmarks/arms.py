@@ -41,8 +41,8 @@ class Arm:
         how: What it is, in a sentence for the report.
         agent: The file in agents/ that trains it; "" where nothing is trained.
         smoke: Options of the agent for `--preset smoke`; ``{arm}`` stands for the run folder of an arm that it needs.
-        fast: Likewise.
-        paper: Likewise; None: there is no published setting.
+        fast: Options for `--preset fast`.
+        paper: Options for `--preset paper`; None: there is no published setting.
         sources: What it is built from.
         build: The function of `benchmarks.measure` that makes its policies; "": the trained one.
         sweep: Whether it is measured at several temperatures.
@@ -93,14 +93,17 @@ _CONTROLS = {
 
 
 def _plain(name: str, how: str, sweep: bool = False) -> Arm:
+    """A policy that is made without training and without other runs."""
     return Arm(name, "plain", how, build=name, sweep=sweep)
 
 
 def _decoder(name: str, how: str) -> Arm:
+    """Maximum likelihood with another way of choosing tokens."""
     return Arm(name, "decoders", how, build=name.removeprefix("mle-").replace("-", "_"), sources=(_MLE,))
 
 
 def _seqgan(name: str, how: str, own: str, group: str = "adversarial", tries: int = 10) -> Arm:
+    """SeqGAN from maximum likelihood, with options of its own."""
     return Arm(
         name,
         group,
@@ -119,8 +122,9 @@ def _leakgan(name: str, how: str, own: str) -> tuple[Arm, ...]:
     before = f"{name}-mle"
 
     def arm(name: str, group: str, how: str, own: str) -> Arm:
-        options = {preset: f"--preset {preset} {own}" for preset in ("smoke", "fast", "paper")}
-        return Arm(name, group, how, agent="leakgan", sweep=True, tries=None, **options)
+        """One arm with the same options for every preset."""
+        smoke, fast, paper = (f"--preset {preset} {own}" for preset in ("smoke", "fast", "paper"))
+        return Arm(name, group, how, "leakgan", smoke, fast, paper, sweep=True, tries=None)
 
     begun = f"{own} --pretrained {{{before}}}"
     return (
@@ -135,6 +139,7 @@ def _leakgan(name: str, how: str, own: str) -> tuple[Arm, ...]:
 
 
 def _sb3(name: str, how: str) -> Arm:
+    """An agent of Stable-Baselines3 from maximum likelihood."""
     return Arm(
         name, "sb3", how, agent=name, smoke=_FROM_MLE, fast="--preset fast --pretrained {mle}", paper=None, sweep=True,
         tries=None,

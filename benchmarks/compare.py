@@ -84,7 +84,7 @@ def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike) -> float:
 
     Args:
         ours: One number a seed; infinity for a seed that never came there.
-        theirs: Likewise.
+        theirs: Those of the other arm.
 
     Returns:
         0 to 1; NaN where either has no seed.
@@ -196,6 +196,7 @@ def lines_of(results: Sequence[Mapping[str, Any]]) -> list[Line]:
 def _line(
     task: str, arm: str, variant: str, group: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]
 ) -> Line:
+    """One line of a table, from the results of its seeds."""
     measured = [next(row["values"] for row in result["rows"] if row["variant"] == variant) for result in group]
     shared = [name for name in measured[0] if all(name in values for values in measured)]
     each = {name: tuple(row[name] for row in measured) for name in shared}
@@ -244,6 +245,7 @@ def _costs(group: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _of_arm(results: Sequence[Mapping[str, Any]], task: str, arm: str) -> list[Mapping[str, Any]]:
+    """The results of an arm on a task, without further members of an ensemble."""
     return [
         result
         for result in results

@@ -61,7 +61,7 @@ def draw(options: Options) -> Path:
     import json
 
     from benchmarks.results import RESULTS, save_picture
-    from textgan_env.ops.render import LINE_COLOURS, new_figure, plain_axes
+    from textgan_env.ops.plots import LINE_COLOURS, new_figure, plain_axes
 
     kept = RESULTS / f"{options.result}.json"
     require(kept.exists(), f"no kept result '{options.result}': expected the file {kept}")

@@ -36,14 +36,13 @@ def main(args: list[str] | None = None) -> None:
     with friendly_errors():
         options = tyro.cli(Options, description=__doc__, args=args)
         rows = measure(options)
-        from benchmarks.results import save, table
+        from benchmarks.results import show
 
         notes = (
             f"Task {options.task}: {options.samples} texts of the test split, as many fresh ones of each policy, "
             "none of them seen by the judge. Last row: seconds until a fresh process has made and reset TextGAN-v0."
         )
-        print(table(rows))
-        print(save("default_judge", rows, module="benchmarks.default_judge", notes=notes))
+        show("default_judge", rows, module="benchmarks.default_judge", notes=notes)
 
 
 def measure(options: Options) -> list[dict[str, Any]]:
@@ -62,8 +61,8 @@ def measure(options: Options) -> list[dict[str, Any]]:
         seconds.append(time.perf_counter() - start)
     task = shared_task(options.task)
     judge = default_discriminator(task, 0)
-    kind = {"vocab_size": task.vocab_size, "start_token": task.start_token, "forbidden": task.forbidden}
-    policies: dict[str, Any] = {"uniform tokens": UniformPolicy(**kind)}
+    uniform = UniformPolicy(task.vocab_size, start_token=task.start_token, forbidden=task.forbidden)
+    policies: dict[str, Any] = {"uniform tokens": uniform}
     policies |= {"unigram": fit_ngram(task, order=1), "bigram": fit_ngram(task, order=2)}
     policies |= {run.name: policy_of(run, task) for run in options.runs}
     real_BT = task.writable("test")[: options.samples]

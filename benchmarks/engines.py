@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks.jobs import PROJECT
+from benchmarks.code import PROJECT
 from textgan_env.utils.errors import InputError, MissingDataError
 
 KILLED = -9

@@ -39,7 +39,7 @@ def draw(options: Options) -> Path:
     from docs.examples.reinforce import Args, learn
     from textgan_env.discriminators import score_logits
     from textgan_env.envs import default_discriminator
-    from textgan_env.ops.render import learning_curve
+    from textgan_env.ops.plots import learning_curve
     from textgan_env.policies import TablePolicy
     from textgan_env.tasks import ToyTask
 

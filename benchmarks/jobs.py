@@ -5,9 +5,7 @@ and measures the policy (comments and docstrings left out). So a finished job is
 code is known as such. ``python -m benchmarks.jobs FOLDER`` is the process.
 """
 
-import ast
 import contextlib
-import hashlib
 import importlib
 import json
 import os
@@ -16,13 +14,14 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.arms import ARMS, BASELINE, Arm, Preset
+from benchmarks.code import code_version, short_hash
+from textgan_env.ops.metric_table import METRICS
 from textgan_env.utils.errors import InputError, friendly_errors, require
 from textgan_env.utils.files import write_safely
 from textgan_env.utils.options import ORACLES, path_option
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
     from textgan_env.policies import PolicyModule
     from textgan_env.tasks import Task
 
-PROJECT = Path(__file__).resolve().parent.parent
-# Rooms that only draw, print or store: no number depends on them.
-_NO_MATTER = {f"textgan_env.{room}" for room in ("errors", "files", "render", "logs", "runs", "checkpoints")}
 _MEMBER_SEEDS = 1_000  # between the seeds of two trainings on the same texts
 
 
@@ -57,7 +53,7 @@ class Job:
     @property
     def id(self) -> str:
         """Ten hexadecimal digits."""
-        return _hash(json.dumps([self.config, self.code], sort_keys=True))
+        return short_hash(json.dumps([self.config, self.code], sort_keys=True))
 
     @property
     def label(self) -> str:
@@ -91,6 +87,7 @@ def plan(
     left_out = []
 
     def add(arm: Arm, task: str, seed: int, member: int = 0) -> Job:
+        """Plan a job and those it needs; returns it."""
         needs = tuple(add(ARMS[need.arm], task, seed, need.member) for need in arm.needs(preset))
         config = {
             "arm": arm.name,
@@ -121,65 +118,9 @@ def plan(
 
 
 def task_options(task: str, seed: int, corpus: str | None) -> dict[str, Any]:
-    """Options of a task in the suite: each seed has its own texts where a law is known to draw them from."""
+    """Options of a task in the suite: each seed has its own texts where the distribution is known."""
     given: dict[str, Any] = {} if corpus is None else {path_option(task): str(Path(corpus).expanduser().absolute())}
     return given | ({"text_seed": seed} if task in ORACLES else {})
-
-
-@lru_cache
-def code_version(agent: str) -> str:
-    """Hash of the code that trains an agent ("": none) and measures policies, without comments and docstrings."""
-    return _hash(json.dumps(sorted(sources(agent).items())))
-
-
-def sources(agent: str) -> dict[str, str]:
-    """Every module of ours that training an agent ("": none) and measuring policies imports -> its bare code."""
-    waiting = ["benchmarks.measure", *([f"agents.{agent}"] if agent else [])]
-    found: dict[str, str] = {}
-    while waiting:
-        module = waiting.pop()
-        path = _path_of(module)
-        if path is None or module in found or module in _NO_MATTER:
-            continue
-        source = path.read_text(encoding="utf-8")
-        package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-        waiting += [name for node in ast.walk(ast.parse(source)) for name in _imported(node, package)]
-        found[module] = bare(source)
-    return found
-
-
-def bare(source: str) -> str:
-    """Python code without comments and docstrings, in one way of writing."""
-    return ast.unparse(_Bare().visit(ast.parse(source)))
-
-
-def _path_of(module: str) -> Path | None:
-    """The file of one of our modules; None for names that are none."""
-    base = PROJECT.joinpath(*module.split("."))
-    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
-
-
-def _imported(node: ast.AST, package: str) -> Iterator[str]:
-    """Modules that an import may mean; names that are no modules do no harm."""
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        origin = f"{package}.{node.module}" if node.level else node.module or ""
-        if origin != "textgan_env":  # the package itself points at everything, lazily
-            yield origin
-        yield from (f"{origin}.{alias.name}" for alias in node.names)
-
-
-class _Bare(ast.NodeTransformer):
-    """Takes out expressions that are only a string: docstrings, and what stands under the field of a config."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
-        """Nothing in place of a docstring; a body that is left empty is of no matter, since nobody runs it."""
-        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -332,6 +273,7 @@ def _measured(
     from textgan_env.runs.loading import load_policy
 
     def say(line: str) -> None:
+        """One line of the log."""
         print(line, flush=True)
 
     seed = config["seed"]
@@ -353,7 +295,7 @@ def _measured(
 
 
 def _train(folder: Path, config: Mapping[str, Any], needed: Mapping[str, Path], device: str) -> Path:
-    """Train the agent, or go on with its run; returns the run folder."""
+    """Train the agent, or resume its run; returns the run folder."""
     runs = folder / "run"
     for unborn in runs.glob("*"):
         if not (unborn / "config.json").exists():  # killed while the folder was made
@@ -366,7 +308,7 @@ def _train(folder: Path, config: Mapping[str, Any], needed: Mapping[str, Path], 
         own = ["--runs", str(runs), "--threads", "1", "--device", device, "--checkpoint-every", "15"]
         main([*words, *own, "--show-samples", "1"])
     elif not (done.parent / "evaluation.json").exists():
-        print(f"going on with {done.parent}", flush=True)
+        print(f"resuming {done.parent}", flush=True)
         main(["--resume", str(done.parent), "--threads", "1", "--device", device])
     return trained_run(folder)
 
@@ -399,10 +341,10 @@ def trained_run(folder: Path) -> Path:
 
 
 def learning_curve(run: Path) -> list[dict[str, Any]]:
-    """What the run's looks saw: step, phase, NLLs, divergences, and D's accuracy and AUC on unseen texts."""
+    """Step, phase and the metrics that charts of a run show, of each evaluation."""
     from textgan_env.runs.logs import read_metrics
 
-    shown = ("nll_valid", "nll_oracle", "cover", "fit", "unique", "d_auc", "d_accuracy")
+    shown = [name for name, metric in METRICS.items() if metric.chart]
     rows = []
     for row in read_metrics(run):
         kept = {name: row[name] for name in shown if name in row and row[name] == row[name]}
@@ -426,6 +368,7 @@ def end_with_parent() -> None:
     """
 
     def wait() -> None:
+        """Read until the pipe is closed, then end the process."""
         with contextlib.suppress(OSError):
             while os.read(0, 1024):
                 pass

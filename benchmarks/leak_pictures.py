@@ -141,6 +141,7 @@ def goal_trace(policy: "LeakedPolicy", tokens_1t: "Tensor") -> tuple["NDArray[An
 
 
 def _words(task: "Task", tokens: list[int]) -> list[str]:
+    """One word a token."""
     return ["<eos>" if token == task.end_token else task.words([token])[0] for token in tokens]
 
 
@@ -148,7 +149,7 @@ def _paths_figure(
     real_B2: "NDArray[Any]", paths: Mapping[str, "NDArray[Any]"], lengths: Mapping[str, list[int]]
 ) -> "Figure":
     """A panel a policy: real end points in grey, each text's way from the empty prefix to its end."""
-    from textgan_env.ops.render import new_figure
+    from textgan_env.ops.plots import new_figure
 
     figure = new_figure(0.6 + 4.2 * len(paths), 4.4)
     panels = figure.subplots(1, len(paths), sharex=True, sharey=True, squeeze=False)[0]
@@ -168,7 +169,7 @@ def _paths_figure(
 
 def _goals_figure(words: list[str], heard_tk: "NDArray[Any]", cosine_t: "NDArray[Any]", steps: int) -> "Figure":
     """Above what the Worker hears, below how well the goals were reached, over the words of one text."""
-    from textgan_env.ops.render import new_figure
+    from textgan_env.ops.plots import new_figure
 
     figure = new_figure(1.8 + 0.42 * len(words), 4.6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))

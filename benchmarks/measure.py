@@ -34,7 +34,6 @@ Policies = dict[str, PolicyModule]
 HOTTEST, COLDEST, GAP, MOST_POINTS = 1.2, 0.5, 0.1, 40
 # On text, where neither cover nor fit is known.
 TEXT_TEMPERATURES = (1.2, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
-TEXT_POINT = ("nll_test", "lstm_forward", "lstm_reverse", "bleu_4", "self_bleu_4", "unique")
 COLD, COLD_SHARES = 0.4, (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 
 
@@ -45,7 +44,7 @@ class Sizes:
     Attributes:
         samples: Texts at temperature 1.
         curve: Texts at every temperature of a sweep, written and real ones.
-        bleu: Texts that BLEU, Self-BLEU and the Frechet distances look at.
+        bleu: Texts that BLEU, Self-BLEU and the Frechet distances are taken of.
         read: Texts that an LSTM of the language-model scores reads, at most.
         gap: Nats between neighbours on the curve.
     """
@@ -121,7 +120,7 @@ BUILDS: dict[str, Callable[[Task, Sequence[PolicyModule]], Policies]] = {
 # ----------------------------------------------------------------------------------------------------
 # Measures
 def real_row(task: Task, sizes: Sizes, seed: int) -> dict[str, Any]:
-    """The row of real text: the oracle's, or as many training texts as BLEU looks at; other ones for another seed."""
+    """The row of real text: the oracle's, or as many training texts as BLEU takes; others for another seed."""
     if task.oracle is not None:
         assert isinstance(task.oracle, PolicyModule)
         return row(task.oracle, task, sizes, seed)
@@ -158,6 +157,7 @@ def row(policy: PolicyModule, task: Task, sizes: Sizes, seed: int) -> dict[str, 
 
 
 def _row(values: Mapping[str, float], missing: Mapping[str, str], texts: list[str]) -> dict[str, Any]:
+    """A row of finite values; the others are missing."""
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
     missing = {name: "infinite or not defined" for name in values if name not in finite} | dict(missing)
     return {"values": finite, "missing": missing, "samples": texts}
@@ -182,8 +182,7 @@ def point(policy: PolicyModule, task: Task, sizes: Sizes, seed: int) -> Point:
     """The measures of one point on a curve: likelihoods on an oracle task, language-model scores and BLEU on text."""
     if task.oracle is None:
         found = evaluate(policy, task, samples=sizes.curve, bleu_samples=min(sizes.curve, sizes.bleu), seed=seed)
-        values = dict(found.values) | lstm_scores(task, found.tokens_BT, sizes.read)[0]
-        return {name: values[name] for name in TEXT_POINT if name in values}
+        return dict(found.values) | lstm_scores(task, found.tokens_BT, sizes.read)[0]
     keys = Keys.counted(derived_seed(seed, "curve"), sizes.curve, device=policy.device)
     tokens_BT = generate(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
     real_BT = task.split("test").head(sizes.curve).tokens_BT
@@ -218,6 +217,7 @@ def sweep(measure: Callable[[float], Point], gap: float = GAP) -> list[Point]:
 
 
 def _distance(one: Point, other: Point) -> float:
+    """Nats between two points in the plane of cover and fit."""
     return math.hypot(one["cover"] - other["cover"], one["fit"] - other["fit"])
 
 
@@ -225,6 +225,7 @@ def curve(policy: PolicyModule, task: Task, sizes: Sizes, seed: int, say: Callab
     """The sweep of a policy; temperatures are in units of its own (an agent may have been made to write at another)."""
 
     def measure(temperature: float) -> Point:
+        """The point of a temperature."""
         say(f"measuring at temperature {temperature:g} ...")
         decoding = replace(policy.decoding, temperature=policy.decoding.temperature * temperature)
         return point(policy.with_decoding(decoding), task, sizes, seed)

@@ -37,7 +37,7 @@ def main(args: list[str] | None = None) -> None:
         options = read_words(
             Options, sys.argv[1:] if args is None else args, description=__doc__, program="python -m benchmarks.mixture"
         )
-        from benchmarks.results import save, table
+        from benchmarks.results import show
 
         rows = measure(options)
         notes = (
@@ -46,8 +46,7 @@ def main(args: list[str] | None = None) -> None:
             "temperatures at the same NLL-oracle (on the straight line between neighbours) less that of the mixture: "
             "what the mixture seems to have won."
         )
-        print(table(rows))
-        print(save(options.name, rows, module="benchmarks.mixture", notes=notes))
+        show(options.name, rows, module="benchmarks.mixture", notes=notes)
 
 
 def measure(options: Options) -> list[dict[str, Any]]:
@@ -64,7 +63,7 @@ def measure(options: Options) -> list[dict[str, Any]]:
     require(task.oracle is not None, f"run '{options.run}' is on task '{task.name}', which has no oracle")
     policies = {f"temperature {at:g}": policy.with_decoding(Decoding(at)) for at in TEMPERATURES}
     policies |= {f"mixture {variant}": mixed for variant, mixed in suite.mixture(task, [policy]).items()}
-    sizes = suite.Sizes(options.samples, options.samples, 0)
+    sizes = suite.Sizes(options.samples, options.samples, bleu=0, read=0)
     rows: list[dict[str, Any]] = []
     for name, one in policies.items():
         print(f"measuring {name} ...", flush=True)

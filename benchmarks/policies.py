@@ -3,13 +3,14 @@
 For example ``python -m benchmarks.policies --runs runs/mle-seqgan-oracle-1 --temperatures 1 0.8 0.6``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib import import_module
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from textgan_env.ops.metric_table import evaluated
 from textgan_env.utils.errors import friendly_errors, require
 from textgan_env.utils.options import SharedConfig, path_option
 
@@ -40,20 +41,7 @@ class Options:
     """Of the result files."""
 
 
-COLUMNS = (
-    *("nll_oracle", "nll_oracle_median", "nll_test", "nll_self", "cover", "fit", "adjacent_repeats", "unique"),
-    *(
-        "copied_texts",
-        "bleu_2",
-        "bleu_3",
-        "bleu_4",
-        "bleu_5",
-        "self_bleu_2",
-        "self_bleu_3",
-        "self_bleu_4",
-        "self_bleu_5",
-    ),
-)
+COLUMNS = evaluated("test")
 
 
 def main(args: list[str] | None = None) -> None:
@@ -63,7 +51,7 @@ def main(args: list[str] | None = None) -> None:
     with friendly_errors():
         options = tyro.cli(Options, description=__doc__, args=args)
         rows = measure(options)
-        from benchmarks.results import save, table
+        from benchmarks.results import show
         from textgan_env.evaluation import BLEU_SAMPLES
 
         shown = min(BLEU_SAMPLES, options.samples)
@@ -73,8 +61,7 @@ def main(args: list[str] | None = None) -> None:
             "split as references. "
             "NLLs, cover and fit in nats per token. A dash: it does not apply, or it is infinite."
         )
-        print(table(rows))
-        print(save(options.name, rows, module="benchmarks.policies", notes=notes))
+        show(options.name, rows, module="benchmarks.policies", notes=notes)
 
 
 def policy_of(run: Path, task: "Task") -> "PolicyModule":
@@ -112,11 +99,11 @@ def measure(options: Options) -> list[dict[str, Any]]:
         given["max_length"] = options.max_length
     task = make_task(options.task, **given)
     trained = [policy_of(run, task) for run in options.runs]
-    kind = {"vocab_size": task.vocab_size, "start_token": task.start_token, "forbidden": task.forbidden}
     policies: list[tuple[str, int | None, Any]] = []
     if task.oracle is not None:
         policies.append(("real text (the oracle)", None, task.oracle))
-    policies.append(("uniform tokens", None, UniformPolicy(**kind)))
+    uniform = UniformPolicy(task.vocab_size, start_token=task.start_token, forbidden=task.forbidden)
+    policies.append(("uniform tokens", None, uniform))
     policies += [("unigram", None, fit_ngram(task, order=1)), ("bigram", None, fit_ngram(task, order=2))]
     for run, policy in zip(options.runs, trained, strict=True):
         about = RunFolder.open(run).about
@@ -124,20 +111,17 @@ def measure(options: Options) -> list[dict[str, Any]]:
         for temperature in options.temperatures:
             decoding = replace(policy.decoding, temperature=temperature)
             policies.append((label, about["seed"], policy.with_decoding(decoding)))
-    rows: list[dict[str, Any]] = []
+    measured: list[tuple[dict[str, Any], Mapping[str, float]]] = []
     if task.oracle is None:
         values = overlaps(task, task.split("train").head(BLEU_SAMPLES).tokens_BT, "test", BLEU_SAMPLES)
-        row = {"policy": f"real text ({BLEU_SAMPLES:,} of training)", "seed": None, "temperature": None}
-        rows.append(row | {column: values.get(column) for column in COLUMNS})
+        name = f"real text ({BLEU_SAMPLES:,} of training)"
+        measured.append(({"policy": name, "seed": None, "temperature": None}, values))
     for name, seed, policy in policies:
         print(f"measuring {name} ...", flush=True)
-        values = evaluate(policy, task, samples=options.samples, seed=options.seed).values
-        row = {"policy": name, "seed": seed, "temperature": policy.decoding.temperature}
-        rows.append(row | {column: values.get(column) for column in COLUMNS})
-    unused = [column for column in COLUMNS if all(row[column] is None for row in rows)]
-    for row in rows:
-        for column in unused:
-            del row[column]
+        found = evaluate(policy, task, samples=options.samples, seed=options.seed)
+        measured.append(({"policy": name, "seed": seed, "temperature": policy.decoding.temperature}, found.values))
+    columns = [column for column in COLUMNS if any(column in values for _, values in measured)]
+    rows = [row | {column: values.get(column) for column in columns} for row, values in measured]
     return rows + over_seeds(rows)
 
 
@@ -165,7 +149,10 @@ def over_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for (policy, temperature), group in groups.items():
         if len(group) < 2:
             continue
-        told = {"mean": fmean, "range": lambda values: max(values) - min(values)}
+        told: dict[str, Callable[[list[float]], float]] = {
+            "mean": fmean,
+            "range": lambda values: max(values) - min(values),
+        }
         for name, tell in told.items():
             summary = {"policy": policy, "seed": f"{name} of {len(group)}", "temperature": temperature}
             columns = [column for column in COLUMNS if all(row.get(column) is not None for row in group)]

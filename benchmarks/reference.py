@@ -95,7 +95,8 @@ class PlainDiscriminator(nn.Module):
         pooled_BF = torch.cat(pooled, dim=1)
         candidate_BF, gate_BF = self.highway(pooled_BF).chunk(2, dim=1)
         gate_BF = gate_BF.sigmoid()
-        return gate_BF * candidate_BF.relu() + (1 - gate_BF) * pooled_BF
+        highway_BF: Tensor = gate_BF * candidate_BF.relu() + (1 - gate_BF) * pooled_BF
+        return highway_BF
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """Logits, float (B,); real is high."""

@@ -4,10 +4,9 @@
 runs/suite/tables.md. ``--keep NAME`` also keeps the raw results as benchmarks/results/NAME.json with its tables.
 """
 
-import html
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,10 +14,13 @@ from typing import Any
 
 from tyro.conf import Positional
 
+from benchmarks import compare
 from benchmarks.arms import BASELINE, BASELINES
+from benchmarks.charts import Drawn, Interval, Point, chart, escaped, figure, intervals, legend
 from benchmarks.compare import SLACK, Line, best_of_any_size, cover_limits, lines_of, points_of
 from benchmarks.jobs import read_json
 from benchmarks.results import table
+from textgan_env.ops.metric_table import METRICS, columns
 from textgan_env.utils.errors import friendly_errors, require
 from textgan_env.utils.files import write_safely
 from textgan_env.utils.options import ORACLES, read_words
@@ -26,15 +28,8 @@ from textgan_env.utils.options import ORACLES, read_words
 Results = Sequence[Mapping[str, Any]]
 HERE = Path(__file__).parent
 
-ORACLE_COLUMNS = ("nll_oracle", "nll_oracle_median", "nll_test", "nll_self", "cover", "fit")
-BLEUS = tuple(f"{kind}bleu_{n}" for kind in ("", "self_") for n in range(2, 6))
-TEXT_COLUMNS = ("nll_test", "lstm_forward", "lstm_reverse", "frechet_lstm", "frechet_minilm", *BLEUS)
-SHARES = (
-    *("adjacent_repeats", "unique", "distinct_1", "distinct_2", "distinct_3"),
-    *("copied_2", "copied_3", "copied_4", "copied_5", "copied_texts", "d_accuracy", "d_auc"),
-    *BLEUS,
-)
-COSTS = ("training_minutes", "tokens_per_second", "peak_memory_mb")
+SHARES = tuple(metric.name for metric in METRICS.values() if metric.unit == "share")
+COSTS = tuple(metric.name for metric in METRICS.values() if metric.part == "Cost")
 
 PRIMARY = (
     "Primary measure, named beforehand: the fit at no worse cover. It is the lowest fit at any temperature where cover "
@@ -42,9 +37,8 @@ PRIMARY = (
 )
 NOTES = (
     "NLLs, cover, fit and scores by LSTMs in nats per token, at the arm's own temperature; the rest are shares, but "
-    "for distances. lstm_forward: an LSTM that read real text which no policy learnt from reads the policy's texts "
-    "(quality); lstm_reverse: one that read the policy's texts reads the test split (diversity). frechet: squared "
-    "distance to the test split on the features named behind it. Nothing better than real text's own row is good news. "
+    f"for distances. {'; '.join(f'{name}: {METRICS[name].about}' for name in ('lstm_forward', 'lstm_reverse'))}. "
+    f"frechet: {METRICS['frechet_lstm'].about}. Nothing better than real text's own row is good news. "
     "Over seeds: interquartile mean, in brackets the 95 % interval of the bootstrap over seeds; with one seed there is "
     "none, and in the second table there is none. gap: "
     "the baseline's primary measure less the arm's, paired by seed: above 0 the arm is better. P: probability that "
@@ -122,17 +116,9 @@ def tables(document: Mapping[str, Any]) -> str:
 
 def summary(document: Mapping[str, Any]) -> str:
     """The first table of each task with a few columns, for a terminal."""
-    wanted: tuple[str, ...] = (
-        "policy",
-        "seeds",
-        "nll_test",
-        "cover",
-        "fit",
-        "fit at no worse cover",
-        f"gap to {BASELINE}",
-        "P",
-    )
-    wanted += ("lstm_forward", "lstm_reverse", "bleu_4", "self_bleu_4", "note")
+    primary = ("fit at no worse cover", f"gap to {BASELINE}", "P")
+    wanted = ["policy", "seeds", "nll_test", "cover", "fit", *primary]
+    wanted += ["lstm_forward", "lstm_reverse", "bleu_4", "self_bleu_4", "note"]
     parts = [PRIMARY]
     lines = lines_of(document["results"])
     for task in tasks_of(document["results"]):
@@ -143,6 +129,7 @@ def summary(document: Mapping[str, Any]) -> str:
 
 
 def _second(results: Results, task: str) -> str:
+    """Which baselines a task has, in a sentence."""
     here = [arm for arm in BASELINES if any(result["config"]["arm"] == arm for result in results)]
     if len(here) < 2:
         return f"Baseline: {BASELINE}; no other size of maximum likelihood was run."
@@ -163,7 +150,7 @@ def protocol(results: Results, task: str) -> list[str]:
         told += [f"{name}: {said[name]}." for name in ("lstm", "frechet") if name in said]
     if task not in ORACLES:
         told.append("All seeds have the same training texts: intervals are those of training and writing alone.")
-    for column in TEXT_COLUMNS:
+    for column in columns("text"):
         reasons = dict.fromkeys(row["missing"][column] for row in rows if column in row["missing"])
         if reasons and not any(column in row["values"] for row in rows):
             told.append(f"No {column}: {'; '.join(reasons)}.")
@@ -171,16 +158,16 @@ def protocol(results: Results, task: str) -> list[str]:
 
 
 def _first_columns(line: Line) -> tuple[str, ...]:
-    return ORACLE_COLUMNS if line.primary or "nll_oracle" in line.values else TEXT_COLUMNS
+    """The metrics of the first table, which depend on whether the oracle is known."""
+    return columns("oracle" if line.primary or "nll_oracle" in line.values else "text")
 
 
 def headline(line: Line, *, spread: bool = True) -> dict[str, Any]:
     """The row of the first table; ``spread``: with intervals over seeds."""
-    columns = _first_columns(line)
     row: dict[str, Any] = {"policy": line.name, "seeds": line.seeds}
-    for column in columns:
+    for column in _first_columns(line):
         row[column] = _over_seeds(line.each.get(column, ())) if spread else line.values.get(column)
-    if columns == ORACLE_COLUMNS:
+    if "fit" in row:
         row["fit at no worse cover"] = _over_seeds(tuple(line.primary))
         row |= {f"gap to {name}": gap_text(line, name) for name in dict.fromkeys((BASELINE, *line.gaps))}
         row["P"] = None if math.isnan(line.improvement) else f"{line.improvement:.2f}"
@@ -191,11 +178,10 @@ def headline(line: Line, *, spread: bool = True) -> dict[str, Any]:
 
 @lru_cache(maxsize=4096)  # tables and page ask for the same, and the bootstrap takes its time
 def _over_seeds(values: tuple[float, ...]) -> str | None:
-    from benchmarks.compare import interquartile_mean, interval
-
+    """Interquartile mean and its interval; None where a number is missing or infinite."""
     if not values or not all(map(math.isfinite, values)):
         return None
-    return with_interval(interquartile_mean(values), interval([values]))
+    return with_interval(compare.interquartile_mean(values), compare.interval([values]))
 
 
 def with_interval(value: float, ends: tuple[float, float] | None) -> str:
@@ -217,6 +203,7 @@ def exploratory(line: Line) -> dict[str, Any]:
 
 
 def _rounded(value: float | None) -> str | None:
+    """A cost in few digits."""
     return None if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
@@ -254,10 +241,11 @@ def write_page(out: Path) -> Path:
     results = document["results"]
     lines = lines_of(results)
     body = [
-        "<header><h1>Policies compared</h1>", f"<p>Preset {_e(document['options']['preset'])}. {_e(PRIMARY)}</p>",
+        "<header><h1>Policies compared</h1>",
+        f"<p>Preset {escaped(document['options']['preset'])}. {escaped(PRIMARY)}</p>",
         _failed(document["failed"]), "</header>",
         *(_task_section(task, results, [line for line in lines if line.task == task]) for task in tasks_of(results)),
-        f"<footer><p>{_e(NOTES)}</p>{_origin(results)}</footer>",
+        f"<footer><p>{escaped(NOTES)}</p>{_origin(results)}</footer>",
     ]  # fmt: skip
     style, script = ((HERE / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
     page = (
@@ -270,16 +258,14 @@ def write_page(out: Path) -> Path:
     return path
 
 
-def _e(text: object) -> str:
-    return html.escape(str(text))
-
-
 def _failed(failed: Mapping[str, str]) -> str:
-    rows = "".join(f"<li><b>{_e(label)}</b>: {_e(why)}</li>" for label, why in failed.items())
+    """The jobs that failed, and why."""
+    rows = "".join(f"<li><b>{escaped(label)}</b>: {escaped(why)}</li>" for label, why in failed.items())
     return f'<div class="failed"><b>Not all jobs finished:</b><ul>{rows}</ul></div>' if rows else ""
 
 
 def _task_section(task: str, results: Results, lines: Sequence[Line]) -> str:
+    """Everything about one task."""
     of_task = [result for result in results if result["config"]["task"] == task and not result["config"]["member"]]
     oracle = bool(cover_limits(results, task))
     planes = [("cover", "fit", "nats per token; lower left is better, one line a seed, along temperatures")]
@@ -287,43 +273,53 @@ def _task_section(task: str, results: Results, lines: Sequence[Line]) -> str:
     if not oracle:
         planes = [("lstm_reverse", "lstm_forward", "nats per token; lower left is better, down to real text")]
         planes += [("self_bleu_4", "bleu_4", "real text itself lies on the curve of maximum likelihood")]
-    names = list(dict.fromkeys(result["config"]["arm"] for result in of_task))
     seen = BASELINES if oracle else (*BASELINES, "real")
-    charts = "".join(figure(f"{y} over {x}", about, plane(of_task, names, x, y, seen)) for x, y, about in planes)
-    rows = [headline(line) for line in lines]
+    charts = "".join(figure(f"{y} over {x}", about, _plane(of_task, x, y, seen)) for x, y, about in planes)
     told = " ".join([_second(results, task), *protocol(results, task)])
     return "".join([
-        f'<section><h2>{_e(task)}</h2><p class="note">{_e(told)}</p>', _table(rows),
-        f"<h3>Curves</h3>{_legend(names)}<div class=charts>{charts}</div>",
+        f'<section><h2>{escaped(task)}</h2><p class="note">{escaped(told)}</p>', _table(list(map(headline, lines))),
+        f"<h3>Curves</h3>{legend(_names(of_task))}<div class=charts>{charts}</div>",
         _gaps(lines) if oracle else "",
-        f"<h3>While they learnt</h3><div class=charts>{_learning(of_task, names)}</div>",
+        f"<h3>While they learnt</h3><div class=charts>{_learning(of_task)}</div>",
         f"<h3>Texts, side by side</h3><p class=note>The first of seed 0, as they came.</p>{_samples(of_task)}",
-        "<details><summary>Exploratory measures</summary>", _table([exploratory(line) for line in lines]), "</details>",
-        f"<details open><summary>How each row was made</summary><p class=note>{_e(RUNS)}</p>", _made(lines),
+        "<details><summary>Exploratory measures</summary>", _table(list(map(exploratory, lines))), "</details>",
+        f"<details open><summary>How each row was made</summary><p class=note>{escaped(RUNS)}</p>", _made(lines),
         "</details></section>",
     ])  # fmt: skip
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    columns = [name for name in dict.fromkeys(key for row in rows for key in row) if any(row.get(name) for row in rows)]
-    head = "".join(f"<th>{_e(column.replace('_', ' '))}</th>" for column in columns)
-    body = "".join(f"<tr>{''.join(_cell(row.get(column)) for column in columns)}</tr>" for row in rows)
+    """Rows as a table, without columns that no row fills; what a metric is stands behind its name."""
+    names = [name for name in dict.fromkeys(key for row in rows for key in row) if any(row.get(name) for row in rows)]
+    head = "".join(f"<th{_hint(name)}>{escaped(name.replace('_', ' '))}</th>" for name in names)
+    body = "".join(f"<tr>{''.join(_cell(row.get(name)) for name in names)}</tr>" for row in rows)
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
+def _hint(name: str) -> str:
+    """What a browser shows of a metric when its column is pointed at."""
+    if name not in METRICS:
+        return ""
+    metric = METRICS[name]
+    parts = (metric.label, metric.unit, metric.about, metric.better and f"{metric.better} is better")
+    return f' title="{escaped("; ".join(part for part in parts if part))}"'
+
+
 def _cell(value: Any) -> str:
+    """One value in a table."""
     if value is None:
         return "<td>-</td>"
-    return f"<td>{value:.3f}</td>" if isinstance(value, float) else f"<td>{_e(value)}</td>"
+    return f"<td>{value:.3f}</td>" if isinstance(value, float) else f"<td>{escaped(value)}</td>"
 
 
 def _made(lines: Sequence[Line]) -> str:
+    """How each row was made."""
     rows = []
     for line in lines:
-        commands = "".join(f"<code>{_e(command)}</code>" for command in dict.fromkeys(line.commands))
+        commands = "".join(f"<code>{escaped(command)}</code>" for command in dict.fromkeys(line.commands))
         tries = "tries not counted" if line.tries is None else f"{line.tries} tries"
-        note = "".join(f" <b>{_e(mark)}</b>" for mark in line.marks)
-        rows.append(f"<dt>{_e(line.name)}</dt><dd>{_e(line.how)}; {tries}.{note}{commands}</dd>")
+        note = "".join(f" <b>{escaped(mark)}</b>" for mark in line.marks)
+        rows.append(f"<dt>{escaped(line.name)}</dt><dd>{escaped(line.how)}; {tries}.{note}{commands}</dd>")
     return f"<dl>{''.join(rows)}</dl>"
 
 
@@ -336,180 +332,65 @@ def _origin(results: Results) -> str:
             changed = " with changes" if source and source["dirty"] else ""
             commit = f"commit {source['commit'][:10]}{changed}" if source else "not under git"
             found[f"{result['machine']['cpu']}, {result['machine']['device']}; {commit}"] = None
-    return "".join(f"<p>{_e(line)}</p>" for line in found)
+    return "".join(f"<p>{escaped(line)}</p>" for line in found)
 
 
 def _samples(of_task: Results) -> str:
+    """Texts of each arm, side by side."""
     first = min((result["config"]["seed"] or 0 for result in of_task), default=0)
     cards = []
     for result in of_task:
         if (result["config"]["seed"] or 0) == first:
             for row in result["rows"]:
-                texts = "".join(f"<li>{_e(text)}</li>" for text in row["samples"][:6])
+                texts = "".join(f"<li>{escaped(text)}</li>" for text in row["samples"][:6])
                 name = f"{result['config']['arm']} {row['variant']}".strip()
-                cards.append(f"<article><h4>{_e(name)}</h4><ol>{texts}</ol></article>")
+                cards.append(f"<article><h4>{escaped(name)}</h4><ol>{texts}</ol></article>")
     return f"<div class=cards>{''.join(cards)}</div>"
 
 
-# ----------------------------------------------------------------------------------------------------
-# Charts: SVG, drawn here so that the page needs no library
-@dataclass(frozen=True)
-class Drawn:
-    """One line of a chart.
-
-    Attributes:
-        arm: Whose; its colour, and what the legend switches.
-        number: Of the arm in the legend.
-        points: Of the line; a single one is drawn as a dot.
-    """
-
-    arm: str
-    number: int
-    points: Sequence[tuple[float, float]]
+def _lines(of_task: Results, points: Callable[[Mapping[str, Any]], Sequence[Point]]) -> list[Drawn]:
+    """A line for each result that has points; arms are numbered in the order in which they first stand there."""
+    names = _names(of_task)
+    arms = [(result["config"]["arm"], points(result)) for result in of_task]
+    return [Drawn(arm, names.index(arm), found) for arm, found in arms if found]
 
 
-WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 420, 310, 46, 16, 34, 20
-COLOURS = 8
+def _names(of_task: Results) -> list[str]:
+    """Arms, in order."""
+    return list(dict.fromkeys(result["config"]["arm"] for result in of_task))
 
 
-def plane(of_task: Results, names: Sequence[str], x: str, y: str, seen: Sequence[str] = BASELINES) -> str:
+def _plane(of_task: Results, x: str, y: str, seen: Iterable[str]) -> str:
     """Every arm in the plane of two measures, a line a seed; those of ``seen`` whole."""
-    lines = [
-        Drawn(result["config"]["arm"], names.index(result["config"]["arm"]), points)
-        for result in of_task
-        if (points := points_of(result, x, y))
-    ]
+    lines = _lines(of_task, lambda result: points_of(result, x, y))
     # What is far from maximum likelihood (uniform tokens) may leave the picture, so that the rest can be told apart.
     return chart(lines, x, y, seen=[line for line in lines if line.arm in seen])
 
 
-def chart(lines: Sequence[Drawn], x: str, y: str, seen: Sequence[Drawn] = ()) -> str:
-    """An SVG picture of lines.
-
-    Args:
-        lines: What is drawn.
-        x: Name of the axis that runs to the right.
-        y: Of the other.
-        seen: Lines that must be seen whole; others may leave the picture. Empty: all.
-    """
-    if not lines:
-        return ""
-    across = _axis([px for line in seen or lines for px, _ in line.points])
-    up = _axis([py for line in seen or lines for _, py in line.points])
-
-    def place(px: float, py: float) -> tuple[float, float]:
-        width, height = WIDTH - LEFT - RIGHT, HEIGHT - BOTTOM - TOP
-        return (
-            LEFT + (px - across[0]) / (across[-1] - across[0]) * width,
-            HEIGHT - BOTTOM - (py - up[0]) / (up[-1] - up[0]) * height,
-        )
-
-    grid = [
-        *(_tick(place(value, up[0]), value, "x") for value in across),
-        *(_tick(place(across[0], value), value, "y") for value in up),
-        f'<text class=axis x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{_e(x)} →</text>',
-        f'<text class=axis x="4" y="11">↑ {_e(y)}</text>',
-    ]
-    drawn = [_line_svg(line, [place(*point) for point in line.points]) for line in lines]
-    inside = f'<svg x="{LEFT}" y="{TOP}" width="{WIDTH - LEFT}" height="{HEIGHT - BOTTOM - TOP}" '
-    inside += f'viewBox="{LEFT} {TOP} {WIDTH - LEFT} {HEIGHT - BOTTOM - TOP}">{"".join(drawn)}</svg>'
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(grid)}{inside}</svg>'
-
-
-def _line_svg(line: Drawn, places: Sequence[tuple[float, float]]) -> str:
-    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{2 if len(places) > 1 else 4}"/>' for x, y in places)
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    kind = f"c{line.number % COLOURS} d{line.number // COLOURS % 3}"
-    return (
-        f'<g data-arm="{_e(line.arm)}" class="{kind}"><title>{_e(line.arm)}</title>'
-        f'<polyline points="{path}"/>{dots}</g>'
-    )
-
-
-def _tick(at: tuple[float, float], value: float, axis: str) -> str:
-    x, y = at
-    label = f"{value:g}"
-    if axis == "x":
-        return (
-            f'<line class=grid x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{y:.1f}"/>'
-            f'<text x="{x:.1f}" y="{y + 13:.1f}" text-anchor="middle">{label}</text>'
-        )
-    return (
-        f'<line class=grid x1="{x:.1f}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
-        f'<text x="{x - 5:.1f}" y="{y + 3:.1f}" text-anchor="end">{label}</text>'
-    )
-
-
-def _axis(values: Sequence[float]) -> list[float]:
-    """Round numbers from below the lowest value to above the highest, about five."""
-    low, high = min(values), max(values)
-    if high - low < 1e-9:
-        low, high = low - 0.5, high + 0.5
-    rough = (high - low) / 4
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(number * step, 10) for number in range(first, last + 1)]
-
-
-def figure(title: str, about: str, svg: str) -> str:
-    """A chart with its title; nothing where there is nothing to draw."""
-    return f"<figure><figcaption><b>{_e(title)}</b> {_e(about)}</figcaption>{svg}</figure>" if svg else ""
-
-
-def _legend(names: Sequence[str]) -> str:
-    boxes = "".join(
-        f'<label class="c{number % COLOURS} d{number // COLOURS % 3}"><input type=checkbox checked '
-        f'data-of="{_e(name)}"><svg viewBox="0 0 24 8"><polyline points="0,4 24,4"/></svg>{_e(name)}</label>'
-        for number, name in enumerate(names)
-    )
-    return f"<div class=legend>{boxes}<button type=button data-all>all or none</button></div>"
-
-
-def _learning(of_task: Results, names: Sequence[str]) -> str:
+def _learning(of_task: Results) -> str:
     """NLL-valid, cover and fit, and D's AUC over the rounds of each trained arm."""
+
+    def seen(result: Mapping[str, Any], name: str) -> list[Point]:
+        """Rounds and values of a metric in the log of a run."""
+        return [(row["step"], row[name]) for row in result.get("learning_curve", []) if name in row]
+
     found = []
-    for measure, about in (("nll_valid", ""), ("fit", ""), ("cover", ""), ("d_auc", "on texts nobody had seen")):
-        lines = [
-            Drawn(result["config"]["arm"], names.index(result["config"]["arm"]), points)
-            for result in of_task
-            if (points := [(row["step"], row[measure]) for row in result.get("learning_curve", []) if measure in row])
-        ]
-        found.append(figure(measure.replace("_", " "), about, chart(lines, "round", measure)))
+    for name in ("nll_valid", "fit", "cover", "d_auc"):
+        svg = chart(_lines(of_task, lambda result, name=name: seen(result, name)), "round", name)  # type: ignore[misc]
+        found.append(figure(METRICS[name].label, METRICS[name].about, svg))
     return "".join(found)
 
 
 def _gaps(lines: Sequence[Line]) -> str:
     """Gap to the baseline with its interval: a line for each arm, the controls beside what they are controls of."""
-    shown = [line for line in lines if BASELINE in line.gaps]
-    if not shown:
-        return ""
-    ends = [value for line in shown for value in (line.gaps[BASELINE][0], *(line.gaps[BASELINE][1] or ()), 0.0)]
-    ticks = _axis(ends)
-    height = 18 * len(shown) + 30
-    left, width = 150, WIDTH - 158
-
-    def across(value: float) -> float:
-        return left + (value - ticks[0]) / (ticks[-1] - ticks[0]) * width
-
-    parts = [
-        f'<line class="{"zero" if tick == 0 else "grid"}" x1="{across(tick):.1f}" x2="{across(tick):.1f}" y1="4" '
-        f'y2="{height - 24}"/><text x="{across(tick):.1f}" y="{height - 12}" text-anchor="middle">{tick:g}</text>'
-        for tick in ticks
+    rows = [
+        Interval(line.name, *line.gaps[BASELINE], hollow=line.group.endswith("controls"))
+        for line in lines
+        if BASELINE in line.gaps
     ]
-    for number, line in enumerate(shown):
-        value, interval = line.gaps[BASELINE]
-        y = 16 + 18 * number
-        low, high = interval or (value, value)
-        control = " control" if line.group.endswith("controls") else ""
-        parts.append(
-            f'<g class="gap{control}"><text x="{left - 8}" y="{y + 3}" text-anchor="end">{_e(line.name)}</text>'
-            f'<polyline points="{across(low):.1f},{y} {across(high):.1f},{y}"/>'
-            f'<circle cx="{across(value):.1f}" cy="{y}" r="3.5"/></g>'
-        )
-    svg = f'<svg viewBox="0 0 {WIDTH} {height}" role="img">{"".join(parts)}</svg>'
     about = f"{BASELINE}'s fit at no worse cover less the arm's, paired by seed; right of 0 is better; hollow: controls"
-    return f"<h3>Gap to {BASELINE}</h3><div class=charts>{figure('gap', about, svg)}</div>"
+    drawn = figure("gap", about, intervals(rows))
+    return drawn and f"<h3>Gap to {BASELINE}</h3><div class=charts>{drawn}</div>"
 
 
 if __name__ == "__main__":

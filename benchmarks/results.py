@@ -33,7 +33,7 @@ def save(name: str, rows: Sequence[Mapping[str, Any]], *, module: str, notes: st
     from textgan_env.runs.folder import machine, source_state
 
     command = f"python -m {module} {shlex.join(sys.argv[1:])}".strip()
-    document = {
+    document: dict[str, Any] = {
         "command": command,
         "notes": notes,
         "source": source_state(),
@@ -51,6 +51,12 @@ def save(name: str, rows: Sequence[Mapping[str, Any]], *, module: str, notes: st
     return file
 
 
+def show(name: str, rows: Sequence[Mapping[str, Any]], *, module: str, notes: str, device: str = "cpu") -> None:
+    """Print rows as a table, and keep them as `save` does."""
+    print(table(rows))
+    print(save(name, rows, module=module, notes=notes, device=device))
+
+
 def image_path(name: str) -> Path:
     """Where a picture of the docs lies; its folder is made when it is not there."""
     IMAGES.mkdir(parents=True, exist_ok=True)
@@ -59,7 +65,7 @@ def image_path(name: str) -> Path:
 
 def save_picture(figure: "Figure", name: str, title: str = "") -> Path:
     """Write a figure of `new_figure` as a picture of the docs; returns its path."""
-    from textgan_env.ops.render import save_figure
+    from textgan_env.ops.plots import save_figure
 
     path = image_path(name)
     save_figure(figure, path, title)
@@ -85,6 +91,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
+    """A value in a Markdown table."""
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

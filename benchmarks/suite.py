@@ -5,7 +5,7 @@ For example::
     python -m benchmarks.suite --agents mle seqgan-n4 controls --tasks seqgan-oracle --seeds 5
     python -m benchmarks.suite --agents all --tasks toy --seeds 2 --preset smoke
 
-Kill it at any moment and start it again: finished jobs stay, others go on from their last checkpoint. The page and the
+Kill it at any moment and start it again: finished jobs stay, others resume from their last checkpoint. The page and the
 tables: python -m benchmarks.report runs/suite
 """
 
@@ -54,11 +54,11 @@ class Options:
     device: str = "cpu"
     """What jobs compute on."""
     out: Path = Path("runs/suite")
-    """Where jobs and results lie; give the same folder to go on."""
+    """Where jobs and results lie; give the same folder to resume."""
     other_code: Literal["refuse", "keep", "redo"] = "refuse"
     """What becomes of results of the same settings that another version of the code made: keep marks them."""
     retries: int = 1
-    """How often a job that was killed is resumed before the suite goes on without it."""
+    """How often a job that was killed is resumed before the suite continues without it."""
 
 
 @dataclass
@@ -186,12 +186,14 @@ def _found(jobs: list[Job], options: Options) -> _State:
 
 
 def _note_seconds(state: _State, job: Job, result: Mapping[str, Any]) -> None:
+    """Remember how long a job took, to say how long others will."""
     seconds = result["seconds"]["all"]
     if seconds is not None:
         state.seconds.setdefault(job.arm.name, []).append(seconds)
 
 
 def _engine(options: Options) -> Engine:
+    """Where jobs run, as the options say."""
     if options.engine == "ray":
         return RayEngine(options.address, options.parallel, int(options.device.startswith("cuda")))
     return LocalEngine()
@@ -251,6 +253,7 @@ def _settle(state: _State, job: Job, code: int, options: Options, screen: "_Scre
 
 
 def _last_line(log: Path) -> str:
+    """The last line of a log."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else "it said nothing"
 
@@ -285,6 +288,7 @@ class _Screen:
         self.shown = time.monotonic()
 
     def __enter__(self) -> "_Screen":
+        """Start the live table, on a terminal."""
         if sys.stdout.isatty():
             from rich.live import Live
 
@@ -293,6 +297,7 @@ class _Screen:
         return self
 
     def __exit__(self, *error: object) -> None:
+        """End the live table."""
         if self.live is not None:
             self.live.stop()
 

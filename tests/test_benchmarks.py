@@ -81,10 +81,10 @@ def test_several_seeds_have_a_mean_and_a_range() -> None:
 def test_a_run_of_another_task_is_refused(tmp_path: Path) -> None:
     config = MLEConfig(task="toy", epochs=1, embed_size=4, hidden_size=4, threads=1, runs=tmp_path, show_samples=0)
     run = launch(config, MLE)
-    with pytest.raises(InputError, match="another task"):
+    with pytest.raises(InputError, match="task"):
         policies.measure(policies.Options(task="oracle", runs=(run.path,)))
     for other in (ToyTask(seed=1), ToyTask(vocab_size=3)):
-        with pytest.raises(InputError, match="another task"):
+        with pytest.raises(InputError, match="task"):
             policies.policy_of(run.path, other)
     assert policies.policy_of(run.path, ToyTask()).vocab_size == 4
 
@@ -103,9 +103,9 @@ def test_curves_take_policies_with_several_temperatures_and_leave_summaries_out(
     monkeypatch.setattr(results, "IMAGES", tmp_path)
     results.save("mine", rows, module="benchmarks.mine", notes="Nothing.")
     assert curves.draw(curves.Options("mine")).read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(InputError, match="no kept result 'other'"):
+    with pytest.raises(InputError, match="other"):
         curves.draw(curves.Options("other"))
-    with pytest.raises(InputError, match="has bleu_2 and fit at several"):
+    with pytest.raises(InputError, match="bleu_2"):
         curves.draw(curves.Options("mine", x="bleu_2"))
 
 
@@ -132,7 +132,7 @@ def test_pictures_of_the_leak_show_other_runs_beside_it(tmp_path: Path, monkeypa
     moved_F = features_1SF[0, 3] - features_1SF[0, 1]
     assert cosine_t[1] == pytest.approx(float(torch.cosine_similarity(moved_F, goal_F, dim=0)), abs=1e-5)
     assert np.isnan(cosine_t).tolist() == [False, False, False, True]
-    with pytest.raises(InputError, match="nothing leaks there"):
+    with pytest.raises(InputError, match="leakgan"):
         leak_pictures.draw(leak_pictures.Options(run=mle.path))
 
 
@@ -144,18 +144,19 @@ def test_the_parts_of_an_iteration_are_apart_and_add_up() -> None:
     assert all(part > 0 for part in parts)
 
 
-def test_the_seconds_to_a_target_are_those_of_the_first_look_that_reaches_it() -> None:
-    looks = [
-        time_to_quality.Look(step, value, 10.0 * step, 4.0 * step) for step, value in ((1, 9.0), (2, 7.4), (3, 7.6))
+def test_the_seconds_to_a_target_are_those_of_the_first_evaluation_that_reaches_it() -> None:
+    evaluations = [
+        time_to_quality.Evaluated(step, value, 10.0 * step, 4.0 * step)
+        for step, value in ((1, 9.0), (2, 7.4), (3, 7.6))
     ]
-    found = time_to_quality.summary(looks, target=7.4)
+    found = time_to_quality.summary(evaluations, target=7.4)
     assert (found["rounds to target"], found["seconds to target"], found["processor seconds to target"]) == (
         2,
         20.0,
         8.0,
     )
     assert (found["rounds"], found["processor seconds"], found["lowest nll_valid"]) == (3, 12.0, 7.4)
-    assert time_to_quality.summary(looks, target=7.0)["seconds to target"] is None
+    assert time_to_quality.summary(evaluations, target=7.0)["seconds to target"] is None
 
 
 @pytest.mark.moves_global_rng  # the library that reads command lines does

@@ -127,7 +127,7 @@ def test_members_of_an_ensemble_are_no_rows_and_other_code_is_marked() -> None:
 
 
 def test_results_that_stand_twice_or_nowhere_are_refused() -> None:
-    with pytest.raises(InputError, match=r"'mle\.toy\.s0' stand here twice"):
+    with pytest.raises(InputError, match=r"mle\.toy\.s0"):
         compare.lines_of([MLE[0], MLE[0]])
-    with pytest.raises(InputError, match="no finished job"):
+    with pytest.raises(InputError, match="job"):
         compare.lines_of([])

@@ -4,6 +4,7 @@ Axis letters: B texts, R texts to be scored (any number), T positions, V vocabul
 A text is a row of T tokens 0..V-1, filled with PAD = V after its end. A logit is high for real text.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -70,7 +71,7 @@ class DiscriminatorModule(nn.Module):
     """What our discriminators share: logits = head(dropout(features)), with a linear head.
 
     Dropout stands between features and head, so `features` has none and, in eval mode, ``logits`` is exactly
-    ``head(features)``. A subclass gives `features`, `config` and `make_optimizer`.
+    ``head(features)``. A subclass gives `features` and `make_optimizer`.
 
     Args:
         vocab_size: V.
@@ -147,8 +148,12 @@ class DiscriminatorModule(nn.Module):
         return {**state, "tokens": state["tokens"].scatter(1, place_B1, written_B[:, None]), "length": length_B}
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain data: with the weights, all that a checkpoint needs."""
-        raise NotImplementedError
+        """The constructor's arguments but the seed, as plain data: with the weights, all that a checkpoint needs.
+
+        Each argument is an attribute of the same name.
+        """
+        names = [name for name in inspect.signature(type(self)).parameters if name != "seed"]
+        return {name: self.dropout.p if name == "dropout" else getattr(self, name) for name in names}
 
     def make_optimizer(self, learning_rate: float | None = None) -> torch.optim.Optimizer:
         """The optimizer it is fitted with; None: the learning rate it was published or tuned with."""
@@ -236,6 +241,7 @@ def score_features(discriminator: Discriminator, tokens_RT: Tensor, tile: int | 
 def _in_tiles(
     discriminator: Discriminator, function: Callable[[Tensor], Tensor], tokens_RT: Tensor, tile: int | None
 ) -> Tensor:
+    """Apply a function to texts in tiles of equal size, in eval mode and without gradients."""
     require(tokens_RT.dim() == 2, f"tokens must have shape (R, T), found {tuple(tokens_RT.shape)}")
     weight = next(discriminator.parameters(), None) if isinstance(discriminator, nn.Module) else None
     device = tokens_RT.device if weight is None else weight.device

@@ -86,6 +86,8 @@ class ConvDiscriminator(DiscriminatorModule):
         too_wide = [width for width in widths if width > max_length]
         if too_wide:
             logging.getLogger(__name__).warning("T is %d: convolutions of widths %s left out", max_length, too_wide)
+        self.embed_size = embed_size
+        # Those that were left out are in no checkpoint.
         self.widths = list(fitting)
         self.filters = list(fitting.values())
         self.l2 = l2
@@ -98,6 +100,7 @@ class ConvDiscriminator(DiscriminatorModule):
         self._initialise(seed)
 
     def _initialise(self, seed: int) -> None:
+        """Draw the initial weights as the published code does."""
         generator = torch.Generator().manual_seed(seed)
         nn.init.uniform_(self.embedding, -1.0, 1.0, generator=generator)
         for kernel in self.kernels:
@@ -110,18 +113,6 @@ class ConvDiscriminator(DiscriminatorModule):
         std = 0.1 * math.sqrt(2)
         nn.init.trunc_normal_(self.output.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
         nn.init.zeros_(self.output.bias)
-
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain data; without the widths that were left out."""
-        return {
-            "vocab_size": self.vocab_size,
-            "max_length": self.max_length,
-            "embed_size": self.embedding.shape[1],
-            "widths": list(self.widths),
-            "filters": list(self.filters),
-            "dropout": self.dropout.p,
-            "l2": self.l2,
-        }
 
     def make_optimizer(self, learning_rate: float | None = None) -> torch.optim.Optimizer:
         """Adam, at the published rate 1e-4 unless another is given."""
@@ -153,7 +144,7 @@ class ConvDiscriminator(DiscriminatorModule):
 
         A window that lies inside the prefix never changes again, so only its maximum is kept. A window that reaches
         into the padding is the inner product with the m tokens it sees, m below its width, plus a number that depends
-        on m alone: these are made anew at each token.
+        on m alone: these are computed again at each token.
         """
         state = self.append_tokens(tokens_B, state)
         length_B, closed_BF = state["length"], state["closed"].clone()
@@ -173,8 +164,7 @@ class ConvDiscriminator(DiscriminatorModule):
 
     def _match_prefix(self, embedded_BX: Tensor, length: int, closed_BF: Tensor, best_BF: Tensor) -> None:
         """Bring ``closed_BF`` up to prefixes of this length, and fill ``best_BF``, the best match with any window."""
-        embed_size = self.embedding.shape[1]
-        columns = 0
+        embed_size, columns = self.embed_size, 0
         for width, kernel in zip(self.widths, self.kernels, strict=True):
             closed_Bf, best_Bf = (part[:, columns : columns + len(kernel)] for part in (closed_BF, best_BF))
             columns += len(kernel)
@@ -209,6 +199,7 @@ class ConvDiscriminator(DiscriminatorModule):
         return self._weighted(places, self.features(tokens_T[None])[0] * self.output.weight[0])
 
     def _through_highway(self, best_BF: Tensor) -> Tensor:
+        """Features from the best match of each filter, float (B, F)."""
         # ReLU never swaps two values, so the maximum may come first: T times fewer of them.
         pooled_BF = (best_BF + self.bias).relu()
         candidate_BF, gate_BF = self.highway(pooled_BF).chunk(2, dim=1)
@@ -246,6 +237,7 @@ class _BestMatch(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, embedded_BTE: Tensor, *kernels: Tensor) -> Tensor:
+        """Best matches, float (B, F); keeps the windows and where each filter matched."""
         batch, length, embed_size = embedded_BTE.shape
         widest = max(kernel.shape[1] for kernel in kernels)
         embedded_TBE = embedded_BTE.transpose(0, 1)
@@ -264,6 +256,7 @@ class _BestMatch(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_BF: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of the embeddings and of each kernel."""
         windows_TBX, *rest = ctx.saved_tensors
         kernels, places = rest[: len(rest) // 2], rest[len(rest) // 2 :]
         length, batch, widest = windows_TBX.shape

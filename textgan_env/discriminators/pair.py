@@ -1,6 +1,6 @@
 """The small discriminator of words and near pairs of words."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -62,16 +62,6 @@ class PairDiscriminator(DiscriminatorModule):
         self.single = nn.Parameter(torch.zeros(vocab_size + 1, 1))
         nn.init.ones_(self.output.weight)
         nn.init.zeros_(self.output.bias)
-
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain data."""
-        return {
-            "vocab_size": self.vocab_size,
-            "max_length": self.max_length,
-            "rank": self.rank,
-            "distances": self.distances,
-            "dropout": self.dropout.p,
-        }
 
     def make_optimizer(self, learning_rate: float | None = None) -> torch.optim.Optimizer:
         """AdamW, weight decay 2 on the tables and 0 on the head, at rate 5e-3 unless another is given."""

@@ -1,17 +1,14 @@
-"""The kinds of discriminator, by the name that options and saved runs use."""
+"""Discriminators by the name that options and saved runs use, see `textgan_env.utils.kinds`."""
 
 import inspect
 from typing import Any
 
 from textgan_env.discriminators.base import DiscriminatorModule
-from textgan_env.discriminators.conv import ConvDiscriminator
-from textgan_env.discriminators.pair import PairDiscriminator
+from textgan_env.utils import kinds
 from textgan_env.utils.errors import require
 
-#: Fixed on purpose: what a file can name is listed here, it never says what to import.
-DISCRIMINATORS: dict[str, type[DiscriminatorModule]] = {
-    discriminator.kind: discriminator for discriminator in (ConvDiscriminator, PairDiscriminator)
-}
+#: Name -> class of every discriminator with weights.
+DISCRIMINATORS: dict[str, type[DiscriminatorModule]] = kinds.classes(kinds.DISCRIMINATORS)
 
 
 def make_discriminator(
@@ -29,10 +26,9 @@ def make_discriminator(
     Raises:
         InputError: If the name or an option is unknown, or a value is refused by the class.
     """
-    kinds = ", ".join(DISCRIMINATORS)
-    require(kind in DISCRIMINATORS, f"the kind of a discriminator must be one of {kinds}, found '{kind}'")
-    known = inspect.signature(DISCRIMINATORS[kind]).parameters
+    discriminator = kinds.named(DISCRIMINATORS, kind, "discriminator")
+    known = inspect.signature(discriminator).parameters
     unknown = ", ".join(sorted(options.keys() - known.keys()))
     require(not unknown, f"the {kind} discriminator takes {', '.join(known)}, found {unknown}")
-    arguments = {"vocab_size": vocab_size, "max_length": max_length, "seed": seed, **options}
-    return DISCRIMINATORS[kind](**arguments)
+    made: DiscriminatorModule = discriminator(vocab_size=vocab_size, max_length=max_length, seed=seed, **options)
+    return made

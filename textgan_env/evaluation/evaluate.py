@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from textgan_env.ops import metrics
+from textgan_env.ops.metric_table import Need, evaluated, why_missing
 from textgan_env.ops.sampling import derived_seed, evaluating
 from textgan_env.policies.base import Policy, PolicyModule
 from textgan_env.rewards import Keys, for_texts, generate
@@ -19,7 +20,7 @@ from textgan_env.utils.errors import require
 
 #: Texts that are scored at once.
 TILE = 512
-#: Texts that BLEU and Self-BLEU look at.
+#: Texts that BLEU and Self-BLEU are taken of.
 BLEU_SAMPLES = 2_000
 _N_GRAMS = range(2, 6)
 
@@ -64,9 +65,6 @@ PROTOCOLS = {
     ),
 }
 _MOST_CELLS = 2**27  # 1 GiB of int64
-_OF_AN_ORACLE = ("nll_oracle", "nll_oracle_median", "cover", "fit")
-_OF_A_KNOWN_LAW = ("nll_self", "fit")
-_NO_ORACLE = "the true distribution of this text is not known"
 
 
 @dataclass(frozen=True)
@@ -140,8 +138,8 @@ def evaluate(
 
     With p the oracle, q the policy, T tokens a text, all in nats per token: ``nll_oracle`` (p scores q's texts),
     ``nll_test`` or ``nll_valid`` (q scores real texts of that split), ``nll_self`` (q scores its own), and, because
-    both laws are known, the exact divergences ``cover`` = KL(p||q) / T and ``fit`` = KL(q||p) / T, each from one set
-    of texts so that its noise cancels. The pair (nll_oracle, nll_test) can be gamed by mixing two temperatures;
+    both distributions are known, the exact divergences ``cover`` = KL(p||q) / T and ``fit`` = KL(q||p) / T, each from
+    one set of texts so that its noise cancels. The pair (nll_oracle, nll_test) can be gamed by mixing two temperatures;
     cover and fit cannot.
 
     BLEU-n and Self-BLEU-n are nltk's sentence BLEU with smoothing method 1, all texts of the split as references;
@@ -153,7 +151,7 @@ def evaluate(
         task: Gives real text, and the oracle where there is one.
         split: Whose texts are the references; never the training texts.
         samples: Texts the policy writes.
-        bleu_samples: How many of them BLEU and Self-BLEU look at.
+        bleu_samples: How many of them BLEU and Self-BLEU are taken of.
         seed: Of those texts.
 
     Returns:
@@ -171,10 +169,9 @@ def evaluate(
     tokens_BT = generate(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
     real_BT = task.split(split).tokens_BT
     values = likelihoods(policy, task, real_BT, tokens_BT, split) | overlaps(task, tokens_BT, split, bleu_samples)
-    missing = {} if task.oracle is not None else dict.fromkeys(_OF_AN_ORACLE, _NO_ORACLE)
+    missing = _unmet(split, _has(task, policy))
     settings = {"seed": seed, "decoding": str(getattr(policy, "decoding", "the policy's own"))}
-    if _random_start(policy):
-        missing |= dict.fromkeys(_OF_A_KNOWN_LAW, "the initial state is random: the law of the texts has no formula")
+    if "fixed start" not in _has(task, policy):
         settings["nll"] = f"nll_{split} and cover are upper bounds, under one random initial state a text"
     return _evaluation(values, missing, settings, task, tokens_BT, split, bleu_samples)
 
@@ -198,7 +195,7 @@ def score_texts(
             out.
         task: Gives real text, and the oracle where there is one.
         split: Whose texts are the references; never the training texts.
-        bleu_samples: How many of the texts, from the first on, BLEU and Self-BLEU look at.
+        bleu_samples: How many of the texts, from the first on, BLEU and Self-BLEU are taken of.
         protocol: How BLEU is measured, a key of `PROTOCOLS`; the others replace ``bleu_samples``.
 
     Returns:
@@ -216,16 +213,14 @@ def score_texts(
     longest = max(map(len, rows))
     require(len(rows) * longest <= _MOST_CELLS, f"a text of {longest:,} tokens is too long among {len(rows):,} texts")
     tokens_BT = pad_sequence(list(map(torch.tensor, rows)), batch_first=True, padding_value=task.vocab_size)
-    of_policies = ("nll_self", f"nll_{split}", *_OF_AN_ORACLE[2:])
-    missing = dict.fromkeys(of_policies, "they are measured on a policy, not on texts")
+    missing = _unmet(split, _has(task))
     values: dict[str, float] = {}
-    if task.oracle is None:
-        missing |= dict.fromkeys(_OF_AN_ORACLE[:2], _NO_ORACLE)
-    elif tokens_BT.shape[1] != task.max_length or (tokens_BT == task.vocab_size).any():
-        missing |= dict.fromkeys(_OF_AN_ORACLE[:2], f"the oracle writes texts of exactly {task.max_length} tokens")
-    else:
+    if task.oracle is not None and tokens_BT.shape[1] == task.max_length and (tokens_BT != task.vocab_size).all():
         mean, each_B = nll(task.oracle, tokens_BT, task.scored(tokens_BT))
         values |= {"nll_oracle": mean, "nll_oracle_median": float(each_B.median())}
+    elif task.oracle is not None:
+        why = f"the oracle writes texts of exactly {task.max_length} tokens"
+        missing |= {"nll_oracle": why, "nll_oracle_median": why}
     values["unknown_words"] = unknown
     values |= overlaps(task, tokens_BT, split, bleu_samples, PROTOCOLS[protocol])
     blank_lines = {"blank_lines": blank}
@@ -247,6 +242,7 @@ def _tokens_of(lines: Iterable[str], task: Task) -> tuple[list[list[int]], int, 
 
 
 def _check_protocol(split: str, bleu_samples: int) -> None:
+    """Refuse references from the training split, and too few texts."""
     require(split in ("valid", "test"), f"references come from the valid or the test split, never from '{split}'")
     require(bleu_samples >= 2, f"evaluation needs at least 2 texts, found {bleu_samples}")
 
@@ -289,8 +285,7 @@ def likelihoods(
         split: Where the real ones are from.
 
     Returns:
-        Name -> nats per token; without ``nll_self`` and ``fit`` where the policy's own law is not known, without
-        oracle measures where there is no oracle.
+        Name -> nats per token; without what cannot be measured, see `textgan_env.ops.metric_table`.
     """
     real_mask_BT, mask_BT = task.scored(real_BT), task.scored(tokens_BT)
     values = {f"nll_{split}": nll(policy, real_BT, real_mask_BT)[0], "nll_self": nll(policy, tokens_BT, mask_BT)[0]}
@@ -303,12 +298,24 @@ def likelihoods(
             "cover": values[f"nll_{split}"] - entropy,
             "fit": oracle_mean - values["nll_self"],
         }
-    unknown = _OF_A_KNOWN_LAW if _random_start(policy) else ()
-    return {name: value for name, value in values.items() if name not in unknown}
+    has = _has(task, policy)
+    return {name: value for name, value in values.items() if why_missing(name, has) is None}
 
 
-def _random_start(policy: Policy) -> bool:
-    return isinstance(policy, PolicyModule) and policy.random_start
+def _has(task: Task, policy: Policy | None = None) -> set[Need]:
+    """What there is to measure with: a policy, one that always begins in the same state, an oracle."""
+    random_start = isinstance(policy, PolicyModule) and policy.random_start
+    there: dict[Need, bool] = {
+        "policy": policy is not None,
+        "fixed start": policy is not None and not random_start,
+        "oracle": task.oracle is not None,
+    }
+    return {need for need, met in there.items() if met}
+
+
+def _unmet(split: Literal["valid", "test"], has: set[Need]) -> dict[str, str]:
+    """Name -> why, of the metrics of an evaluation that cannot be measured."""
+    return {name: why for name in evaluated(split) if (why := why_missing(name, has)) is not None}
 
 
 def diversity(task: Task, tokens_BT: Tensor) -> dict[str, float]:
@@ -338,7 +345,7 @@ def overlaps(
         task: Gives the other texts.
         tokens_BT: int64; the texts.
         split: References of BLEU.
-        bleu_samples: How many of the texts, from the first on, BLEU and Self-BLEU look at.
+        bleu_samples: How many of the texts, from the first on, BLEU and Self-BLEU are taken of.
         protocol: How BLEU is measured.
 
     Returns:
@@ -368,6 +375,7 @@ def token_lists(tokens_BT: Tensor, task: Task) -> list[list[Hashable]]:
 
 
 def _why_not(value: float) -> str:
+    """Why a value is not a finite number."""
     if math.isnan(value):
         return "no text is long enough"
     return "infinite: the policy never writes some of these tokens"

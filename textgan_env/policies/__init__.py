@@ -12,7 +12,8 @@ from textgan_env.policies.leaked import LeakedPolicy
 from textgan_env.policies.lstm import LSTMPolicy
 from textgan_env.policies.ngram import NGramPolicy, UniformPolicy, UnigramPolicy
 from textgan_env.policies.table import TablePolicy
-from textgan_env.utils.errors import InputError, require
+from textgan_env.utils import kinds
+from textgan_env.utils.errors import InputError
 
 __all__ = [
     "POLICIES",
@@ -35,20 +36,8 @@ __all__ = [
     "map_state",
 ]
 
-#: Fixed on purpose: what a file can name is listed here, it never says what to import. Policies made of others are not
-#: saved: they are made again.
-POLICIES: dict[str, type[PolicyModule]] = {
-    policy.kind: policy
-    for policy in (
-        CausalLMPolicy,
-        LeakedPolicy,
-        LSTMPolicy,
-        NGramPolicy,
-        TablePolicy,
-        UniformPolicy,
-        UnigramPolicy,
-    )
-}
+#: Name -> class of every policy that is saved with its weights.
+POLICIES: dict[str, type[PolicyModule]] = kinds.classes(kinds.POLICIES)
 
 
 def make_policy(kind: str, config: Mapping[str, Any]) -> PolicyModule:
@@ -61,9 +50,10 @@ def make_policy(kind: str, config: Mapping[str, Any]) -> PolicyModule:
     Raises:
         InputError: If the kind is unknown or the config is not one of this kind.
     """
-    require(kind in POLICIES, f"the kind of a policy must be one of {', '.join(POLICIES)}, found '{kind}'")
+    policy = kinds.named(POLICIES, kind, "policy")
     try:
-        inspect.signature(POLICIES[kind]).bind(**config)
+        inspect.signature(policy).bind(**config)
     except TypeError as error:
         raise InputError(f"the config of the {kind} policy does not fit: {error}") from None
-    return POLICIES[kind](**config)
+    made: PolicyModule = policy(**config)
+    return made

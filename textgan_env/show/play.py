@@ -18,7 +18,7 @@ import torch
 from textgan_env.discriminators import Discriminator
 from textgan_env.envs import default_discriminator
 from textgan_env.evaluation import generate_texts
-from textgan_env.ops import render
+from textgan_env.ops.colours import credit_colour, ink_on
 from textgan_env.rewards import RolloutCredit
 from textgan_env.runs.folder import RunFolder
 from textgan_env.show.saved import SavedRun
@@ -245,9 +245,8 @@ def as_html(page: Page) -> str:
 
 
 def _tile(token: Token) -> str:
-    """A token on the colour of its Q, with the number below."""
-    colour = render.credit_colour(token.q, _LIMITS)
-    paint = f"background:rgb{colour};color:rgb{render.ink_on(colour)}"
+    colour = credit_colour(token.q, _LIMITS)
+    paint = f"background:rgb{colour};color:rgb{ink_on(colour)}"
     value = "given" if math.isnan(token.q) else f"{token.q:.2f}"
     ends = token.word == EOS
     kind, word = ("tg-token tg-end", "end") if ends else ("tg-token", html.escape(token.word))
@@ -256,7 +255,7 @@ def _tile(token: Token) -> str:
 
 def legend() -> str:
     """What the numbers and colours mean."""
-    steps = [f"rgb{render.credit_colour(step / 8, _LIMITS)}" for step in range(9)]
+    steps = [f"rgb{credit_colour(step / 8, _LIMITS)}" for step in range(9)]
     bar = f'<span class="tg-bar" style="background:linear-gradient(to right,{",".join(steps)})"></span>'
     return (
         f'<p class="tg-legend">Q: 0{bar}1<br>The number under a token is its Q: how probably real the judge finds the '

@@ -22,7 +22,8 @@ import torch
 
 from textgan_env import __version__
 from textgan_env.discriminators import score_features
-from textgan_env.ops.render import credit_colour
+from textgan_env.ops import metric_table
+from textgan_env.ops.colours import credit_colour
 from textgan_env.policies import Policy
 from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.logs import Row, read_metrics
@@ -41,8 +42,8 @@ _MOST_RUNS = 6
 _DOTS = 300  # real texts drawn on the plane
 _PARTS = 8  # of D's logit, the strongest
 _POINTS = 300  # of a curve
-_LOOKS = 60
-_TEXTS_OF_A_LOOK = 8
+_EVALUATIONS = 60
+_TEXTS_OF_AN_EVALUATION = 8
 _LEAST_SPAN = 0.2  # of the colour scale: what differs by less shall not look like day and night
 
 
@@ -143,6 +144,7 @@ def _shown(traced: Sequence[_Traced]) -> Data:
     place = {token: index for index, token in enumerate(used)}
     low, high = _limits([q for one in traced for each in one.traces for q in each.q])
     return {
+        "metrics": metric_table.documents(),
         "task": _task_data(task, traced[0].run.folder),
         "words": ["" if token == task.end_token else task.words([token])[0] for token in used],
         "end": None if task.end_token is None else place.get(task.end_token),
@@ -183,6 +185,7 @@ def page(data: Data) -> str:
 
 
 def _hash(text: str) -> str:
+    """The hash of a script or style, as a content security policy names it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
@@ -210,10 +213,12 @@ def _limits(q: Sequence[float]) -> tuple[float, float]:
 
 
 def _tokens(trace: Trace) -> list[int]:
+    """Every token that the page shows of a text and its completions."""
     return [*trace.tokens, *(token for each in trace.completions for text in each for token in text.tokens)]
 
 
 def _task_data(task: Task, folder: RunFolder) -> Data:
+    """What the page says of the task."""
     about = folder.about["task"] or {}
     return {
         "name": task.name,
@@ -229,7 +234,7 @@ def _run_data(run: SavedRun, policy: Policy) -> Data:
     folder, about = run.folder, run.folder.about
     rows, before = read_metrics(folder.path), _pretraining(about["config"].get("pretrained"))
     names = dict.fromkeys(name for row in [*before, *rows] for name in row if name not in ("step", "phase"))
-    looks = _evenly(folder.samples(), _LOOKS)
+    evaluations = _evenly(folder.samples(), _EVALUATIONS)
     return {
         "name": folder.path.resolve().name,
         "made": {
@@ -246,7 +251,7 @@ def _run_data(run: SavedRun, policy: Policy) -> Data:
         "evaluation": _evaluation(folder),
         "phases": _phases([*before, *rows]),
         "curves": {name: curve for name in names if (curve := _curve([*before, *rows], name))},
-        "samples": [[step, texts[:_TEXTS_OF_A_LOOK]] for step, texts in looks],
+        "samples": [[step, texts[:_TEXTS_OF_AN_EVALUATION]] for step, texts in evaluations],
     }
 
 
@@ -287,6 +292,7 @@ def _evenly(items: Sequence[Item], most: int) -> list[Item]:
 
 
 def _decoding(policy: Policy) -> Data:
+    """How the texts were drawn."""
     decoding = getattr(policy, "decoding", None)
     names = ("temperature", "top_k", "top_p", "deterministic")
     return {name: getattr(decoding, name, None) for name in names}
@@ -307,6 +313,7 @@ def _evaluation(folder: RunFolder) -> Data | None:
 
 
 def _judge_data(judge: Judge) -> Data:
+    """Who scored the texts, and how well."""
     names = ("auc", "accuracy", "accuracy_real", "accuracy_fake")
     return {
         "own": judge.own,
@@ -362,6 +369,7 @@ def _parts(trace: Trace) -> Data:
 
 
 def _points(points_B2: torch.Tensor) -> list[list[float]]:
+    """Points on the plane, rounded."""
     return [[_short(x), _short(y)] for x, y in points_B2.tolist()]
 
 
@@ -371,4 +379,5 @@ def _short(value: float, digits: int = 4) -> float:
 
 
 def _probability(value: float) -> float:
+    """A probability, rounded."""
     return round(value, 4)

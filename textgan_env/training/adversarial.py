@@ -12,8 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from textgan_env.training.agent import Curves, PolicyAgent, PolicyConfig
+from textgan_env.ops.reward_kinds import TransformName
+from textgan_env.training.agent import PolicyAgent, PolicyConfig
 from textgan_env.utils.errors import require
+from textgan_env.utils.kinds import DiscriminatorKind
 from textgan_env.utils.options import SharedConfig, above_zero, at_least
 
 if TYPE_CHECKING:
@@ -39,9 +41,7 @@ class RewardedConfig(PolicyConfig):
     """Real texts in a batch of maximum likelihood."""
     mle_learning_rate: float = 1e-2
     """Learning rate of G in maximum likelihood."""
-    discriminator: Literal["pair", "conv", "bleu"] = "pair"
-    """pair: a small discriminator of words and near pairs; conv: the published CNN; bleu: no discriminator, but BLEU-4
-    against the training texts, which never learns (PG-BLEU)."""
+    discriminator: DiscriminatorKind = "pair"
     d_steps: int = 1
     """d-steps in a round; each takes fresh texts of G, as many as there are training texts."""
     d_epochs: int = 1
@@ -72,7 +72,7 @@ class CreditConfig:
 
     rollouts: int = 4
     """Completions of each prefix (N); 0: no completions, each token gets the whole text's reward."""
-    transform: Literal["prob", "logit", "log", "minimax", "2p-1", "rank"] = "logit"
+    transform: TransformName = "logit"
     """What the reward makes of D's logit."""
 
 
@@ -109,10 +109,7 @@ class RewardedAgent(PolicyAgent):
     kinds: ClassVar[tuple[str, ...]] = ()
     #: Options in which a pre-trained policy must be as this run's.
     same: ClassVar[tuple[str, ...]] = ()
-    curves: ClassVar[Curves] = {
-        "NLL (nats per token)": {"nll_valid": "NLL-valid", "nll_oracle": "NLL-oracle"},
-        "D on unseen texts": {"d_auc": "AUC", "d_accuracy": "accuracy"},
-    }
+    curves = ("nll_valid", "nll_oracle", "d_auc", "d_accuracy")
 
     def __init__(self, config: RewardedConfig, task: Task) -> None:
         from textgan_env.evaluation import BleuDiscriminator
@@ -226,10 +223,7 @@ class RewardedAgent(PolicyAgent):
 class AdversarialAgent(RewardedAgent):
     """A `RewardedAgent` of our own, whose batches several processes can share."""
 
-    curves: ClassVar[Curves] = {
-        **RewardedAgent.curves,
-        "credit": {"credit": "mean", "credit_spread": "spread over texts"},
-    }
+    curves = (*RewardedAgent.curves, "credit", "credit_spread")
 
     def __init__(self, config: AdversarialConfig, task: Task) -> None:
         at_least(1, config, "batch_size")
@@ -290,7 +284,7 @@ class PolicyGradientAgent(AdversarialAgent):
     """REINFORCE on an advantage: a subclass says what each token's is, and the rest is here."""
 
     config: PolicyGradientConfig
-    curves: ClassVar[Curves] = {**AdversarialAgent.curves, "gradient": {"gradient_snr": "signal to noise"}}
+    curves = (*AdversarialAgent.curves, "gradient_snr")
 
     def __init__(self, config: PolicyGradientConfig, task: Task) -> None:
         from torch.optim import Adam

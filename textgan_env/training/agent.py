@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textgan_env.utils.errors import InputError, friendly_errors, require
+from textgan_env.utils.kinds import PolicyKind
 from textgan_env.utils.options import CommonConfig, Config, above_zero, at_least, parse
 
 if TYPE_CHECKING:
@@ -26,16 +27,11 @@ if TYPE_CHECKING:
     from textgan_env.training.schedule import Step, Steps
 
 
-#: What the learning curve shows: unit -> logged name -> name of the line.
-Curves = Mapping[str, Mapping[str, str]]
-
-
 @dataclass(frozen=True)
 class PolicyConfig(CommonConfig):
     """Options of G, and of maximum likelihood."""
 
-    policy: str = "lstm"
-    """Kind of network that G is."""
+    policy: PolicyKind = "lstm"
     embed_size: int | None = 32
     """Width of G's embedding."""
     hidden_size: int | None = 32
@@ -66,9 +62,8 @@ class PolicyAgent:
     config: Any
     policy: Any
     finished = "policy"
-    curves: ClassVar[Curves] = {
-        "NLL (nats per token)": {"loss": "training", "nll_valid": "NLL-valid", "nll_oracle": "NLL-oracle"}
-    }
+    #: What the learning curve shows: names of `textgan_env.ops.metric_table`.
+    curves: ClassVar[tuple[str, ...]] = ("loss", "nll_valid", "nll_oracle")
     #: Options of the network that not every kind has: name of the option -> argument of the network.
     network_options: ClassVar[Mapping[str, str]] = {}
 

@@ -2,17 +2,18 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from textgan_env.evaluation import diversity, evaluate, likelihoods, nll, sample_texts
+from textgan_env.ops.metric_table import charts
 from textgan_env.ops.parallel import (
     from_first,
     is_first,
     sharded,
 )
-from textgan_env.ops.render import learning_curve
+from textgan_env.ops.plots import learning_curve
 from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies import Decoding, PolicyModule
 from textgan_env.rewards import Keys, generate
@@ -38,10 +39,10 @@ class Agent(Checkpointable, Protocol):
     """One algorithm: what it saves, in which order it does what, and what of it is shown.
 
     Attributes:
-        curves: What the learning curve shows: unit -> logged name -> name of the line.
+        curves: What the learning curve shows: names of `textgan_env.ops.metric_table`.
     """
 
-    curves: Mapping[str, Mapping[str, str]]
+    curves: Sequence[str]
 
     def schedule(self) -> Schedule:
         """What to do, in which order: phases of steps, each a method that takes a `Step` and returns numbers to log."""
@@ -179,8 +180,7 @@ def _show(
     """Print what an evaluation found: the numbers that the learning curve shows, some texts, and what is wrong."""
     texts = sample_texts(_policy(agent), agent.task, max(1, config.show_samples), derived_seed(config.seed, "show"))
     run.append_samples(current.number, texts)
-    named = {name for lines in agent.curves.values() for name in lines}
-    shown = {name: value for name, value in values.items() if name in named}
+    shown = {name: value for name, value in values.items() if name in agent.curves}
     label = console_line(current.phase.name, current.index + 1, current.phase.rounds, shown, bar.seconds_left)
     warned = [f"warning: {text}" for text in warnings.values()]
     bar.print("\n".join([label, *(f"    {text}" for text in texts[: config.show_samples]), *warned]))
@@ -226,7 +226,7 @@ def _finish(agent: Agent, run: RunFolder, config: CommonConfig, log: MetricLog, 
     write_safely(run.path / "final_samples.txt", "\n".join(texts) + "\n")
     oracle = {"entropy of real text": _entropy(agent.task)} if agent.task.oracle is not None else None
     title = f"{run.path.name} (at temperature 1)"
-    learning_curve(log.rows, run.curve_file, lines=agent.curves, x_label="round", title=title, levels=oracle)
+    learning_curve(log.rows, run.curve_file, lines=charts(agent.curves), x_label="round", title=title, levels=oracle)
     about = f"{result.settings['samples']:,} texts against the test split, {_decoding_text(config)}"
     if config.select == "best":
         print(f"\nThe finished policy is that of round {state.best_round}, whose nll_valid was the lowest.")

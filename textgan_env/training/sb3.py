@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from textgan_env.training.adversarial import CreditConfig, PretrainingConfig, RewardedAgent, RewardedConfig
-from textgan_env.training.agent import Curves
 from textgan_env.utils.errors import MissingDataError, require
 from textgan_env.utils.options import above_zero, at_least
 
@@ -61,7 +60,7 @@ class SB3Agent(RewardedAgent):
 
     config: SB3Config
     kinds = ("lstm",)
-    curves: ClassVar[Curves] = {**RewardedAgent.curves, "reward": {"reward": "mean of a text"}}
+    curves = (*RewardedAgent.curves, "reward")
     recurrent = False
     """Whether the model has a memory of its own and is shown the last token only."""
     masked = False

@@ -373,14 +373,11 @@ function choose(text) {
 
 // ------------------------------------------------------------------------------------------ see it learn
 
-const PANELS = [
-  ["NLL, nats per token", { nll_valid: "NLL-valid", nll_oracle: "NLL-oracle" }],
-  ["Divergence from the oracle, nats per token", { cover: "cover", fit: "fit" }],
-  ["Credit", { credit: "mean", credit_spread: "spread over texts" }],
-  ["The judge on texts that it and the policy have not seen", { d_auc: "AUC", d_accuracy: "accuracy" }],
-  ["Variety", { unique: "share of different texts", adjacent_repeats: "share of repeated tokens" }],
-];
-const NAMED = new Set(["nll_self", "nll_oracle_median", ...PANELS.flatMap(([, names]) => Object.keys(names))]);
+const metricsBy = (key) => [...new Set(data.metrics.map((metric) => metric[key]))].filter(Boolean).map((name) => [name, data.metrics.filter((metric) => metric[key] === name)]);
+const PANELS = metricsBy("chart").map(([title, metrics]) => [title[0].toUpperCase() + title.slice(1), Object.fromEntries(metrics.map((metric) => [metric.name, metric.label]))]);
+// Those that stand beside another one, which says as much.
+const BESIDE = ["nll_oracle_median"];
+const NAMED = new Set(["nll_self", ...BESIDE, ...PANELS.flatMap(([, names]) => Object.keys(names))]);
 const steps = [...new Set(data.runs.flatMap((run) => [...run.samples.map(([step]) => step), ...Object.values(run.curves).flatMap(([at]) => at)]))].sort((a, b) => a - b);
 const drawn = [];
 let round = steps.length - 1;
@@ -479,24 +476,6 @@ function buildLearn() {
 
 // ------------------------------------------------------------------------------------------ results
 
-const MEASURES = [
-  ["Likelihood, nats per token", [
-    ["nll_oracle", "NLL-oracle", "the oracle reads its texts; means nothing without the next row"],
-    ["nll_test", "NLL-test", "it reads real texts; lower is better"],
-    ["nll_valid", "NLL-valid", "it reads real texts of the valid split; lower is better"],
-    ["nll_self", "NLL-self", "it reads its own texts: its entropy"],
-    ["cover", "cover", "KL(oracle || policy) / T; 0 is best"],
-    ["fit", "fit", "KL(policy || oracle) / T; 0 is best"],
-  ]],
-  ["Overlap with real text, shares", [2, 3, 4, 5].map((n) => [`bleu_${n}`, `BLEU-${n}`, n === 2 ? "higher is nearer to the references; safe writing raises it" : ""])],
-  ["Variety, shares", [
-    ...[2, 3, 4, 5].map((n) => [`self_bleu_${n}`, `Self-BLEU-${n}`, n === 2 ? "lower is more varied" : ""]),
-    ["unique", "different texts", ""], ["adjacent_repeats", "tokens that repeat the one before", ""],
-    ["distinct_1", "distinct-1", ""], ["distinct_2", "distinct-2", ""], ["distinct_3", "distinct-3", ""],
-  ]],
-  ["Copied from the training texts, shares", [["copied_texts", "whole texts", ""], ...[2, 3, 4, 5].map((n) => [`copied_${n}`, `${n}-grams`, ""])]],
-];
-
 function buildResults() {
   const runs = data.runs, ended = runs.filter((run) => run.evaluation);
   $("results-lead").textContent = ended.length
@@ -504,22 +483,23 @@ function buildResults() {
     : "This run has not measured itself: it was stopped before its end.";
   if (!ended.length) return;
   const temperature = (run) => (/deterministic=True/.test(run.evaluation.settings.decoding) ? "most probable always" : (/temperature=([^,)]+)/.exec(run.evaluation.settings.decoding) || [])[1] || "not known");
+  const units = Object.fromEntries(data.metrics.map(({ name, unit }) => [name, unit]));
   const value = (run, name) => {
     const { values, missing } = run.evaluation;
     // Never the one without the other.
     if (name.startsWith("nll_oracle") && typeof values.nll_test !== "number" && typeof values.nll_valid !== "number") return "–";
-    if (typeof values[name] === "number") return fixed(values[name], name.includes("nll") || name === "cover" || name === "fit" ? 2 : 3);
+    if (typeof values[name] === "number") return fixed(values[name], units[name] === "nats per token" ? 2 : 3);
     return missing[name] ? el("span", { class: "faint", title: missing[name] }, "–") : "–";
   };
   const row = (head, small, cells) => el("tr", {}, el("th", { scope: "row" }, head, small ? el("small", {}, small) : ""), cells.map((cell) => el("td", {}, cell)));
   const part = (text) => el("tr", { class: "part" }, el("th", { colspan: ended.length + 1, scope: "rowgroup" }, text));
   const setting = (run, name) => (typeof run.evaluation.settings[name] === "number" ? run.evaluation.settings[name].toLocaleString("en") : String(run.evaluation.settings[name] ?? "–"));
   const rows = [row("temperature", "of the texts measured", ended.map(temperature)), row("control", "", ended.map((run) => run.control || "none"))];
-  const listed = new Set(["nll_oracle_median"]);
-  for (const [title, measures] of MEASURES) {
-    const here = measures.filter(([name]) => ended.some((run) => typeof run.evaluation.values[name] === "number"));
-    measures.forEach(([name]) => listed.add(name));
-    if (here.length) rows.push(part(title), ...here.map(([name, said, small]) => row(said, small, ended.map((run) => value(run, name)))));
+  const listed = new Set(BESIDE);
+  for (const [title, metrics] of metricsBy("part")) {
+    const here = metrics.filter(({ name }) => !listed.has(name) && ended.some((run) => typeof run.evaluation.values[name] === "number"));
+    here.forEach(({ name }) => listed.add(name));
+    if (here.length) rows.push(part(`${title}, ${here[0].unit === "share" ? "shares" : here[0].unit}`), ...here.map(({ name, label, about }) => row(label, about, ended.map((run) => value(run, name)))));
   }
   const others = [...new Set(ended.flatMap((run) => Object.keys(run.evaluation.values)))].filter((name) => !listed.has(name));
   if (others.length) rows.push(part("Other"), ...others.map((name) => row(name, "", ended.map((run) => value(run, name)))));

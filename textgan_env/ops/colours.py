@@ -1,0 +1,120 @@
+"""The colours of credits, the same in pictures, terminals and pages.
+
+Colours run from orange (low) over a pale middle to blue (high), which people with any common colour blindness
+tell apart; how dark a colour is says how far from the middle its value lies. A value that is NaN (a token
+that nobody has judged) is grey.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from textgan_env.utils.errors import require
+
+#: Red, green, blue, 0..255.
+Colour = tuple[int, int, int]
+#: The credits that get the two ends of the scale of colours.
+Limits = tuple[float, float]
+
+#: (9, 3) sRGB, low to high; lightness rises evenly to the middle and falls evenly after it.
+SCALE = np.array(
+    [(158, 66, 16), (205, 102, 38), (233, 147, 84), (246, 195, 149), (246, 240, 232), (176, 207, 232),
+     (117, 168, 214), (64, 125, 186), (28, 81, 144)],
+    dtype=np.float64,
+)  # fmt: skip
+#: Of a value that is NaN.
+NO_VALUE: Colour = (222, 222, 220)
+#: Of text.
+INK: Colour = (33, 37, 41)
+#: Of text that says less.
+FAINT: Colour = (120, 124, 130)
+_PALE: Colour = (255, 255, 255)
+
+
+def credit_limits(credit: Sequence[float]) -> Limits:
+    """The range of values, for the ends of the colour scale.
+
+    Args:
+        credit: Values; NaN is left out.
+
+    Returns:
+        (lowest, highest), never equal; (0, 1) where there is no value.
+    """
+    values = [float(value) for value in credit if math.isfinite(value)]
+    if not values:
+        return 0.0, 1.0
+    low, high = min(values), max(values)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def credit_colour(value: float, limits: Limits) -> Colour:
+    """The colour of a credit.
+
+    Args:
+        value: The credit; beyond the limits it gets the colour of the nearer one.
+        limits: The values of the two ends of the scale.
+
+    Returns:
+        (red, green, blue), 0 to 255 each; grey for NaN.
+    """
+    if math.isnan(value):
+        return NO_VALUE
+    share = (value - limits[0]) / (limits[1] - limits[0])
+    place = min(max(share, 0.0), 1.0) * (len(SCALE) - 1)
+    below = min(int(place), len(SCALE) - 2)
+    mixed = SCALE[below] + (place - below) * (SCALE[below + 1] - SCALE[below])
+    red, green, blue = (round(float(part)) for part in mixed)
+    return red, green, blue
+
+
+def ink_on(colour: Colour) -> Colour:
+    """The text colour that reads well on a background.
+
+    White wherever its contrast ratio (WCAG 2.1) is 3.6 or more: on middling blues and browns it reads better
+    than the dark ink, whose ratio there is no larger than 4.3.
+
+    Args:
+        colour: The background.
+
+    Returns:
+        (red, green, blue): white or nearly black.
+    """
+    return _PALE if contrast(_PALE, colour) >= 3.6 else INK
+
+
+def checked_limits(words: Sequence[str], credit: Sequence[float], limits: Limits | None) -> Limits:
+    """The limits of a scale for these values: those given, or their range.
+
+    Raises:
+        InputError: If there are not as many values as words, or the limits are not a range.
+    """
+    require(
+        len(credit) == len(words),
+        f"credit needs one value a word, got {len(credit)} values for {len(words)} words",
+    )
+    limits = credit_limits(credit) if limits is None else limits
+    require(
+        math.isfinite(limits[0]) and math.isfinite(limits[1]) and limits[0] < limits[1],
+        f"the limits of a colour scale must be two finite numbers, the lower first, got {limits}",
+    )
+    return limits
+
+
+def short(value: float) -> str:
+    """A value in as few characters as a tile has room for."""
+    return f"{value:.2f}" if abs(value) < 100 else f"{value:.3g}"
+
+
+def contrast(one: Colour, other: Colour) -> float:
+    """Contrast ratio of two colours, 1 to 21 (WCAG 2.1)."""
+    light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: Colour) -> float:
+    """Relative luminance of an sRGB colour, 0 to 1 (WCAG 2.1)."""
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (c / 255 for c in colour)
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

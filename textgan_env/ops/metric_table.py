@@ -1,0 +1,159 @@
+"""Every metric that is measured, a row each: what tables, pages, charts and logs say of it comes from here.
+
+A new column is one row here and the function that computes it. Loads no torch.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+#: What a metric needs to be measured, besides texts.
+Need = Literal["policy", "fixed start", "oracle"]
+#: Whose first table in the suite has the column.
+First = Literal["", "oracle", "text", "both"]
+
+#: Why a metric is missing where a need is not met. The first unmet need in this order is the reason.
+WHY_NOT: dict[Need, str] = {
+    "policy": "they are measured on a policy, not on texts",
+    "fixed start": "the initial state is random: the distribution of the texts has no formula",
+    "oracle": "the true distribution of this text is not known",
+}
+#: Parts of a table of results that an evaluation fills, in order.
+PARTS = ("Likelihood", "Overlap with real text", "Variety", "Copied from the training texts")
+#: The unit of likelihoods and divergences.
+NATS = "nats per token"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: The key in logs, result files and columns.
+        label: What a reader sees.
+        unit: For example "nats per token" or "share"; "" for a plain number.
+        better: The direction that is good, if everything else stays; None where there is none.
+        about: What it is or means, in a few words; "" where the label says it.
+        part: Which part of a table of results it belongs to, one of `PARTS` if an evaluation measures it.
+        needs: What must be there to measure it.
+        chart: The chart of a run that has it as a line; "" where none does.
+        first: Whose first table in the suite has it.
+    """
+
+    name: str
+    label: str
+    unit: str
+    better: Literal["lower", "higher"] | None
+    about: str = ""
+    part: str = ""
+    needs: tuple[Need, ...] = ()
+    chart: str = ""
+    first: First = ""
+
+
+def _nats(name: str, label: str, about: str, needs: tuple[Need, ...], chart: str = "", first: First = "") -> Metric:
+    """A metric of likelihoods; only the policy's own entropy has no good direction."""
+    better: Literal["lower"] | None = None if name == "nll_self" else "lower"
+    return Metric(name, label, NATS, better, about, PARTS[0], needs, chart, first)
+
+
+def _likelihoods() -> list[Metric]:
+    """What the oracle and the policy say of each other's texts."""
+    nll, divergence = f"NLL ({NATS})", f"divergence ({NATS})"
+    reads = "the oracle reads its texts; means nothing without the next row"
+    test, valid = "it reads real texts", "it reads real texts of the valid split"
+    cover, fit = "KL(oracle || policy) / T; 0 is best", "KL(policy || oracle) / T; 0 is best"
+    return [
+        _nats("nll_oracle", "NLL-oracle", reads, ("oracle",), nll, "oracle"),
+        _nats("nll_oracle_median", "NLL-oracle, median", "", ("oracle",), first="oracle"),
+        _nats("nll_test", "NLL-test", f"{test}; lower is better", ("policy",), first="both"),
+        _nats("nll_valid", "NLL-valid", f"{valid}; lower is better", ("policy",), nll),
+        _nats("nll_self", "NLL-self", "it reads its own texts: its entropy", ("policy", "fixed start"), first="oracle"),
+        _nats("cover", "cover", cover, ("policy", "oracle"), divergence, "oracle"),
+        _nats("fit", "fit", fit, ("policy", "fixed start", "oracle"), divergence, "oracle"),
+    ]
+
+
+def _shares() -> list[Metric]:
+    """What is counted in texts."""
+    _, overlap, variety, copied = PARTS
+    near = "higher is nearer to the references; safe writing raises it"
+    families: list[tuple[str, str, Literal["lower", "higher"], str, str]] = [
+        ("bleu", "BLEU", "higher", near, overlap),
+        ("self_bleu", "Self-BLEU", "lower", "lower is more varied", variety),
+    ]
+    chart, orders = "variety (shares)", range(2, 6)
+    return [
+        *(
+            Metric(f"{name}_{n}", f"{label}-{n}", "share", better, about if n == 2 else "", part, first="text")
+            for name, label, better, about, part in families
+            for n in orders
+        ),
+        Metric("unique", "different texts", "share", "higher", "", variety, (), chart),
+        Metric("adjacent_repeats", "tokens that repeat the one before", "share", "lower", "", variety, (), chart),
+        *(Metric(f"distinct_{n}", f"distinct-{n}", "share", "higher", "", variety) for n in (1, 2, 3)),
+        Metric("copied_texts", "whole texts", "share", "lower", "", copied),
+        *(Metric(f"copied_{n}", f"{n}-grams", "share", "lower", "", copied) for n in orders),
+    ]
+
+
+def _others() -> list[Metric]:
+    """What training logs and the suite measure besides."""
+    readers, of_d, cost = "Language models", "D on unseen texts", "Cost"
+    forward = "an LSTM that read real text which no policy learnt from reads the policy's texts (quality)"
+    reverse = "one that read the policy's texts reads the test split (diversity)"
+    far, squared = "squared distance to the test split on the features named behind it", "squared feature units"
+    return [
+        Metric("lstm_forward", "LSTM forward", NATS, "lower", forward, readers, first="text"),
+        Metric("lstm_reverse", "LSTM reverse", NATS, "lower", reverse, readers, first="text"),
+        Metric("frechet_lstm", "Frechet, LSTM", squared, "lower", far, readers, first="text"),
+        Metric("frechet_minilm", "Frechet, MiniLM", squared, "lower", far, readers, first="text"),
+        Metric("unknown_words", "unknown words", "share", "lower", "words that the task does not have"),
+        Metric("loss", "training", NATS, "lower", chart=f"NLL ({NATS})"),
+        Metric("credit", "mean", "", None, chart="credit"),
+        Metric("credit_spread", "spread over texts", "", None, chart="credit"),
+        Metric("reward", "mean of a text", "", None, chart="reward"),
+        Metric("d_auc", "AUC", "share", None, "D on texts that it and the policy have not seen", of_d, (), of_d),
+        Metric("d_accuracy", "accuracy", "share", None, "D on the same texts", of_d, (), of_d),
+        Metric("gradient_snr", "signal to noise", "", None, chart="gradient"),
+        Metric("manager_cosine", "moves and goals", "", None, chart="cosine"),
+        Metric("intrinsic_reward", "the Worker's reward", "", None, chart="cosine"),
+        Metric("training_minutes", "training", "minutes", "lower", "", cost),
+        Metric("tokens_per_second", "generating", "tokens a second", "higher", "", cost),
+        Metric("peak_memory_mb", "peak memory", "MiB", "lower", "", cost),
+    ]
+
+
+#: Every metric by name, in the order of tables.
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (*_likelihoods(), *_shares(), *_others())}
+
+
+def why_missing(name: str, has: Collection[Need]) -> str | None:
+    """Why a metric cannot be measured with what there is; None where it can."""
+    needs = METRICS[name].needs
+    return next((why for need, why in WHY_NOT.items() if need in needs and need not in has), None)
+
+
+def evaluated(split: Literal["valid", "test"]) -> list[str]:
+    """Names of what an evaluation against a split measures."""
+    other = {"valid": "nll_test", "test": "nll_valid"}[split]
+    return [name for name, metric in METRICS.items() if metric.part in PARTS and name != other]
+
+
+def columns(first: First) -> tuple[str, ...]:
+    """Names of the columns that the first table of a task has in the suite."""
+    return tuple(name for name, metric in METRICS.items() if metric.first in (first, "both"))
+
+
+def charts(names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Charts of a run that have these metrics as lines: title with the unit -> name -> name of the line."""
+    found: dict[str, dict[str, str]] = {}
+    for name in names:
+        found.setdefault(METRICS[name].chart, {})[name] = METRICS[name].label
+    return found
+
+
+def documents() -> list[dict[str, str | None]]:
+    """What pages say of each metric, as JSON can hold it."""
+    said = ("name", "label", "unit", "better", "about", "part", "chart")
+    return [{field: getattr(metric, field) for field in said} for metric in METRICS.values()]

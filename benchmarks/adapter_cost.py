@@ -52,8 +52,9 @@ def measure(options: Options) -> list[dict[str, Any]]:
     import torch
 
     from agents.ppo import PPO, PPOConfig
-    from textgan_env.ops.sampling import derived_generator
+    from textgan_env.ops.sampling import derived_seed
     from textgan_env.tasks import OracleTask
+    from textgan_env.training.schedule import Step
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -71,7 +72,7 @@ def measure(options: Options) -> list[dict[str, Any]]:
     for repeat in range(-1, options.repeats):
         spent.update(adapter=0.0, environment=0.0)
         began = time.process_time()
-        agent.learn(derived_generator(0, "benchmark", repeat + 1))
+        agent.learn(Step(derived_seed(0, "benchmark", repeat + 1)))
         whole = time.process_time() - began
         parts = {
             "adapter": spent["adapter"] - spent["environment"],  # it waits for the environment

@@ -21,6 +21,7 @@ from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.logs import MetricLog
 from textgan_env.tasks import ToyTask
 from textgan_env.training.launch import launch
+from textgan_env.training.schedule import Step
 from textgan_env.utils.errors import InputError
 
 SIZES = {"vocab_size": 4, "max_length": 4}
@@ -129,7 +130,9 @@ def test_vanishing_follows_d_from_knowing_nothing(run: Path) -> None:
 def test_row_i_is_d_of_round_i_and_column_j_texts_of_g_of_round_j(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rounds = {"d": 0, "g": 0}
 
-    def d_step(agent: SeqGAN, generator: torch.Generator) -> dict[str, float]:
+    def d_batch(agent: SeqGAN, step: Step, lr_scale: float = 1.0) -> dict[str, float]:
+        if not step.is_last:
+            return {}
         # Its logit is its own number, more by a half for each token 2 of the text.
         judge = agent.discriminator
         assert isinstance(judge, PairDiscriminator)
@@ -140,13 +143,13 @@ def test_row_i_is_d_of_round_i_and_column_j_texts_of_g_of_round_j(run: Path, mon
         rounds["d"] += 1
         return {}
 
-    def g_step(agent: SeqGAN, generator: torch.Generator) -> dict[str, float]:
+    def g_step(agent: SeqGAN, step: Step) -> dict[str, float]:
         rounds["g"] += 1
         with torch.no_grad():
             agent.policy.projection.bias.zero_()[rounds["g"]] = 100.0  # from now on it writes nothing else
         return {}
 
-    monkeypatch.setattr(SeqGAN, "d_step", d_step)
+    monkeypatch.setattr(SeqGAN, "d_batch", d_batch)
     monkeypatch.setattr(SeqGAN, "g_step", g_step)
     score_DG = Chase(run, rounds=2, g_steps=1, texts=10).measure()
     assert score_DG.shape == (3, 4)

@@ -19,9 +19,8 @@ from agents.dqn import main as dqn_main
 from agents.mle import MLE, MLEConfig
 from agents.ppo import PPO, PPOConfig
 from agents.ppo import main as ppo_main
-from conftest import PROJECT
+from conftest import PROJECT, step_of
 from textgan_env.evaluation import nll
-from textgan_env.ops.sampling import derived_generator
 from textgan_env.policies import LSTMPolicy
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.loading import load_policy
@@ -87,7 +86,7 @@ def learner(name: str, **changes: Any) -> SB3Agent:
 
 def reward_after(agent: SB3Agent, steps: int) -> float:
     for step in range(steps):
-        agent.learn(derived_generator(0, "test", step))
+        agent.learn(step_of(0, "test", step))
     return expected_reward(agent)
 
 
@@ -125,7 +124,7 @@ def test_pre_training_is_maximum_likelihood_of_what_the_model_writes_by(name: st
     made: SB3Agent = agent(replace(config, mle_batch_size=20, dropout=0.0), TASK)
     before = {key: part.clone() for key, part in made.model.policy.state_dict().items()}
     for epoch in range(6):
-        made.mle_epoch(derived_generator(0, "epoch", epoch))
+        made.mle_steps_of("mle_epoch").alone(epoch)
     texts_BT = TASK.split("valid").tokens_BT
     assert nll(made.policy, texts_BT, TASK.scored(texts_BT))[0] < 1.04
     assert made.policy.decoding.temperature == (0.2 if name == "dqn" else 1)
@@ -200,7 +199,7 @@ def test_the_model_begins_as_a_run_of_maximum_likelihood(tmp_path: Path) -> None
 def test_prefixes_are_completed_by_the_actor_as_it_is_and_judged_by_a_copy() -> None:
     for agent, config in AGENTS.values():
         made = agent(replace(config, reward="difference", rollouts=2), TASK)
-        made.learn(derived_generator(0, "learn"))
+        made.learn(step_of(0, "learn"))
         game = made.envs.game
         assert game.rollout_policy is made.policy
         assert made.discriminator not in game.discriminators.versions

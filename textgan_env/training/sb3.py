@@ -76,7 +76,7 @@ class SB3Agent(RewardedAgent):
         self.envs = self.make_envs(
             config.envs,
             reward=config.reward,
-            rollouts=max(1, config.rollouts),
+            rollouts=config.rollouts,
             transform=config.transform,
             rollout_policy=self.policy,
         )
@@ -196,10 +196,8 @@ class ActorCriticAgent(SB3Agent):
 
 def _check(config: SB3Config) -> None:
     """Refuse numbers out of range, and a machine without Stable-Baselines3."""
-    at_least(1, config, "envs", "texts", "learn_steps")
+    at_least(1, config, "envs", "texts", "learn_steps", "rollouts")
     above_zero(config, "learning_rate")
-    needed = "must be at least 1 where the reward completes prefixes"
-    require(config.reward == "terminal" or config.rollouts >= 1, f"rollouts {needed}, found {config.rollouts}")
     for package in ("stable_baselines3", "sb3_contrib"):
         if importlib.util.find_spec(package) is None:
             raise MissingDataError(f"this agent needs the package {package}: pip install 'textgan-env[sb3]'")

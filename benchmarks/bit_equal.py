@@ -1,0 +1,110 @@
+"""Two checkouts train alike: last checkpoints of small runs, every weight and optimizer moment, bit by bit.
+
+For example ``python -m benchmarks.bit_equal ../before .``, or with ``--only seqgan`` for the runs whose name begins so.
+Each checkout is asked in its own words: options that have another name since are given to either by the name it knows.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional
+
+from textgan_env.utils.errors import friendly_errors, require
+from textgan_env.utils.options import RENAMED, read_words
+
+#: Name of a run -> agent and options. All are of the toy task and the smoke preset, and take seconds.
+RUNS = {
+    "mle": "mle --epochs 3",
+    "mle-sampling": "mle --epochs 3 --scheduled-sampling 0.2 --shards 2",
+    "seqgan": "seqgan",
+    "seqgan-shards": "seqgan --shards 2",
+    "seqgan-bleu": "seqgan --discriminator bleu --rollouts 0",
+    "seqgan-all": "seqgan --negatives replayed --rollout-lag 0.8 --ent-coef 0.1 --gamma 0.9 --mle-steps 2 --d-steps 2 "
+    "--d-epochs 2",
+    "leakgan": "leakgan",
+    "leakgan-shards": "leakgan --shards 2",
+    "leakgan-reference": "leakgan --variant reference --control shuffled",
+    "leakgan-patience": "leakgan --pretrain-rounds 4 --pretrain-patience 1 --pretrain-epochs 2 --mle-interval 1",
+    "leakgan-conv": "leakgan --discriminator conv --d-embed-size 8",
+    "ppo": "ppo",
+    "a2c": "a2c",
+    "dqn": "dqn",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Train the same small runs in two checkouts, and compare their last checkpoints."""
+
+    before: Annotated[Path, Positional]
+    """One checkout."""
+    after: Annotated[Path, Positional]
+    """The other."""
+    only: str = ""
+    """Only runs whose name begins with this."""
+
+
+def main(args: list[str] | None = None) -> None:
+    """The command; exits with 1 where a run differs."""
+    with friendly_errors():
+        options = read_words(Options, sys.argv[1:] if args is None else args, description=__doc__)
+        chosen = [name for name in RUNS if name.startswith(options.only)]
+        require(bool(chosen), f"only must begin the name of a run ({', '.join(RUNS)}), found '{options.only}'")
+        equal = [_compare(name, options) for name in chosen]
+    sys.exit(not all(equal))
+
+
+def _compare(name: str, options: Options) -> bool:
+    """Train one run in both checkouts, and say what differs; whether nothing does."""
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = (
+            _train(checkout, RUNS[name].split(), Path(folder) / side)
+            for side, checkout in (("before", options.before), ("after", options.after))
+        )
+    different = [key for key in before.keys() & after.keys() if before[key] != after[key]]
+    alone = sorted(before.keys() ^ after.keys())
+    said = f"{name}: {len(before.keys() & after.keys()) - len(different)} of {len(before)} tensors equal"
+    said += f"; different: {', '.join(sorted(different)[:5])}" if different else ""
+    print(said + (f"; in one only: {', '.join(alone[:5])}" if alone else ""), flush=True)
+    return not different and before.keys() <= after.keys()
+
+
+def _train(checkout: Path, words: list[str], runs: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    """The tensors of the last checkpoint: name -> type, shape and bytes."""
+    import torch
+    from safetensors import safe_open
+
+    checkout = checkout.resolve()
+    script = checkout / "agents" / f"{words[0]}.py"
+    require(script.is_file(), f"'{checkout}' is no checkout of this project: it has no agents/{words[0]}.py")
+    common = ["--task", "toy", "--preset", "smoke", "--threads", "1", "--runs", str(runs)]
+    options = list(_options_known_to(checkout, words[1:]))
+    environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(script), *common, *options]
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+    last = done.stderr.strip().rpartition("\n")[2]
+    require(done.returncode == 0, f"{script.name} of '{checkout}' ended with code {done.returncode}: {last}")
+    (path,) = runs.glob("*/checkpoints/last.safetensors")
+    with safe_open(path, "pt") as file:
+        tensors = {key: file.get_tensor(key).contiguous() for key in file.keys()}  # noqa: SIM118
+    return {
+        key: (str(one.dtype), tuple(one.shape), one.flatten().view(torch.uint8).numpy().tobytes())
+        for key, one in tensors.items()
+    }
+
+
+def _options_known_to(checkout: Path, words: list[str]) -> Iterator[str]:
+    """The words, with options by their old names where the checkout is from before they were renamed."""
+    renames = any("RENAMED" in path.read_text("utf-8") for path in (checkout / "textgan_env").rglob("options.py"))
+    old = {f"--{new.replace('_', '-')}": f"--{name.replace('_', '-')}" for name, new in RENAMED.items()}
+    yield from (words if renames else (old.get(word, word) for word in words))
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from textgan_env.utils.errors import InputError, require
 from textgan_env.utils.files import append_safely, force_to_disk, write_safely
-from textgan_env.utils.reading import parse_json
+from textgan_env.utils.reading import get_typed, parse_json, read_typed
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -292,16 +292,18 @@ class Progress:
 
 
 def _parse_row(line: bytes, where: str) -> Row:
+    """A row of metrics.jsonl.
+
+    Raises:
+        InputError: If it is not what `MetricLog` writes.
+    """
+    row = read_typed(dict[str, float | int | str | bool | None], parse_json(line, where), where)
+    get_typed(row, "step", int, where)
+    get_typed(row, "phase", str, where)
     try:
-        row = parse_json(line, where)
-        good = type(row["step"]) is int and isinstance(row["phase"], str)
-        good = good and all(value is None or isinstance(value, (float, int, str)) for value in row.values())
-        "".join(row).encode()  # half a character could not be written again
-        "".join(value for value in row.values() if isinstance(value, str)).encode()
-    except (ValueError, KeyError, TypeError, AttributeError):
-        good = False
-    if not good:
-        raise InputError(f"{where} is not a row of metrics (a JSON object with 'step', 'phase', numbers and text)")
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{where} holds half a character, which could not be written again") from None
     return {key: math.nan if value is None else value for key, value in row.items()}
 
 

@@ -29,7 +29,7 @@ class OracleTask(Task):
         hidden_size: Of the oracle.
         seed: Of the oracle's weights, and of the texts.
         text_seed: Of the texts alone: other texts of the same law. None: ``seed``.
-        weights: Path of published weights (.npz or SeqGAN's .pkl), which then give V and the sizes.
+        weights: Path of weights (.npz, or the pickle that SeqGAN published), which then give V and the sizes.
         train_size: Texts to learn from; 10,000 in the paper.
         valid_size: Further texts to choose by.
         test_size: Texts to measure on.

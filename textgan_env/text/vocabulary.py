@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, Self, get_args
 
 from textgan_env.utils.errors import InputError, MissingDataError, require
-from textgan_env.utils.reading import parse_json
+from textgan_env.utils.reading import parse_json, preview, read_typed
 
 #: How a line becomes tokens, see `tokenize`.
 Mode = Literal["word", "char", "whitespace"]
@@ -361,17 +361,10 @@ class Vocabulary:
                 says is not a vocabulary.
         """
         fields = parse_json(text, "the vocabulary")
-        found = ", ".join(sorted(fields))[:200] if isinstance(fields, dict) else f"a {type(fields).__name__}"
+        found = ", ".join(sorted(fields))[:200] if isinstance(fields, dict) else preview(fields)
         expected = ", ".join(sorted(_JSON_FIELDS))
         require(found == expected, f"the vocabulary's JSON must have the fields {expected}, found {found}")
-        tokens = fields["tokens"]
-        is_list = isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
-        require(is_list, "the vocabulary's field 'tokens' must be a list of strings")
-        require(isinstance(fields["lower"], bool), "the vocabulary's field 'lower' must be true or false")
-        for name in ("eos", "unk"):
-            is_id = type(fields[name]) in (int, type(None))  # a bool is an int, too, but no id
-            require(is_id, f"the vocabulary's field {name!r} must be an id or null")
-        return cls(**(fields | {"tokens": tuple(tokens)}))
+        return read_typed(cls, fields, "the vocabulary")
 
     def fingerprint(self) -> str:
         """Give 16 hexadecimal digits that differ between vocabularies (of SHA-256)."""

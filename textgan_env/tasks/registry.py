@@ -18,7 +18,7 @@ from textgan_env.tasks.corpus import CorpusTask
 from textgan_env.tasks.oracle import OracleTask
 from textgan_env.tasks.toy import ToyTask
 from textgan_env.text.corpora import CORPORA, ORACLE_FILE
-from textgan_env.text.corpus import load_corpus
+from textgan_env.text.corpus import CorpusOptions, load_corpus
 from textgan_env.text.fetch import fetch
 from textgan_env.text.published import is_here, named_corpus
 from textgan_env.utils.errors import InputError, MissingDataError, require
@@ -52,7 +52,7 @@ TASKS: dict[str, tuple[Callable[..., Task], Callable[..., Any]]] = {
     "oracle40": (_oracle40, OracleTask),
     "seqgan-oracle": (_seqgan_oracle, OracleTask),
     "toy": (ToyTask, ToyTask),
-    "corpus": (_corpus_task, load_corpus),
+    "corpus": (_corpus_task, CorpusOptions),
     **{name: (_named(name), named_corpus) for name in CORPORA},
 }
 

@@ -240,8 +240,8 @@ class Checkpoint:
         require(sizes == expected, f"{where} has groups of sizes {sizes}, but this run has groups of {expected}")
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict[str, Any]] = {}
-        for index, slots in saved.plain.items():
-            state[_index_of(index, parameters, where)] = dict(slots)
+        for text, slots in saved.plain.items():
+            state[_index_of(text, parameters, where)] = dict(slots)
         for key, tensor in self._under(f"optimizer.{name}").items():
             index, slot = _slot_of(key, tensor, parameters, where)
             state.setdefault(index, {})[slot] = tensor.clone()

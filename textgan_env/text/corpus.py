@@ -351,18 +351,12 @@ def _check_memory(parts: Sequence[_Texts], width: int) -> None:
 def _split(texts: _Texts, asked: CorpusOptions) -> dict[Split, _Texts]:
     """Hold out texts at random; each split keeps the order of the file."""
     held_out = {split: max(1, round(share * len(texts))) for split, share in asked.shares.items() if share > 0}
-    needed = 1 + len(held_out)
-    names = "one each for train" + "".join(f", {split}" for split in held_out)
-    require(
-        len(texts) >= needed,
-        f"{texts.source} has too few different texts to split: expected at least {needed} ({names}), "
-        f"found {len(texts)}",
-    )
+    needed, names = 1 + len(held_out), ", ".join(["train", *held_out])
+    few = f"{texts.source} has too few different texts to split: expected at least {needed} (one each for {names})"
+    require(len(texts) >= needed, f"{few}, found {len(texts)}")
     taken = sum(held_out.values())
-    require(
-        taken < len(texts),
-        f"{texts.source}: valid_share and test_share take all {len(texts)} texts, none is left to train on",
-    )
+    all_taken = f"{texts.source}: valid_share and test_share take all {len(texts)} texts, none is left to train on"
+    require(taken < len(texts), all_taken)
     order = np.random.default_rng(asked.seed).permutation(len(texts))
     by_split: dict[Split, _Texts] = {"train": texts.take(np.sort(order[taken:]))}
     start = 0

@@ -123,6 +123,6 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> None:
     for name in ORACLE_ARRAYS:
         expected, found = whole.get(name) or shapes[name[0]], arrays[name].shape
         require(found == expected, f"{name} must have the shape {expected}, found {found}")
-    found = f"V, E and H must be at least 1, found {size}, {inputs} and {hidden}"
-    require(min(size, inputs, hidden) >= 1, found)
+    sizes = f"V, E and H must be at least 1, found {size}, {inputs} and {hidden}"
+    require(min(size, inputs, hidden) >= 1, sizes)
     check_weights(sum(values.size for values in arrays.values()), "an oracle")

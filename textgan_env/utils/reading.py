@@ -144,7 +144,7 @@ def read_typed(kind: type[Kind], value: object, where: str) -> Kind:
     """
     from pydantic import ValidationError  # 0.1 s that `--help` need not wait
 
-    adapter: TypeAdapter[Kind] = _adapter(kind)
+    adapter: TypeAdapter[Kind] = _adapter(kind)  # type: ignore[arg-type]
     try:
         if is_dataclass(kind):
             return adapter.validate_json(json.dumps(value), strict=True)

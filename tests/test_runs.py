@@ -114,15 +114,9 @@ def test_opening_what_is_not_a_run_is_refused(tmp_path: Path) -> None:
         RunFolder.open(tmp_path / "none")
     with pytest.raises(InputError, match=r"it has no config\.json"):
         RunFolder.open(tmp_path)
-    for content, sentence in [
-        (b"{", "is not JSON"),
-        (b"\xff\xfe", "is not JSON"),
-        (b"[" * 100_000, "is not JSON"),
-        (b"[]", "does not describe a run"),
-        (b'{"config": 3}', "does not describe a run"),
-    ]:
+    for content in (b"{", b"\xff\xfe", b"[" * 100_000, b"[]", b"{}", b'{"config": 3}'):
         (tmp_path / "config.json").write_bytes(content)
-        with pytest.raises(InputError, match=sentence):
+        with pytest.raises(InputError, match=r"config\.json"):
             RunFolder.open(tmp_path)
 
 

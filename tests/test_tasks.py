@@ -1,6 +1,8 @@
 """Tasks: splits, the oracle against published numbers, the toy task against plain enumeration, corpora."""
 
+import inspect
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,24 @@ import numpy as np
 import pytest
 import torch
 
+from textgan_env import ENVIRONMENTS
 from textgan_env.evaluation import nll
 from textgan_env.policies import TablePolicy, UniformPolicy
 from textgan_env.rewards import Keys, generate
-from textgan_env.tasks import CorpusTask, OracleTask, ToyTask, draw_oracle_weights, make_task, saved_task, shared_task
+from textgan_env.tasks import (
+    TASKS,
+    CorpusTask,
+    OracleTask,
+    ToyTask,
+    draw_oracle_weights,
+    make_task,
+    saved_task,
+    shared_task,
+)
+from textgan_env.text.corpora import CORPORA
 from textgan_env.text.corpus import load_corpus
 from textgan_env.utils.errors import InputError, MissingDataError
+from textgan_env.utils.options import ORACLES, TaskOptions
 
 SMALL = {"vocab_size": 30, "max_length": 5, "train_size": 40, "valid_size": 20, "test_size": 30}
 
@@ -179,17 +193,21 @@ def test_a_split_that_was_given_no_share_is_named() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"name": "toy", "vocab_size": "4"}, "option vocab_size of task 'toy' must be int, found '4'"),
+        ({"name": "toy", "vocab_size": "4"}, "vocab_size"),
         ({"name": "toy", "max_length": 10**9}, "a toy task has at most 1,000,000 texts"),
         ({"name": "oracle", "max_length": 65_537}, "max_length must be at most 65,536"),
         ({"name": "oracle", "test_size": 10**9}, "test_size: 1,000,000,000 texts of 20 tokens are more than"),
         ({"name": "oracle", "hidden_size": 10**6}, "an oracle of these sizes would have .* weights, expected at most"),
-        ({"name": "corpus", "texts": ["a", 1]}, "option texts of task 'corpus' must be"),
+        ({"name": "corpus", "texts": ["a", 1]}, "texts"),
     ],
 )
 def test_options_of_another_kind_or_size_are_refused_by_name(options: dict[str, object], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         make_task(**options)  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert make_task("toy", vocab_size=np.int64(3), spread=np.float32(0.5)).vocab_size == 3
 
 
 def test_a_task_from_a_file_is_the_same_task() -> None:
@@ -239,3 +257,10 @@ def test_oracle40_is_the_oracle_of_the_environment_for_longer_texts() -> None:
     assert short.config() == spelled_out.config()
     assert torch.equal(short.split("train").tokens_BT, spelled_out.split("train").tokens_BT)
     assert make_task("oracle40", hidden_size=8, vocab_size=9, **few).config()["hidden_size"] == 8
+
+
+def test_tasks_environments_and_the_help_of_the_option_name_the_same_texts() -> None:
+    assert {settings["task"] for settings in ENVIRONMENTS.values()} == set(TASKS)
+    assert set(TASKS) == {*ORACLES, "corpus", *CORPORA}
+    said = inspect.getsource(TaskOptions).partition('"""Your text file')[0]
+    assert not [name for name in TASKS if not re.search(rf"[ \n\"]{name}[ ,.\n]", said)]

@@ -29,6 +29,7 @@ _MOST_BYTES = 2**28  # of the file
 _MOST_COMPRESSED = 20  # how far random weights can be compressed, with room
 _MOST_FILES = 1000  # in an archive: each is kept as an object
 _MOST_ITEM = 8  # bytes of a number
+_NPY_HEADER = 128  # bytes, as numpy writes it
 
 
 def read_oracle_weights(path: PathLike) -> dict[str, NDArray[np.float32]]:
@@ -102,7 +103,7 @@ def _read_npz(content: bytes) -> Mapping[str, NDArray[Any]]:
     require(
         whole <= most, f"it unpacks to {whole:,} bytes, more than {_MOST_COMPRESSED} times its own {len(content):,}"
     )
-    check_weights(whole // _MOST_ITEM, "an oracle")
+    check_weights((whole - _NPY_HEADER * len(entries)) // _MOST_ITEM, "an oracle")
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         return {name: archive[name] for name in ORACLE_ARRAYS}
 

@@ -124,10 +124,19 @@ def test_a_new_run_refuses_the_metrics_of_another(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["nonsense", "[]", '{"step": "1", "phase": ""}', '{"step": 1}', '{"step": 1, "phase": "", "a": []}'],
+    [
+        *(b"nonsense", b"[]", b"{}", b'{"step": 1', b'{"step": "1", "phase": ""}', b'{"step": 1}', b"\xff", b"step 1"),
+        *(
+            b'{"step": 1, "phase": "", "a": []}',
+            b'{"step": 1, "phase": "x", "a\\ud800": 1}',
+            b'{"step": true, "phase": ""}',
+        ),
+        *(b'{"step": ' + b"9" * 101 + b', "phase": ""}', b'{"step": 0, "step": 1, "phase": "x"}'),
+    ],
 )
-def test_a_spoilt_row_is_named_by_its_line(tmp_path: Path, line: str) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "phase": ""}\n' + line + '\n{"step": 3, "phase": ""}\n')
+def test_a_spoilt_row_is_named_by_its_line(tmp_path: Path, line: bytes) -> None:
+    rows = (b'{"step": 1, "phase": ""}', line, b'{"step": 3, "phase": ""}')
+    (tmp_path / "metrics.jsonl").write_bytes(b"".join(row + b"\n" for row in rows))
     with pytest.raises(InputError, match="line 2"):
         read_metrics(tmp_path)
     with pytest.raises(InputError, match="line 2"):

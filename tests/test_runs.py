@@ -147,11 +147,12 @@ def test_rewinding_drops_the_samples_that_will_be_written_again(tmp_path: Path) 
     assert run.samples() == [(1, ["text 1"]), (3, ["text 3"])]
 
 
-def test_a_spoilt_samples_file_is_named_by_its_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", [b"not ours", b"step x", b"step " + b"9" * 20, b"\xff", b" x"])
+def test_a_spoilt_samples_file_is_named_by_its_line(tmp_path: Path, line: bytes) -> None:
     run = create(tmp_path)
     run.append_samples(1, ["a"])
-    with run.samples_file.open("a") as file:
-        file.write("not ours\n")
+    with run.samples_file.open("ab") as file:
+        file.write(line + b"\n")
     with pytest.raises(InputError, match=r"^line 4 of"):
         run.samples()
 

@@ -9,7 +9,6 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from faults.watching import Meter, refusal
 from textgan_env.runs import folder
 from textgan_env.runs.checkpointing import CheckpointManager
 from textgan_env.runs.folder import RunFolder
-from textgan_env.runs.logs import MetricLog
 from textgan_env.tasks import CorpusTask
 from textgan_env.text.corpus import load_corpus
 from textgan_env.training import launch, loop
@@ -71,15 +69,37 @@ def all_refused_or_run(inputs: st.SearchStrategy[Any], times: int, use: Callable
 # ------------------------------------------------------------------------------------------------ texts
 
 PIECES = [
-    *("the", "a", "cat", "sat", "Cat.", "don't", '"', "''", "``", "'", "...", "--", "u.s.a.", "3,000", "12:30"),
-    *("<eos>", "<unk>", "<pad>", "\t", "\r", " ", "  ", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u00a0", "\ufeff"),
-    *("\u200b", "e\u0301", "\u0301\u0316" * 40, "\u0130", "\u00df", "\ufb01", "\u5e8a\u524d\u660e\u6708\u5149"),
-    *("\U0001f600", "\u05d0", "\x1b[2J", "\x07", "((((", "))))", ". " * 50, "'" * 50, ":" * 20, ",,," * 9, "x" * 300),
+    "the",
+    "a",
+    "cat",
+    "Cat.",
+    "don't",
+    '"',
+    "''",
+    "...",
+    "3,000",
+    "<eos>",
+    "<unk>",
+    "\t",
+    "\x1c",
+    "\u2028",
+    "x" * 300,
+]
+PIECES += [
+    "\u0301\u0316" * 40,
+    "\u0130",
+    "\u5e8a\u524d",
+    "\x1b[2J",
+    "((((",
+    ". " * 50,
+    "'" * 50,
+    ":" * 20,
+    ",,," * 9,
+    "\ufeff",
 ]
 NO_TEXT = [b"\0", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\xff\xfe", b"\xef\xbb\xbf", b"\r\n", b"\r"]
-WORDS = st.one_of(st.sampled_from(PIECES[:15]), st.sampled_from(PIECES), st.text(max_size=3))
-LINES = st.lists(st.lists(WORDS, max_size=9).map(" ".join), max_size=40)
-PLAIN = st.lists(st.sampled_from([f"{a} {b}" for a in PIECES[:4] for b in PIECES[:9]]), min_size=12, max_size=40)
+LINES = st.lists(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=9).map(" ".join), max_size=40)
+PLAIN = st.lists(st.sampled_from([f"{a} {b}" for a in PIECES[:5] for b in PIECES[:9]]), min_size=12, max_size=40)
 SIZES = st.sampled_from([1, 2, 3, 5, 20, 20, 100, 0, -1, 10**6, 10**30])
 READING = {
     "mode": st.sampled_from(["word", "char", "whitespace", "", "Word"]),
@@ -94,10 +114,9 @@ HOW = st.just({}) | st.fixed_dictionaries({}, optional=READING)
 def test_odd_texts_are_refused_in_a_sentence_or_read(tmp_path: Path) -> None:
     path = tmp_path / "odd.txt"
 
-    def read(lines: list[str], end: str, bad: bytes, how: dict[str, Any], by_command: bool) -> Callable[[], object]:
+    def read(lines: list[str], end: str, bad: bytes, how: dict[str, Any]) -> Callable[[], object]:
         content = end.join(lines).encode("utf-8", "surrogatepass")
         path.write_bytes(content[: len(content) // 2] + bad + content[len(content) // 2 :])
-        words = [part for name, value in how.items() for part in (f"--{name.replace('_', '-')}", str(value))]
 
         def make() -> None:
             task = CorpusTask(load_corpus(path, **how))
@@ -107,11 +126,10 @@ def test_odd_texts_are_refused_in_a_sentence_or_read(tmp_path: Path) -> None:
                 assert int(tokens_BT.max()) <= task.vocab_size
                 assert len([task.text(row) for row in tokens_BT.tolist()]) == len(tokens_BT)
 
-        return (lambda: cli.main(["data", "inspect", str(path), *words])) if by_command else make
+        return make
 
-    bad = st.one_of(st.just(b""), st.just(b""), st.sampled_from(NO_TEXT))
-    ends = st.sampled_from(["\n", "\r\n", "\n\n"])
-    all_refused_or_run(st.tuples(PLAIN | LINES, ends, bad, HOW, st.integers(0, 9).map(lambda n: n == 0)), 125, read)
+    bad = st.sampled_from([*[b""] * 9, *NO_TEXT])
+    all_refused_or_run(st.tuples(PLAIN | LINES, st.sampled_from(["\n", "\r\n", "\n\n"]), bad, HOW), 125, read)
 
 
 # ------------------------------------------------------------------------------------------------ run folders
@@ -121,11 +139,6 @@ VALUES = st.sampled_from([
     *("/dev/zero", "\x1b[2J", "\ud800", "a\nb", "cuda", "meta", "best", "gone"),
 ])  # fmt: skip
 NO_CONFIG = [b"", b"null", b"[]", b"{}", b"[" * 9999, b'{"config": {}}', b'{"config": 3}', b"\xff\xfe{}", b'{"config":']
-ROWS = [
-    *(b'{"step": 1', b"{}", b"[]", b'{"step": "1", "phase": ""}', b'{"step": 1, "phase": "x", "loss": [1]}', b"\xff"),
-    *(b'{"step": ' + b"9" * 90 + b', "phase": "x"}', b'{"step": 1, "phase": "x", "a\\ud800": 1}', b"  x", b"step x"),
-    *(b'{"step": 1, "phase": "x", "loss": 1e999}', b'{"step": 0, "step": 1, "phase": "x"}', b"step " + b"9" * 20),
-]
 
 
 @pytest.fixture(scope="module")
@@ -155,25 +168,6 @@ def test_odd_configs_of_a_run_are_refused_in_a_sentence_or_read(tmp_path: Path, 
     all_refused_or_run(st.tuples(changes | changes | cut | st.sampled_from(NO_CONFIG), st.booleans()), 60, opened)
 
 
-def test_odd_rows_of_a_run_are_refused_in_a_sentence_or_read(tmp_path: Path, good: Path) -> None:
-    def read(name: str, places: list[tuple[int, bytes]]) -> Callable[[], object]:
-        lines = (good / name).read_bytes().split(b"\n")
-        for place, row in places:
-            lines.insert(place, row)
-        for file in ("metrics.jsonl", "samples.txt"):
-            (tmp_path / file).write_bytes(b"\n".join(lines) if file == name else (good / file).read_bytes())
-
-        def again() -> None:
-            MetricLog(tmp_path, tensorboard=False, resume_at=1).close()
-            RunFolder(tmp_path).rewind(1)
-
-        return again
-
-    rows = st.tuples(st.integers(0, 9), st.sampled_from(ROWS) | st.binary(max_size=9))
-    names = st.sampled_from(["metrics.jsonl", "samples.txt"])
-    all_refused_or_run(st.tuples(names, st.lists(rows, min_size=1, max_size=3)), 20, read)
-
-
 # ------------------------------------------------------------------------------------------------ words of a command
 
 AGENTS = {"mle": mle, "seqgan": seqgan, "leakgan": leakgan, "ppo": ppo, "a2c": a2c, "dqn": dqn}
@@ -193,25 +187,17 @@ def test_odd_options_of_an_agent_are_refused_in_a_sentence_or_run(tmp_path: Path
 
     def begun(agent: str, task: str, options: list[tuple[int, list[str]]], own_text: bool) -> Callable[[], object]:
         shutil.rmtree(tmp_path / "runs", ignore_errors=True)
-        known = [field.name for field in fields(AGENTS[agent].PRESETS["smoke"]("toy"))]
-        names = [f"--{name.replace('_', '-')}" for name in known] + ["--colour", "-n", "--help-me"]
-        words = [word for at, values in options for word in (names[at % len(names)], *values)]
-        text = ["--corpus", str(tmp_path / "good.txt")] if own_text else []
-        return lambda: AGENTS[agent].main(["--preset", "smoke", "--task", task, *words, *text])
+        known = [
+            *"data list inspect fetch evaluate sample score train mle".split(),
+            "--help",
+            "-n",
+            "--json",
+            "--seed",
+            "1",
+        ]  # noqa: SIM905
 
-    options = st.lists(
-        st.tuples(st.integers(0, 50), st.lists(VALUE, max_size=2) | VALUE.map(lambda one: [one])), max_size=5
-    )
-    own_text = st.integers(0, 9).map(lambda number: number == 0)
-    all_refused_or_run(st.tuples(st.sampled_from(list(AGENTS)), TASK, options, own_text), 45, begun)
-
-
-def test_odd_words_of_the_command_are_refused_in_a_sentence_or_run(tmp_path: Path) -> None:
-    (tmp_path / "good.txt").write_text("\n".join(f"{one} {two}" for one in "abcdef" for two in "ghijk"))
-    commands = st.sampled_from(
-        ["sample", "evaluate", "score", "data inspect", "data list", "data fetch", "train", "x", ""]
-    )
-    words = st.lists(VALUE | st.sampled_from([str(tmp_path / "good.txt"), "-n", "--json", "--seed"]), max_size=3)
-    all_refused_or_run(
-        st.tuples(commands, words), 25, lambda command, given_: lambda: cli.main([*command.split(), *given_])
-    )
+    words = st.lists(st.sampled_from(known) | VALUE | st.text(max_size=5), max_size=5)
+    commands = st.sampled_from([("sample",), ("score",), ("data", "inspect"), ("data", "fetch"), ("train",), ()])
+    # A lone dash would wait for what is typed.
+    all_words = st.builds(lambda command, rest: ([*command, *(word for word in rest if word != "-")],), commands, words)
+    all_refused_or_run(all_words, 50, helped)

@@ -1,15 +1,12 @@
-"""Properties of what a user can type or hand over: any actions, any words."""
+"""Whatever is given to an environment as an action."""
 
 import copy
 from typing import Any
 
 import numpy as np
-import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from agents import cli
-from faults.watching import refusal
 from textgan_env.envs import TextGANEnv, TextGANVectorEnv
 from textgan_env.utils.errors import InputError
 
@@ -19,22 +16,6 @@ NUMBERS = st.integers(-2, VOCAB + 1) | st.integers(-(2**70), 2**70) | st.floats(
 ACTIONS = st.lists(st.integers(0, VOCAB - 1), min_size=ROWS, max_size=ROWS) | st.recursive(
     NUMBERS | st.none(), lambda inner: st.lists(inner, max_size=4), max_leaves=8
 )
-KNOWN = [
-    "data",
-    "list",
-    "inspect",
-    "evaluate",
-    "sample",
-    "score",
-    "train",
-    "mle",
-    "--help",
-    "-n",
-    "--json",
-    "--version",
-    "1",
-]
-WORDS = st.lists(st.sampled_from(KNOWN) | st.text(st.characters(blacklist_characters="\0-"), max_size=5), max_size=5)
 
 
 @given(actions=ACTIONS)
@@ -61,17 +42,3 @@ def test_any_action_of_an_env_is_a_step_or_refused_and_leaves_it_as_it_was(actio
         assert int(env.game.episodes.lengths_B[0]) == 0
         return
     assert observation["tokens"][0] == action
-
-
-@pytest.mark.moves_global_rng  # the library that reads command lines
-@settings(max_examples=40)
-@given(words=WORDS)
-def test_any_words_after_textgan_are_a_command_or_one_sentence(words: list[str]) -> None:
-    def helped() -> None:
-        try:
-            cli.main(words)
-        except SystemExit as leaving:
-            if leaving.code != 0 or "--help" not in words:
-                raise
-
-    refusal(helped)

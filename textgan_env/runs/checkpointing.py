@@ -38,6 +38,7 @@ _PAUSE = (
 _SHARE = 0.02  # of the time, at most, goes into them
 
 
+#: A count.
 Natural = Annotated[int, Field(ge=0)]
 
 

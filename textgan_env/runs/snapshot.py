@@ -25,9 +25,11 @@ from textgan_env.utils.reading import MOST_JSON, check_json
 
 #: Version of the form of a checkpoint; a file of a newer one is refused.
 FORMAT = 1
+#: Names of the two metadata of the file.
 HEADER = "textgan_env"
+#: The other one.
 CHECKSUM = "sha256"
-# A learning rate, a momentum and the like: none is negative, infinite or NaN.
+#: A learning rate, a momentum and the like: none is negative, infinite or NaN.
 Rate = Annotated[float, Field(ge=0, lt=math.inf)]
 
 

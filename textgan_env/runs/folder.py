@@ -177,6 +177,7 @@ class RunFolder:
         owner = self.path / ".owner"
 
         def refusal() -> str:
+            """Who uses the run."""
             who = owner.read_text(encoding="utf-8").strip() if owner.is_file() else "another process"
             return f"run '{self.path}' is in use by {who}: wait until that has ended, or stop it"
 
@@ -327,6 +328,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _cpu_name() -> str:
+    """What the processor is called."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:  # not Linux
@@ -336,6 +338,7 @@ def _cpu_name() -> str:
 
 
 def _json_text(document: Mapping[str, Any]) -> str:
+    """A document as config.json holds it."""
     return json.dumps(document, indent=2, ensure_ascii=False, default=_jsonable) + "\n"
 
 

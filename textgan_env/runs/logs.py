@@ -127,6 +127,7 @@ class MetricLog:
         self.close()
 
     def _rewrite_csv(self) -> None:
+        """Write the whole of metrics.csv, for new columns."""
         write_safely(self._csv, _csv_text(self.rows, self._columns, header=True))
 
 
@@ -276,6 +277,7 @@ class Progress:
             self._say(f"took {clock_text(self._clock() - self._started)}")
 
     def _say(self, end: str) -> None:
+        """Print a plain line of progress."""
         share = 100 * self.done // self.total if self.total else 100
         count = f"{self.done:>{len(str(self.total))}}/{self.total}"
         print(f"{self._description}: {share:3d} % ({count}), {end}", file=self._stream, flush=True)
@@ -315,10 +317,12 @@ def _plain(value: Any) -> Value:
 
 
 def _step(row: Row) -> int:
+    """The step of a row."""
     return int(row["step"])
 
 
 def _json_line(row: Row) -> str:
+    """A row as metrics.jsonl holds it: JSON has no NaN."""
     finite = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
     }
@@ -326,6 +330,7 @@ def _json_line(row: Row) -> str:
 
 
 def _csv_text(rows: Sequence[Row], columns: Sequence[str], header: bool = False) -> str:
+    """Rows as metrics.csv holds them."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     if header:

@@ -88,6 +88,7 @@ class OracleTask(Task):
         return {"name": self.name, **self._config}
 
     def _load(self, name: Split) -> TokenDataset:
+        """Generate one split with the oracle."""
         keys = Keys.counted(derived_seed(self._seed, "texts", name), self._sizes[name])
         tokens_BT, lengths_B = generate(self.oracle, keys, self.max_length)
         return TokenDataset(name, tokens_BT, lengths_B, pad=self.vocab_size)

@@ -26,21 +26,27 @@ from textgan_env.utils.reading import get_typed, most_weights, preview, read_typ
 
 
 def _corpus_task(**settings: Any) -> CorpusTask:
+    """A task on a user's own text."""
     return CorpusTask(load_corpus(**settings), settings=settings)
 
 
 def _seqgan_oracle(*, weights: str | os.PathLike[str] | None = None, **settings: Any) -> OracleTask:
+    """The oracle with SeqGAN's published weights, or those of a file."""
     given = [name for name in ("vocab_size", "embed_size", "hidden_size") if name in settings]
     require(not given, f"task 'seqgan-oracle' has its sizes from its weights, {', '.join(given)} cannot be set")
     return OracleTask(weights=fetch(ORACLE_FILE) if weights is None else weights, **settings)
 
 
 def _oracle40(**settings: Any) -> OracleTask:
+    """The oracle for longer texts."""
     return OracleTask(**{"max_length": 40, "embed_size": 64, "hidden_size": 64} | settings)
 
 
 def _named(name: str) -> Callable[..., CorpusTask]:
+    """What makes the task of a named corpus."""
+
     def make(**settings: Any) -> CorpusTask:
+        """Read the corpus."""
         return CorpusTask(named_corpus(name, **settings), name=name, settings=settings)
 
     return make
@@ -148,4 +154,5 @@ def shared_task(task: str | Task, **options: Any) -> Task:
 
 @lru_cache(maxsize=8)
 def _shared(name: str, options: tuple[tuple[str, Any], ...]) -> Task:
+    """`make_task`, remembered."""
     return make_task(name, **dict(options))

@@ -64,6 +64,7 @@ def _wordnet(part: str) -> Callable[[], Mapping[str, list[str]]]:
     """What derives a part of WordNet."""
 
     def derive() -> Mapping[str, list[str]]:
+        """The training text; the other splits are held out of it."""
         from textgan_env.text.wordnet import derive_wordnet
 
         return {"train": derive_wordnet(part)}

@@ -73,6 +73,7 @@ _MOST_DOWNLOADED = 2**26
 
 
 def _download(file: DataFile, progress: bool) -> bytes:
+    """The bytes of a published file; what never ends is given up."""
     content = bytearray()
     with urllib.request.urlopen(file.url, timeout=30) as answer:
         said = answer.headers.get("Content-Length") or ""
@@ -88,6 +89,7 @@ def _download(file: DataFile, progress: bool) -> bytes:
 
 
 def _verified(path: Path, sha256: str) -> Path:
+    """A file that is here, if it is the published one."""
     require(path.is_file(), f"'{path}' is no file, expected the published {path.name}")
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     require(

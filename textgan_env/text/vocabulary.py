@@ -107,6 +107,7 @@ def _check_marks(line: str) -> None:
 
 
 def _words(line: str) -> list[str]:
+    """Words by the rules of the Penn Treebank."""
     if '"' in line:
         line = _OPENING_DOUBLE.sub(" `` ", line).replace('"', " '' ")
     words: list[str] = []
@@ -131,6 +132,7 @@ def _split_apostrophes(piece: str) -> list[str]:
 
 
 def _unknown_mode(mode: object) -> InputError:
+    """The error for a mode that does not exist."""
     return InputError(f"unknown token mode {mode!r}, expected one of: {', '.join(MODES)}")
 
 
@@ -182,6 +184,7 @@ _NO_BLANK_AFTER = re.compile(r"(?:^|(?<= ))([(\[{$#]|``) ")
 
 
 def _join_words(words: Sequence[str]) -> str:
+    """Words as a person writes them, punctuation close to its word."""
     text = _NO_BLANK_BEFORE.sub("", " ".join(words))
     text = _NO_BLANK_AFTER.sub(r"\1", text)
     return text.replace("``", '"').replace("''", '"')
@@ -214,6 +217,7 @@ class Vocabulary:
     unk: int | None = None
 
     def __post_init__(self) -> None:
+        """Refuse what is no vocabulary."""
         if self.mode not in MODES:
             raise _unknown_mode(self.mode)
         for name, index, token in (("eos", self.eos, EOS), ("unk", self.unk, UNK)):
@@ -304,6 +308,7 @@ class Vocabulary:
 
     @cached_property
     def _ids(self) -> dict[str, int]:
+        """Token -> its id."""
         return {token: index for index, token in enumerate(self.tokens)}
 
     def tokenize(self, line: str) -> list[str]:

@@ -30,7 +30,7 @@ def test_every_key_of_a_piano_has_one_name() -> None:
 
 @pytest.mark.parametrize("name", ["", "h4", "c", "c##4", "e#4", "b#4", "g0", "c#8", "C4", "the"])
 def test_what_is_no_key_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match="expected pitches such as c4"):
+    with pytest.raises(InputError, match="pitches"):
         pitch_number(name)
 
 

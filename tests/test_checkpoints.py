@@ -294,7 +294,7 @@ def test_another_architecture_is_named_and_leaves_the_module_as_it_was(tmp_path:
 
 
 def test_another_dtype_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"is float32 \(4, 3\), but this run expects float64 \(4, 3\)"):
+    with pytest.raises(InputError, match="float64"):
         load_checkpoint(saved(tmp_path)).restore_module("policy", tiny_net().double())
 
 

@@ -88,7 +88,7 @@ def test_a_file_in_place_of_the_root_is_refused(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("mine")
     with pytest.raises(InputError, match="runs"):
         create(tmp_path / "runs")
-    with pytest.raises(InputError, match=r"a run folder cannot be made in .*: Not a directory"):
+    with pytest.raises(InputError, match="Not a directory"):
         create(tmp_path / "runs" / "below")
     assert (tmp_path / "runs").read_text() == "mine"
 
@@ -98,7 +98,7 @@ def test_a_disk_that_is_full_leaves_no_folder(tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(files.os, "fsync", disk_full)
-    with pytest.raises(InputError, match=r"a run folder cannot be made in .*: No space left on device"):
+    with pytest.raises(InputError, match="No space left"):
         create(tmp_path)
     assert os.listdir(tmp_path) == []
 

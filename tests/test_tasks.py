@@ -165,7 +165,7 @@ def test_numbers_are_the_words_of_tasks_without_words() -> None:
     assert task.encode(" 3  11 ") == task.encode_writable("3 11") == [3, 11]
     assert task.encode(task.text([3, 11])) == [3, 11]
     for wrong in ("12", "-1", "1.5", "cat", "9" * 5000):
-        with pytest.raises(InputError, match=f"numbers without words, 0 to 11, found '{wrong[:20]}'"):
+        with pytest.raises(InputError, match=f"'{wrong[:20]}'"):
             task.encode(wrong)
 
 
@@ -220,18 +220,18 @@ def test_a_file_can_name_no_device_no_folder_to_write_to_and_nothing_to_fetch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEXTGAN_DATA", str(tmp_path / "cache"))
-    with pytest.raises(InputError, match=r"^it was made from '/dev/zero', which is no ordinary file$"):
+    with pytest.raises(InputError, match="/dev/zero"):
         saved_task({"name": "corpus", "path": "/dev/zero"}, "it")
     own = tmp_path / "own.txt"
     own.write_text("a b\nb a\n")
     for option in ("valid_path", "test_path"):
-        with pytest.raises(InputError, match=r"^it was made from '/dev/zero', which is no ordinary file$"):
+        with pytest.raises(InputError, match="/dev/zero"):
             saved_task({"name": "corpus", "path": str(own), option: "/dev/zero"}, "it")
     own.unlink()
     for described in ({"name": "coco"}, {"name": "wordnet", "data_dir": str(tmp_path / "theirs")}):
-        with pytest.raises(MissingDataError, match=f"to fetch it: textgan data fetch {described['name']}"):
+        with pytest.raises(MissingDataError, match=described["name"]):
             saved_task(described, "it")
-    with pytest.raises(InputError, match=r"^it has V=7, but the policy beside it V=30$"):
+    with pytest.raises(InputError, match="V=7"):
         saved_task({"name": "oracle", "vocab_size": 7}, "it", vocab_size=30)
     assert list(tmp_path.iterdir()) == []
 

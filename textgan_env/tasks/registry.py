@@ -81,7 +81,7 @@ def make_task(name: str, **options: Any) -> Task:
     unknown = [option for option in options if option not in known]
     require(not unknown, f"task '{name}' has no option {', '.join(unknown)}; it has: {', '.join(known)}")
     for option, value in options.items():
-        kind = inspect.signature(described).parameters[option].annotation
+        kind = inspect.signature(described, eval_str=True).parameters[option].annotation
         plain = value.item() if isinstance(value, np.generic) else value
         read_typed(kind, plain, f"option {option} of task '{name}'")
     return make(**options)

@@ -171,7 +171,9 @@ def wrong_tensors(rng: random.Random, tensors: dict[str, Tensor], folder: str) -
     broken = values.clone()
     broken.view(-1)[rng.randrange(values.numel())] = rng.choice([float("nan"), float("inf"), -float("inf")])
     others = [{name: broken}, {}, {name: values[None]}, {name: values.to(torch.int64)}, {name: values.bool()}]
-    others += [{name: values, f"{folder}/{more}": values.clone()} for more in ("99/x", "more", "x" * 300, "\n\x1b[2Jgone")]
+    others += [
+        {name: values, f"{folder}/{more}": values.clone()} for more in ("99/x", "more", "x" * 300, "\n\x1b[2Jgone")
+    ]
     tensors.update(rng.choice(others))
 
 

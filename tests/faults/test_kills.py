@@ -39,8 +39,18 @@ def start(agent: str, *words: str, runs: Path) -> BaseProcess:
 
 
 def run_in(runs: Path) -> RunFolder | None:
+    """The run in a folder, if it was begun; every file of it must be readable, whenever it was killed."""
     found = sorted(runs.glob("*/config.json"))
-    return RunFolder.open(found[0].parent) if found else None
+    if not found:
+        return None
+    run = RunFolder.open(found[0].parent)
+    run.samples()
+    if (run.path / "metrics.jsonl").exists():
+        read_metrics(run.path)
+    for path in (run.last_checkpoint, run.previous_checkpoint, run.best_checkpoint):
+        if path.exists():
+            load_checkpoint(path)
+    return run
 
 
 def stop(process: BaseProcess, kind: signal.Signals) -> bool:
@@ -69,18 +79,6 @@ def content(run: RunFolder) -> dict[str, Any]:
         **{name: (run.path / name).read_text("utf-8") for name in texts},
         **{tag: repr([(one.step, one.value) for one in events.Scalars(tag)]) for tag in events.Tags()["scalars"]},
     }
-
-
-def read_all(run: RunFolder | None) -> None:
-    """Read every file of a run that was killed."""
-    if run is None:
-        return
-    run.samples()
-    if (run.path / "metrics.jsonl").exists():
-        read_metrics(run.path)
-    for path in (run.last_checkpoint, run.previous_checkpoint, run.best_checkpoint):
-        if path.exists():
-            load_checkpoint(path)
 
 
 @pytest.mark.timeout(7200)
@@ -113,7 +111,6 @@ def test_killed_runs_resume_to_the_same_end(kind: signal.Signals, kills: int, tm
         while process.join(rng.uniform(0, seconds)) or stop(process, kind):
             killed += 1
             seconds *= 1.1  # a machine that got slower must not keep a run from ever coming to its end
-            read_all(run_in(runs))
             process = start(agent, *words, runs=runs)
         run = run_in(runs)
         assert run
@@ -138,10 +135,10 @@ def test_heavy_runs_end_soon_after_a_signal(agent: str, words: str, kind: signal
     rng = random.Random(0)
     for _ in range(5):
         process = start(agent, "--preset", "paper", "--task", "oracle", *words.split(), runs=tmp_path)
-        while run_in(tmp_path) is None:
+        while not list(tmp_path.glob("*/config.json")):
             process.join(0.05)
         process.join(rng.uniform(5, 40))
         began = time.monotonic()
         assert stop(process, kind)
         assert time.monotonic() - began < 60
-        read_all(run_in(tmp_path))
+        assert run_in(tmp_path)

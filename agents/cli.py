@@ -216,14 +216,15 @@ def data_list(json: bool = False) -> None:
     Args:
         json: Print JSON.
     """
+    from textgan_env.text.corpora import CORPORA
     from textgan_env.text.fetch import cache_dir
-    from textgan_env.text.published import CORPORA, is_here
+    from textgan_env.text.published import is_here
 
     here = {name: is_here(name) for name in CORPORA}
     if json:
-        _print_json([{"task": name, "text": CORPORA[name], "here": here[name]} for name in CORPORA])
+        _print_json([{"task": name, "text": CORPORA[name].about, "here": here[name]} for name in CORPORA])
         return
-    print(_table((name, f"{text}: {'here' if here[name] else 'not here yet'}") for name, text in CORPORA.items()))
+    print(_table((name, f"{row.about}: {'here' if here[name] else 'not here yet'}") for name, row in CORPORA.items()))
     print(f"\nFolder: {cache_dir()} (the environment variable TEXTGAN_DATA names another).")
 
 
@@ -236,9 +237,9 @@ def data_fetch(names: Positional[tuple[str, ...]]) -> None:
         names: What `textgan data list` lists, or seqgan-oracle.
     """
     from textgan_env.tasks import make_task
-    from textgan_env.text.published import CORPORA, PUBLISHED
+    from textgan_env.text.corpora import CORPORA
 
-    known = list(dict.fromkeys((*CORPORA, *PUBLISHED)))
+    known = [*CORPORA, "seqgan-oracle"]
     unknown = [name for name in names if name not in known]
     require(bool(names) and not unknown, f"expected some of {', '.join(known)}, found {', '.join(unknown) or 'none'}")
     for name in names:
@@ -260,7 +261,7 @@ def data_inspect(
         json: Print JSON.
     """
     from textgan_env.tasks import CorpusTask
-    from textgan_env.text.published import CORPORA
+    from textgan_env.text.corpora import CORPORA
 
     named = text in CORPORA and not Path(text).exists()
     task = _task(replace(reading, task=text) if named else replace(reading, corpus=text))

@@ -1,4 +1,4 @@
-"""The rooms of the project and who imports whom, measured in the code, as a picture: ``python -m benchmarks.rooms_picture``.
+"""The rooms of the project and who imports whom, measured in the code: ``python -m benchmarks.rooms_picture``.
 
 A room is a folder. An arrow runs from a room to one that it imports; arrows that follow from others are left out.
 """

@@ -13,6 +13,7 @@ import hashlib
 import random
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from torch import Tensor, nn
 
 from textgan_env.ops.sampling import derived_seed
 from textgan_env.tasks import ToyTask
-from textgan_env.text import fetch, published
+from textgan_env.text import music
+from textgan_env.text.corpora import CORPORA, DataFile
 from textgan_env.text.dataset import Split, TokenDataset
 from textgan_env.text.music import pitch_name, split_tunes
 from textgan_env.training.loop import Agent
@@ -90,16 +92,18 @@ def small_music(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         A list that grows whenever they are read.
     """
     tunes = {f"t{at}": [" ".join(pitch_name(60 + (at + step) % 7) for step in range(32))] for at in range(7)}
-    splits = split_tunes(tunes)
-    sums = {split: hashlib.sha256(fetch.content_of(splits[split])).hexdigest() for split in splits}
+    texts = {split: "".join(f"{text}\n" for text in part) for split, part in split_tunes(tunes).items()}
+    files = {
+        split: DataFile(f"music_{split}.txt", hashlib.sha256(texts[split].encode()).hexdigest()) for split in texts
+    }
     read: list[int] = []
 
     def derive() -> dict[str, list[str]]:
         read.append(1)
         return tunes
 
-    monkeypatch.setattr(published, "derive_tunes", derive)
-    monkeypatch.setattr(published, "_MUSIC", {split: (f"music_{split}.txt", sums[split]) for split in splits})
+    monkeypatch.setattr(music, "derive_tunes", derive)
+    monkeypatch.setitem(CORPORA, "music", replace(CORPORA["music"], files=files))
     return read
 
 
@@ -179,8 +183,6 @@ def make_run(agent: Any, preset: Any, text: Path, **changes: Any) -> Any:
         text: One text a line.
         **changes: Other options.
     """
-    from dataclasses import replace
-
     from textgan_env.training.launch import launch
 
     config = replace(preset("corpus"), corpus=str(text), runs=text.parent / "runs", threads=1, show_samples=2)

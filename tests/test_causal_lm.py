@@ -16,7 +16,8 @@ from textgan_env.ops.sampling import seeded
 from textgan_env.policies import CausalLMPolicy, Decoding, make_policy, map_state
 from textgan_env.policies.causal_lm import read_causal_lm
 from textgan_env.rewards import Keys, complete, generate
-from textgan_env.runs.checkpoints import load_checkpoint, save_checkpoint
+from textgan_env.runs.checkpoints import load_checkpoint
+from textgan_env.runs.snapshot import save_checkpoint
 from textgan_env.tasks import CorpusTask, ToyTask, load_causal_lm, make_task
 from textgan_env.utils.errors import InputError
 

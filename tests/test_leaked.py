@@ -12,7 +12,8 @@ from textgan_env.envs import TextGANVectorEnv
 from textgan_env.ops.sampling import derived_generator
 from textgan_env.policies import Decoding, LeakedPolicy, make_policy
 from textgan_env.rewards import Keys, complete
-from textgan_env.runs.checkpoints import load_checkpoint, save_checkpoint
+from textgan_env.runs.checkpoints import load_checkpoint
+from textgan_env.runs.snapshot import save_checkpoint
 from textgan_env.tasks import ToyTask
 from textgan_env.utils.errors import InputError
 

@@ -117,34 +117,43 @@ def test_resume_in_a_folder_without_metrics_starts_empty(tmp_path: Path) -> None
 
 def test_a_new_run_refuses_the_metrics_of_another(tmp_path: Path) -> None:
     plain_log(tmp_path).write(1, {})
-    with pytest.raises(InputError, match="already holds the metrics of a run"):
+    with pytest.raises(InputError, match="metrics"):
         plain_log(tmp_path)
     assert len(read_metrics(tmp_path)) == 1
 
 
 @pytest.mark.parametrize(
     "line",
-    ["nonsense", "[]", '{"step": "1", "phase": ""}', '{"step": 1}', '{"step": 1, "phase": "", "a": []}'],
+    [
+        *(b"nonsense", b"[]", b"{}", b'{"step": 1', b'{"step": "1", "phase": ""}', b'{"step": 1}', b"\xff", b"step 1"),
+        *(
+            b'{"step": 1, "phase": "", "a": []}',
+            b'{"step": 1, "phase": "x", "a\\ud800": 1}',
+            b'{"step": true, "phase": ""}',
+        ),
+        *(b'{"step": ' + b"9" * 101 + b', "phase": ""}', b'{"step": 0, "step": 1, "phase": "x"}'),
+    ],
 )
-def test_a_spoilt_row_is_named_by_its_line(tmp_path: Path, line: str) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "phase": ""}\n' + line + '\n{"step": 3, "phase": ""}\n')
-    with pytest.raises(InputError, match=r"^line 2 of '.*metrics.jsonl' is not a row of metrics"):
+def test_a_spoilt_row_is_named_by_its_line(tmp_path: Path, line: bytes) -> None:
+    rows = (b'{"step": 1, "phase": ""}', line, b'{"step": 3, "phase": ""}')
+    (tmp_path / "metrics.jsonl").write_bytes(b"".join(row + b"\n" for row in rows))
+    with pytest.raises(InputError, match="line 2"):
         read_metrics(tmp_path)
     with pytest.raises(InputError, match="line 2"):
         plain_log(tmp_path, resume_at=9)
 
 
 def test_missing_metrics_are_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no metrics at"):
+    with pytest.raises(InputError, match="metrics"):
         read_metrics(tmp_path)
 
 
 def test_a_falling_step_and_reserved_names_are_refused(tmp_path: Path) -> None:
     log = plain_log(tmp_path)
     log.write(5, {})
-    with pytest.raises(InputError, match="must not fall, got 4 after 5"):
+    with pytest.raises(InputError, match="step"):
         log.write(4, {})
-    with pytest.raises(InputError, match="cannot be called 'step' or 'phase'"):
+    with pytest.raises(InputError, match="phase"):
         log.write(6, {"phase": 1})
     assert len(read_metrics(tmp_path)) == 1
 

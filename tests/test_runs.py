@@ -79,16 +79,16 @@ def test_paths_lie_in_the_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "  ", "a/b", "..", ".", "a\\b", "a\x00b", "a\n", " mle", ".hidden"])
 def test_a_name_that_cannot_be_a_folder_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="a run needs a name that can be a folder name"):
+    with pytest.raises(InputError, match="name"):
         create(tmp_path / "runs", name)
     assert os.listdir(tmp_path) == []
 
 
 def test_a_file_in_place_of_the_root_is_refused(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("mine")
-    with pytest.raises(InputError, match="is a file, but runs need a folder"):
+    with pytest.raises(InputError, match="runs"):
         create(tmp_path / "runs")
-    with pytest.raises(InputError, match=r"a run folder cannot be made in .*: Not a directory"):
+    with pytest.raises(InputError, match="Not a directory"):
         create(tmp_path / "runs" / "below")
     assert (tmp_path / "runs").read_text() == "mine"
 
@@ -98,13 +98,13 @@ def test_a_disk_that_is_full_leaves_no_folder(tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(files.os, "fsync", disk_full)
-    with pytest.raises(InputError, match=r"a run folder cannot be made in .*: No space left on device"):
+    with pytest.raises(InputError, match="No space left"):
         create(tmp_path)
     assert os.listdir(tmp_path) == []
 
 
 def test_a_config_that_json_cannot_hold_leaves_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="a run's config holds a object"):
+    with pytest.raises(TypeError, match="config"):
         create(tmp_path / "runs", config={"x": object()})
     assert os.listdir(tmp_path) == []
 
@@ -114,15 +114,9 @@ def test_opening_what_is_not_a_run_is_refused(tmp_path: Path) -> None:
         RunFolder.open(tmp_path / "none")
     with pytest.raises(InputError, match=r"it has no config\.json"):
         RunFolder.open(tmp_path)
-    for content, sentence in [
-        (b"{", "is not JSON"),
-        (b"\xff\xfe", "is not JSON"),
-        (b"[" * 100_000, "is not JSON"),
-        (b"[]", "does not describe a run"),
-        (b'{"config": 3}', "does not describe a run"),
-    ]:
+    for content in (b"{", b"\xff\xfe", b"[" * 100_000, b"[]", b"{}", b'{"config": 3}'):
         (tmp_path / "config.json").write_bytes(content)
-        with pytest.raises(InputError, match=sentence):
+        with pytest.raises(InputError, match=r"config\.json"):
             RunFolder.open(tmp_path)
 
 
@@ -153,11 +147,12 @@ def test_rewinding_drops_the_samples_that_will_be_written_again(tmp_path: Path) 
     assert run.samples() == [(1, ["text 1"]), (3, ["text 3"])]
 
 
-def test_a_spoilt_samples_file_is_named_by_its_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", [b"not ours", b"step x", b"step " + b"9" * 20, b"\xff", b" x"])
+def test_a_spoilt_samples_file_is_named_by_its_line(tmp_path: Path, line: bytes) -> None:
     run = create(tmp_path)
     run.append_samples(1, ["a"])
-    with run.samples_file.open("a") as file:
-        file.write("not ours\n")
+    with run.samples_file.open("ab") as file:
+        file.write(line + b"\n")
     with pytest.raises(InputError, match=r"^line 4 of"):
         run.samples()
 

@@ -11,24 +11,21 @@ Importing this package registers the environments and loads neither torch nor a 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from textgan_env.text.corpora import CORPORA
+
 if TYPE_CHECKING:
     from textgan_env.show.saved import SavedRun
 
 __version__ = "0.1.0"
 
-#: Environment id -> the task it is made of and that task's options. The only table: registration and tests read it.
+#: Environment id -> the task it is made of and that task's options.
 ENVIRONMENTS: dict[str, dict[str, object]] = {
     "TextGAN-v0": {"task": "oracle"},
     "TextGAN/Oracle40-v0": {"task": "oracle40"},
     "TextGAN/SeqGANOracle-v0": {"task": "seqgan-oracle"},
     "TextGAN/Toy-v0": {"task": "toy"},
     "TextGAN/Corpus-v0": {"task": "corpus"},
-    "TextGAN/WordNet-v0": {"task": "wordnet"},
-    "TextGAN/WordNetGlosses-v0": {"task": "wordnet-glosses"},
-    "TextGAN/COCO-v0": {"task": "coco"},
-    "TextGAN/EMNLP-v0": {"task": "emnlp"},
-    "TextGAN/Poems-v0": {"task": "poems"},
-    "TextGAN/Music-v0": {"task": "music"},
+    **{corpus.env_id: {"task": name} for name, corpus in CORPORA.items()},
 }
 
 

@@ -1,51 +1,27 @@
-"""Properties of what a person can type or hand over: any actions, any words."""
+"""Whatever is given to an environment as an action."""
 
 import copy
 from typing import Any
 
 import numpy as np
-import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from agents import cli
-from faults.watching import refusal
 from textgan_env.envs import TextGANEnv, TextGANVectorEnv
 from textgan_env.utils.errors import InputError
 
-ROWS, VOCAB, LENGTH = 3, 4, 4
+ROWS, VOCAB = 3, 4
+OPTIONS: dict[str, Any] = {"reward": "terminal", "control": "constant", "vocab_size": VOCAB, "max_length": 4}
 NUMBERS = st.integers(-2, VOCAB + 1) | st.integers(-(2**70), 2**70) | st.floats() | st.booleans() | st.text(max_size=2)
 ACTIONS = st.lists(st.integers(0, VOCAB - 1), min_size=ROWS, max_size=ROWS) | st.recursive(
     NUMBERS | st.none(), lambda inner: st.lists(inner, max_size=4), max_leaves=8
 )
-WORDS = st.sampled_from(
-    [
-        "data",
-        "list",
-        "inspect",
-        "evaluate",
-        "sample",
-        "score",
-        "train",
-        "mle",
-        "--help",
-        "-n",
-        "--json",
-        "--version",
-        "1",
-    ]
-)
-
-
-def vector_env() -> TextGANVectorEnv:
-    envs = TextGANVectorEnv(ROWS, "toy", reward="terminal", control="constant", vocab_size=VOCAB, max_length=LENGTH)
-    envs.reset(seed=0)
-    return envs
 
 
 @given(actions=ACTIONS)
 def test_any_actions_of_a_vector_env_are_a_step_or_refused_and_leave_it_as_it_was(actions: Any) -> None:
-    envs = vector_env()
+    envs = TextGANVectorEnv(ROWS, "toy", **OPTIONS)
+    envs.reset(seed=0)
     before = copy.deepcopy(envs.game.episodes.tokens_BT)
     try:
         observation, reward_B, ended_B, _, _ = envs.step(actions)
@@ -58,7 +34,7 @@ def test_any_actions_of_a_vector_env_are_a_step_or_refused_and_leave_it_as_it_wa
 
 @given(action=NUMBERS | st.none() | st.lists(NUMBERS, max_size=2))
 def test_any_action_of_an_env_is_a_step_or_refused_and_leaves_it_as_it_was(action: Any) -> None:
-    env = TextGANEnv("toy", reward="terminal", control="constant", vocab_size=VOCAB, max_length=LENGTH)
+    env = TextGANEnv("toy", **OPTIONS)
     env.reset(seed=0)
     try:
         observation = env.step(action)[0]
@@ -66,17 +42,3 @@ def test_any_action_of_an_env_is_a_step_or_refused_and_leaves_it_as_it_was(actio
         assert int(env.game.episodes.lengths_B[0]) == 0
         return
     assert observation["tokens"][0] == action
-
-
-@pytest.mark.moves_global_rng  # the library that reads command lines
-@settings(max_examples=40)
-@given(words=st.lists(WORDS | st.text(st.characters(blacklist_characters="\0-"), max_size=5), max_size=5))
-def test_any_words_after_textgan_are_a_command_or_one_sentence(words: list[str]) -> None:
-    def helped() -> None:
-        try:
-            cli.main(words)
-        except SystemExit as leaving:
-            if leaving.code != 0 or "--help" not in words:
-                raise
-
-    refusal(helped)

@@ -1,4 +1,4 @@
-"""What the fault harness watches: what a file makes the process do, what it costs, and what a person is told."""
+"""What the fault harness watches: what a file makes the process do, what it costs, and what a user is told."""
 
 import contextlib
 import io
@@ -38,6 +38,13 @@ def nothing_happens() -> Iterator[None]:
     assert seen == [], seen
 
 
+class Harm:
+    """Makes a folder when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return os.mkdir, ("harm",)
+
+
 def status(name: str) -> int:
     """A number of /proc/self/status in bytes."""
     found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
@@ -46,19 +53,17 @@ def status(name: str) -> int:
 
 
 class Meter:
-    """Processor seconds and peak memory of a ``with`` block."""
+    """Processor seconds and peak memory of a ``with`` block; 2 GB more than before are refused."""
 
     seconds = 0.0
     memory = 0
 
     def __enter__(self) -> "Meter":
         self._can = os.access("/proc/self/clear_refs", os.W_OK)
-        if self._can:
-            Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-            self._before = status("VmRSS")
-        # What would take more is stopped before it takes the machine.
         self._limits = resource.getrlimit(resource.RLIMIT_AS)
         if self._can:
+            Path("/proc/self/clear_refs").write_text("5")  # the peak is measured from here
+            self._before = status("VmRSS")
             resource.setrlimit(resource.RLIMIT_AS, (status("VmSize") + 2**31, self._limits[1]))
         self._started = time.process_time()
         return self
@@ -71,7 +76,7 @@ class Meter:
 
 
 def refusal(door: Callable[[], object]) -> str:
-    """What is said when a door stays shut; "" if it opens."""
+    """The sentence with which a door stays shut; "" if it opens. Any other error fails the test."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:

@@ -13,21 +13,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from textgan_env.discriminators import DiscriminatorModule
 from textgan_env.ops.parallel import all_reduce_max, from_first, is_first, processes
-from textgan_env.runs.checkpoints import Checkpoint, Snapshot, load_checkpoint, take_snapshot
+from textgan_env.runs.checkpoints import Checkpoint, load_checkpoint
 from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.numbers import RoundNumbers
+from textgan_env.runs.snapshot import Snapshot, take_snapshot
 from textgan_env.tasks import PLACE_OPTIONS, Task
 from textgan_env.utils.errors import InputError, Stopped, require, signal_name
 from textgan_env.utils.options import CommonConfig
-from textgan_env.utils.reading import fits, member, shown
+from textgan_env.utils.reading import get_typed, preview, read_typed
 from textgan_env.utils.stopping import StopSignals
 
 _PAUSE = (
@@ -35,6 +37,10 @@ _PAUSE = (
 )
 _SHARE = 0.02  # of the time, at most, goes into them
 _RENAMED = {"steps": "batches", "looks_without_progress": "without_progress"}  # in the state of earlier versions
+
+
+#: A count.
+Natural = Annotated[int, Field(ge=0)]
 
 
 class Checkpointable(Protocol):
@@ -68,13 +74,13 @@ class RunState:
         stopped: Why the schedule ended early; "" while it has not.
     """
 
-    done: int = 0
-    batches: int = 0
+    done: Natural = 0
+    batches: Natural = 0
     values: Mapping[str, Sequence[float]] = field(default_factory=dict)
     best: float = float("inf")
-    best_round: int = 0
+    best_round: Natural = 0
     lows: Mapping[str, float] = field(default_factory=dict)
-    without_progress: int = 0
+    without_progress: Natural = 0
     stopped: str = ""
 
 
@@ -285,15 +291,15 @@ def require_same_run(checkpoint: Checkpoint, run: RunFolder) -> None:
         InputError: If its agent, task, preset or seed is another.
     """
     document = f"the document of checkpoint '{checkpoint.path}'"
-    config, agent = member(checkpoint.document, "config", dict, document), checkpoint.document.get("agent")
+    config, agent = get_typed(checkpoint.document, "config", dict, document), checkpoint.document.get("agent")
     expected = run.about["config"]
     for name in ("task", "preset", "seed"):
         found = config.get(name)
         same = found == expected.get(name)
-        require(same, f"{document} has {name} {shown(found)}, but run '{run.path}' has {shown(expected.get(name))}")
+        require(same, f"{document} has {name} {preview(found)}, but run '{run.path}' has {preview(expected.get(name))}")
     of_run = run.about.get("name")
     same = isinstance(agent, str) and (not isinstance(of_run, str) or of_run.startswith(agent.lower()))
-    require(same, f"{document} is of the agent {shown(agent)}, but run '{run.path}' is called {shown(of_run)}")
+    require(same, f"{document} is of the agent {preview(agent)}, but run '{run.path}' is called {preview(of_run)}")
 
 
 def _require_same_agent(checkpoint: Checkpoint, document: Mapping[str, Any]) -> None:
@@ -301,7 +307,7 @@ def _require_same_agent(checkpoint: Checkpoint, document: Mapping[str, Any]) -> 
     of_checkpoint = f"the document of checkpoint '{checkpoint.path}'"
     for name in ("task", "policy"):
         expected: dict[str, Any] = json.loads(json.dumps(document[name]))  # as JSON gives it back
-        found = member(checkpoint.document, name, dict, of_checkpoint)
+        found = get_typed(checkpoint.document, name, dict, of_checkpoint)
         keys = (found.keys() | expected.keys()) - set(PLACE_OPTIONS)
         of_other = sorted(key for key in keys if found.get(key) != expected.get(key))
         require(
@@ -316,19 +322,14 @@ def _state_in(checkpoint: Checkpoint) -> RunState:
     Raises:
         InputError: If a part of it is missing or of another kind.
     """
-    document = f"the document of checkpoint '{checkpoint.path}'"
-    saved = member(checkpoint.document, "state", dict, document)
+    where = f"the state in checkpoint '{checkpoint.path}'"
+    saved = get_typed(checkpoint.document, "state", dict, f"the document of checkpoint '{checkpoint.path}'")
     if "steps" in saved:  # of an earlier version, whose rounds were counted otherwise inside
-        require(saved["steps"] == 0, f"{document} was saved in the middle of a round by an earlier version")
+        require(saved["steps"] == 0, f"{where} was saved in the middle of a round by an earlier version")
         saved = {_RENAMED.get(name, name): value for name, value in saved.items()}
-    for known in fields(RunState):
-        value = member(saved, known.name, object, f"the state in {document}")
-        fitting = fits(value, known.type) and not (isinstance(value, int) and value < 0)
-        require(fitting, f"the state in {document} has {shown(value)} as '{known.name}'")
-    numbers = all(fits(low, float) for low in saved["lows"].values())
-    numbers = numbers and all(fits(values, Sequence[float]) for values in saved["values"].values())
-    require(numbers, f"the state in {document} has lows or values that are no numbers")
-    return RunState(**{known.name: saved[known.name] for known in fields(RunState)})
+    missing = sorted({known.name for known in fields(RunState)} - saved.keys())
+    require(not missing, f"{where} has no {', '.join(missing)}")
+    return read_typed(RunState, saved, where)
 
 
 def _restore(checkpoint: Checkpoint, agent: Checkpointable) -> None:

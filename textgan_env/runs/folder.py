@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from textgan_env.runs.checkpoints import library_versions
+from textgan_env.runs.snapshot import library_versions
 from textgan_env.utils.errors import InputError, require
 from textgan_env.utils.files import append_safely, force_to_disk, locked, write_safely
-from textgan_env.utils.reading import MOST_JSON, parse_json, read_limited
+from textgan_env.utils.reading import MOST_JSON, get_typed, parse_json, read_limited, read_typed
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,8 @@ class RunFolder:
             TypeError: If ``config`` or ``task`` holds what JSON cannot; no folder is left behind then.
         """
         root = Path(root)
-        require(
-            bool(name.strip()) and not re.search(r"[/\\\x00-\x1f]", name) and name.strip(". ") == name,
-            f"a run needs a name that can be a folder name, got {name!r}",
-        )
+        plain = bool(name.strip()) and not re.search(r"[/\\\x00-\x1f]", name) and name.strip(". ") == name
+        require(plain, f"a run needs a name that can be a folder name, got {name!r}")
         require(not root.is_file(), f"'{root}' is a file, but runs need a folder")
         about = {
             "name": name,
@@ -165,9 +163,8 @@ class RunFolder:
             about = parse_json(read_limited(self.config_file, MOST_JSON), f"'{self.config_file}'")
         except OSError as error:
             raise InputError(f"'{self.config_file}' cannot be read: {error.strerror or error}") from None
-        if not isinstance(about, dict) or not isinstance(about.get("config"), dict):
-            raise InputError(f"'{self.config_file}' does not describe a run: it has no settings under 'config'")
-        return about
+        get_typed(about, "config", dict, f"'{self.config_file}'")
+        return read_typed(dict[str, Any], about, f"'{self.config_file}'")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -180,6 +177,7 @@ class RunFolder:
         owner = self.path / ".owner"
 
         def refusal() -> str:
+            """Who uses the run."""
             who = owner.read_text(encoding="utf-8").strip() if owner.is_file() else "another process"
             return f"run '{self.path}' is in use by {who}: wait until that has ended, or stop it"
 
@@ -330,6 +328,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _cpu_name() -> str:
+    """What the processor is called."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:  # not Linux
@@ -339,6 +338,7 @@ def _cpu_name() -> str:
 
 
 def _json_text(document: Mapping[str, Any]) -> str:
+    """A document as config.json holds it."""
     return json.dumps(document, indent=2, ensure_ascii=False, default=_jsonable) + "\n"
 
 

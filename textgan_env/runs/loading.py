@@ -9,7 +9,7 @@ from textgan_env.runs.checkpoints import Checkpoint, load_checkpoint
 from textgan_env.runs.folder import RunFolder
 from textgan_env.tasks import Task, saved_task
 from textgan_env.utils.errors import require
-from textgan_env.utils.reading import member
+from textgan_env.utils.reading import get_typed
 
 
 def pretrained_policy(
@@ -56,7 +56,7 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
     checkpoint = finished_checkpoint(folder)
     require_same_run(checkpoint, folder)
     policy = checkpoint.build_policy()
-    described = member(checkpoint.document, "task", dict, f"the document of checkpoint '{checkpoint.path}'")
+    described = get_typed(checkpoint.document, "task", dict, f"the document of checkpoint '{checkpoint.path}'")
     task = saved_task(described, f"the task of run '{run}'", vocab_size=policy.vocab_size)
     same = checkpoint.vocabulary == task.vocabulary
     require(same, f"the text that run '{run}' was trained on has other words now: put it back as it was")
@@ -64,9 +64,9 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
     same = lengths <= {task.max_length} and policy.start_token == task.start_token
     same = same and policy.vocab_size == task.vocab_size
     require(same, f"the policy of run '{run}' is for texts of another length, beginning or vocabulary than its task's")
-    temperature = member(config, "temperature", float, of_config)
+    temperature = get_typed(config, "temperature", float, of_config)
     return policy.with_decoding(
-        Decoding(temperature, deterministic=member(config, "deterministic", bool, of_config))
+        Decoding(temperature, deterministic=get_typed(config, "deterministic", bool, of_config))
     ), task
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from textgan_env.utils.errors import InputError, require
 from textgan_env.utils.files import append_safely, force_to_disk, write_safely
-from textgan_env.utils.reading import parse_json
+from textgan_env.utils.reading import get_typed, parse_json, read_typed
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -127,6 +127,7 @@ class MetricLog:
         self.close()
 
     def _rewrite_csv(self) -> None:
+        """Write the whole of metrics.csv, for new columns."""
         write_safely(self._csv, _csv_text(self.rows, self._columns, header=True))
 
 
@@ -276,6 +277,7 @@ class Progress:
             self._say(f"took {clock_text(self._clock() - self._started)}")
 
     def _say(self, end: str) -> None:
+        """Print a plain line of progress."""
         share = 100 * self.done // self.total if self.total else 100
         count = f"{self.done:>{len(str(self.total))}}/{self.total}"
         print(f"{self._description}: {share:3d} % ({count}), {end}", file=self._stream, flush=True)
@@ -292,16 +294,18 @@ class Progress:
 
 
 def _parse_row(line: bytes, where: str) -> Row:
+    """A row of metrics.jsonl.
+
+    Raises:
+        InputError: If it is not what `MetricLog` writes.
+    """
+    row = read_typed(dict[str, float | int | str | bool | None], parse_json(line, where), where)
+    get_typed(row, "step", int, where)
+    get_typed(row, "phase", str, where)
     try:
-        row = parse_json(line, where)
-        good = type(row["step"]) is int and isinstance(row["phase"], str)
-        good = good and all(value is None or isinstance(value, (float, int, str)) for value in row.values())
-        "".join(row).encode()  # half a character could not be written again
-        "".join(value for value in row.values() if isinstance(value, str)).encode()
-    except (ValueError, KeyError, TypeError, AttributeError):
-        good = False
-    if not good:
-        raise InputError(f"{where} is not a row of metrics (a JSON object with 'step', 'phase', numbers and text)")
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{where} holds half a character, which could not be written again") from None
     return {key: math.nan if value is None else value for key, value in row.items()}
 
 
@@ -313,10 +317,12 @@ def _plain(value: Any) -> Value:
 
 
 def _step(row: Row) -> int:
+    """The step of a row."""
     return int(row["step"])
 
 
 def _json_line(row: Row) -> str:
+    """A row as metrics.jsonl holds it: JSON has no NaN."""
     finite = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
     }
@@ -324,6 +330,7 @@ def _json_line(row: Row) -> str:
 
 
 def _csv_text(rows: Sequence[Row], columns: Sequence[str], header: bool = False) -> str:
+    """Rows as metrics.csv holds them."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     if header:

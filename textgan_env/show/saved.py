@@ -13,7 +13,7 @@ from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.loading import finished_checkpoint, load_policy
 from textgan_env.runs.logs import read_metrics
 from textgan_env.tasks import Task
-from textgan_env.utils.reading import member
+from textgan_env.utils.reading import get_typed
 
 
 class DecodingOptions(TypedDict, total=False):
@@ -63,8 +63,8 @@ class SavedRun:
             InputError: If the checkpoint does not hold the D that it names.
         """
         checkpoint = finished_checkpoint(self.folder)
-        state = member(checkpoint.document, "state", dict, f"the document of checkpoint '{checkpoint.path}'")
-        done = member(state, "done", int, "its state")  # the best policy may be older than what D has learnt
+        state = get_typed(checkpoint.document, "state", dict, f"the document of checkpoint '{checkpoint.path}'")
+        done = get_typed(state, "done", int, "its state")  # the best policy may be older than what D has learnt
         learnt = any("d_auc" in row for row in read_metrics(self.folder.path) if int(row["step"]) <= done)
         if not learnt or "discriminator" not in checkpoint.modules or "discriminators" not in checkpoint.document:
             return None

@@ -66,9 +66,11 @@ class CorpusTask(Task):
         return self.corpus.subwords.join(self.vocabulary.decode(tokens_T))
 
     def _seen(self, word: str) -> str:
+        """A subword as its tokenizer spells it."""
         return word if self.corpus.subwords is None else self.corpus.subwords.piece(word)
 
     def _load(self, name: Split) -> TokenDataset:
+        """The split, as the corpus has it."""
         found = ", ".join(self.corpus.splits)
         require(name in self.corpus.splits, f"task '{self.name}' has no {name} split (its share was 0), only: {found}")
         return self.corpus.splits[name]

@@ -29,7 +29,7 @@ class OracleTask(Task):
         hidden_size: Of the oracle.
         seed: Of the oracle's weights, and of the texts.
         text_seed: Of the texts alone: other texts of the same law. None: ``seed``.
-        weights: Path of published weights (.npz or SeqGAN's .pkl), which then give V and the sizes.
+        weights: Path of weights (.npz, or the pickle that SeqGAN published), which then give V and the sizes.
         train_size: Texts to learn from; 10,000 in the paper.
         valid_size: Further texts to choose by.
         test_size: Texts to measure on.
@@ -88,6 +88,7 @@ class OracleTask(Task):
         return {"name": self.name, **self._config}
 
     def _load(self, name: Split) -> TokenDataset:
+        """Generate one split with the oracle."""
         keys = Keys.counted(derived_seed(self._seed, "texts", name), self._sizes[name])
         tokens_BT, lengths_B = generate(self.oracle, keys, self.max_length)
         return TokenDataset(name, tokens_BT, lengths_B, pad=self.vocab_size)

@@ -9,35 +9,44 @@ import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
+
+import numpy as np
 
 from textgan_env.tasks.base import Task
 from textgan_env.tasks.corpus import CorpusTask
 from textgan_env.tasks.oracle import OracleTask
 from textgan_env.tasks.toy import ToyTask
-from textgan_env.text.corpus import load_corpus
-from textgan_env.text.fetch import find_file
-from textgan_env.text.published import CORPORA, PUBLISHED, is_here, named_corpus
+from textgan_env.text.corpora import CORPORA, ORACLE_FILE
+from textgan_env.text.corpus import CorpusOptions, load_corpus
+from textgan_env.text.fetch import fetch
+from textgan_env.text.published import is_here, named_corpus
 from textgan_env.utils.errors import InputError, MissingDataError, require
-from textgan_env.utils.reading import fits, member, most_weights, shown, told
+from textgan_env.utils.reading import get_typed, most_weights, preview, read_typed
 
 
 def _corpus_task(**settings: Any) -> CorpusTask:
+    """A task on a user's own text."""
     return CorpusTask(load_corpus(**settings), settings=settings)
 
 
 def _seqgan_oracle(*, weights: str | os.PathLike[str] | None = None, **settings: Any) -> OracleTask:
+    """The oracle with SeqGAN's published weights, or those of a file."""
     given = [name for name in ("vocab_size", "embed_size", "hidden_size") if name in settings]
     require(not given, f"task 'seqgan-oracle' has its sizes from its weights, {', '.join(given)} cannot be set")
-    return OracleTask(weights=find_file("oracle") if weights is None else weights, **settings)
+    return OracleTask(weights=fetch(ORACLE_FILE) if weights is None else weights, **settings)
 
 
 def _oracle40(**settings: Any) -> OracleTask:
+    """The oracle for longer texts."""
     return OracleTask(**{"max_length": 40, "embed_size": 64, "hidden_size": 64} | settings)
 
 
 def _named(name: str) -> Callable[..., CorpusTask]:
+    """What makes the task of a named corpus."""
+
     def make(**settings: Any) -> CorpusTask:
+        """Read the corpus."""
         return CorpusTask(named_corpus(name, **settings), name=name, settings=settings)
 
     return make
@@ -49,7 +58,7 @@ TASKS: dict[str, tuple[Callable[..., Task], Callable[..., Any]]] = {
     "oracle40": (_oracle40, OracleTask),
     "seqgan-oracle": (_seqgan_oracle, OracleTask),
     "toy": (ToyTask, ToyTask),
-    "corpus": (_corpus_task, load_corpus),
+    "corpus": (_corpus_task, CorpusOptions),
     **{name: (_named(name), named_corpus) for name in CORPORA},
 }
 
@@ -72,8 +81,9 @@ def make_task(name: str, **options: Any) -> Task:
     unknown = [option for option in options if option not in known]
     require(not unknown, f"task '{name}' has no option {', '.join(unknown)}; it has: {', '.join(known)}")
     for option, value in options.items():
-        kind = inspect.signature(described).parameters[option].annotation
-        require(fits(value, kind), f"option {option} of task '{name}' must be {told(kind)}, found {shown(value)}")
+        kind = inspect.signature(described, eval_str=True).parameters[option].annotation
+        plain = value.item() if isinstance(value, np.generic) else value
+        read_typed(kind, plain, f"option {option} of task '{name}'")
     return make(**options)
 
 
@@ -100,10 +110,11 @@ def saved_task(described: object, where: str, *, vocab_size: int | None = None) 
         InputError: If it is no description of a task, or not one with these tokens.
         MissingDataError: If its text is not here.
     """
-    name = member(described, "name", str, where)
-    options = {key: value for key, value in cast(dict[str, Any], described).items() if key not in ("name", "about")}
+    about = read_typed(dict[str, Any], described, where)
+    name = get_typed(about, "name", str, where)
+    options = {key: value for key, value in about.items() if key not in ("name", "about")}
     asked = options.get("vocab_size", vocab_size)
-    require(vocab_size in (None, asked), f"{where} has V={shown(asked)}, but the policy beside it V={vocab_size}")
+    require(vocab_size in (None, asked), f"{where} has V={preview(asked)}, but the policy beside it V={vocab_size}")
     for option in _FILE_OPTIONS:
         if isinstance(file := options.get(option), str):
             missing = f"{where} was made from '{file}', which is not here"
@@ -111,8 +122,11 @@ def saved_task(described: object, where: str, *, vocab_size: int | None = None) 
                 raise MissingDataError(missing)
             require(Path(file).is_file(), f"{where} was made from '{file}', which is no ordinary file")
     folder = options.get("data_dir")
-    published = name in PUBLISHED and options.get("weights") is None
-    named = (published or (name in CORPORA and folder is not None)) and isinstance(folder, str | None)
+    if name in CORPORA:
+        named = CORPORA[name].derive is None or folder is not None
+    else:
+        named = name == "seqgan-oracle" and options.get("weights") is None
+    named = named and isinstance(folder, str | None)
     if named and not is_here(name, data_dir=folder):
         raise MissingDataError(f"the text of task '{name}' is not here; to fetch it: textgan data fetch {name}")
     with most_weights(_MOST_OF_A_FILE):
@@ -140,4 +154,5 @@ def shared_task(task: str | Task, **options: Any) -> Task:
 
 @lru_cache(maxsize=8)
 def _shared(name: str, options: tuple[tuple[str, Any], ...]) -> Task:
+    """`make_task`, remembered."""
     return make_task(name, **dict(options))

@@ -104,6 +104,7 @@ class ToyTask(Task):
         return values
 
     def _load(self, name: Split) -> TokenDataset:
+        """Generate one split with the known distribution."""
         keys = Keys.counted(derived_seed(self._seed, "texts", name), self._size)
         tokens_BT, lengths_B = generate(self.oracle, keys, self.max_length)
         return TokenDataset(name, tokens_BT, lengths_B, pad=self.vocab_size)

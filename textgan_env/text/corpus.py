@@ -1,4 +1,4 @@
-"""Text files to named splits of token ids; the named corpora and where their files come from.
+"""Text files to named splits of token ids.
 
 Three rules hold for every corpus. A text stands in one split only: copies in the main file are dropped before it is
 split (a published test file stays as it is; how many of its texts also stand in the training part is reported).
@@ -10,15 +10,16 @@ import codecs
 import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from textgan_env.text.corpus_report import CorpusReport
 from textgan_env.text.dataset import MOST_CELLS, PathLike, Split, TokenDataset, check_length
 from textgan_env.text.vocabulary import EOS, MODES, Mode, Subwords, Vocabulary, tokenize
 from textgan_env.utils.errors import InputError, MissingDataError, require
@@ -26,114 +27,6 @@ from textgan_env.utils.errors import InputError, MissingDataError, require
 #: What happens to lines that are longer than T: cut to T, left out, or T grows.
 Longer = Literal["cut", "drop", "grow"]
 _LONGEST_LINE = 2**24  # bytes
-
-
-# --------------------------------------------------------------------------------------------- a corpus
-
-
-@dataclass(frozen=True)
-class CorpusReport:
-    """What became of every line.
-
-    Attributes:
-        source: The files (or "texts") the corpus was read from.
-        lines: Lines read.
-        blank: Lines without a token, skipped.
-        dropped: Texts longer than T, left out.
-        cut: Texts longer than T, cut to it; they carry no EOS, as their end is not there.
-        duplicates: Copies of an earlier text of the main file, left out.
-        overlap: Texts of files of their own that also stand in the training part; they stay.
-        texts: Texts in each split.
-        unknown: Share of the words of each split that are unknown, 0..1.
-        words: Different words in the training part, before any limit.
-        vocabulary: V, EOS and UNK counted.
-        max_length: T, EOS counted.
-        fixed_length: Whether every text has T tokens, so that there is no EOS.
-        once: How many of these words occur only once there.
-        lengths: Tokens of a text before any is dropped or cut, EOS not counted: "shortest", "median", "99 %" (as many
-            texts have at most this many) and "longest".
-    """
-
-    source: str
-    lines: int
-    blank: int
-    dropped: int
-    cut: int
-    duplicates: int
-    overlap: int
-    texts: Mapping[Split, int]
-    unknown: Mapping[Split, float]
-    words: int
-    vocabulary: int
-    max_length: int
-    fixed_length: bool
-    once: int
-    lengths: Mapping[str, int]
-
-    def advice(self) -> list[str]:
-        """What may disappoint in this corpus, a sentence each, and what to do about it; often nothing.
-
-        The limits are rules of thumb.
-        """
-        median, common, longest = (self.lengths[name] for name in ("median", "99 %", "longest"))
-        train, share = self.texts["train"], max(self.unknown.values())
-        cases = [
-            (train < 1000, f"few texts to learn from ({train:,}): what is written will copy them or be broken"),
-            (median == 1, "most texts are one token: where no blanks stand between words, set mode to char"),
-            (
-                self.max_length > 2 * common + 20,
-                f"one text is much longer than the rest ({longest:,} tokens; 99 % have at most {common:,}), and the "
-                f"longest decides about time and memory: set max_length to {common + 1}",
-            ),
-            (
-                median > 60,
-                f"texts are long (half of them {median:,} tokens or more), which is slow and hard to learn: better one "
-                "sentence a line, or a smaller max_length",
-            ),
-            (
-                self.dropped > self.lines / 10,
-                f"{self.dropped:,} texts are longer than max_length and dropped: to keep their beginnings, set longer "
-                "to cut",
-            ),
-            (
-                share > 0.1,
-                f"{share:.0%} of the words in a split are unknown, as the training part does not have them: more text "
-                "helps, or set mode to char",
-            ),
-        ]
-        return [sentence for applies, sentence in cases if applies]
-
-    def rows(self) -> list[tuple[str, str]]:
-        """The same for a table: what it is, and how much."""
-        splits = ", ".join(f"{name} {count:,}" for name, count in self.texts.items())
-        unknown = ", ".join(f"{name} {share:.2%}" for name, share in self.unknown.items())
-        left_out = {"blank": self.blank, "copies": self.duplicates, "too long": self.dropped}
-        lengths = ", ".join(f"{name} {length:,}" for name, length in self.lengths.items())
-        end = "" if self.fixed_length else " with the end token"
-        return [
-            ("lines", f"{self.lines:,}"),
-            ("left out", ", ".join(f"{name} {count:,}" for name, count in left_out.items())),
-            ("cut", f"{self.cut:,}"),
-            ("texts", splits),
-            ("tokens of a text", f"{lengths}; T = {self.max_length:,}{end}"),
-            ("vocabulary", f"{self.vocabulary:,} tokens; of {self.words:,} words, {self.once:,} occur only once"),
-            ("unknown words", unknown),
-        ]
-
-    def __str__(self) -> str:
-        losses = (
-            f"{self.blank:,} blank",
-            f"{self.dropped:,} too long and dropped",
-            f"{self.cut:,} too long and cut",
-            f"{self.duplicates:,} copies left out",
-        )
-        splits = (f"{name} {count:,} ({self.unknown[name]:.2%} unknown words)" for name, count in self.texts.items())
-        length = f"exactly {self.max_length} tokens" if self.fixed_length else f"at most {self.max_length} tokens"
-        overlap = f" {self.overlap:,} held-out texts also stand in the training part." if self.overlap else ""
-        return (
-            f"{self.source}: {self.lines:,} lines, {', '.join(losses)}. Texts of {length}: {', '.join(splits)}. "
-            f"{self.vocabulary:,} tokens in the vocabulary ({self.words:,} words in the training part).{overlap}"
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,29 +48,11 @@ class Corpus:
     subwords: Subwords | None = None
 
 
-def load_corpus(
-    path: PathLike | None = None,
-    *,
-    texts: Sequence[str] | None = None,
-    mode: Mode = "word",
-    lower: bool = True,
-    tokenizer: PathLike | None = None,
-    min_count: int = 1,
-    max_vocab: int | None = None,
-    max_length: int | None = None,
-    longer: Longer = "drop",
-    valid_share: float = 0.1,
-    test_share: float = 0.1,
-    valid_path: PathLike | None = None,
-    test_path: PathLike | None = None,
-    seed: int = 0,
-    eos: bool | Literal["auto"] = "auto",
-) -> Corpus:
-    """Read a corpus: one text a line, UTF-8 (a byte order mark and Windows line ends are fine).
+@dataclass(frozen=True)
+class CorpusOptions:
+    """How a corpus is read.
 
-    The same arguments give the same corpus. A text that is cut ends at T without EOS: its end is not there.
-
-    Args:
+    Attributes:
         path: The file; or give ``texts``.
         texts: The texts themselves.
         mode: How a line is split into tokens (`textgan_env.text.vocabulary.tokenize`).
@@ -190,58 +65,112 @@ def load_corpus(
         longer: What happens to longer texts: ``"drop"`` leaves them out, ``"cut"`` keeps their first T tokens,
             ``"grow"`` raises T to the longest text.
         valid_share: Share of the different texts that becomes the validation split, 0..1; at least one text unless 0.
-            Not looked at when there is a ``valid_path``.
+            Ignored when there is a ``valid_path``.
         test_share: Likewise for the test split and ``test_path``.
         valid_path: A validation file of its own, used as it is, copies included.
         test_path: Likewise a test file.
         seed: Decides which texts are held out.
         eos: Whether texts end with EOS; ``"auto"``: unless all have the same length.
 
+    Raises:
+        InputError: If a value is refused; the sentence names it.
+    """
+
+    path: PathLike | None = None
+    texts: Sequence[str] | None = None
+    mode: Mode = "word"
+    lower: bool = True
+    tokenizer: PathLike | None = None
+    min_count: int = 1
+    max_vocab: int | None = None
+    max_length: int | None = None
+    longer: Longer = "drop"
+    valid_share: float = 0.1
+    test_share: float = 0.1
+    valid_path: PathLike | None = None
+    test_path: PathLike | None = None
+    seed: int = 0
+    eos: bool | Literal["auto"] = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        one_of_two = "a corpus needs a path (a text file, one text a line) or texts, one of the two"
+        require((self.path is None) != (self.texts is None), one_of_two)
+        require(self.mode in MODES, f"unknown token mode {self.mode!r}, expected one of: {', '.join(MODES)}")
+        own_rules = f"a tokenizer has rules of its own: leave out mode, found '{self.mode}'"
+        require(self.tokenizer is None or self.mode == "word", own_rules)
+        choices = get_args(Longer)
+        unknown = f"unknown choice {self.longer!r} for longer texts, expected one of: {', '.join(choices)}"
+        require(self.longer in choices, unknown)
+        for name in ("max_length", "min_count", "max_vocab"):
+            number = getattr(self, name)
+            require(number is None or number >= 1, f"{name} must be at least 1, found {number}")
+        check_length(self.max_length or 1)
+        for name, share in self.shares.items():
+            require(0 <= share < 1, f"{name}_share must be at least 0 and below 1, found {share}")
+        both = sum(self.shares.values())
+        require(both < 1, f"valid_share and test_share together must be below 1, found {both:g}")
+        require(self.seed >= 0, f"seed must not be negative, found {self.seed}")
+
+    @property
+    def files(self) -> dict[Split, PathLike]:
+        """The splits that have files of their own."""
+        paths: dict[Split, PathLike | None] = {"valid": self.valid_path, "test": self.test_path}
+        return {split: path for split, path in paths.items() if path is not None}
+
+    @property
+    def shares(self) -> dict[Split, float]:
+        """The share of the texts that is held out for each split that has no file."""
+        shares: dict[Split, float] = {"valid": self.valid_share, "test": self.test_share}
+        return {split: 0.0 if split in self.files else share for split, share in shares.items()}
+
+
+def load_corpus(path: PathLike | None = None, **options: Any) -> Corpus:
+    """Read a corpus: one text a line, UTF-8 (a byte order mark and Windows line ends are fine).
+
+    The same options give the same corpus. A text that is cut ends at T without EOS: its end is not there.
+
+    Args:
+        path: The file; or give ``texts``.
+        options: The other fields of `CorpusOptions`.
+
     Returns:
         The corpus; ``print(corpus.report)`` says what became of every line.
 
     Raises:
-        InputError: If an argument or a file is not as described; the sentence names it (and the line).
+        InputError: If an option or a file is not as described; the sentence names it (and the line).
         MissingDataError: If a file is not there.
     """
-    one_of_two = "a corpus needs a path (a text file, one text a line) or texts, one of the two"
-    require((path is None) != (texts is None), one_of_two)
-    own: dict[Split, PathLike] = {}
-    if valid_path is not None:
-        own["valid"], valid_share = valid_path, 0.0
-    if test_path is not None:
-        own["test"], test_share = test_path, 0.0
-    _check_choices(mode, longer)
-    require(tokenizer is None or mode == "word", f"a tokenizer has rules of its own: leave out mode, found '{mode}'")
-    subwords = None if tokenizer is None else Subwords(tokenizer)
+    asked = CorpusOptions(path, **options)
+    subwords = None if asked.tokenizer is None else Subwords(asked.tokenizer)
     if subwords is not None:
-        mode, lower = "whitespace", False
-    _check_numbers(max_length, min_count, max_vocab, valid_share, test_share, seed)
-    sources = [read_lines(path) if path is not None else _checked(texts or ()), *map(read_lines, own.values())]
-    names = ["texts" if path is None else f"'{os.fspath(path)}'", *(f"'{os.fspath(file)}'" for file in own.values())]
+        asked = replace(asked, mode="whitespace", lower=False, tokenizer=None)
+    split_line = partial(tokenize, mode=asked.mode, lower=asked.lower) if subwords is None else subwords.tokenize
+    texts = _checked(asked.texts or ()) if asked.path is None else read_lines(asked.path)
+    named = {"texts" if asked.path is None else f"'{os.fspath(asked.path)}'": texts}
+    sources = [*named.items(), *((f"'{os.fspath(file)}'", read_lines(file)) for file in asked.files.values())]
     words: dict[str, int] = {}
-    split = subwords.tokenize if subwords is not None else partial(tokenize, mode=mode, lower=lower)
-    parts = [_read(name, lines, split, words) for name, lines in zip(names, sources, strict=True)]
-    width, with_eos = _width(parts, max_length, longer, eos)
-    fitted = [part.fit(width, with_eos, longer) for part in parts]
+    parts = [_read(name, lines, split_line, words) for name, lines in sources]
+    width, with_eos = _width(parts, asked)
+    fitted = [part.fit(width, with_eos, asked.longer) for part in parts]
     _check_memory(fitted, width)
     unique = fitted[0].unique()
-    by_split = _split(unique, valid_share, test_share, seed)
-    by_split |= dict(zip(own, fitted[1:], strict=True))
-    by_split = {split: by_split[split] for split in get_args(Split) if split in by_split}
-    vocabulary, ids = _vocabulary(words, by_split, mode, lower, min_count, max_vocab, with_eos)
+    found = _split(unique, asked) | dict(zip(asked.files, fitted[1:], strict=True))
+    by_split = {split: found[split] for split in get_args(Split) if split in found}
+    vocabulary, ids = _vocabulary(words, by_split, asked, with_eos)
+    train = by_split["train"].flat
     report = CorpusReport(
-        source=" and ".join(names),
+        source=" and ".join(part.source for part in parts),
         lines=sum(part.lines for part in parts),
         blank=sum(part.lines - len(part) for part in parts),
         dropped=sum(len(part) - len(kept) for part, kept in zip(parts, fitted, strict=True)),
         cut=sum(kept.cut for kept in fitted),
         duplicates=len(fitted[0]) - len(unique),
-        overlap=sum(by_split[split].copies_from(by_split["train"]) for split in own),
+        overlap=sum(by_split[split].copies_from(by_split["train"]) for split in asked.files),
         texts={split: len(part) for split, part in by_split.items()},
         unknown={split: part.share_of(ids, vocabulary.unk) for split, part in by_split.items()},
-        words=len(np.unique(by_split["train"].flat)),
-        once=int((np.bincount(by_split["train"].flat) == 1).sum()),
+        words=len(np.unique(train)),
+        once=int((np.bincount(train) == 1).sum()),
         lengths=_lengths(parts),
         vocabulary=vocabulary.size,
         max_length=width,
@@ -249,33 +178,6 @@ def load_corpus(
     )
     splits = {split: part.dataset(split, ids, width, vocabulary) for split, part in by_split.items()}
     return Corpus(vocabulary, splits, width, report, subwords)
-
-
-def _check_choices(mode: str, longer: str) -> None:
-    require(mode in MODES, f"unknown token mode {mode!r}, expected one of: {', '.join(MODES)}")
-    choices = get_args(Longer)
-    require(longer in choices, f"unknown choice {longer!r} for longer texts, expected one of: {', '.join(choices)}")
-
-
-def _check_numbers(
-    max_length: int | None,
-    min_count: int,
-    max_vocab: int | None,
-    valid_share: float,
-    test_share: float,
-    seed: int,
-) -> None:
-    for name, number in (("max_length", max_length), ("min_count", min_count), ("max_vocab", max_vocab)):
-        require(number is None or number >= 1, f"{name} must be at least 1, found {number}")
-    check_length(max_length or 1)
-    for name, share in (("valid_share", valid_share), ("test_share", test_share)):
-        require(0 <= share < 1, f"{name} must be at least 0 and below 1, found {share}")
-    both = valid_share + test_share
-    require(both < 1, f"valid_share and test_share together must be below 1, found {both:g}")
-    require(seed >= 0, f"seed must not be negative, found {seed}")
-
-
-# --------------------------------------------------------------------------------------------- reading texts
 
 
 @dataclass(frozen=True)
@@ -294,10 +196,12 @@ class _Texts:
     cut: int = 0
 
     def __len__(self) -> int:
+        """How many texts there are."""
         return len(self.lengths)
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
+        """Where each text begins in ``flat``."""
         return np.cumsum(self.lengths) - self.lengths
 
     def take(self, rows: NDArray[np.int64], most: int | None = None, cut: int = 0) -> "_Texts":
@@ -317,6 +221,7 @@ class _Texts:
         return self.take(np.flatnonzero(~too_long))
 
     def none_fits(self, width: int, with_eos: bool) -> str:
+        """The sentence for when every text is too long."""
         shortest = f"{int(self.lengths.min()):,} words{' and its EOS' if with_eos else ''}"
         return f"{self.source}: every text is longer than max_length {width}, the shortest has {shortest}"
 
@@ -339,6 +244,7 @@ class _Texts:
         return sum(key in theirs for key in self.keys())
 
     def share_of(self, ids: NDArray[np.int64], token: int | None) -> float:
+        """The share of the words that become one token, 0..1."""
         return 0.0 if token is None else float((ids[self.flat] == token).mean())
 
     def dataset(self, split: Split, ids: NDArray[np.int64], width: int, vocabulary: Vocabulary) -> TokenDataset:
@@ -392,6 +298,11 @@ def read_lines(path: PathLike) -> Iterator[str]:
 
 
 def _checked(texts: Sequence[str]) -> Iterator[str]:
+    """Texts that were handed over.
+
+    Raises:
+        InputError: If one is no text; the sentence says which.
+    """
     require(not isinstance(texts, str), "texts must be a list of strings, found one string")
     for number, text in enumerate(texts, start=1):
         require(isinstance(text, str), f"text {number} must be a string, found {type(text).__name__}")
@@ -399,13 +310,9 @@ def _checked(texts: Sequence[str]) -> Iterator[str]:
         yield text
 
 
-# --------------------------------------------------------------------------------------------- shaping a corpus
-
-
-def _width(
-    parts: Sequence[_Texts], max_length: int | None, longer: str, eos: bool | Literal["auto"]
-) -> tuple[int, bool]:
+def _width(parts: Sequence[_Texts], asked: CorpusOptions) -> tuple[int, bool]:
     """Decide T and whether texts end with EOS."""
+    max_length, longer, eos = asked.max_length, asked.longer, asked.eos
     lengths = np.concatenate([part.lengths for part in parts])
     longest = int(lengths.max())
     if max_length is not None and longer == "cut":
@@ -424,6 +331,7 @@ def _width(
 
 
 def _lengths(parts: Sequence[_Texts]) -> dict[str, int]:
+    """Shortest, median, 99 % and longest, in words."""
     quantiles = {"shortest": 0.0, "median": 0.5, "99 %": 0.99, "longest": 1.0}
     lengths = np.concatenate([part.lengths for part in parts])
     return {name: int(np.quantile(lengths, share, method="higher")) for name, share in quantiles.items()}
@@ -440,23 +348,16 @@ def _check_memory(parts: Sequence[_Texts], width: int) -> None:
     )
 
 
-def _split(texts: _Texts, valid_share: float, test_share: float, seed: int) -> dict[Split, _Texts]:
+def _split(texts: _Texts, asked: CorpusOptions) -> dict[Split, _Texts]:
     """Hold out texts at random; each split keeps the order of the file."""
-    shares: dict[Split, float] = {"valid": valid_share, "test": test_share}
-    held_out = {split: max(1, round(share * len(texts))) for split, share in shares.items() if share > 0}
-    needed = 1 + len(held_out)
-    names = "one each for train" + "".join(f", {split}" for split in held_out)
-    require(
-        len(texts) >= needed,
-        f"{texts.source} has too few different texts to split: expected at least {needed} ({names}), "
-        f"found {len(texts)}",
-    )
+    held_out = {split: max(1, round(share * len(texts))) for split, share in asked.shares.items() if share > 0}
+    needed, names = 1 + len(held_out), ", ".join(["train", *held_out])
+    few = f"{texts.source} has too few different texts to split: expected at least {needed} (one each for {names})"
+    require(len(texts) >= needed, f"{few}, found {len(texts)}")
     taken = sum(held_out.values())
-    require(
-        taken < len(texts),
-        f"{texts.source}: valid_share and test_share take all {len(texts)} texts, none is left to train on",
-    )
-    order = np.random.default_rng(seed).permutation(len(texts))
+    all_taken = f"{texts.source}: valid_share and test_share take all {len(texts)} texts, none is left to train on"
+    require(taken < len(texts), all_taken)
+    order = np.random.default_rng(asked.seed).permutation(len(texts))
     by_split: dict[Split, _Texts] = {"train": texts.take(np.sort(order[taken:]))}
     start = 0
     for split, count in held_out.items():
@@ -466,13 +367,7 @@ def _split(texts: _Texts, valid_share: float, test_share: float, seed: int) -> d
 
 
 def _vocabulary(
-    words: Mapping[str, int],
-    by_split: Mapping[Split, _Texts],
-    mode: Mode,
-    lower: bool,
-    min_count: int,
-    max_vocab: int | None,
-    with_eos: bool,
+    words: Mapping[str, int], by_split: Mapping[Split, _Texts], asked: CorpusOptions, with_eos: bool
 ) -> tuple[Vocabulary, NDArray[np.int64]]:
     """Build the vocabulary of the training part, and the table from reading ids to its ids."""
     counted = np.bincount(by_split["train"].flat, minlength=len(words)).tolist()
@@ -483,9 +378,16 @@ def _vocabulary(
     require(not (with_eos and EOS in words), f"{source}: the text holds {EOS!r}, which stands for the end of a text")
 
     def build(unk: bool | Literal["auto"]) -> tuple[Vocabulary, NDArray[np.int64]]:
+        """With or without an unknown word."""
         try:
             vocabulary = Vocabulary.from_counts(
-                counts, mode=mode, lower=lower, min_count=min_count, max_size=max_vocab, eos=with_eos, unk=unk
+                counts,
+                mode=asked.mode,
+                lower=asked.lower,
+                min_count=asked.min_count,
+                max_size=asked.max_vocab,
+                eos=with_eos,
+                unk=unk,
             )
         except InputError as error:
             raise InputError(f"{source}: {error}") from None

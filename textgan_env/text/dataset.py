@@ -43,6 +43,7 @@ class TokenDataset:
     pad: int
 
     def __post_init__(self) -> None:
+        """Refuse tables that do not fit."""
         require(
             self.split in get_args(Split),
             f"unknown split {self.split!r}, expected one of: {', '.join(get_args(Split))}",
@@ -60,6 +61,7 @@ class TokenDataset:
         require(torch.equal(written, self.mask_BT), f"PAD ({self.pad}) must stand after the end and only there")
 
     def __len__(self) -> int:
+        """How many texts there are."""
         return len(self.lengths_B)
 
     @property
@@ -111,6 +113,7 @@ class TokenDataset:
         return self._batches(batch_size, generator, drop_last)
 
     def _batches(self, batch_size: int, generator: torch.Generator, drop_last: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        """What `batches` gives, once its arguments are checked."""
         order_B = torch.randperm(len(self), generator=generator, device=generator.device)
         order_B = order_B.to(self.tokens_BT.device)
         mask_BT = self.mask_BT

@@ -131,6 +131,7 @@ def write_midi(texts: Iterable[str], folder: Path) -> list[Path]:
 
 
 def _files() -> list[Path]:
+    """The tunes of music21 that the corpus is derived from."""
     folder = _require_music21() / "corpus" / "ryansMammoth"
     files = sorted(folder.glob("*.abc"))
     if not files:
@@ -139,6 +140,7 @@ def _files() -> list[Path]:
 
 
 def _require_music21() -> Path:
+    """The folder of music21, or the sentence that says how to install it."""
     found = find_spec("music21")
     if found is None or found.origin is None:
         raise MissingDataError(f"music is not here, the package music21 is not installed: {_INSTALL}")
@@ -159,6 +161,7 @@ def _sampled(notes: Sequence[tuple[float, float, int]]) -> list[int]:
 
 
 def _stream(melody: Sequence[int]) -> Any:
+    """A melody as music21 writes it."""
     from music21 import note, stream, tempo
 
     quarter = 2 * STEP_SECONDS  # a step is an eighth

@@ -1,24 +1,20 @@
-"""SeqGAN's published oracle weights, and those of others, read from files that may be anybody's."""
+"""The weights of an oracle: SeqGAN's published ones, and a user's own."""
 
-import ast
+import hashlib
 import io
-import math
-import pickletools
-import re
+import pickle
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from textgan_env.text.corpora import ORACLE_FILE
 from textgan_env.text.dataset import PathLike
 from textgan_env.utils.errors import InputError, MissingDataError, require
-from textgan_env.utils.reading import check_weights, read_limited, shown
-
-# --------------------------------------------------------------------------------------------- SeqGAN's oracle
+from textgan_env.utils.reading import check_weights, read_limited
 
 #: Names of the arrays of an oracle's weights, in the order of SeqGAN's file.
 ORACLE_ARRAYS: tuple[str, ...] = (
@@ -27,17 +23,23 @@ ORACLE_ARRAYS: tuple[str, ...] = (
     "W_out",
     "b_out",
 )
+#: SHA-256 of the only pickle that is read.
+PICKLE_SHA256 = ORACLE_FILE.sha256
+_MOST_BYTES = 2**28  # of the file
+_MOST_COMPRESSED = 20  # how far random weights can be compressed, with room
+_MOST_FILES = 1000  # in an archive: each is kept as an object
+_MOST_ITEM = 8  # bytes of a number
+_NPY_HEADER = 128  # bytes, as numpy writes it
 
 
 def read_oracle_weights(path: PathLike) -> dict[str, NDArray[np.float32]]:
-    """Read the weights of an oracle LSTM from ``.npz``, or from a pickle in the form SeqGAN published.
+    """Read the weights of an oracle LSTM from ``.npz``, or from the pickle that SeqGAN published.
 
-    Both are read without running anything that stands in them, and sizes are checked before memory is taken: nothing is
-    unpickled, the pickle is read by `_PickledArrays`. It is a list of 15 arrays in the order of `ORACLE_ARRAYS`; the
-    ``.npz`` holds them by these names.
+    Nothing that stands in an ``.npz`` is executed, and sizes are checked before memory is taken. A pickle is a program:
+    the published file alone, known by its checksum, is unpickled.
 
     Args:
-        path: The file.
+        path: The file. An ``.npz`` holds the arrays by the names of `ORACLE_ARRAYS`.
 
     Returns:
         float32 arrays by name, for a vocabulary V, embedding E and hidden size H: ``embedding`` [V, E], input
@@ -45,286 +47,83 @@ def read_oracle_weights(path: PathLike) -> dict[str, NDArray[np.float32]]:
         ``b_out`` [V].
 
     Raises:
-        InputError: If the file holds anything but numpy arrays (the sentence names what), or arrays are missing, or
-            not finite floats, or their shapes do not fit.
+        InputError: If the file is neither, or arrays are missing, not finite floats, or of shapes that do not fit.
         MissingDataError: If there is no file.
     """
     path = Path(path)
-    require(not path.is_dir(), f"'{path}' is a folder, expected the weights of an oracle (.npz or SeqGAN's .pkl)")
+    require(not path.is_dir(), f"'{path}' is a folder, expected the weights of an oracle (.npz)")
     if not path.exists():
-        raise MissingDataError(f"there is no file '{path}', expected the weights of an oracle (.npz or SeqGAN's .pkl)")
-    content = read_limited(path, _MOST_OF_AN_ORACLE)
-    is_npz = content.startswith(b"PK")
+        raise MissingDataError(f"there is no file '{path}', expected the weights of an oracle (.npz)")
+    content = read_limited(path, _MOST_BYTES)
     try:
-        arrays = _read_npz(content) if is_npz else _read_pickle(content)
-        _check_oracle(arrays)
+        if content.startswith(b"PK"):
+            arrays = _read_npz(content)
+        else:
+            published = hashlib.sha256(content).hexdigest() == PICKLE_SHA256
+            convert = "np.savez('oracle.npz', **dict(zip(textgan_env.text.oracle_weights.ORACLE_ARRAYS, arrays)))"
+            require(published, f"it is no .npz file, and no pickle but SeqGAN's is read; to convert yours: {convert}")
+            arrays = dict(zip(ORACLE_ARRAYS, _Unpickler(io.BytesIO(content), encoding="latin1").load(), strict=True))
+        _check_arrays(arrays)
         with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused
-            weights = {name: arrays[name].values().astype(np.float32) for name in ORACLE_ARRAYS}
+            weights = {name: np.ascontiguousarray(arrays[name], dtype=np.float32) for name in ORACLE_ARRAYS}
         for name, values in weights.items():
             require(bool(np.isfinite(values).all()), f"{name} holds numbers that are not finite")
-    except _WrongArrays as error:
+    except InputError as error:
         raise InputError(f"'{path}': {error}") from None
     except Exception as error:  # broken files, and those made to do harm, show themselves in many ways
-        kind = "a .npz file of plain arrays" if is_npz else "a pickle of numpy arrays"
-        raise InputError(f"'{path}' is not {kind}: {str(error)[:200] or type(error).__name__}") from None
+        reason = str(error)[:200] or type(error).__name__
+        raise InputError(f"'{path}' is not a .npz file of plain arrays: {reason}") from None
     return weights
 
 
-_MOST_OF_AN_ORACLE = 2**28  # bytes of the file
-_DTYPE = re.compile("[<>=|][fiub][1248]")
+class _Unpickler(pickle.Unpickler):
+    """Gives numpy arrays, and looks up nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """A name that arrays are made of; their function for it has lain in different modules."""
+        if (module, name) in (("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")):
+            return np.empty(0).__reduce__()[0]
+        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")):
+            return super().find_class(module, name)
+        raise InputError(f"it asks for {module}.{name}, which arrays do not need")
 
 
-class _WrongArrays(Exception):
-    """The file is whole, but its arrays are not those of an oracle."""
-
-
-@dataclass(frozen=True)
-class _RawArray:
-    """An array before memory is taken for it: what it says of itself, and where its bytes are."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    in_columns: bool
-    content: Callable[[], bytes]
-
-    def values(self) -> NDArray[Any]:
-        order: Literal["F", "C"] = "F" if self.in_columns else "C"
-        return np.frombuffer(self.content(), self.dtype).reshape(self.shape, order=order)
-
-
-def _read_npz(content: bytes) -> dict[str, _RawArray]:
-    # Each file in an archive has an entry that begins so; a million of them would be kept as objects.
-    require(content.count(b"PK\x01\x02") <= 1000, "it holds more than 1,000 files")
-    archive = zipfile.ZipFile(io.BytesIO(content))
-    entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
-    require(len(entries) == len(archive.infolist()), "it holds a file twice")
+def _read_npz(content: bytes) -> Mapping[str, NDArray[Any]]:
+    """The arrays of an archive, whose sizes are known from its directory before anything is unpacked."""
+    require(content.count(b"PK\x01\x02") <= _MOST_FILES, f"it holds more than {_MOST_FILES:,} files")
+    entries = zipfile.ZipFile(io.BytesIO(content)).infolist()
     # Other packings may ask for gigabytes before they give a byte.
-    plain = all(entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries.values())
+    plain = all(entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for entry in entries)
     require(plain, "it is packed in another way than numpy packs")
-    missing, unknown = set(ORACLE_ARRAYS) - set(entries), set(entries) - set(ORACLE_ARRAYS)
+    names = {entry.filename.removesuffix(".npy") for entry in entries}
+    missing, unknown = set(ORACLE_ARRAYS) - names, names - set(ORACLE_ARRAYS)
     wrong = f"missing: {', '.join(sorted(missing)) or 'none'}, unknown: {', '.join(sorted(unknown)) or 'none'}"
-    if missing or unknown:
-        raise _WrongArrays(f"it must hold the arrays {', '.join(ORACLE_ARRAYS)}; {wrong[:300]}")
-    whole = sum(entry.file_size for entry in entries.values())
+    require(not missing and not unknown, f"it must hold the arrays {', '.join(ORACLE_ARRAYS)}; {wrong[:300]}")
+    whole, most = sum(entry.file_size for entry in entries), _MOST_COMPRESSED * len(content)
     require(
-        whole <= _MOST_COMPRESSED * len(content),
-        f"it says that it unpacks to {whole:,} bytes, more than {_MOST_COMPRESSED} times its own {len(content):,}",
+        whole <= most, f"it unpacks to {whole:,} bytes, more than {_MOST_COMPRESSED} times its own {len(content):,}"
     )
-    return {name: _raw_npy(archive, entry) for name, entry in entries.items()}
+    check_weights((whole - _NPY_HEADER * len(entries)) // _MOST_ITEM, "an oracle")
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        return {name: archive[name] for name in ORACLE_ARRAYS}
 
 
-_MOST_COMPRESSED = 20  # how far random weights can be compressed, with room
+def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse what is no LSTM.
 
-
-def _raw_npy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> _RawArray:
-    """The header of an array in an archive; its bytes are read when asked for."""
-    with archive.open(entry) as file:
-        version = np.lib.format.read_magic(file)
-        require(version in ((1, 0), (2, 0)), f"{entry.filename} is of the unknown version {version}")
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, in_columns, dtype = read(file)
-        start = file.tell()
-    size = math.prod(shape) * dtype.itemsize
-    require(
-        _DTYPE.fullmatch(dtype.str) is not None and min(shape, default=1) >= 0 and start + size == entry.file_size,
-        f"{entry.filename} of type {dtype} and shape {shape} does not fill its {entry.file_size:,} bytes",
-    )
-    return _RawArray(shape, dtype, in_columns, lambda: archive.read(entry)[start:])
-
-
-def _read_pickle(content: bytes) -> dict[str, _RawArray]:
-    found = _PickledArrays(content).read()
-    parts = found if isinstance(found, list | tuple) else [found]
-    arrays = [part.raw() for part in parts if isinstance(part, _PickledArray)]
-    require(len(arrays) == len(parts), "it holds other things than arrays")
-    if len(arrays) != len(ORACLE_ARRAYS):
-        raise _WrongArrays(f"it must hold {len(ORACLE_ARRAYS)} arrays, found {len(arrays)}")
-    return dict(zip(ORACLE_ARRAYS, arrays, strict=True))
-
-
-def _check_oracle(arrays: Mapping[str, _RawArray]) -> None:
-    for name, raw in arrays.items():
-        if raw.dtype.kind != "f":
-            raise _WrongArrays(f"{name} must hold floats, found {raw.dtype}")
-    for name, axes in (("embedding", 2), ("U_i", 2)):
-        if len(arrays[name].shape) != axes:
-            raise _WrongArrays(f"{name} must have {axes} axes, found {len(arrays[name].shape)}")
-    (size, inputs), hidden = arrays["embedding"].shape, arrays["U_i"].shape[0]
+    Raises:
+        InputError: If types or shapes do not fit; the sentence names the array.
+    """
+    for name, values in arrays.items():
+        require(values.dtype.kind == "f", f"{name} must hold floats, found {values.dtype}")
+    for name in ("embedding", "U_i"):
+        require(arrays[name].ndim == 2, f"{name} must have 2 axes, found {arrays[name].ndim}")
+    (size, inputs), hidden = arrays["embedding"].shape, len(arrays["U_i"])
     shapes = {"W": (inputs, hidden), "U": (hidden, hidden), "b": (hidden,)}
     whole = {"embedding": (size, inputs), "W_out": (hidden, size), "b_out": (size,)}
     for name in ORACLE_ARRAYS:
         expected, found = whole.get(name) or shapes[name[0]], arrays[name].shape
-        if found != expected:
-            raise _WrongArrays(f"{name} must have the shape {expected}, found {found}")
-    if min(size, inputs, hidden) < 1:
-        raise _WrongArrays(f"V, E and H must be at least 1, found {size}, {inputs} and {hidden}")
-    # Arrays of a pickle can share their bytes, so the file may be far smaller.
-    check_weights(sum(math.prod(raw.shape) for raw in arrays.values()), "an oracle")
-
-
-class _PickledType:
-    """What a pickle says of a `numpy.dtype`."""
-
-    def __init__(self, code: object) -> None:
-        self.code = code
-        self.order: object = "<"
-
-    def dtype(self) -> np.dtype[Any]:
-        known = isinstance(self.order, str) and isinstance(self.code, str)
-        known = known and _DTYPE.fullmatch(f"{self.order}{self.code}") is not None
-        require(known, f"arrays of type {shown(self.code)} are not admitted")
-        return np.dtype(f"{self.order}{self.code}")
-
-
-class _PickledArray:
-    """What a pickle says of a `numpy.ndarray`."""
-
-    state: Sequence[Any] = ()
-
-    def raw(self) -> _RawArray:
-        _, shape, kind, in_columns, raw = self.state
-        require(
-            isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape) and len(shape) <= 2,
-            f"an array has the shape {shown(shape)}",
-        )
-        require(isinstance(kind, _PickledType), "an array has no type")
-        dtype = kind.dtype()
-        require(isinstance(raw, str | bytes), "an array has no bytes")
-        expected = math.prod(shape) * dtype.itemsize
-        require(len(raw) == expected, f"an array of shape {shape} and type {dtype} has {len(raw):,} bytes")
-        return _RawArray(
-            shape, dtype, in_columns is True, lambda: raw.encode("latin1") if isinstance(raw, str) else raw
-        )
-
-
-class _PickledArrays:
-    """Reads the few instructions of a pickle that lists of numpy arrays are made of, and refuses all others.
-
-    A pickle is a program. Python's own unpickler runs it: it imports, calls and sets attributes, and takes memory as it
-    is told to, whatever functions it is allowed to look up. Here the names that a pickle asks for stay names; calling
-    one of them makes a `_PickledArray`, a `_PickledType` or bytes, and nothing else exists.
-
-    Args:
-        content: The pickle, of any protocol; of protocol 5 numpy's older forms only.
-    """
-
-    _NAMES: Mapping[str, str] = {
-        "numpy.core.multiarray _reconstruct": "array",
-        "numpy._core.multiarray _reconstruct": "array",
-        "numpy ndarray": "",  # an argument of _reconstruct
-        "numpy dtype": "type",
-        "_codecs encode": "bytes",  # how older protocols write bytes
-    }
-    _CONSTANTS: Mapping[str, object] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-    _NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1")
-    _TEXTS = ("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "SHORT_BINSTRING", "BINSTRING")
-    _BYTES = ("SHORT_BINBYTES", "BINBYTES", "BINBYTES8")
-    _VALUES = frozenset((*_NUMBERS, *_TEXTS, *_BYTES))
-    _CODES: Mapping[str, pickletools.OpcodeInfo] = {code.code: code for code in pickletools.opcodes}
-    _MOST_INSTRUCTIONS = 10_000
-
-    def __init__(self, content: bytes) -> None:
-        self.content_of = io.BytesIO(content)
-        self._stack: list[Any] = []
-        self._marks: list[int] = []
-        self._memo: dict[int, Any] = {}
-
-    def read(self) -> object:
-        """What the pickle holds.
-
-        Raises:
-            Exception: Of any kind, if it is not a pickle of arrays.
-        """
-        for _ in range(self._MOST_INSTRUCTIONS):
-            code = self._CODES.get(self.content_of.read(1).decode("latin1"))
-            require(code is not None, "it holds something that is no instruction of a pickle, or ends too early")
-            assert code is not None
-            if code.name == "STOP":
-                (found,) = self._stack
-                return found
-            if code.name == "STRING":  # Python 2's, with bytes as \x escapes
-                argument = ast.literal_eval("b" + self.content_of.readline().decode("ascii").strip()).decode("latin1")
-                self._stack.append(argument)
-                continue
-            argument = None if code.arg is None else code.arg.reader(self.content_of)
-            self._do(code.name, argument)
-        raise InputError(f"it has more than {self._MOST_INSTRUCTIONS:,} instructions")
-
-    def _do(self, name: str, argument: Any) -> None:
-        stack = self._stack
-        if name in ("PROTO", "FRAME"):
-            return
-        if name in self._VALUES or name in self._CONSTANTS:
-            stack.append(self._CONSTANTS.get(name, argument))
-        elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            self._memo[len(self._memo) if argument is None else argument] = stack[-1]
-        elif name in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(self._memo[argument])
-        elif name == "MARK":
-            self._marks.append(len(stack))
-        elif name in ("EMPTY_LIST", "EMPTY_TUPLE"):
-            stack.append([] if name == "EMPTY_LIST" else ())
-        elif name in ("LIST", "TUPLE", "APPENDS"):
-            self._collect(name)
-        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
-            count = int(name[-1])
-            stack[-count:] = [tuple(stack[-count:])]
-        elif name == "APPEND":
-            value = stack.pop()
-            self._list().append(value)
-        elif name in ("GLOBAL", "STACK_GLOBAL"):
-            stack.append(self._named(argument if name == "GLOBAL" else (stack.pop(-2), stack.pop())))
-        elif name == "REDUCE":
-            arguments = stack.pop()
-            stack.append(self._called(stack.pop(), arguments))
-        elif name == "BUILD":
-            state = stack.pop()
-            self._told(stack[-1], state)
-        else:
-            raise InputError(f"it holds the instruction {name}, which lists of arrays do not need")
-
-    def _collect(self, name: str) -> None:
-        start = self._marks.pop()
-        values = self._stack[start:]
-        del self._stack[start:]
-        if name == "APPENDS":
-            self._list().extend(values)
-        else:
-            self._stack.append(values if name == "LIST" else tuple(values))
-
-    def _list(self) -> list[Any]:
-        require(isinstance(self._stack[-1], list), "it appends to something that is no list")
-        return self._stack[-1]  # type: ignore[no-any-return]
-
-    def _named(self, asked: str | tuple[object, object]) -> "_Name":
-        full = asked if isinstance(asked, str) else " ".join(part for part in asked if isinstance(part, str))
-        require(full in self._NAMES, f"it asks for {shown(full.replace(' ', '.'), 100)[1:-1]}, which is refused")
-        return _Name(self._NAMES[full])
-
-    def _called(self, function: object, arguments: object) -> object:
-        require(isinstance(function, _Name) and isinstance(arguments, tuple), "it calls something that is no function")
-        assert isinstance(function, _Name)
-        assert isinstance(arguments, tuple)
-        if function.makes == "array":
-            return _PickledArray()
-        if function.makes == "type":
-            return _PickledType(arguments[0])
-        require(function.makes == "bytes", "it calls something that is no function")
-        text, encoding = arguments
-        require(encoding == "latin1", f"text in the encoding {shown(encoding)} is not admitted")
-        return text.encode("latin1")
-
-    def _told(self, thing: object, state: Any) -> None:
-        if isinstance(thing, _PickledArray):
-            thing.state = state
-        elif isinstance(thing, _PickledType):
-            thing.order = state[1]
-        else:
-            raise InputError("it gives a state to something that is no array")
-
-
-@dataclass(frozen=True)
-class _Name:
-    """A name that a pickle may ask for, and what calling it makes."""
-
-    makes: str
+        require(found == expected, f"{name} must have the shape {expected}, found {found}")
+    sizes = f"V, E and H must be at least 1, found {size}, {inputs} and {hidden}"
+    require(min(size, inputs, hidden) >= 1, sizes)
+    check_weights(sum(values.size for values in arrays.values()), "an oracle")

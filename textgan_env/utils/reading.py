@@ -1,26 +1,30 @@
 """Files that somebody else may have made: read whole, up to a limit, and checked before anything is done with them.
 
-Whatever stands in such a file is data: it is compared with what was expected, and never executed, imported or
-unpickled. What reading may cost is decided here, before it is paid.
+What stands in such a file is data: it is compared with what was expected, and never executed or imported. What reading
+may cost is decided here, before it is paid.
 """
 
 import json
 import os
 import stat
-import types
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from numbers import Integral, Real
+from dataclasses import is_dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from textgan_env.utils.errors import InputError, require
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
 
 #: Bytes of one JSON text: a vocabulary of half a million words; parsed, at most some 200 MB.
 MOST_JSON = 2**23
 _MOST_CONTAINERS = 2**17  # lists and objects in one JSON text
+_MOST_COMMAS = 2**19  # values in one JSON text, about
 _MOST_DIGITS = 100
 _MOST_WEIGHTS = 2**28  # 1 GiB as float32
 
@@ -47,6 +51,18 @@ def read_limited(path: str | os.PathLike[str], most: int) -> bytes:
     return content
 
 
+def check_json(text: str, what: str) -> None:
+    """Refuse JSON that would cost too much to parse.
+
+    Raises:
+        InputError: If it is too long, or has too many parts.
+    """
+    require(len(text) <= MOST_JSON, f"{what} has more than {MOST_JSON:,} bytes of JSON")
+    containers, commas = text.count("[") + text.count("{"), text.count(",")
+    require(containers <= _MOST_CONTAINERS, f"{what} has more than {_MOST_CONTAINERS:,} lists and objects")
+    require(commas <= _MOST_COMMAS, f"{what} has more than {_MOST_COMMAS:,} values")
+
+
 def parse_json(text: str | bytes, what: str) -> Any:
     """Parse JSON that somebody else wrote; NaN and infinities are taken, as Python writes them.
 
@@ -61,10 +77,7 @@ def parse_json(text: str | bytes, what: str) -> Any:
     require(len(text) <= MOST_JSON, f"{what} has more than {MOST_JSON:,} bytes of JSON")
     try:
         text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        require(
-            text.count("[") + text.count("{") <= _MOST_CONTAINERS,
-            f"{what} has more than {_MOST_CONTAINERS:,} lists and objects",
-        )
+        check_json(text, what)
         return json.loads(text, object_pairs_hook=_object, parse_int=_whole)
     except RecursionError:
         raise InputError(f"{what} is not JSON that can be read: it is nested too deeply") from None
@@ -83,23 +96,25 @@ class _Refused(Exception):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, each of whose names stands there once."""
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise _Refused(f"the name {shown(twice)} stands twice in one object")
+        raise _Refused(f"the name {preview(twice)} stands twice in one object")
     return found
 
 
 def _whole(digits: str) -> int:
+    """A whole number; Python takes time for long ones that grows with the square of their length."""
     if len(digits) > _MOST_DIGITS:
         raise _Refused(f"a whole number has {len(digits):,} digits, more than {_MOST_DIGITS}")
     return int(digits)
 
 
-def shown(value: object, most: int = 60) -> str:
+def preview(value: object, most: int = 60) -> str:
     """A value from a file as a sentence can hold it: on one line, without control characters, short.
 
-    Of what holds other things only its kind is said: written out, a few bytes of them can be endless.
+    Of what holds other things only its type is named: written out, a few bytes of them can be endless.
     """
     if not isinstance(value, str | bytes | int | float | None):
         return _ENGLISH.get(type(value), type(value).__name__)
@@ -107,68 +122,81 @@ def shown(value: object, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def member(holder: object, name: str, kind: type[Kind], where: str) -> Kind:
-    """What stands under a name in a JSON object.
+_ENGLISH: dict[type, str] = {dict: "an object", list: "a list", tuple: "a list"}
+
+
+def read_typed(kind: type[Kind], value: object, where: str) -> Kind:
+    """Check a value from a file against a type.
+
+    Nothing is converted from another kind: "3" is no number and true is none, but whole numbers are numbers. A
+    dataclass is made of a JSON object: in it lists become tuples and text becomes a path where the fields say so.
+
+    Args:
+        kind: Any type that pydantic knows: ``dict``, ``list[str]``, a TypedDict, a dataclass ...
+        value: What `parse_json` gave.
+        where: What the value is; the sentence begins with it.
+
+    Returns:
+        The value, as that type.
 
     Raises:
-        InputError: If ``holder`` is no object, has no such name, or something of another kind there; the sentence
-            begins with ``where``.
+        InputError: If it is of another type; the sentence says where, what was expected and what was found.
     """
-    require(
-        isinstance(holder, Mapping) and name in holder,
-        f"{where} has no '{name}', expected {_ENGLISH.get(kind, kind.__name__)} there",
-    )
-    assert isinstance(holder, Mapping)
-    found = holder[name]
-    if not fits(found, kind):
-        raise InputError(f"{where} must have {_ENGLISH.get(kind, kind.__name__)} as '{name}', found {shown(found)}")
-    return found  # type: ignore[no-any-return]
+    from pydantic import ValidationError  # 0.1 s that `--help` need not wait
+
+    adapter: TypeAdapter[Kind] = _adapter(kind)  # type: ignore[arg-type]
+    try:
+        if is_dataclass(kind):
+            return adapter.validate_json(json.dumps(value), strict=True)
+        return adapter.validate_python(value, strict=True)
+    except ValidationError as error:
+        cause = error.errors()[0].get("ctx", {}).get("error") if error.error_count() == 1 else None
+        raise cause if isinstance(cause, InputError) else InputError(f"{where} {_complaint(error, value)}") from None
+    except RecursionError:
+        raise InputError(f"{where} is nested too deeply") from None
 
 
-_ENGLISH: Mapping[type, str] = {
-    dict: "an object",
-    list: "a list",
-    tuple: "a list",
-    str: "text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-}
+def get_typed(holder: object, name: str, kind: type[Kind], where: str) -> Kind:
+    """What stands under a name in a JSON object, as `read_typed` checks it.
 
-
-def fits(value: object, annotation: Any) -> bool:
-    """Whether a value is of an annotated type; whole numbers are numbers, true and false are not.
-
-    What is not known here (a class of our own, say) is taken as fitting: its owner checks it.
+    Raises:
+        InputError: If ``holder`` is no object, has no such name, or something of another type there.
     """
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if annotation is Any:
-        return True
-    if origin in (Union, types.UnionType):
-        return any(fits(value, part) for part in parts)
-    if origin is Literal:
-        return any(value == part and type(value) is type(part) for part in parts)
-    if annotation is None or annotation is type(None):
-        return value is None
-    if annotation in (int, float):
-        number = Integral if annotation is int else Real
-        return isinstance(value, number) and not isinstance(value, bool)
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return isinstance(value, Mapping)
-    if isinstance(origin, type) and issubclass(origin, Iterable):
-        inner = [part for part in parts if part is not ...]
-        is_list = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-        return is_list and all(any(fits(one, part) for part in inner) for one in value)  # type: ignore[attr-defined]
-    if origin in (os.PathLike, os.PathLike[str]) or annotation in (Path, os.PathLike):
-        return isinstance(value, str | os.PathLike)
-    if annotation in (str, bool, dict, list, bytes):
-        return isinstance(value, annotation)
-    return True
+    found = read_typed(dict, holder, where)
+    require(name in found, f"{where} has no '{name}'")
+    return read_typed(kind, found[name], f"'{name}' in {where}")
 
 
-def told(annotation: Any) -> str:
-    """An annotated type as a sentence can hold it."""
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+@lru_cache(maxsize=100)
+def _adapter(kind: Any) -> "TypeAdapter[Any]":
+    """What checks values against a type; making it takes longer than using it."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def _complaint(error: "ValidationError", value: Any) -> str:
+    """The first of the errors that pydantic found, as the end of a sentence; a file may hold a million."""
+    if error.error_count() > 1000:
+        return f"holds {error.error_count():,} values of another type"
+    first = error.errors(include_url=False)[0]
+    place = []
+    for part in first["loc"]:  # also says which type of a union did not fit
+        try:
+            value = value[part]
+        except (TypeError, LookupError):
+            break
+        place.append(part)
+    named = preview(".".join(map(str, place)))
+    if first["type"] == "missing":
+        return f"has no {preview(first['loc'][-1])}"
+    if first["type"] == "extra_forbidden":
+        return f"has an unknown part {named}"
+    message = first["msg"]
+    if not message.startswith("Input should be "):
+        return f"cannot be read at {named}: {message[:200]}" if place else f"cannot be read: {message[:200]}"
+    expected, found = message.removeprefix("Input should be "), preview(first["input"])
+    return f"must have {expected} as {named}, found {found}" if place else f"must be {expected}, found {found}"
 
 
 _most_weights: ContextVar[int] = ContextVar("most_weights", default=_MOST_WEIGHTS)

@@ -55,9 +55,10 @@ test-ray: $(READY) ## install Ray, and let it run the suite with two workers, on
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[ray]"
 	$(PYTEST) -m slow -k ray --timeout 900 tests/test_suite.py
 
-lint: $(READY) ## ruff (rules and format) and mypy
+lint: $(READY) ## ruff (rules and format), import-linter and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 format: $(READY) ## mend what ruff can mend by itself

@@ -189,7 +189,7 @@ def test_baselines_by_hand() -> None:
 
 
 def test_an_unknown_baseline_is_refused() -> None:
-    with pytest.raises(InputError, match="unknown baseline 'mean', expected one of: none, position, leave-one-out"):
+    with pytest.raises(InputError, match="baseline"):
         baseline("mean", torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool))
 
 

@@ -126,7 +126,9 @@ def test_features_in_rollouts_equal_features_from_scratch(make: Any) -> None:
 # The policy.
 def plain_logits(policy: LeakedPolicy, tokens_T: list[int]) -> Tensor:
     """Logits at each position of one text: the definition, in loops, from whole texts."""
-    features, goals, rows = [], [], []
+    features: list[Tensor] = []
+    goals: list[Tensor] = []
+    rows: list[Tensor] = []
     manager, worker = policy.manager.begin(1), policy.worker.begin(1)
     first_F = policy.worker.first_goal / policy.worker.first_goal.norm()
     steps = policy.goal_steps
@@ -230,9 +232,9 @@ def test_with_constant_goals_the_features_change_no_logit(variant: str) -> None:
 
 def test_the_policys_likelihood_teaches_the_worker_alone() -> None:
     policy, tokens_BT = leaked().train(), texts()
-    for way in (LeakedPolicy, super(LeakedPolicy, policy).log_prob.__func__):  # type: ignore[attr-defined]
+    for log_prob in (policy.log_prob, super(LeakedPolicy, policy).log_prob):
         policy.zero_grad()
-        logp_BT = policy.log_prob(tokens_BT, EVERYWHERE) if way is LeakedPolicy else way(policy, tokens_BT, EVERYWHERE)
+        logp_BT = log_prob(tokens_BT, EVERYWHERE)
         logp_BT.sum().backward()
         assert all(parameter.grad is None for parameter in policy.manager.parameters())
         assert all(parameter.grad is None for parameter in policy.discriminator.parameters())

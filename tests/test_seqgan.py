@@ -68,11 +68,11 @@ def exact_return(policy: TablePolicy, reward_S: Tensor) -> Tensor:
 
 def learner(**changes: object) -> SeqGAN:
     """The agent on the toy task, with a tabular policy and the judge whose every reward is known."""
-    options = {"batch_size": 64, "kl_coef": 0.0, "transform": "prob", "learning_rate": 0.1} | changes
-    config = replace(TINY, **options)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"batch_size": 64, "kl_coef": 0.0, "transform": "prob", "learning_rate": 0.1} | changes
+    config = replace(TINY, **options)
     agent = SeqGAN(config, TASK)
     agent.policy = TablePolicy(V, max_length=T)
-    agent.g_optimizer = torch.optim.Adam(agent.policy.parameters(), lr=config.learning_rate)
+    agent.g_optimizer = torch.optim.Adam(agent.policy.parameters(), lr=options["learning_rate"])
     if agent.envs.game.judged:
         agent.discriminator = judge()  # type: ignore[assignment]
     return agent
@@ -82,7 +82,7 @@ def reward_after(agent: SeqGAN, steps: int) -> float:
     for step in range(steps):
         agent.g_step(derived_generator(0, "test", step))
     with torch.no_grad():
-        return float(exact_return(agent.policy, judge().logits_S.sigmoid()))  # type: ignore[arg-type]
+        return float(exact_return(agent.policy, judge().logits_S.sigmoid()))
 
 
 def test_reinforce_with_rollouts_reaches_the_enumerated_optimum() -> None:
@@ -104,8 +104,14 @@ def test_with_bleu_as_the_reward_it_reaches_the_text_of_the_highest_bleu() -> No
     reward_S = torch.tensor([metrics.bleu([text], training, 4)[4] for text in task.texts_ST.tolist()])
     optimum, uniform = float(reward_S.max()), float(reward_S.mean())
     assert optimum == pytest.approx(0.1**0.25) == pytest.approx(metrics.bleu(training, training, 4)[4])
-    options = {"batch_size": 64, "kl_coef": 0.0, "transform": "prob", "learning_rate": 0.1, "discriminator": "bleu"}
-    agent = SeqGAN(replace(TINY, rollouts=4, **options), task)  # type: ignore[arg-type]
+    options: dict[str, Any] = {
+        "batch_size": 64,
+        "kl_coef": 0.0,
+        "transform": "prob",
+        "learning_rate": 0.1,
+        "discriminator": "bleu",
+    }
+    agent = SeqGAN(replace(TINY, rollouts=4, **options), task)
     assert {name for phase in agent.schedule().phases if phase.rounds for name, times in phase.steps if times} == {
         "mle_epoch", "g_step",
     }  # fmt: skip
@@ -136,11 +142,12 @@ def test_a_constant_reward_has_exactly_no_gradient_with_the_leave_one_out_baseli
     agent = learner(control="constant")
     values = agent.g_step(derived_generator(0, "test"))
     assert values["gradient_norm"] == 0
-    assert torch.equal(agent.policy.logits_PV, torch.zeros_like(agent.policy.logits_PV))  # type: ignore[union-attr]
+    assert torch.equal(agent.policy.logits_PV, torch.zeros_like(agent.policy.logits_PV))
 
 
 def test_the_untrained_control_asks_a_discriminator_that_never_learns() -> None:
     agent = SeqGAN(replace(TINY, control="untrained"), TASK)
+    assert agent.discriminator is not None
     weights = {name: value.clone() for name, value in agent.discriminator.state_dict().items()}
     steps = {name for phase in agent.schedule().phases for name, times in phase.steps if times * phase.rounds}
     assert steps == {"mle_epoch", "g_step"}
@@ -155,8 +162,8 @@ def test_signal_and_noise_of_the_gradient_are_what_many_batches_show() -> None:
     snr, gradients = [], []
     for step in range(60):
         snr.append(agent.g_step(derived_generator(1, step))["gradient_snr"])
-        assert agent.policy.logits_PV.grad is not None  # type: ignore[union-attr]
-        gradients.append(agent.policy.logits_PV.grad.flatten().double().clone())  # type: ignore[union-attr,operator]
+        assert agent.policy.logits_PV.grad is not None
+        gradients.append(agent.policy.logits_PV.grad.flatten().double().clone())
     batches = torch.stack(gradients)
     variance = float(batches.var(0).sum())
     signal = float(batches.mean(0).square().sum()) - variance / len(batches)
@@ -305,7 +312,7 @@ def test_a_random_initial_state_belongs_to_the_text_its_completions_and_its_grad
 
     class Watched(LSTMPolicy):
         def begin(self, batch_size: int) -> tuple[Tensor, Tensor]:
-            state = super().begin(batch_size)
+            state: tuple[Tensor, Tensor] = super().begin(batch_size)
             given.append(state[0])
             return state
 
@@ -321,10 +328,10 @@ def test_a_lagged_rollout_policy_trails_the_learner() -> None:
     agent = SeqGAN(replace(TINY, rollout_lag=0.8), TASK)
     assert agent.lagged is not None
     assert agent.envs.game.rollout_policy.projection.bias is agent.lagged.policy.projection.bias  # type: ignore[union-attr]
-    start = agent.policy.projection.bias.clone()  # type: ignore[union-attr,operator]
+    start = agent.policy.projection.bias.clone()
     agent.g_step(derived_generator(0, "test"))
-    learnt, lagged = agent.policy.projection.bias, agent.lagged.policy.projection.bias  # type: ignore[union-attr]
-    assert torch.allclose(lagged, 0.8 * start + 0.2 * learnt, atol=1e-6)  # type: ignore[arg-type,operator]
+    learnt, lagged = agent.policy.projection.bias, agent.lagged.policy.projection.bias
+    assert torch.allclose(lagged, 0.8 * start + 0.2 * learnt, atol=1e-6)
 
 
 @pytest.mark.parametrize("options", [{}, {"negatives": "replayed", "mle_steps": 1, "rollout_lag": 0.5}])

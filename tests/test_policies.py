@@ -3,6 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -226,22 +227,6 @@ def test_with_decoding_shares_the_weights_and_leaves_the_policy_as_it_was(
         for parameter in policy.parameters():
             parameter.mul_(2)
     assert torch.equal(again.log_prob(tokens_BT, mask_BT), policy.log_prob(tokens_BT, mask_BT))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "field"),
-    [
-        ({"vocab_size": 0, "start_token": 0}, "vocab_size"),
-        ({"vocab_size": 3, "start_token": 4}, "start_token"),
-        ({"vocab_size": 3, "start_token": -1}, "start_token"),
-        ({"vocab_size": 3, "start_token": 0, "forbidden": [1, 3]}, "forbidden"),
-        ({"vocab_size": 2, "start_token": 0, "forbidden": [1, 0]}, "forbidden"),
-        ({"vocab_size": 4, "start_token": 0, "forbidden": [1, 1]}, "forbidden"),
-    ],
-)
-def test_policy_without_a_possible_token_or_start_is_refused(arguments: dict[str, Any], field: str) -> None:
-    with pytest.raises(InputError, match=field):
-        UniformPolicy(**arguments)
 
 
 def test_unknown_kind_is_refused_with_the_known_ones() -> None:
@@ -514,15 +499,6 @@ def test_dropout_works_in_training_and_only_there() -> None:
     assert torch.equal(policy.log_prob(tokens_BT, mask_BT), policy.log_prob(tokens_BT, mask_BT))
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("embed_size", 0), ("hidden_size", 0), ("num_layers", 0), ("dropout", 1.0), ("init_scale", -0.1)],
-)
-def test_lstm_size_outside_its_range_is_refused(field: str, value: float) -> None:
-    with pytest.raises(InputError, match=f"{field} .* found {value}"):
-        LSTMPolicy(V, start_token=PAD, **{field: value})  # type: ignore[arg-type]
-
-
 # ----------------------------------------------------------------------------------------------------
 # Uniform and n-gram
 
@@ -613,31 +589,6 @@ def test_unfitted_ngram_is_uniform() -> None:
     assert policy.log_prob(tokens_BT, mask_BT)[mask_BT].tolist() == pytest.approx([-math.log(4)] * 15)
 
 
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"order": 0}, "order"),
-        ({"order": 40}, "63 bits"),
-        ({"mask_BT": torch.zeros(2, 2, dtype=torch.bool)}, "token to count"),
-        ({"mask_BT": torch.ones(2, 3, dtype=torch.bool)}, "shape"),
-        ({"tokens_BT": torch.tensor([[0, 4], [0, 0]])}, "found 4"),
-        ({"tokens_BT": torch.tensor([[0, -1], [0, 4]])}, "found -1"),
-    ],
-)
-def test_corpus_that_cannot_be_counted_is_refused(change: dict[str, Any], sentence: str) -> None:
-    arguments = {"tokens_BT": torch.zeros(2, 2, dtype=torch.int64), "mask_BT": torch.ones(2, 2, dtype=torch.bool)}
-    with pytest.raises(InputError, match=sentence):
-        NGramPolicy.fit(**{**arguments, "vocab_size": V, "start_token": PAD, **change})
-
-
-def test_unigram_of_another_order_is_refused() -> None:
-    with pytest.raises(InputError, match="order"):
-        UnigramPolicy.fit(*padded(TEXTS), vocab_size=V, start_token=PAD, order=2)
-    with pytest.raises(InputError, match="order"):
-        UnigramPolicy(V, start_token=PAD, order=3)
-    assert UnigramPolicy(V, start_token=PAD).order == 1
-
-
 # ----------------------------------------------------------------------------------------------------
 # Table
 
@@ -683,33 +634,6 @@ def test_table_refuses_to_go_past_the_end() -> None:
     _, state = policy.step(torch.tensor([1]), state)
     with pytest.raises(InputError, match="2 tokens"):
         policy.step(torch.tensor([1]), state)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ({"max_length": 0}, "max_length"),
-        ({"max_length": 20}, "10,000,000"),
-        ({"max_length": 2, "logits_PV": torch.zeros(4, 4)}, "shape"),
-    ],
-)
-def test_table_of_a_wrong_size_is_refused(arguments: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
-        TablePolicy(V, **arguments)
-
-
-@pytest.mark.parametrize(
-    ("probability_S", "sentence"),
-    [
-        (torch.ones(3), "shape"),
-        (torch.tensor([1.0, -0.1, 0.0, 0.0]), "not negative"),
-        (torch.tensor([1.0, math.nan, 0.0, 0.0]), "not negative"),
-        (torch.zeros(4), "not negative"),
-    ],
-)
-def test_what_is_no_distribution_over_texts_is_refused(probability_S: Tensor, sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
-        TablePolicy.from_text_probabilities(probability_S, vocab_size=2, max_length=2)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -763,5 +687,55 @@ def test_lagged_copy_of_something_else_is_refused() -> None:
     lagged: LaggedCopy[PolicyModule] = LaggedCopy(lstm(), 0.8)
     with pytest.raises(InputError, match="architecture"):
         lagged.update(table())
-    with pytest.raises(InputError, match="rate"):
-        LaggedCopy(lstm(), 1.2)
+
+
+# ----------------------------------------------------------------------------------------------------
+# What is refused
+
+a_lstm = partial(LSTMPolicy, V, start_token=PAD)
+a_table = partial(TablePolicy, V)
+TWO_OF_TWO = partial(TablePolicy.from_text_probabilities, vocab_size=2, max_length=2)
+
+
+def counted(**options: Any) -> NGramPolicy:
+    """An n-gram policy of two texts of two tokens 0."""
+    zeros_BT = torch.zeros(2, 2, dtype=torch.int64)
+    given = {"tokens_BT": zeros_BT, "mask_BT": zeros_BT == 0, "vocab_size": V, "start_token": PAD, **options}
+    return NGramPolicy.fit(**given)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "field"),
+    [
+        (UniformPolicy, {"vocab_size": 0, "start_token": 0}, "vocab_size"),
+        (UniformPolicy, {"vocab_size": 3, "start_token": 4}, "start_token"),
+        (UniformPolicy, {"vocab_size": 3, "start_token": -1}, "start_token"),
+        (UniformPolicy, {"vocab_size": 3, "start_token": 0, "forbidden": [1, 3]}, "forbidden"),
+        (UniformPolicy, {"vocab_size": 2, "start_token": 0, "forbidden": [1, 0]}, "forbidden"),
+        (UniformPolicy, {"vocab_size": 4, "start_token": 0, "forbidden": [1, 1]}, "forbidden"),
+        (a_lstm, {"embed_size": 0}, "embed_size"),
+        (a_lstm, {"hidden_size": 0}, "hidden_size"),
+        (a_lstm, {"num_layers": 0}, "num_layers"),
+        (a_lstm, {"dropout": 1.0}, "dropout"),
+        (a_lstm, {"init_scale": -0.1}, "init_scale"),
+        (counted, {"order": 0}, "order"),
+        (counted, {"order": 40}, "63 bits"),
+        (counted, {"mask_BT": torch.zeros(2, 2, dtype=torch.bool)}, "token to count"),
+        (counted, {"mask_BT": torch.ones(2, 3, dtype=torch.bool)}, "shape"),
+        (counted, {"tokens_BT": torch.tensor([[0, 4], [0, 0]])}, "found 4"),
+        (counted, {"tokens_BT": torch.tensor([[0, -1], [0, 4]])}, "found -1"),
+        (a_table, {"max_length": 0}, "max_length"),
+        (a_table, {"max_length": 20}, "10,000,000"),
+        (a_table, {"max_length": 2, "logits_PV": torch.zeros(4, 4)}, "shape"),
+        (TWO_OF_TWO, {"probability_S": torch.ones(3)}, "shape"),
+        (TWO_OF_TWO, {"probability_S": torch.tensor([1.0, -0.1, 0.0, 0.0])}, "not negative"),
+        (TWO_OF_TWO, {"probability_S": torch.tensor([1.0, math.nan, 0.0, 0.0])}, "not negative"),
+        (TWO_OF_TWO, {"probability_S": torch.zeros(4)}, "not negative"),
+        (partial(LaggedCopy, policy=uniform()), {"rate": 1.2}, "rate"),
+    ],
+)
+def test_what_no_policy_can_be_made_of_is_refused(
+    make: Callable[..., object], options: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InputError, match=field):
+        make(**options)

@@ -3,7 +3,6 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import product
 from typing import Any
 
@@ -229,8 +228,26 @@ def test_with_decoding_shares_the_weights_and_leaves_the_policy_as_it_was(
     assert torch.equal(again.log_prob(tokens_BT, mask_BT), policy.log_prob(tokens_BT, mask_BT))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"vocab_size": 0, "start_token": 0}, "vocab_size must be at least 1, found 0"),
+        ({"vocab_size": 3, "start_token": 4}, "start_token must be 0 to V=3, found 4"),
+        ({"vocab_size": 3, "start_token": -1}, "start_token must be 0 to V=3, found -1"),
+        ({"vocab_size": 3, "start_token": 0, "forbidden": [1, 3]}, r"forbidden tokens must be 0 to 2, found \[3\]"),
+        ({"vocab_size": 2, "start_token": 0, "forbidden": [1, 0]}, "all 2 tokens are forbidden"),
+        ({"vocab_size": 4, "start_token": 0, "forbidden": [1, 1]}, "named once each, found 2 names of 1 tokens"),
+    ],
+)
+def test_policy_without_a_possible_token_or_start_is_refused(arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        UniformPolicy(**arguments)
+
+
 def test_unknown_kind_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match=f"{', '.join(sorted(POLICIES))}, found 'os"):
+    with pytest.raises(
+        InputError, match=r"must be one of causal_lm, leaked, lstm, ngram, table, uniform, unigram, found 'os\.system'"
+    ):
         make_policy("os.system", {})
 
 
@@ -238,7 +255,7 @@ def test_unknown_kind_is_refused_with_the_known_ones() -> None:
     ("config", "what"), [({"vocab_size": 3}, "start_token"), ({**uniform().config(), "width": 2}, "width")]
 )
 def test_config_that_does_not_fit_the_kind_is_refused(config: dict[str, Any], what: str) -> None:
-    with pytest.raises(InputError, match=what):
+    with pytest.raises(InputError, match=f"config of the uniform policy does not fit: .*{what}"):
         make_policy("uniform", config)
 
 
@@ -246,7 +263,7 @@ def test_map_state_keeps_the_nesting() -> None:
     state = {"a": [torch.tensor([1]), ()], "b": (torch.tensor([2.0]),)}
     doubled = map_state(lambda part, other: part + other, state, state)
     assert doubled == {"a": [torch.tensor([2]), ()], "b": (torch.tensor([4.0]),)}
-    with pytest.raises(InputError, match="found int"):
+    with pytest.raises(InputError, match="tensors in tuples, lists or dicts, found int"):
         map_state(lambda part: part, (1,))
 
 
@@ -354,16 +371,22 @@ def test_top_p_of_one_keeps_the_longest_tail() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("arguments", "sentence"),
     [
-        *[("temperature", value) for value in (0, -1.0, math.nan, INF)],
-        *[("top_k", value) for value in (0, -3)],
-        *[("top_p", value) for value in (0.0, 1.1, math.nan)],
+        ({"temperature": 0}, "temperature must be above 0, found 0: ask for deterministic=True"),
+        ({"temperature": -1.0}, "temperature must be a finite number above 0, found -1.0"),
+        ({"temperature": math.nan}, "temperature must be a finite number above 0, found nan"),
+        ({"temperature": INF}, "temperature must be a finite number above 0, found inf"),
+        ({"top_k": 0}, "top_k must be at least 1, found 0"),
+        ({"top_k": -3}, "top_k must be at least 1, found -3"),
+        ({"top_p": 0.0}, "top_p must be above 0 and at most 1, found 0.0"),
+        ({"top_p": 1.1}, "top_p must be above 0 and at most 1, found 1.1"),
+        ({"top_p": math.nan}, "top_p must be above 0 and at most 1, found nan"),
     ],
 )
-def test_decoding_outside_its_range_is_refused(field: str, value: float) -> None:
-    with pytest.raises(InputError, match=f"{field} .* found {value}"):
-        Decoding(**{field: value})  # type: ignore[arg-type]
+def test_decoding_outside_its_range_is_refused(arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        Decoding(**arguments)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -499,6 +522,21 @@ def test_dropout_works_in_training_and_only_there() -> None:
     assert torch.equal(policy.log_prob(tokens_BT, mask_BT), policy.log_prob(tokens_BT, mask_BT))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"embed_size": 0}, "embed_size must be at least 1, found 0"),
+        ({"hidden_size": 0}, "hidden_size must be at least 1, found 0"),
+        ({"num_layers": 0}, "num_layers must be at least 1, found 0"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, found 1.0"),
+        ({"init_scale": -0.1}, "init_scale must be at least 0, found -0.1"),
+    ],
+)
+def test_lstm_size_outside_its_range_is_refused(arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        LSTMPolicy(V, start_token=PAD, **arguments)
+
+
 # ----------------------------------------------------------------------------------------------------
 # Uniform and n-gram
 
@@ -589,6 +627,31 @@ def test_unfitted_ngram_is_uniform() -> None:
     assert policy.log_prob(tokens_BT, mask_BT)[mask_BT].tolist() == pytest.approx([-math.log(4)] * 15)
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"order": 0}, "order of an n-gram policy must be at least 1, found 0"),
+        ({"order": 40}, "40 tokens of a vocabulary of 4 do not fit into 63 bits"),
+        ({"mask_BT": torch.zeros(2, 2, dtype=torch.bool)}, "at least one token to count, found none"),
+        ({"mask_BT": torch.ones(2, 3, dtype=torch.bool)}, r"one shape, found \(2, 2\) and \(2, 3\)"),
+        ({"tokens_BT": torch.tensor([[0, 4], [0, 0]])}, "tokens to count must be 0 to 3, found 4"),
+        ({"tokens_BT": torch.tensor([[0, -1], [0, 4]])}, "tokens to count must be 0 to 3, found -1"),
+    ],
+)
+def test_corpus_that_cannot_be_counted_is_refused(change: dict[str, Any], sentence: str) -> None:
+    arguments = {"tokens_BT": torch.zeros(2, 2, dtype=torch.int64), "mask_BT": torch.ones(2, 2, dtype=torch.bool)}
+    with pytest.raises(InputError, match=sentence):
+        NGramPolicy.fit(**{**arguments, "vocab_size": V, "start_token": PAD, **change})
+
+
+def test_unigram_of_another_order_is_refused() -> None:
+    with pytest.raises(InputError, match="order of a unigram policy is 1, found 2"):
+        UnigramPolicy.fit(*padded(TEXTS), vocab_size=V, start_token=PAD, order=2)
+    with pytest.raises(InputError, match="order of a unigram policy is 1, found 3"):
+        UnigramPolicy(V, start_token=PAD, order=3)
+    assert UnigramPolicy(V, start_token=PAD).order == 1
+
+
 # ----------------------------------------------------------------------------------------------------
 # Table
 
@@ -632,8 +695,35 @@ def test_table_refuses_to_go_past_the_end() -> None:
     policy = TablePolicy(2, max_length=2)
     _, state = policy.step(torch.tensor([0]), policy.begin(1))
     _, state = policy.step(torch.tensor([1]), state)
-    with pytest.raises(InputError, match="2 tokens"):
+    with pytest.raises(InputError, match="knows texts of 2 tokens, and was asked for one more"):
         policy.step(torch.tensor([1]), state)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"max_length": 0}, "max_length must be at least 1, found 0"),
+        ({"max_length": 20}, "needs more than 10,000,000 logits"),
+        ({"max_length": 2, "logits_PV": torch.zeros(4, 4)}, r"must have shape \(5, 4\), found \(4, 4\)"),
+    ],
+)
+def test_table_of_a_wrong_size_is_refused(arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        TablePolicy(V, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("probability_S", "sentence"),
+    [
+        (torch.ones(3), r"2 tokens out of 2 make 4 texts, found probabilities of shape \(3,\)"),
+        (torch.tensor([1.0, -0.1, 0.0, 0.0]), "finite, not negative and not all 0"),
+        (torch.tensor([1.0, math.nan, 0.0, 0.0]), "finite, not negative and not all 0"),
+        (torch.zeros(4), "finite, not negative and not all 0"),
+    ],
+)
+def test_what_is_no_distribution_over_texts_is_refused(probability_S: Tensor, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        TablePolicy.from_text_probabilities(probability_S, vocab_size=2, max_length=2)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -685,57 +775,7 @@ def test_whole_numbers_are_copied_not_averaged() -> None:
 
 def test_lagged_copy_of_something_else_is_refused() -> None:
     lagged: LaggedCopy[PolicyModule] = LaggedCopy(lstm(), 0.8)
-    with pytest.raises(InputError, match="architecture"):
+    with pytest.raises(InputError, match="its own architecture only"):
         lagged.update(table())
-
-
-# ----------------------------------------------------------------------------------------------------
-# What is refused
-
-a_lstm = partial(LSTMPolicy, V, start_token=PAD)
-a_table = partial(TablePolicy, V)
-TWO_OF_TWO = partial(TablePolicy.from_text_probabilities, vocab_size=2, max_length=2)
-
-
-def counted(**options: Any) -> NGramPolicy:
-    """An n-gram policy of two texts of two tokens 0."""
-    zeros_BT = torch.zeros(2, 2, dtype=torch.int64)
-    given = {"tokens_BT": zeros_BT, "mask_BT": zeros_BT == 0, "vocab_size": V, "start_token": PAD, **options}
-    return NGramPolicy.fit(**given)
-
-
-@pytest.mark.parametrize(
-    ("make", "options", "field"),
-    [
-        (UniformPolicy, {"vocab_size": 0, "start_token": 0}, "vocab_size"),
-        (UniformPolicy, {"vocab_size": 3, "start_token": 4}, "start_token"),
-        (UniformPolicy, {"vocab_size": 3, "start_token": -1}, "start_token"),
-        (UniformPolicy, {"vocab_size": 3, "start_token": 0, "forbidden": [1, 3]}, "forbidden"),
-        (UniformPolicy, {"vocab_size": 2, "start_token": 0, "forbidden": [1, 0]}, "forbidden"),
-        (UniformPolicy, {"vocab_size": 4, "start_token": 0, "forbidden": [1, 1]}, "forbidden"),
-        (a_lstm, {"embed_size": 0}, "embed_size"),
-        (a_lstm, {"hidden_size": 0}, "hidden_size"),
-        (a_lstm, {"num_layers": 0}, "num_layers"),
-        (a_lstm, {"dropout": 1.0}, "dropout"),
-        (a_lstm, {"init_scale": -0.1}, "init_scale"),
-        (counted, {"order": 0}, "order"),
-        (counted, {"order": 40}, "63 bits"),
-        (counted, {"mask_BT": torch.zeros(2, 2, dtype=torch.bool)}, "token to count"),
-        (counted, {"mask_BT": torch.ones(2, 3, dtype=torch.bool)}, "shape"),
-        (counted, {"tokens_BT": torch.tensor([[0, 4], [0, 0]])}, "found 4"),
-        (counted, {"tokens_BT": torch.tensor([[0, -1], [0, 4]])}, "found -1"),
-        (a_table, {"max_length": 0}, "max_length"),
-        (a_table, {"max_length": 20}, "10,000,000"),
-        (a_table, {"max_length": 2, "logits_PV": torch.zeros(4, 4)}, "shape"),
-        (TWO_OF_TWO, {"probability_S": torch.ones(3)}, "shape"),
-        (TWO_OF_TWO, {"probability_S": torch.tensor([1.0, -0.1, 0.0, 0.0])}, "not negative"),
-        (TWO_OF_TWO, {"probability_S": torch.tensor([1.0, math.nan, 0.0, 0.0])}, "not negative"),
-        (TWO_OF_TWO, {"probability_S": torch.zeros(4)}, "not negative"),
-        (partial(LaggedCopy, policy=uniform()), {"rate": 1.2}, "rate"),
-    ],
-)
-def test_what_no_policy_can_be_made_of_is_refused(
-    make: Callable[..., object], options: dict[str, Any], field: str
-) -> None:
-    with pytest.raises(InputError, match=field):
-        make(**options)
+    with pytest.raises(InputError, match=r"rate of a lagged copy must be 0 to 1, found 1\.2"):
+        LaggedCopy(lstm(), 1.2)

@@ -13,8 +13,8 @@ RUN python -m venv /opt/textgan
 # requirements do.
 COPY setup.cfg pyproject.toml constraints.txt LICENSE ./
 RUN --mount=type=cache,target=/var/cache/pip \
-    mkdir -p agents textgan_env/policies \
-    && touch README.md agents/__init__.py textgan_env/py.typed textgan_env/policies/__init__.py \
+    mkdir -p agents $(sed -n 's#^    textgan_env[.]\([a-z]*\)$#textgan_env/\1#p' setup.cfg) \
+    && touch README.md agents/__init__.py textgan_env/py.typed \
     && echo '__version__ = "0"' > textgan_env/__init__.py \
     && /opt/textgan/bin/python -m pip install -c constraints.txt ".[${EXTRAS}]" \
     && /opt/textgan/bin/python -m pip uninstall --yes textgan-env \

@@ -31,23 +31,24 @@ test: lint ## lint, types and the fast tests
 	$(PYTEST) -m "not slow and not faults"
 
 test-slow: $(READY) ## the tests that train agents or build the package
-	$(PYTEST) -m "slow and not faults" --timeout 900
+	$(PYTEST) -m "slow and not faults" --timeout 1800
 
 faults: $(READY) ## the fault harness in full: bad files and arguments by the thousand, a hundred killed runs (hours)
 	FAULTS=40 $(PYTEST) tests/faults/test_malformed_input.py
 	$(PYTEST) -m faults
 
 test-oldest: $(OLDEST)/.ready ## environment, policies and Stable-Baselines3 on the oldest versions allowed [TORCH=2.13.0]
-	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadfile --timeout 900 $(OLDEST_TESTS)
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n $(JOBS) --dist loadfile --timeout 1800 $(OLDEST_TESTS)
 
 # Not among the requirements of development: Ray is large, and one test asks for it.
 test-ray: $(READY) ## install Ray, and let it run the suite with two workers, one of which is killed
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[ray]"
-	$(PYTEST) -m slow -k ray --timeout 900 tests/test_suite.py
+	$(PYTEST) -m slow -k ray --timeout 1800 tests/test_suite.py
 
-lint: $(READY) ## ruff (rules and format) and mypy
+lint: $(READY) ## ruff (rules and format), import-linter and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 format: $(READY) ## mend what ruff can mend by itself

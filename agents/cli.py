@@ -1,4 +1,4 @@
-"""The command `textgan`: train on your own text, let the result write, measure it, look at text files.
+"""The command `textgan`: train on your own text, generate texts with the result, evaluate it, inspect text files.
 
 Each function in `COMMANDS` is a command: its arguments are the options, its docstring is the help.
 ``textgan train NAME`` is agents/NAME.py.
@@ -28,13 +28,25 @@ if TYPE_CHECKING:
 
 #: The folder of the agents.
 HERE = Path(__file__).parent
-#: What `textgan train` can train.
+#: Names that `textgan train` takes.
 AGENTS = tuple(sorted(path.stem for path in HERE.glob("*.py") if path.stem not in ("__init__", "cli")))
 
 
 @dataclass(frozen=True)
+class _Decoding:
+    """How tokens are chosen from a policy's distribution."""
+
+    temperature: float | None = None
+    """Below 1 generates safer text, above 1 more varied text; left out: that of the run."""
+    top_k: int | None = None
+    """Choose one of the k most probable tokens only; 1 chooses the most probable token always."""
+    top_p: float | None = None
+    """Choose one of the most probable tokens that together reach this probability only."""
+
+
+@dataclass(frozen=True)
 class _Reading(TaskOptions):
-    """How the lines of a text become tokens; which text is said elsewhere."""
+    """How the lines of a text become tokens; the text itself is another argument."""
 
     task: Annotated[str, tyro.conf.Suppress] = "corpus"
     corpus: Annotated[str | None, tyro.conf.Suppress] = None
@@ -53,7 +65,7 @@ def train(words: list[str]) -> None:
     if name not in AGENTS:
         raise InputError(f"unknown agent '{name}', expected one of: {', '.join(AGENTS)}")
     module = importlib.import_module(f"{__package__}.{name}" if __package__ else name)
-    command, sys.argv = sys.argv, [f"textgan train {name}", *words[1:]]  # what its help and its run folder show
+    command, sys.argv = sys.argv, [f"textgan train {name}", *words[1:]]  # its help and its run folder show this
     try:
         module.main(words[1:])
     finally:
@@ -63,31 +75,27 @@ def train(words: list[str]) -> None:
 def sample(
     run: Positional[Path],
     n: Annotated[int, arg(aliases=("-n",))] = 20,
-    temperature: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
+    decoding: Annotated[_Decoding, arg(name="")] = _Decoding(),
     prefix: str = "",
     seed: int = 0,
     midi: Path | None = None,
 ) -> None:
-    """Write texts with the policy of a run, one a line.
+    """Generate texts with the policy of a run, one a line.
 
     For example: textgan sample runs/mle-corpus-1 -n 5 --prefix "a man" --temperature 0.8
 
     Args:
         run: The run folder.
-        n: How many texts.
-        temperature: Below 1 writes safer text, above 1 more varied text; left out: that of the run.
-        top_k: Write one of the k most probable tokens only; 1 writes the most probable text always.
-        top_p: Write one of the most probable tokens that together reach this probability only.
+        n: Number of texts.
+        decoding: How tokens are chosen.
         prefix: What every text begins with, in words of the text that the run has learnt from.
-        seed: The same seed writes the same texts.
-        midi: A folder that gets every text as a MIDI file, too: of runs on task music, needs the extra music.
+        seed: The same seed generates the same texts.
+        midi: A folder that gets every text as a MIDI file, too: for runs on task music, needs the extra music.
     """
     from textgan_env import load
 
     saved = load(run)
-    texts = saved.stream(n, temperature=temperature, top_k=top_k, top_p=top_p, prefix=prefix, seed=seed)
+    texts = saved.stream(n, prefix=prefix, seed=seed, **asdict(decoding))
     if midi is not None:
         from textgan_env.text.music import write_midi
 
@@ -102,13 +110,13 @@ def play(
     host: str = "127.0.0.1",
     port: int = 7860,
 ) -> None:
-    """Open a page on which runs write token by token, each token on the colour of its score.
+    """Open a page on which runs generate token by token, each token on the colour of its score.
 
     Needs the extra demo (Gradio). For example: textgan play runs/mle-corpus-1 runs/seqgan-corpus-1
 
     Args:
         runs: Run folders, or folders with run folders in them.
-        host: Who can open the page: 127.0.0.1 this machine only, 0.0.0.0 whoever can reach it.
+        host: Who can open the page: 127.0.0.1 this machine only, 0.0.0.0 anyone who can reach it.
         port: Where the page listens.
     """
     from textgan_env.show.play_page import serve
@@ -120,31 +128,26 @@ def evaluate(
     run: Positional[Path],
     split: Literal["valid", "test"] = "test",
     samples: int = 10_000,
-    temperature: float | None = None,
-    top_k: int | None = None,
-    top_p: float | None = None,
+    decoding: Annotated[_Decoding, arg(name="")] = _Decoding(),
     seed: int | None = None,
     json: bool = False,
 ) -> None:
     """Measure the policy of a run: likelihoods, BLEU, Self-BLEU, what it copies.
 
-    Without options this gives what the run itself said at its end. For example:
+    Without options this gives the run's own evaluation at its end. For example:
     textgan evaluate runs/mle-corpus-1 --temperature 0.8
 
     Args:
         run: The run folder.
-        split: Whose texts the policy's are compared with.
-        samples: How many texts are written to be measured.
-        temperature: Below 1 writes safer text, above 1 more varied text; left out: that of the run.
-        top_k: Write one of the k most probable tokens only.
-        top_p: Write one of the most probable tokens that together reach this probability only.
-        seed: Of these texts; left out: that of the run.
+        split: The real texts that those of the policy are compared with.
+        samples: Number of texts that are generated and measured.
+        decoding: How tokens are chosen.
+        seed: Seed of these texts; left out: that of the run.
         json: Print JSON.
     """
     from textgan_env import load
 
-    decoding = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    _show(load(run).evaluate(split=split, samples=samples, seed=seed, **decoding), json)  # type: ignore[arg-type]
+    _show(load(run).evaluate(split=split, samples=samples, seed=seed, **asdict(decoding)), json)
 
 
 def score(
@@ -153,7 +156,7 @@ def score(
     split: Literal["valid", "test"] = "test",
     json: bool = False,
 ) -> None:
-    """Measure a file of texts, whoever wrote them: BLEU, Self-BLEU, what is copied.
+    """Measure a file of texts of any origin: BLEU, Self-BLEU, what is copied.
 
     The texts are compared with the real text of --corpus FILE or --task NAME. For example:
     textgan score theirs.txt --task coco
@@ -180,7 +183,7 @@ def report(
     judge: Literal["own", "default"] = "own",
     seed: int = 0,
 ) -> None:
-    """Make a page of one or several runs: watch them write, judged token by token, and learn; all in one HTML file.
+    """Make a page of one or several runs, one HTML file: texts scored token by token, and learning curves.
 
     The page opens from disk and needs no network. For example:
     textgan report runs/seqgan-coco-1 runs/mle-coco-1 -o page.html
@@ -188,11 +191,11 @@ def report(
     Args:
         runs: Run folders, of one task.
         out: The file to write; left out: report.html in the first run's folder.
-        texts: How many texts each run writes for the page.
+        texts: Number of texts that each run generates for the page.
         rollouts: Completions behind each token's Q.
-        temperature: Of these texts and completions; left out: that of each run.
-        judge: own: each run's own discriminator, where it has one that learnt, else the default judge of the task.
-            default: that one for all runs, so that their Q compare.
+        temperature: Temperature of these texts and completions; left out: that of each run.
+        judge: own: each run's own trained discriminator, where it has one, else the default discriminator of the task.
+            default: the default one for all runs, so that their Q compare.
         seed: The same seed makes the same page.
     """
     from textgan_env.show.report import write_report
@@ -234,7 +237,7 @@ def data_fetch(names: Positional[tuple[str, ...]]) -> None:
     For example: textgan data fetch coco poems
 
     Args:
-        names: What `textgan data list` lists, or seqgan-oracle.
+        names: Names that `textgan data list` lists, or seqgan-oracle.
     """
     from textgan_env.tasks import make_task
     from textgan_env.text.corpora import CORPORA
@@ -279,7 +282,7 @@ def data_inspect(
         print(f"note: {sentence}")
 
 
-#: What is typed after `textgan`, and what is done.
+#: Words after `textgan` -> the function that they call.
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "sample": sample,
@@ -324,22 +327,24 @@ def _overview(group: str) -> str:
 
 
 def _first_line(text: str | None) -> str:
+    """The first line of a docstring."""
     return (text or "").strip().partition("\n")[0]
 
 
 def _shortened(text: str, width: int = 90) -> str:
+    """A text that fits a line."""
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 def _table(rows: Iterable[tuple[str, object]]) -> str:
-    """Names and what is said of them, in two columns."""
+    """Names and descriptions in two columns."""
     rows = list(rows)
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"  {name:<{width}}  {said}" for name, said in rows)
 
 
 def _kept(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
-    """A function of the same arguments that only keeps them: mistakes in words are told apart from those in files."""
+    """A function that returns ``command`` with its arguments, not yet called: the words are read before it runs."""
 
     @functools.wraps(command)
     def keep(*values: Any, **named: Any) -> Callable[[], None]:
@@ -349,13 +354,14 @@ def _kept(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
 
 
 def _task(options: TaskOptions) -> "Task":
+    """The task that the options name."""
     from textgan_env.tasks import make_task
 
     return make_task(options.task, **options.task_options())
 
 
 def _show(result: "Evaluation", json: bool) -> None:
-    """Numbers and how they were measured."""
+    """Print numbers and how they were measured."""
     if json:
         _print_json(result.document())
         return
@@ -365,6 +371,7 @@ def _show(result: "Evaluation", json: bool) -> None:
 
 
 def _print_json(document: object) -> None:
+    """Print a document as JSON."""
     print(json_format.dumps(document, indent=2, ensure_ascii=False))
 
 

@@ -135,7 +135,7 @@ class LeakGAN(AdversarialAgent):
     kinds = ("leaked",)
     same = ("goal_size", "goal_steps", "variant", "discriminator")
     network_options: ClassVar = {name: name for name in ("goal_size", "goal_steps", "variant")}
-    curves = (*AdversarialAgent.curves, "manager_cosine", "intrinsic_reward")
+    curves: ClassVar[tuple[str, ...]] = (*AdversarialAgent.curves, "manager_cosine", "intrinsic_reward")
 
     def __init__(self, config: LeakGANConfig, task: Task) -> None:
         from torch.optim import Adam

@@ -103,7 +103,7 @@ class SeqGAN(PolicyGradientAgent):
     """
 
     config: SeqGANConfig
-    curves = (*PolicyGradientAgent.curves, "cover", "fit")
+    curves: ClassVar[tuple[str, ...]] = (*PolicyGradientAgent.curves, "cover", "fit")
     network_options: ClassVar = {"initial_state": "initial_state"}
 
     def __init__(self, config: SeqGANConfig, task: Task) -> None:

@@ -247,7 +247,7 @@ class Chase(Picture):
             d_epochs=self.d_epochs,
             learning_rate=self.learning_rate,
             kl_coef=self.kl,
-            transform=self.transform,  # type: ignore[arg-type]  # the environment refuses an unknown name
+            transform=self.transform,
             seed=self.seed,
         )
         agent = SeqGAN(config, task)

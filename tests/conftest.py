@@ -52,7 +52,8 @@ def shared_data() -> Path:
 
 def global_rng_state() -> dict[str, Any]:
     """State of each global random number generator, in a form that `==` compares."""
-    name, keys, *rest = np.random.get_state()  # noqa: NPY002  the global one is what is watched
+    state: Any = np.random.get_state()  # noqa: NPY002  the global one is what is watched
+    name, keys, *rest = state
     return {
         "torch": torch.get_rng_state().numpy().tobytes(),
         "numpy": (name, keys.tobytes(), *rest),
@@ -148,6 +149,8 @@ class PositionDiscriminator(nn.Module):
     No two texts score alike, so a score says whose it is. The features are the tokens themselves, F = T.
     Vocabulary and length must be small: float64 is exact up to 2**53 texts, float32 up to 2**24.
     """
+
+    weight_T: Tensor
 
     def __init__(self, vocab_size: int, max_length: int) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from textgan_env.utils.errors import InputError
 
 
 def test_a_table_has_a_dash_where_a_row_has_no_value() -> None:
-    rows = [{"policy": "a", "fit": 1.23456}, {"policy": "b", "fit": None, "cover": 2.0}]
+    rows: list[dict[str, Any]] = [{"policy": "a", "fit": 1.23456}, {"policy": "b", "fit": None, "cover": 2.0}]
     assert results.table(rows).splitlines() == [
         "| policy | fit | cover |",
         "| --- | --- | --- |",
@@ -92,7 +93,7 @@ def test_a_run_of_another_task_is_refused(tmp_path: Path) -> None:
 def test_curves_take_policies_with_several_temperatures_and_leave_summaries_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows: list[dict[str, object]] = [
+    rows: list[dict[str, Any]] = [
         {"policy": "mle", "seed": 0, "temperature": 0.5, "cover": 2.0, "fit": 2.2},
         {"policy": "mle", "seed": 0, "temperature": 1.0, "cover": 1.5, "fit": 1.9},
         {"policy": "mle", "seed": "mean of 1", "temperature": 1.0, "cover": 9.0, "fit": 9.0},

@@ -15,6 +15,7 @@ from benchmarks import charts, measure, report, results, score
 from test_compare import MLE, result
 from textgan_env.tasks import make_task
 from textgan_env.utils.errors import InputError
+from textgan_env.utils.options import TaskOptions
 
 SEQGAN = [
     result("seqgan-n4", seed, [(1.0, 1.04, 1.2), (0.5, 1.2, 0.9)], values={"nll_test": 7.0 + seed, "unique": 0.9})
@@ -153,7 +154,7 @@ def test_scored_texts_of_words_get_the_scores_of_text_whatever_words_they_have(t
     nouns, verbs = ("cat", "dog", "bird", "cow", "hen"), ("sits", "runs", "eats", "is")
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("".join(f"the {noun} {verb} here\n" for noun in nouns for verb in verbs) + "the cat is\n")
-    options = score.TaskOptions(task="corpus", corpus=str(corpus))
+    options = TaskOptions(task="corpus", corpus=str(corpus))
     found = score.scored(["the cat sits here", "a zebra sings", "a zebra is"], options, "theirs", "")["rows"][0]
     assert {"lstm_forward", "lstm_reverse", "frechet_lstm", "bleu_4", "unknown_words"} <= set(found["values"])
     assert "read 2 texts of the valid split and is asked about 3 of the policy's" in found["settings"]["lstm"]
@@ -164,7 +165,7 @@ def test_training_texts_in_a_file_score_as_the_row_of_real_text_does(tmp_path: P
     """Their end counts as a policy's does, and unknown words, which the test split may have, as there."""
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("".join(f"{a} {b} {c}\n{c} {a}\n" for a in "abcd" for b in "efgh" for c in "ijk"))
-    options = score.TaskOptions(task="corpus", corpus=str(corpus))
+    options = TaskOptions(task="corpus", corpus=str(corpus))
     task = make_task(options.task, **options.task_options())
     real = measure.real_row(task, measure.SIZES["fast"], 0)["values"]
     lines = [task.text(tokens) for tokens in task.split("train").tokens_BT.tolist()]

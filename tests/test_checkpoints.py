@@ -33,6 +33,8 @@ OPTIMIZERS: dict[str, MakeOptimizer] = {
 class TinyNet(nn.Module):
     """Two layers and a buffer; 3 features to 2."""
 
+    calls: Tensor
+
     def __init__(self, width: int = 4) -> None:
         super().__init__()
         self.first, self.second = nn.Linear(3, width), nn.Linear(width, 2)
@@ -40,7 +42,8 @@ class TinyNet(nn.Module):
 
     def forward(self, x_BF: Tensor) -> Tensor:
         self.calls += 1
-        return self.second(torch.tanh(self.first(x_BF)))
+        found: Tensor = self.second(torch.tanh(self.first(x_BF)))
+        return found
 
 
 def tiny_net(seed: int = 0, width: int = 4) -> TinyNet:
@@ -66,7 +69,11 @@ def saved(tmp_path: Path, **changes: Any) -> Path:
     net = tiny_net()
     optimizer = Adam(net.parameters(), lr=0.03)
     train(net, optimizer, range(2))
-    arguments = {"modules": {"policy": net}, "optimizers": {"policy": optimizer}, "document": {"step": 2}}
+    arguments: dict[str, Any] = {
+        "modules": {"policy": net},
+        "optimizers": {"policy": optimizer},
+        "document": {"step": 2},
+    }
     save_checkpoint(path, **(arguments | changes))
     return path
 
@@ -146,7 +153,8 @@ def test_tied_weights_are_saved_and_restored(tmp_path: Path) -> None:
         net["head"].weight = net["embed"].weight
         return net
 
-    net, other = tied(0), tied(1)
+    net: Any = tied(0)
+    other: Any = tied(1)
     save_checkpoint(tmp_path / "tied.safetensors", modules={"net": net}, document={})
     load_checkpoint(tmp_path / "tied.safetensors").restore_module("net", other)
     assert other["head"].weight is other["embed"].weight

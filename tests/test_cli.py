@@ -58,7 +58,13 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_help_of_every_command_loads_no_torch_and_names_the_command() -> None:
-    pages = ["", "--help", "train", "data", *(f"{name} --help" for name in (*COMMANDS, "train mle", "train seqgan"))]
+    pages = [
+        "",
+        "--help",
+        "train",
+        "data",
+        *(f"{name} --help" for name in (*COMMANDS, *(f"train {agent}" for agent in AGENTS))),
+    ]
     code = f"""
 import contextlib, io, json, sys
 from agents.cli import main
@@ -83,7 +89,7 @@ print(json.dumps(found))
     assert "textgan train mle --corpus my.txt" in helps["train"]
     for page, said in helps.items():
         assert said.startswith(f"usage: textgan {page.removesuffix('--help')}".rstrip()), page
-    assert "--corpus" in helps["train mle --help"]
+    assert all("--device" in helps[f"train {agent} --help"] for agent in AGENTS)
     assert "--temperature" in helps["sample --help"]
 
 
@@ -208,14 +214,8 @@ def test_list_tells_what_is_here(
         (tmp_path / name).touch()
     main(["data", "list", "--json"])
     here = {row["task"]: row["here"] for row in json.loads(capsys.readouterr().out)}
-    assert here == {
-        "wordnet": True,
-        "wordnet-glosses": False,
-        "coco": False,
-        "emnlp": False,
-        "poems": True,
-        "music": False,
-    }
+    assert [name for name, is_here in here.items() if is_here] == ["wordnet", "poems"]
+    assert {"wordnet-glosses", "coco", "emnlp", "music"} < here.keys()
     main(["data", "list"])
     said = capsys.readouterr().out
     assert str(tmp_path) in said
@@ -236,32 +236,29 @@ def test_fetch_checks_what_is_here(
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("words", "named"),
     [
-        (
-            ["sampel"],
-            "unknown command 'sampel', expected one of: train, sample, play, evaluate, score, report, data list,",
-        ),
-        (["data", "lost"], "unknown command 'data lost', expected one of: data list, data fetch, data inspect"),
-        (["train", "mel"], "unknown agent 'mel', expected one of: "),
-        (["train", "mle", "--epoch", "3"], "unrecognized options: --epoch, 3 (did you mean --epochs?)"),
-        (["train", "mle", "--epochs", "many"], "error parsing --epochs"),
-        (["sample"], "missing from textgan sample: RUN"),
-        (["sample", "no-run", "-n", "x"], "error parsing -n/--n: invalid literal for int() with base 10: 'x'"),
-        (["sample", "no-run"], "no run folder at 'no-run'"),
-        (["evaluate", "no-run"], "no run folder at 'no-run'"),
-        (["play", "no-run", "nor-this"], "no run folder at 'no-run'"),
-        (["play", "no-run", "--port", "many"], "error parsing --port"),
-        (["evaluate", "no-run", "--split", "train"], "invalid choice 'train' for argument '--split'"),
-        (["score", "no-file", "--task", "toy"], "there is no file 'no-file'"),
-        (["score", __file__], "no text: give --corpus FILE, one text a line"),
-        (["score", __file__, "--task", "toy"], "tokens of task 'toy' are numbers without words, 0 to 3, found"),
-        (["score", __file__, "--task", "verse"], "unknown task 'verse'"),
-        (["data", "inspect", "coco", "--mode", "char"], "task 'coco' has no option mode"),
+        (["sampel"], f"'sampel', expected one of: {', '.join(COMMANDS)}"),
+        (["data", "lost"], "'data lost', expected one of: data list, data fetch, data inspect"),
+        (["train", "mel"], f"'mel', expected one of: {', '.join(AGENTS)}"),
+        (["train", "mle", "--epoch", "3"], "--epoch, 3 (did you mean --epochs?)"),
+        (["train", "mle", "--epochs", "many"], "--epochs"),
+        (["sample"], "RUN"),
+        (["sample", "no-run", "-n", "x"], "-n/--n"),
+        (["sample", "no-run"], "'no-run'"),
+        (["evaluate", "no-run"], "'no-run'"),
+        (["play", "no-run", "nor-this"], "'no-run'"),
+        (["play", "no-run", "--port", "many"], "--port"),
+        (["evaluate", "no-run", "--split", "train"], "'--split'"),
+        (["score", "no-file", "--task", "toy"], "'no-file'"),
+        (["score", __file__], "--corpus FILE"),
+        (["score", __file__, "--task", "toy"], "'toy' are numbers"),
+        (["score", __file__, "--task", "verse"], "task 'verse'"),
+        (["data", "inspect", "coco", "--mode", "char"], "option mode"),
     ],
 )
-def test_a_mistake_is_one_sentence(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert sentence in refused(words, capsys)
+def test_a_mistake_is_one_sentence(words: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert named in refused(words, capsys)
 
 
 def test_a_prefix_of_unknown_words_is_one_sentence(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -320,12 +317,12 @@ def test_ctrl_c_ends_with_one_line_and_a_readable_run(tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert training.stdout is not None
-    while "mle      3/100000" not in training.stdout.readline():
-        pass
+    # A run that ended by itself, for whatever reason, prints no more lines: the iterator ends, too.
+    assert any("mle      3/100000" in line for line in training.stdout)
     training.send_signal(signal.SIGINT)
     _, said = training.communicate(timeout=100)
     assert training.returncode == 130
     *_, last = said.splitlines()
-    assert re.fullmatch(r"stopped by Ctrl-C; to go on: .*--resume .*mle-toy-1", last)
+    assert re.fullmatch(r"stopped by Ctrl-C; .*--resume .*mle-toy-1", last)
     assert "Traceback" not in said
     assert len(textgan_env.load(tmp_path / "mle-toy-1").sample(3)) == 3

@@ -1,6 +1,6 @@
 """What the pages show works: each block of Python, each command and what it prints, each link; and they build.
 
-A page is Markdown that a reader of the repository meets. In it,
+A page is a Markdown file of the repository. In it,
 
 - ``python`` is run as it stands, or is an excerpt of docs/examples; a ``text`` block behind it is its output;
 - ``console`` is run, and prints the lines shown below each ``$ command`` in that order (``...`` leaves some out);
@@ -10,8 +10,6 @@ A page is Markdown that a reader of the repository meets. In it,
 import contextlib
 import functools
 import importlib
-import importlib.util
-import inspect
 import io
 import os
 import re
@@ -20,10 +18,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -83,24 +78,10 @@ def in_shell(command: str, folder: Path) -> "subprocess.CompletedProcess[str]":
 
 def alike(shown: str, printed: str) -> bool:
     """The same words; numbers with a point may differ by .02, since rounding differs from machine to machine."""
-    pairs = list(zip(shown.split(), printed.split(), strict=False))
-    if len(shown.split()) != len(printed.split()):
-        return False
-    return all(one == other or _near(one.strip("(),;"), other.strip("(),;")) for one, other in pairs)
-
-
-def _near(one: str, other: str) -> bool:
-    try:
-        return "." in one and "." in other and abs(float(one) - float(other)) <= 0.02
-    except ValueError:
-        return False
-
-
-def test_alike() -> None:
-    assert alike("loss 1.50 of 3", "loss  1.51 of 3")
-    assert not alike("loss 1.50 of 3", "loss 1.53 of 3")
-    assert not alike("loss 1.50 of 3", "loss 1.50 of 4")
-    assert not alike("a text", "another text")
+    number = r"\d+\.\d+"
+    pairs = zip(re.findall(number, shown), re.findall(number, printed), strict=False)
+    words, others = (re.sub(number, "#", line).split() for line in (shown, printed))
+    return words == others and all(abs(float(one) - float(other)) <= 0.02 for one, other in pairs)
 
 
 @pytest.mark.slow
@@ -125,11 +106,6 @@ def test_what_a_page_shows_runs_and_prints_what_it_says(page: str, tmp_path: Pat
                 rest = iter(done.stdout.splitlines())
                 lost = [line for line in shown if line != "..." and not any(alike(line, other) for other in rest)]
                 assert lost == [], f"{command} does not print this in this order; it prints\n{done.stdout}"
-
-
-def test_the_readme_stays_short_and_keeps_its_python_blocks() -> None:
-    assert len(text_of("README.md").splitlines()) <= 150
-    assert [kind for kind, _ in blocks("README.md")].count("python") == 2
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -219,9 +195,8 @@ def test_every_command_of_a_page_has_the_options_it_is_given(page: str, monkeypa
 
 
 @pytest.mark.moves_global_rng  # likewise
-@pytest.mark.parametrize(
-    "command",
-    [
+def test_a_command_that_does_not_exist_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = [
         "textgan sampel RUN",
         "textgan train mle --corpus my.txt --epoch 3",
         "python agents/seqgan.py --task oracle --rollout 3",
@@ -231,10 +206,8 @@ def test_every_command_of_a_page_has_the_options_it_is_given(page: str, monkeypa
         "python docs/examples/q_learning.py --epsilons 3",
         "make tests",
         "pip install 'textgan-env[sb4]'",
-    ],
-)
-def test_a_command_that_does_not_exist_is_found(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert complaint(command, monkeypatch)
+    ]
+    assert [command for command in wrong if not complaint(command, monkeypatch)] == []
 
 
 def test_the_page_of_the_command_line_has_every_command() -> None:
@@ -265,83 +238,6 @@ def test_every_local_link_of_a_page_leads_somewhere(page: str) -> None:
     assert lost == []
 
 
-def test_outside_links_are_well_formed() -> None:
-    """There is no network here to follow them: https, a host with a point in it, and no stray character."""
-    found = {link for page in PAGES for link in re.findall(r"https?:[^\s)>\]\"'`]*", prose(page))}
-    outside = {link for link in found if "//127.0.0.1" not in link}  # the reader's own machine
-    assert len(outside) >= 3
-    assert [
-        link for link in outside if not re.fullmatch(r"https://[a-z0-9-]+(\.[a-z0-9-]+)+(/[\w./#?=~%-]*)?", link)
-    ] == []
-
-
-# ----------------------------------------------------------------------------------------------------
-# The interface.
-@functools.cache
-def extension() -> ModuleType:
-    """docs/extension.py."""
-    pytest.importorskip("sphinx", reason="needs the extra docs")
-    spec = importlib.util.spec_from_file_location("extension", PROJECT / "docs" / "extension.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def members(thing: type) -> Iterator[tuple[str, Any]]:
-    """Public methods and properties that a class defines itself."""
-    for name, value in vars(thing).items():
-        function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
-        if not name.startswith("_") and (inspect.isfunction(function) or isinstance(function, property)):
-            yield name, getattr(thing, name)
-
-
-def undocumented(module: ModuleType) -> list[str]:
-    """Public names of a module that nothing says anything of."""
-    from sphinx.pycode import ModuleAnalyzer
-
-    comments = ModuleAnalyzer.for_module(module.__name__).find_attr_docs()
-    found = [] if module.__doc__ else [module.__name__]
-    for name in extension().public_names(module):
-        thing = getattr(module, name)
-        if inspect.isclass(thing) and thing.__module__ == module.__name__ and thing.__name__ == name:
-            # A dataclass without a docstring is given its signature as one.
-            parts = [name] * (not thing.__doc__ or thing.__doc__.startswith(f"{name}("))
-            parts += [f"{name}.{part}" for part, value in members(thing) if not inspect.getdoc(value)]
-        elif callable(thing) and inspect.isfunction(inspect.unwrap(thing)):
-            parts = [name] * (not thing.__doc__)
-        else:
-            parts = [name] * (("", name) not in comments)
-        found += parts
-    return found
-
-
-@pytest.mark.moves_global_rng  # importing Stable-Baselines3 does
-@pytest.mark.parametrize("name", extension().modules())
-def test_every_public_name_is_documented(name: str) -> None:
-    assert undocumented(importlib.import_module(name)) == []
-
-
-def test_a_name_that_nothing_is_said_of_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = '''"""A module."""
-#: Said.
-SAID = 1
-# Said to those who read the source only.
-UNSAID = 2
-def unsaid(): ...
-def said():
-    """Said."""
-class Said:
-    """Said."""
-    def part(self): ...
-def _hidden(): ...
-'''
-    (tmp_path / "sayings.py").write_text(source)
-    monkeypatch.syspath_prepend(tmp_path)
-    assert undocumented(importlib.import_module("sayings")) == ["UNSAID", "unsaid", "Said.part"]
-
-
 # ----------------------------------------------------------------------------------------------------
 # The site.
 @pytest.fixture(scope="module")
@@ -355,45 +251,27 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Requests(HTMLParser):
-    """What a browser fetches to show a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        fetched = given.get("href") if tag == "link" and given.get("rel") != "canonical" else given.get("src")
-        self.found += [fetched] if fetched else []
-
-
-def test_what_a_browser_fetches_is_found() -> None:
-    page = '<link rel="stylesheet" href="https://a.b/c.css"><script src="//a.b/d.js"></script><a href="https://e.f">'
-    assert Requests(page).found == ["https://a.b/c.css", "//a.b/d.js"]
-
-
 @pytest.mark.slow
 def test_the_site_asks_nobody_for_anything(site: Path) -> None:
     pages = sorted(site.rglob("*.html"))
     assert len(pages) > 50
-    asked = {ask for page in pages for ask in Requests(page.read_text("utf-8")).found}
-    assert [ask for ask in asked if re.match(r"(https?:)?//", ask)] == []
-    assert [
-        style.name for style in site.rglob("*.css") if re.search(r"(url\(|@import)\W*(https?:)?//", style.read_text())
-    ] == []
+    fetched = re.compile(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=\"(?:https?:)?//")
+    assert [page.name for page in pages if fetched.search(page.read_text("utf-8"))] == []
+    imported = re.compile(r"(url\(|@import)\W*(https?:)?//")
+    assert [style.name for style in site.rglob("*.css") if imported.search(style.read_text("utf-8"))] == []
 
 
 @pytest.mark.slow
 @pytest.mark.moves_global_rng  # importing Stable-Baselines3 does
-def test_every_public_name_has_a_place_on_the_site(site: Path) -> None:
+def test_every_public_name_has_a_place_on_the_site(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(PROJECT / "docs")
+    extension = importlib.import_module("extension")
     listed = zlib.decompress((site / "objects.inv").read_bytes().split(b"\n", 4)[4]).decode()
     places = {line.split(" ")[0] for line in listed.splitlines()}
     names = [
         f"{module}.{name}"
-        for module in extension().modules()
-        for name in extension().public_names(importlib.import_module(module))
+        for module in extension.modules()
+        for name in extension.public_names(importlib.import_module(module))
     ]
     assert len(names) > 150
     assert [name for name in names if name not in places] == []

@@ -16,7 +16,7 @@ from textgan_env.text.corpus import load_corpus
 from textgan_env.utils.errors import InputError
 
 TOY = ToyTask(vocab_size=3, max_length=3, size=4000)
-SMALL = {"samples": 4000, "bleu_samples": 50}
+SMALL: dict[str, Any] = {"samples": 4000, "bleu_samples": 50}
 
 
 def corpus(**options: Any) -> CorpusTask:

@@ -101,7 +101,7 @@ def test_only_padding_may_follow_a_whole_text() -> None:
         features_BF, state = judge.step_features(torch.tensor([1, 3]), state)
     again_BF, state = judge.step_features(torch.tensor([PAD, PAD]), state)
     assert torch.equal(again_BF, features_BF)
-    with pytest.raises(InputError, match=r"reads texts of 7 tokens, and was given one more"):
+    with pytest.raises(InputError, match="7 tokens"):
         judge.step_features(torch.tensor([1, 3]), state)
 
 
@@ -127,7 +127,9 @@ def test_features_in_rollouts_equal_features_from_scratch(make: Any) -> None:
 # The policy.
 def plain_logits(policy: LeakedPolicy, tokens_T: list[int]) -> Tensor:
     """Logits at each position of one text: the definition, in loops, from whole texts."""
-    features, goals, rows = [], [], []
+    features: list[Tensor] = []
+    goals: list[Tensor] = []
+    rows: list[Tensor] = []
     manager, worker = policy.manager.begin(1), policy.worker.begin(1)
     first_F = policy.worker.first_goal / policy.worker.first_goal.norm()
     steps = policy.goal_steps
@@ -231,9 +233,9 @@ def test_with_constant_goals_the_features_change_no_logit(variant: str) -> None:
 
 def test_the_policys_likelihood_teaches_the_worker_alone() -> None:
     policy, tokens_BT = leaked().train(), texts()
-    for way in (LeakedPolicy, super(LeakedPolicy, policy).log_prob.__func__):  # type: ignore[attr-defined]
+    for log_prob in (policy.log_prob, super(LeakedPolicy, policy).log_prob):
         policy.zero_grad()
-        logp_BT = policy.log_prob(tokens_BT, EVERYWHERE) if way is LeakedPolicy else way(policy, tokens_BT, EVERYWHERE)
+        logp_BT = log_prob(tokens_BT, EVERYWHERE)
         logp_BT.sum().backward()
         assert all(parameter.grad is None for parameter in policy.manager.parameters())
         assert all(parameter.grad is None for parameter in policy.discriminator.parameters())
@@ -301,7 +303,7 @@ def test_collect_can_be_asked_for_the_credit_of_some_positions(task: ToyTask) ->
 def test_an_environment_that_leaks_no_features_is_refused_and_said_so(task: ToyTask) -> None:
     envs = TextGANVectorEnv(4, task, discriminator=conv())
     envs.reset(seed=0)
-    with pytest.raises(InputError, match="make it with leak_features=True"):
+    with pytest.raises(InputError, match="leak_features"):
         envs.collect(leaked())
     assert envs.collect(StubPolicy([0.0] * V)).tokens_BT.shape == (4, T)
 
@@ -310,7 +312,7 @@ def test_features_leak_under_a_control_too_and_keep_their_size(task: ToyTask) ->
     envs = TextGANVectorEnv(4, task, control="constant", discriminator=conv(), leak_features=True)
     observation, _ = envs.reset(seed=0)
     assert observation["features"].shape == (4, conv().feature_size)
-    with pytest.raises(InputError, match=r"must have feature_size=20 as the one before, found 7"):
+    with pytest.raises(InputError, match="feature_size"):
         envs.game.queue_discriminator(pair())
 
 
@@ -327,7 +329,7 @@ def test_a_saved_policy_brings_the_features_it_reads(make: Any, variant: str, tm
     with torch.no_grad():
         assert torch.equal(again.eval().log_prob(tokens_BT, EVERYWHERE), policy.log_prob(tokens_BT, EVERYWHERE))
     other = make_policy("leaked", {**checkpoint.document, "goal_size": 4})
-    with pytest.raises(InputError, match=r"but this run expects"):
+    with pytest.raises(InputError, match="expects"):
         checkpoint.restore_module("policy", other)
 
 
@@ -342,22 +344,26 @@ def test_leaking_from_a_newer_discriminator_copies_its_weights() -> None:
 
 
 def test_a_discriminator_of_another_size_cannot_leak() -> None:
-    with pytest.raises(InputError, match=r"must be as the policy was made for, F=20, found F=7 \(kind=pair"):
+    with pytest.raises(InputError, match="found F=7"):
         leaked().leak(pair())
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("field", "value"),
     [
-        ({"goal_steps": 8}, r"goal_steps \(c\) must be 1 to T=7, the tokens of a text, found 8"),
-        ({"goal_steps": 0}, r"goal_steps \(c\) must be 1 to T=7"),
-        ({"goal_size": 0}, "goal_size must be at least 1, found 0"),
-        ({"variant": "papers"}, "variant must be paper or reference, found 'papers'"),
-        ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
-        ({"init_scale": -1.0}, "init_scale must be at least 0"),
-        ({"judge": PairDiscriminator(V + 1, T)}, "must read the V=6 tokens of the policy, found V=7"),
+        ("goal_steps", 8),
+        ("goal_steps", 0),
+        ("goal_size", 0),
+        ("variant", "papers"),
+        ("dropout", 1.0),
+        ("init_scale", -1.0),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_sentence(options: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
-        leaked(**options)
+def test_what_does_not_fit_is_refused_in_one_sentence(field: str, value: Any) -> None:
+    with pytest.raises(InputError, match=field):
+        leaked(**{field: value})
+
+
+def test_a_discriminator_of_another_vocabulary_is_refused() -> None:
+    with pytest.raises(InputError, match="V=7"):
+        leaked(PairDiscriminator(V + 1, T))

@@ -400,7 +400,7 @@ def test_fast_log_prob_of_the_lstm_equals_the_generic_one_with_its_gradients(
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
+    return np.asarray(1 / (1 + np.exp(-x)))
 
 
 def numpy_lstm_log_prob(w: dict[str, np.ndarray], tokens: Sequence[int], start_token: int) -> list[float]:

@@ -17,7 +17,6 @@ from textgan_env.ops import colours, plots, render
 from textgan_env.ops.colours import credit_colour, credit_limits, ink_on
 from textgan_env.ops.plots import heat_map, learning_curve
 from textgan_env.ops.render import ansi, rgb_array, score_list
-from textgan_env.utils import files
 from textgan_env.utils.errors import InputError
 
 WORDS = ["a", "man", "in", "a", "red", "shirt", "rides", "a", "horse", "."]
@@ -36,7 +35,8 @@ def png_size(path: Path) -> tuple[int, int]:
     with Image.open(path) as picture:
         picture.load()
         assert picture.format == "PNG"
-        return picture.size
+        width, height = picture.size
+        return width, height
 
 
 def test_importing_loads_neither_torch_nor_a_plot_library() -> None:
@@ -228,7 +228,11 @@ def test_one_point_is_enough_for_a_curve(tmp_path: Path) -> None:
 
 
 def test_without_a_point_there_is_no_curve(tmp_path: Path) -> None:
-    rows = [{"step": 1, "nll_test": math.nan}, {"step": 2, "nll_test": "text"}, {"nll_test": 3.0}]
+    rows: list[dict[str, object]] = [
+        {"step": 1, "nll_test": math.nan},
+        {"step": 2, "nll_test": "text"},
+        {"nll_test": 3.0},
+    ]
     assert not learning_curve(rows, tmp_path / "curve.png", lines=LINES)
     assert not learning_curve([], tmp_path / "curve.png", lines=LINES)
     assert os.listdir(tmp_path) == []
@@ -242,7 +246,7 @@ def test_a_full_disk_keeps_the_older_curve(tmp_path: Path, monkeypatch: pytest.M
     def disk_full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files.os, "fsync", disk_full)
+    monkeypatch.setattr("textgan_env.utils.files.os.fsync", disk_full)
     with pytest.raises(OSError, match="No space left"):
         learning_curve(rows_of_a_run()[:3], path, lines=LINES)
     assert path.read_bytes() == before

@@ -52,8 +52,8 @@ def finished(rows: list[list[int]], *, end_token: int | None = END, max_length: 
 
 
 def permuted(texts: Texts, order_B: Tensor) -> Texts:
-    parts = (texts.tokens_BT, texts.lengths_B, texts.ended_B)
-    return Texts(*(part[order_B] for part in parts), texts.keys.rows(order_B), texts.end_token)
+    tokens_BT, lengths_B, ended_B = (part[order_B] for part in (texts.tokens_BT, texts.lengths_B, texts.ended_B))
+    return Texts(tokens_BT, lengths_B, ended_B, texts.keys.rows(order_B), texts.end_token)
 
 
 TEXTS = finished([[0, 2, 0, 2], [2, END], [2, 2, 2, END], [0, 0, END], [END], [0, 2, 0, 2]])
@@ -230,8 +230,8 @@ def test_exact_q_is_what_trying_every_text_finds() -> None:
 
     def value(prefix: tuple[int, ...]) -> float:
         if len(prefix) == 3:
-            return reward[prefix]
-        return sum(p * value((*prefix, token)) for token, p in enumerate(next_token(prefix)))
+            return float(reward[prefix])
+        return math.fsum(p * value((*prefix, token)) for token, p in enumerate(next_token(prefix)))
 
     with torch.no_grad():
         found = task.exact_q(policy, reward_S)

@@ -1,6 +1,7 @@
 """Stable-Baselines3: the adapter beside the vector environment, the networks beside plain ones, models as policies."""
 
 import math
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -73,7 +74,8 @@ def model_of(algorithm: type[BaseAlgorithm], task: Task = TOY, seed: int = 0, **
         given |= {"exploration_initial_eps": 0.0, "exploration_final_eps": 0.0}
     envs = VecMonitor(SB3VecEnv(vector_env(task, **options)))
     with global_seeds_kept():
-        return algorithm(kind, envs, policy_kwargs=policy_options, seed=seed, gamma=1.0, **given)  # type: ignore[arg-type]
+        given |= {"gamma": 1.0}
+        return algorithm(kind, envs, policy_kwargs=policy_options, seed=seed, **given)
 
 
 def lstm_policy(task: Task = TOY, **options: Any) -> LSTMPolicy:
@@ -94,6 +96,7 @@ def test_the_adapter_says_what_the_vector_env_says(words: Task) -> None:
         actions = np.array([2, words.end_token if number % 2 else 3, 2 + number % 3])
         observation, reward_B, terminated_B, _, told = native.step(actions)
         theirs, rewards, dones, infos = adapted.step(actions)
+        assert isinstance(theirs, dict)
         for name in observation:
             np.testing.assert_array_equal(theirs[name], observation[name])
         assert rewards.dtype == np.float32
@@ -115,7 +118,7 @@ def test_a_text_cut_off_by_a_wrapper_is_truncated_and_one_that_ended_is_not() ->
         return TimeLimit(TextGANEnv(TOY, control="constant"), limit)
 
     for limit, truncated in ((2, True), (4, False)):
-        envs = SB3VecEnv(SyncVectorEnv([lambda limit=limit: make(limit)] * 2, autoreset_mode=AutoresetMode.SAME_STEP))
+        envs = SB3VecEnv(SyncVectorEnv([partial(make, limit)] * 2, autoreset_mode=AutoresetMode.SAME_STEP))
         envs.reset()
         for _ in range(limit):
             _, _, dones, infos = envs.step(np.array([0, 1]))
@@ -206,7 +209,7 @@ def observations() -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_the_extractor_reads_the_prefix_and_nothing_behind_it(layers: int) -> None:
-    space = vector_env().single_observation_space
+    space: Any = vector_env().single_observation_space
     with seeded(1):
         extractor = TokenExtractor(space, embed_size=3, hidden_size=5, num_layers=layers, start_token=0)
     found = extractor(observations())
@@ -234,7 +237,7 @@ def test_leaked_features_are_joined_to_what_the_prefix_says() -> None:
 
 
 def test_the_start_is_pad_unless_told_otherwise() -> None:
-    space = vector_env().single_observation_space
+    space: Any = vector_env().single_observation_space
     with seeded(1):
         extractors = [kind(space, embed_size=3) for kind in (TokenExtractor, LastTokenExtractor)]
     assert [extractor.start_token for extractor in extractors] == [4, 4]
@@ -242,7 +245,8 @@ def test_the_start_is_pad_unless_told_otherwise() -> None:
 
 def test_the_last_token_is_all_that_a_model_with_memory_needs() -> None:
     with seeded(1):
-        extractor = LastTokenExtractor(vector_env().single_observation_space, embed_size=3, start_token=0)
+        space: Any = vector_env().single_observation_space
+        extractor = LastTokenExtractor(space, embed_size=3, start_token=0)
     assert torch.equal(extractor(observations()), extractor.embedding.weight[torch.tensor([2, 0, 1])])
 
 
@@ -266,7 +270,7 @@ def test_dqn_draws_tokens_by_the_exponential_of_q() -> None:
             net_arch=[],
             features_extractor_class=TokenExtractor,
         )
-        head = policy.q_net.q_net[-1]
+        head: Any = policy.q_net.q_net[-1]
         nn.init.zeros_(head.weight)
         head.bias.data = torch.tensor([0.0, 0.1 * math.log(3.0), 0.0, 0.0])
         many = {"tokens": torch.full((6000, 4), 4), "length": torch.zeros(6000, 1, dtype=torch.int64)}

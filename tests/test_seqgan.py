@@ -71,11 +71,11 @@ def exact_return(policy: TablePolicy, reward_S: Tensor) -> Tensor:
 
 def learner(**changes: object) -> SeqGAN:
     """The agent on the toy task, with a tabular policy and the judge whose every reward is known."""
-    options = {"batch_size": 64, "kl_coef": 0.0, "transform": "prob", "learning_rate": 0.1} | changes
-    config = replace(TINY, **options)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"batch_size": 64, "kl_coef": 0.0, "transform": "prob", "learning_rate": 0.1} | changes
+    config = replace(TINY, **options)
     agent = SeqGAN(config, TASK)
     agent.policy = TablePolicy(V, max_length=T)
-    agent.g_optimizer = torch.optim.Adam(agent.policy.parameters(), lr=config.learning_rate)
+    agent.g_optimizer = torch.optim.Adam(agent.policy.parameters(), lr=options["learning_rate"])
     if agent.envs.game.judged:
         agent.discriminator = judge()  # type: ignore[assignment]
     return agent
@@ -85,7 +85,7 @@ def reward_after(agent: SeqGAN, steps: int) -> float:
     for step in range(steps):
         agent.g_step(step_of(0, "test", step))
     with torch.no_grad():
-        return float(exact_return(agent.policy, judge().logits_S.sigmoid()))  # type: ignore[arg-type]
+        return float(exact_return(agent.policy, judge().logits_S.sigmoid()))
 
 
 def test_reinforce_with_rollouts_reaches_the_enumerated_optimum() -> None:
@@ -137,11 +137,12 @@ def test_a_constant_reward_has_exactly_no_gradient_with_the_leave_one_out_baseli
     agent = learner(control="constant")
     values = agent.g_step(step_of(0, "test"))
     assert values["gradient_norm"] == 0
-    assert torch.equal(agent.policy.logits_PV, torch.zeros_like(agent.policy.logits_PV))  # type: ignore[union-attr]
+    assert torch.equal(agent.policy.logits_PV, torch.zeros_like(agent.policy.logits_PV))
 
 
 def test_the_untrained_control_asks_a_discriminator_that_never_learns() -> None:
     agent = SeqGAN(replace(TINY, control="untrained"), TASK)
+    assert agent.discriminator is not None
     weights = {name: value.clone() for name, value in agent.discriminator.state_dict().items()}
     assert steps_of(agent) == {"mle_epoch", "g_step"}
     agent.g_step(step_of(0, "a"))
@@ -305,7 +306,7 @@ def test_a_random_initial_state_belongs_to_the_text_its_completions_and_its_grad
 
     class Watched(LSTMPolicy):
         def begin(self, batch_size: int) -> tuple[Tensor, Tensor]:
-            state = super().begin(batch_size)
+            state: tuple[Tensor, Tensor] = super().begin(batch_size)
             given.append(state[0])
             return state
 

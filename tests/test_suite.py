@@ -178,7 +178,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def start(engine: FakeEngine, **changes: Any) -> tuple[FakeEngine, dict[str, str]]:
         monkeypatch.setattr(suite, "_engine", lambda _: engine)
-        monkeypatch.setattr(suite.time, "sleep", lambda _: None)
+        monkeypatch.setattr("benchmarks.suite.time.sleep", lambda _: None)
         return engine, dict(suite.run_suite(replace(OPTIONS, out=tmp_path / "suite", **changes)))
 
     return start

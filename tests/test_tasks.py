@@ -29,7 +29,7 @@ from textgan_env.text.corpus import load_corpus
 from textgan_env.utils.errors import InputError, MissingDataError
 from textgan_env.utils.options import ORACLES, TaskOptions
 
-SMALL = {"vocab_size": 30, "max_length": 5, "train_size": 40, "valid_size": 20, "test_size": 30}
+SMALL: dict[str, Any] = {"vocab_size": 30, "max_length": 5, "train_size": 40, "valid_size": 20, "test_size": 30}
 
 
 def test_oracle_splits_have_their_sizes_and_share_no_random_numbers() -> None:
@@ -252,7 +252,7 @@ def test_another_text_seed_gives_other_texts_of_the_same_law(make: Any) -> None:
 
 
 def test_oracle40_is_the_oracle_of_the_environment_for_longer_texts() -> None:
-    few = {"train_size": 3, "valid_size": 1, "test_size": 1}
+    few: dict[str, Any] = {"train_size": 3, "valid_size": 1, "test_size": 1}
     short, spelled_out = make_task("oracle40", **few), OracleTask(max_length=40, embed_size=64, hidden_size=64, **few)
     assert short.config() == spelled_out.config()
     assert torch.equal(short.split("train").tokens_BT, spelled_out.split("train").tokens_BT)

@@ -75,8 +75,8 @@ def test_a_reader_of_noise_stops_before_it_has_learnt_it_by_heart(
     fresh_BT = torch.randint(3, task.vocab_size, (240, task.max_length), generator=generator)
     everywhere = torch.ones_like(fresh_BT, dtype=torch.bool)
     stopped = nll(text_scores.reader(task, noise_BT), fresh_BT, everywhere)[0]
-    monkeypatch.setattr(text_scores, "nll", lambda *_: (0.0 - next(falling), None))
     falling = iter(range(1000))
+    monkeypatch.setattr(text_scores, "nll", lambda *_: (0.0 - next(falling), None))
     to_the_end = nll(text_scores.reader(task, noise_BT), fresh_BT, everywhere)[0]
     assert stopped < math.log(task.vocab_size) + 0.05
     assert to_the_end > stopped + 0.2
@@ -108,7 +108,12 @@ def test_forward_reads_the_valid_split_and_is_asked_about_the_texts_reverse_the_
     valid_BT, test_BT = (task.split(name).tokens_BT for name in ("valid", "test"))
     asked: list[tuple[Tensor, Tensor]] = []  # what an LSTM has read, and what it is asked about
     monkeypatch.setattr(text_scores, "reader", lambda _, tokens_BT: tokens_BT)
-    monkeypatch.setattr(text_scores, "nll", lambda read_BT, tokens_BT, _: asked.append((read_BT, tokens_BT)) or (1, 0))
+
+    def nll(read_BT: Tensor, tokens_BT: Tensor, _: Tensor) -> tuple[int, int]:
+        asked.append((read_BT, tokens_BT))
+        return 1, 0
+
+    monkeypatch.setattr(text_scores, "nll", nll)
     text_scores.lstm_scores(WatchedTask(task.corpus), written_BT, 40)
     assert len(asked) == 2
     for found, expected in zip(asked, ((valid_BT[:40], written_BT), (written_BT, test_BT)), strict=True):

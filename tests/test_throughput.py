@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-import nltk.translate.bleu_score  # type: ignore[import-untyped]  # noqa: F401  may load libraries that draw at import
+import nltk.translate.bleu_score  # noqa: F401  may load libraries that draw at import
 import pytest
 import torch
 
@@ -12,7 +12,7 @@ from benchmarks.reference import PlainDiscriminator, PlainGenerator, PlainLeakGA
 from benchmarks.throughput import Options
 from benchmarks.work import Sizes, Work
 from benchmarks.works import WORKS
-from textgan_env.discriminators import make_discriminator
+from textgan_env.discriminators import ConvDiscriminator, make_discriminator
 from textgan_env.policies import LeakedPolicy, LSTMPolicy
 from textgan_env.rewards import Completions, Keys, RolloutCredit, Texts
 from textgan_env.utils.errors import InputError
@@ -27,12 +27,14 @@ def policy() -> LSTMPolicy:
 
 
 @pytest.fixture
-def judge() -> torch.nn.Module:
-    return make_discriminator("conv", vocab_size=V, max_length=T, widths=(1, 2, 6), filters=(4, 3, 2), seed=2).eval()
+def judge() -> ConvDiscriminator:
+    made = make_discriminator("conv", vocab_size=V, max_length=T, widths=(1, 2, 6), filters=(4, 3, 2), seed=2).eval()
+    assert isinstance(made, ConvDiscriminator)
+    return made
 
 
 @pytest.fixture
-def leaked(judge: torch.nn.Module) -> LeakedPolicy:
+def leaked(judge: ConvDiscriminator) -> LeakedPolicy:
     return LeakedPolicy(
         V, start_token=0, discriminator=judge, embed_size=5, hidden_size=4, manager_size=4, goal_size=3, goal_steps=2,
         init_scale=1.0, seed=3,
@@ -50,14 +52,14 @@ def test_the_plain_generator_gives_every_token_the_same_probability(policy: LSTM
     torch.testing.assert_close(found_BT, expected_BT, rtol=0, atol=1e-5)
 
 
-def test_the_plain_judge_scores_the_same(judge: torch.nn.Module) -> None:
+def test_the_plain_judge_scores_the_same(judge: ConvDiscriminator) -> None:
     tokens_BT = texts()
     tokens_BT[:3, 4:] = V  # texts that end early
     torch.testing.assert_close(judge(tokens_BT), PlainDiscriminator(judge).eval()(tokens_BT), rtol=0, atol=1e-5)
 
 
 def test_q_is_the_same_given_the_same_completions(
-    policy: LSTMPolicy, judge: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+    policy: LSTMPolicy, judge: ConvDiscriminator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens_BT = texts()
     # One table of completions for both: of the prefix of p tokens, the n-th is row (p, n) of the table.
@@ -121,7 +123,7 @@ def test_the_plain_leakgan_has_the_same_features_and_logits(leaked: LeakedPolicy
 def test_the_plain_leakgan_step_moves_manager_and_worker_and_no_feature(leaked: LeakedPolicy) -> None:
     slow = PlainLeakGAN(leaked)
     before = {name: value.clone() for name, value in slow.state_dict().items()}
-    optimizers = tuple(torch.optim.SGD(part.parameters(), lr=1.0) for part in (slow.manager, slow.worker))
+    optimizers = (torch.optim.SGD(slow.manager.parameters(), lr=1.0), torch.optim.SGD(slow.worker.parameters(), lr=1.0))
     plain_leakgan_step(slow, optimizers, rows=B, rollouts=2, draws=torch.Generator().manual_seed(0))
     moved = {name.split(".")[0] for name, value in slow.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {"manager", "worker"}

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,7 +180,7 @@ def test_the_parts_of_a_logit_add_up_to_it(task: CorpusTask, kind: str, length: 
 
 
 def test_parts_of_the_pair_judge_are_the_sums_that_its_docstring_names(task: CorpusTask) -> None:
-    judge = uncertain(PairDiscriminator(task.vocab_size, 7, rank=2, distances=2))
+    judge: Any = uncertain(PairDiscriminator(task.vocab_size, 7, rank=2, distances=2))
     mark, (a, b) = task.vocab_size, (3, 4)
     left, right, single, weight = judge.left, judge.right, judge.single[:, 0], judge.output.weight[0]
 
@@ -203,7 +204,7 @@ def test_parts_of_the_pair_judge_are_the_sums_that_its_docstring_names(task: Cor
 
 
 def test_a_filter_stands_with_the_window_that_it_matches_best(task: CorpusTask) -> None:
-    judge = uncertain(ConvDiscriminator(task.vocab_size, 7, embed_size=3, widths=(2, 3), filters=(4, 5)))
+    judge: Any = uncertain(ConvDiscriminator(task.vocab_size, 7, embed_size=3, widths=(2, 3), filters=(4, 5)))
     tokens = (5, 2, 8, 1)
     found = judge.parts(padded(task, tokens)[0])
     row = judge.embedding[padded(task, tokens)[0]]
@@ -258,7 +259,8 @@ def test_a_plane_needs_two_texts() -> None:
 
 @pytest.fixture(scope="module")
 def seqgan(text_file: Path) -> RunFolder:
-    return make_run(SeqGAN, seqgan_smoke, text_file)
+    run: RunFolder = make_run(SeqGAN, seqgan_smoke, text_file)
+    return run
 
 
 def test_a_run_that_taught_a_discriminator_is_judged_by_it_as_it_was_saved(seqgan: RunFolder) -> None:

@@ -342,7 +342,7 @@ def test_what_may_be_overridden_to_a_run_is_told_from_what_may_not(tmp_path: Pat
     words = ["--resume", str(tmp_path), "--learning-rate=0.001", "--threads", "1"]
     config = parse(PRESETS, "", words)
     assert (config.learning_rate, config.overrides) == (0.001, ("learning_rate", "threads"))
-    with pytest.raises(InputError, match=r"a run goes on with the options it began with: leave out --epochs, --seed"):
+    with pytest.raises(InputError, match="leave out --epochs, --seed"):
         parse(PRESETS, "", [*words, "--seed", "1", "--epochs", "2"])
 
 

@@ -27,7 +27,7 @@ def make_toy() -> gym.Env[Any, Any]:
     return gym.make("textgan_env:TextGAN/Toy-v0", **OPTIONS)
 
 
-def outputs(envs: VectorEnv[Any, Any, Any]) -> list[tuple[list[Any], ...]]:
+def outputs(envs: VectorEnv[Any, Any, Any]) -> list[tuple[Any, ...]]:
     """Observations, rewards and ends of a run with fixed actions."""
     found = []
     observation, _ = envs.reset(seed=3)
@@ -60,7 +60,7 @@ def test_sb3s_spawned_workers_do_what_one_process_does() -> None:
         envs.reset()
     for actions in ACTIONS:
         found, expected = (envs.step(actions) for envs in (spawned, together))
-        np.testing.assert_array_equal(found[0]["tokens"], expected[0]["tokens"])  # type: ignore[call-overload, index]
+        np.testing.assert_array_equal(found[0]["tokens"], expected[0]["tokens"])  # type: ignore[call-overload]
         np.testing.assert_allclose(found[1], expected[1], rtol=1e-6)
         assert found[2].tolist() == expected[2].tolist()
         for row in found[2].nonzero()[0]:
@@ -113,7 +113,7 @@ def test_a_text_is_recorded_as_a_video(tmp_path: Path) -> None:
         for token in (0, 3, 2, 1):
             recorded.step(np.int64(token))
     height, width, _ = env.render().shape  # type: ignore[union-attr]
-    recorded.close()
+    recorded.close()  # type: ignore[no-untyped-call]
     (path,) = (tmp_path / "videos").iterdir()
     size, number = frames(path)
     assert size == [width - width % 2, height - height % 2]
@@ -160,7 +160,7 @@ def test_episode_statistics_count_each_text(make: Callable[..., VectorEnv[Any, A
 
 @BOTH
 def test_rewards_can_be_transformed_and_normalised(make: Callable[..., VectorEnv[Any, Any, Any]]) -> None:
-    envs = TransformReward(make(control="constant"), lambda reward: 3 * reward - 1)
+    envs: VectorEnv[Any, Any, Any] = TransformReward(make(control="constant"), lambda reward: 3 * reward - 1)
     envs.reset(seed=0)
     assert envs.step(np.array([0, 1]))[1].tolist() == [2, 2]
     envs = NormalizeReward(make(control="random"), gamma=1.0)

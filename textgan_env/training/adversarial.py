@@ -109,7 +109,7 @@ class RewardedAgent(PolicyAgent):
     kinds: ClassVar[tuple[str, ...]] = ()
     #: Options in which a pre-trained policy must be as this run's.
     same: ClassVar[tuple[str, ...]] = ()
-    curves = ("nll_valid", "nll_oracle", "d_auc", "d_accuracy")
+    curves: ClassVar[tuple[str, ...]] = ("nll_valid", "nll_oracle", "d_auc", "d_accuracy")
 
     def __init__(self, config: RewardedConfig, task: Task) -> None:
         from textgan_env.evaluation import BleuDiscriminator
@@ -223,7 +223,7 @@ class RewardedAgent(PolicyAgent):
 class AdversarialAgent(RewardedAgent):
     """A `RewardedAgent` of our own, whose batches several processes can share."""
 
-    curves = (*RewardedAgent.curves, "credit", "credit_spread")
+    curves: ClassVar[tuple[str, ...]] = (*RewardedAgent.curves, "credit", "credit_spread")
 
     def __init__(self, config: AdversarialConfig, task: Task) -> None:
         at_least(1, config, "batch_size")
@@ -284,7 +284,7 @@ class PolicyGradientAgent(AdversarialAgent):
     """REINFORCE on an advantage: a subclass says what each token's is, and the rest is here."""
 
     config: PolicyGradientConfig
-    curves = (*AdversarialAgent.curves, "gradient_snr")
+    curves: ClassVar[tuple[str, ...]] = (*AdversarialAgent.curves, "gradient_snr")
 
     def __init__(self, config: PolicyGradientConfig, task: Task) -> None:
         from torch.optim import Adam

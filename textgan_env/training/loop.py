@@ -36,13 +36,11 @@ _LEAST_SPREAD = 0.005  # of credits over texts: a discriminator that is unsure s
 
 
 class Agent(Checkpointable, Protocol):
-    """One algorithm: what it saves, in which order it does what, and what of it is shown.
+    """One algorithm: what it saves, in which order it does what, and what of it is shown."""
 
-    Attributes:
-        curves: What the learning curve shows: names of `textgan_env.ops.metric_table`.
-    """
-
-    curves: Sequence[str]
+    @property
+    def curves(self) -> Sequence[str]:
+        """What the learning curve shows: names of `textgan_env.ops.metric_table`."""
 
     def schedule(self) -> Schedule:
         """What to do, in which order: phases of steps, each a method that takes a `Step` and returns numbers to log."""

@@ -60,7 +60,7 @@ class SB3Agent(RewardedAgent):
 
     config: SB3Config
     kinds = ("lstm",)
-    curves = (*RewardedAgent.curves, "reward")
+    curves: ClassVar[tuple[str, ...]] = (*RewardedAgent.curves, "reward")
     recurrent = False
     """Whether the model has a memory of its own and is shown the last token only."""
     masked = False

@@ -1,4 +1,4 @@
-"""The command line of an agent: presets, the options all agents share, and how the words are read. Loads no torch."""
+"""The command line of an agent: presets, the options that all agents share, and their parser. Loads no torch."""
 
 import contextlib
 import io
@@ -6,9 +6,8 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from tyro.conf import Suppress
 
@@ -37,7 +36,8 @@ class TaskOptions:
     max_vocab: int | None = None
     """Words of your text beyond the most frequent ones become unknown [no limit]."""
     text_seed: int | None = None
-    """Of an oracle's or the toy task's texts: other numbers give other texts of the same law [that of the task]."""
+    """Seed of an oracle's or the toy task's texts: other seeds draw other texts of the same distribution [that of the
+    task]."""
 
     def task_options(self) -> dict[str, Any]:
         """The task's options that were given, as `textgan_env.tasks.make_task` takes them.
@@ -66,7 +66,7 @@ def path_option(task: str) -> str:
     return {"corpus": "path", "seqgan-oracle": "weights"}.get(task, "data_dir")
 
 
-#: Tasks of tokens without words; presets size networks for them otherwise than for text.
+#: Tasks whose tokens are numbers, no words; presets choose other network sizes for them than for text.
 ORACLES = ("oracle", "oracle40", "seqgan-oracle", "toy")
 
 
@@ -81,11 +81,11 @@ def at_least(least: int, config: object, *names: str) -> None:
         require(value is None or value >= least, f"{name} must be at least {least}, found {value}")
 
 
-_MOST = 1e9  # of a rate or a norm: what is larger cannot be computed with
+_MOST = 1e9  # a rate or a norm above this overflows
 
 
 def above_zero(config: object, *names: str) -> None:
-    """Refuse numbers of a config that are not above 0, or above any use; None passes.
+    """Refuse numbers of a config that are not above 0, or too large to compute with; None passes.
 
     Raises:
         InputError: If one is not.
@@ -103,36 +103,36 @@ class CommonConfig(TaskOptions):
     preset: str = "fast"
     """Where all other defaults come from; see the list above."""
     seed: int = 0
-    """Everything random follows from it, the oracle task's weights and texts excepted (they have their own)."""
+    """Seed of everything random, except the weights and texts of an oracle task (they have seeds of their own)."""
     temperature: float = 1.0
-    """What the finished policy's logits are divided by when it is measured and writes its samples."""
+    """What the finished policy's logits are divided by when it is evaluated and generates its samples."""
     deterministic: bool = False
-    """Let the finished policy write the most probable token always."""
+    """Let the finished policy always choose the most probable token."""
     device: str | None = None
     """cpu, cuda, cuda:1 ... [cpu]"""
     threads: int | None = None
-    """CPU threads [torch's choice]; with other busy processes beside it, 1 is often fastest."""
+    """CPU threads [torch's choice]; beside other busy processes, 1 is often fastest."""
     runs: Path = Path("runs")
     """Where run folders are made."""
     resume: Path | None = None
-    """A run folder to go on with. Its options hold; learning rates, --max-grad-norm, --device, --threads,
-    --checkpoint-every, --patience and --stop-on-collapse can be given anew."""
+    """A run folder to resume. Its options hold; only learning rates, --max-grad-norm, --device, --threads,
+    --checkpoint-every, --patience and --stop-on-collapse can be changed."""
     checkpoint_every: float = 60.0
     """Seconds between checkpoints; one is always written at the end."""
     select: Literal["last", "best"] = "best"
     """Weights of the finished policy: the last, or those of the lowest NLL on the valid split."""
     eval_every: int = 0
-    """Rounds between two looks at the policy (NLLs and samples); 0: about twenty looks a run."""
+    """Rounds between two evaluations of the policy (NLLs and samples); 0: about twenty evaluations a run."""
     show_samples: int = 3
-    """Texts printed at each look."""
+    """Texts printed at each evaluation."""
     patience: int = 0
-    """Stop the last phase after so many looks without a new low of NLL on the valid split, or of D's AUC on unseen
-    texts; 0: never."""
+    """Stop the last phase after this many evaluations without a new low of NLL on the valid split, or of D's AUC on
+    unseen texts; 0: never."""
     stop_on_collapse: bool = False
-    """Stop when a look finds that the policy collapses: half as many different texts as real ones, or less, or an
-    entropy of less than half of what real text costs it."""
+    """Stop when an evaluation finds that the policy collapses: at most half as many different texts as real ones, or
+    an entropy below half of its NLL of real text."""
     overrides: Annotated[tuple[str, ...], Suppress] = ()
-    """Which options were given beside --resume; whoever makes a config in Python says it here."""
+    """Names of the options that were given beside --resume; a config made in Python sets it itself."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +140,11 @@ class SharedConfig(CommonConfig):
     """Options of agents that several processes can train together."""
 
     shards: int | None = None
-    """Parts that each batch is cut into, for the processes of torchrun to share out. What is learnt depends on it,
-    and not on how many processes there are [as many as processes]."""
+    """Parts that each batch is cut into and that the processes of torchrun share. Results depend on the number of
+    shards, not on the number of processes [one a process]."""
 
     def batch_sizes(self) -> dict[str, int]:
-        """Option -> rows of the batches that are cut."""
+        """Name of each batch size option -> rows of its batches."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name.endswith("batch_size")}
 
 
@@ -170,11 +170,20 @@ RENAMED = {
 }
 
 
+@dataclass(frozen=True)
+class _Head:
+    """The options that decide the defaults of all others."""
+
+    preset: str
+    task: str | None = None
+    corpus: str | None = None
+
+
 def parse(presets: Mapping[str, Callable[[str], Config]], description: str, args: list[str] | None = None) -> Config:
-    """Read the command line of an agent: the preset first, then what differs from it.
+    """Read the command line of an agent: the preset and the task first, then what differs from their defaults.
 
     Args:
-        presets: Name -> function that makes the config from the name of the task.
+        presets: Name -> function that makes the config from the name of the task; the first is the default.
         description: For ``--help``.
         args: The words; ``sys.argv`` without the program by default.
 
@@ -182,30 +191,25 @@ def parse(presets: Mapping[str, Callable[[str], Config]], description: str, args
         The config.
 
     Raises:
-        InputError: If there is no such preset, or options come with a run to go on with.
-        SystemExit: After ``--help``, or at an option that does not exist.
+        InputError: If a word is wrong, there is no such preset, or a resumed run is given an option that it must keep.
+        SystemExit: After ``--help``.
     """
     words = sys.argv[1:] if args is None else args
-    own_text = any(word.split("=")[0] == "--corpus" for word in words)
-    chosen = {"preset": next(iter(presets)), "task": "corpus" if own_text else "oracle"}
-    for at, word in enumerate(words):
-        for name in chosen:
-            if word == f"--{name}" and at + 1 < len(words):
-                chosen[name] = words[at + 1]
-            elif word.startswith(f"--{name}="):
-                chosen[name] = word.split("=", 1)[1]
-    if chosen["preset"] not in presets:
-        raise InputError(f"unknown preset '{chosen['preset']}', expected one of: {', '.join(presets)}")
-    default = presets[chosen["preset"]](chosen["task"])
-    _refuse_renamed(words, {field.name for field in fields(default)})
+    head, _ = _read(_Head, words, default=_Head(next(iter(presets))), return_unknown_args=True, add_help=False)
+    require(head.preset in presets, f"unknown preset '{head.preset}', expected one of: {', '.join(presets)}")
+    default = presets[head.preset](head.task or ("oracle" if head.corpus is None else "corpus"))
+    known = {field.name for field in fields(default)}
+    given = {word.split("=")[0][2:].replace("-", "_") for word in words if word.startswith("--")}
+    for old in sorted(given - known):
+        new = RENAMED.get(old)
+        require(new not in known, f"{_shown(old)} is called {_shown(new or old)} now")
     config = read_words(type(default), words, default=default, description=description)
     if config.resume is not None:
-        options = {f"--{field.name.replace('_', '-')}": field.name for field in fields(default)}
-        given = sorted({word.split("=")[0] for word in words} & options.keys() - {"--resume"})
-        refused = [option for option in given if not _may_be_overridden(options[option])]
-        require(not refused, f"a run goes on with the options it began with: leave out {', '.join(refused)}")
-        return replace(config, overrides=tuple(options[option] for option in given))
-    # A run is gone on with, and its policy loaded, from any folder.
+        changed = sorted(given & known - {"resume"})
+        refused = [_shown(name) for name in changed if not _may_be_overridden(name)]
+        require(not refused, f"a resumed run keeps its options: leave out {', '.join(refused)}")
+        return replace(config, overrides=tuple(changed))
+    # A run is resumed, and its policy loaded, from any folder.
     if config.corpus is not None:
         config = replace(config, corpus=str(Path(config.corpus).expanduser().absolute()))
     if config.tokenizer is not None:
@@ -213,21 +217,13 @@ def parse(presets: Mapping[str, Callable[[str], Config]], description: str, args
     return config
 
 
-def _refuse_renamed(words: Sequence[str], known: set[str]) -> None:
-    """Refuse options that are called otherwise now.
-
-    Raises:
-        InputError: If there is one; it says the new name.
-    """
-    for word in words:
-        old = word.split("=")[0].removeprefix("--").replace("-", "_")
-        new = RENAMED.get(old) if word.startswith("--") and old not in known else None
-        if new in known:
-            raise InputError(f"--{old.replace('_', '-')} is called --{new.replace('_', '-')} now")
+def _shown(name: str) -> str:
+    """An option as it is typed."""
+    return f"--{name.replace('_', '-')}"
 
 
 def _may_be_overridden(option: str) -> bool:
-    """Whether a run may go on with another value: where it computes, how fast it learns, when it saves and stops."""
+    """Whether a resumed run may take another value: where it computes, how fast it learns, when it saves and stops."""
     others = ("max_grad_norm", "device", "threads", "checkpoint_every", "patience", "stop_on_collapse")
     return option.endswith("learning_rate") or option in others
 
@@ -256,18 +252,24 @@ def read_words(
         InputError: If an option does not exist, is missing, or has a value of another kind.
         SystemExit: After ``--help``.
     """
-    import tyro
-
-    words = [word for word in words if word != DEBUG]  # is for `friendly_errors`
-    settings: dict[str, Any] = {} if default is None else {"default": default}
+    settings: dict[str, Any] = {"prog": program}
+    if default is not None:
+        settings["default"] = default
     if description is not None:
         settings["description"] = description
+    words = [word for word in words if word != DEBUG]  # is for `friendly_errors`
+    return cast(Read, _read(what, words, **settings))
+
+
+def _read(what: Callable[..., Any], words: Sequence[str], **settings: Any) -> Any:
+    """Call tyro, and turn the box of many lines that it prints at a mistake into one sentence."""
+    import tyro
+
     markers = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName)
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
-            read: Read = tyro.cli(what, args=words, prog=program, config=markers, **settings)
-            return read
+            return tyro.cli(what, args=words, config=markers, **settings)
     except SystemExit as leaving:
         if leaving.code and box.getvalue():
             raise InputError(_sentence(box.getvalue())) from None
@@ -275,21 +277,11 @@ def read_words(
 
 
 def _sentence(box: str) -> str:
-    """What tyro says about a wrong command line in a box of many lines, as one line.
-
-    Below its title the box says what is wrong, down to a rule or an empty line. Where options of like names follow, the
-    first is kept.
-    """
+    """The first paragraph below the title of a box, and the first option that is like an unknown one."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", box)  # on a terminal it has colours
-    lines = [line.strip("│ ") for line in plain.splitlines()[1:]]
-    first = next((at for at, line in enumerate(lines) if _says_something(line)), len(lines))
-    said = list(takewhile(_says_something, lines[first:]))
-    rest = filter(_says_something, lines[first + len(said) :])
-    like = next((line.split()[0] for line in rest if line.startswith("--")), None)
-    sentence = " ".join(said).removesuffix(".")
-    meant = f" (did you mean {like}?)" if like and sentence.startswith("Unrecognized") else ""
+    text = "\n".join(line.strip("│ ") for line in plain.splitlines()[1:])
+    said, *rest = [part for part in re.split(r"^[─╰-]{4}.*$", text, flags=re.MULTILINE) if part.strip()] or [plain]
+    sentence = " ".join(said.split()).removesuffix(".")
+    like = re.match(r"\s*(?:Perhaps you meant|Arguments similar to .*):\s+(--[\w-]+)", rest[0] if rest else "")
+    meant = f" (did you mean {like[1]}?)" if like else ""
     return f"{sentence[:1].lower()}{sentence[1:]}{meant}; --help lists the options"
-
-
-def _says_something(line: str) -> bool:
-    return any(character.isalnum() for character in line)

@@ -280,8 +280,8 @@ def run(folder: Path) -> None:
 
     from benchmarks import measure
     from benchmarks.results import peak_memory_mb
-    from textgan_env.runs.snapshot import library_versions
     from textgan_env.runs.folder import machine, source_state
+    from textgan_env.runs.snapshot import library_versions
     from textgan_env.tasks import make_task
 
     torch.set_num_threads(1)

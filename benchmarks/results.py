@@ -29,8 +29,8 @@ def save(name: str, rows: Sequence[Mapping[str, Any]], *, module: str, notes: st
     Returns:
         The JSON file.
     """
-    from textgan_env.runs.snapshot import library_versions
     from textgan_env.runs.folder import machine, source_state
+    from textgan_env.runs.snapshot import library_versions
 
     command = f"python -m {module} {shlex.join(sys.argv[1:])}".strip()
     document = {

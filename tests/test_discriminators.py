@@ -396,8 +396,9 @@ def fit(
     optimizer: torch.optim.Optimizer | None = None,
 ) -> FitReport:
     """Fit to a real and a fake side; with the discriminator's own optimizer unless another is given."""
-    optimizer = judge.make_optimizer() if optimizer is None else optimizer
-    return fit_discriminator(judge, optimizer, *sides, steps=steps, batch_size=batch_size, generator=generator(seed))
+    learner: Any = judge
+    optimizer = learner.make_optimizer() if optimizer is None else optimizer
+    return fit_discriminator(learner, optimizer, *sides, steps=steps, batch_size=batch_size, generator=generator(seed))
 
 
 def sgd(judge: nn.Module, rate: float) -> torch.optim.Optimizer:

@@ -298,7 +298,7 @@ def test_a_source_of_ones_own_is_paid_by_step_as_by_collect(words: Task, reward:
 def test_a_source_pays_for_the_text_after_a_given_prefix(words: Task) -> None:
     env = TextGANEnv(**options_for(words, reward="terminal", sources=[PlaceCredit()], control="constant"))
     env.reset(seed=0, options={"prefix": "the cat"})
-    rewards = [env.step(np.int64(token))[1] for token in (2, words.end_token)]
+    rewards = [env.step(np.int64(token))[1] for token in (2, words.end_token or 0)]
     assert rewards == [0, 1 + 102]
 
 
@@ -638,7 +638,7 @@ def test_after_a_prefix_difference_still_sums_to_the_reward_of_the_text(words: T
     for one in (env, paid):
         one.reset(seed=0, options={"prefix": "the cat"})
         assert words.end_token is not None
-        totals.append(sum([float(one.step(np.int64(token))[1]) for token in (2, words.end_token)]))
+        totals.append(sum([float(one.step(np.int64(token))[1]) for token in (2, words.end_token or 0)]))
     assert totals[0] == pytest.approx(totals[1], abs=1e-6)
 
 

@@ -46,7 +46,8 @@ def test_an_option_takes_what_is_offered_and_says_what_each_is(
         with pytest.raises(SystemExit):
             tyro.cli(Options, args=words)
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert all(f"{name}: {(kinds.DISCRIMINATORS | kinds.POLICIES)[name].about}" in said for name in taken)
+    rows = {**kinds.DISCRIMINATORS, **kinds.POLICIES}
+    assert all(f"{name}: {rows[name].about}" in said for name in taken)
 
 
 def test_the_tables_load_no_torch() -> None:

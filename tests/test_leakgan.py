@@ -173,7 +173,8 @@ def test_the_reference_writes_completes_and_feeds_d_at_three_temperatures() -> N
     agent = sharp("reference", g_temperature=0.9, d_temperature=0.5)
     assert (agent.sampling.decoding.temperature, agent.sampling.first_inverse_temperature) == (0.9, 1.5)
     assert (agent.learning.decoding.temperature, agent.learning.first_inverse_temperature) == (1.0, None)
-    assert (agent.policy_for_d().decoding.temperature, agent.policy_for_d().first_inverse_temperature) == (0.5, None)
+    for_d: Any = agent.policy_for_d()
+    assert (for_d.decoding.temperature, for_d.first_inverse_temperature) == (0.5, None)
     assert agent.envs.game.rollout_policy is agent.learning
     agent = sharp(g_temperature=0.9)
     assert agent.learning is agent.sampling
@@ -204,7 +205,7 @@ def test_texts_that_end_early_and_unknown_words_are_learnt_from() -> None:
     assert task.end_token is not None
     assert task.forbidden
     for variant in ("paper", "reference"):
-        agent = LeakGAN(replace(TINY, variant=variant, discriminator="conv", d_embed_size=4), task)  # type: ignore[arg-type]
+        agent = LeakGAN(replace(TINY, variant=variant, discriminator="conv", d_embed_size=4), task)
         values = agent.d_steps_of(1).alone(step_of(0, "d").seed) | agent.mle_steps_of("mle_epoch").alone(0)
         values |= {name: float(value) for name, value in agent.g_step(step_of(0, "g")).items()}
         assert all(np.isfinite(float(value)) for value in values.values())

@@ -58,7 +58,7 @@ def test_the_expected_advantage_of_a_text_is_its_ratio_over_the_mean_ratio_less_
 
 def expected_reward(agent: MaliGAN) -> float:
     with torch.no_grad():
-        return float(exact_return(agent.policy, judge().logits_S.sigmoid()))  # type: ignore[arg-type]
+        return float(exact_return(agent.policy, judge().logits_S.sigmoid()))
 
 
 def reward_after(agent: MaliGAN, steps: int) -> float:
@@ -83,7 +83,7 @@ def test_under_a_constant_reward_not_a_bit_moves() -> None:
     agent = learner(control="constant")
     before = agent.policy.logits_PV.detach().clone()
     agent.g_step(step_of(0))
-    assert torch.equal(agent.policy.logits_PV, before)  # type: ignore[arg-type]
+    assert torch.equal(agent.policy.logits_PV, before)
 
 
 def test_a_whole_run_is_resumed_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,7 @@ def plain_gradient(writer: LSTMPolicy, tokens_BT: Tensor, credit: float) -> Tens
 def test_gradients_under_a_judge_that_says_the_same_of_all_texts(logit: float) -> None:
     writer, task = policy(), ToyTask()
     batches = [dynamics.written(writer, task, 6, seed) for seed in (1, 2)]
-    found = dynamics.gradient_estimates(writer, SameForAll(logit), batches)
+    found = dynamics.gradient_estimates(writer, SameForAll(logit), batches)  # type: ignore[arg-type]
     # Six texts share the ranks 1 to 6: on average 3.5 of 6.
     credit = {
         "prob": 1 / (1 + math.exp(-logit)),

@@ -118,6 +118,7 @@ class Settings:
 def test_a_dataclass_is_made_of_an_object() -> None:
     made = read_typed(Settings, {"names": ["a"], "folder": "x/y", "best": float("inf")}, "it")
     assert made == Settings(("a",), Path("x/y"), float("inf"))
+    wrong: object
     for wrong in (
         {"names": "ab"},
         {"names": [1]},

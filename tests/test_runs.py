@@ -11,7 +11,6 @@ import torch
 
 from textgan_env.runs import folder
 from textgan_env.runs.folder import RunFolder, machine, source_state
-from textgan_env.utils import files
 from textgan_env.utils.errors import InputError
 
 
@@ -97,7 +96,7 @@ def test_a_disk_that_is_full_leaves_no_folder(tmp_path: Path, monkeypatch: pytes
     def disk_full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files.os, "fsync", disk_full)
+    monkeypatch.setattr(os, "fsync", disk_full)
     with pytest.raises(InputError, match="No space left"):
         create(tmp_path)
     assert os.listdir(tmp_path) == []

@@ -156,8 +156,8 @@ def test_signal_and_noise_of_the_gradient_are_what_many_batches_show() -> None:
     snr, gradients = [], []
     for step in range(60):
         snr.append(agent.g_step(step_of(1, step))["gradient_snr"])
-        assert agent.policy.logits_PV.grad is not None  # type: ignore[union-attr]
-        gradients.append(agent.policy.logits_PV.grad.flatten().double().clone())  # type: ignore[union-attr,operator]
+        assert agent.policy.logits_PV.grad is not None
+        gradients.append(agent.policy.logits_PV.grad.flatten().double().clone())
     batches = torch.stack(gradients)
     variance = float(batches.var(0).sum())
     signal = float(batches.mean(0).square().sum()) - variance / len(batches)
@@ -276,10 +276,10 @@ def test_a_writing_temperature_is_the_one_texts_are_written_and_scored_at() -> N
 def test_pre_training_ends_with_the_averaged_weights_and_the_reference_there() -> None:
     agent = SeqGAN(replace(TINY, ema_decay=0.9), TASK)
     agent.mle_steps_of("mle_epoch").alone(derived_seed(0, "a"))
-    assert not torch.equal(agent.policy.projection.bias, agent.average.policy.projection.bias)  # type: ignore[arg-type,union-attr]
+    assert not torch.equal(agent.policy.projection.bias, agent.average.policy.projection.bias)
     agent.end_pretraining(step_of(0, "b"))
     for policy in (agent.policy, agent.reference):
-        assert torch.equal(policy.projection.bias, agent.average.policy.projection.bias)  # type: ignore[arg-type,union-attr]
+        assert torch.equal(policy.projection.bias, agent.average.policy.projection.bias)
 
 
 def test_interleaved_maximum_likelihood_follows_the_real_texts() -> None:
@@ -322,10 +322,10 @@ def test_a_lagged_rollout_policy_trails_the_learner() -> None:
     agent = SeqGAN(replace(TINY, rollout_lag=0.8), TASK)
     assert agent.lagged is not None
     assert agent.envs.game.rollout_policy.projection.bias is agent.lagged.policy.projection.bias  # type: ignore[union-attr]
-    start = agent.policy.projection.bias.clone()  # type: ignore[union-attr,operator]
+    start = agent.policy.projection.bias.clone()
     agent.g_step(step_of(0, "test"))
-    learnt, lagged = agent.policy.projection.bias, agent.lagged.policy.projection.bias  # type: ignore[union-attr]
-    assert torch.allclose(lagged, 0.8 * start + 0.2 * learnt, atol=1e-6)  # type: ignore[arg-type,operator]
+    learnt, lagged = agent.policy.projection.bias, agent.lagged.policy.projection.bias
+    assert torch.allclose(lagged, 0.8 * start + 0.2 * learnt, atol=1e-6)
 
 
 @pytest.mark.parametrize("options", [{}, {"negatives": "replayed", "mle_steps": 1, "rollout_lag": 0.5}])

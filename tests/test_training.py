@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -61,9 +62,9 @@ def test_a_round_has_its_steps_batch_by_batch_some_only_every_few_rounds_and_the
 
 def test_a_phase_is_over_when_it_says_so_and_ends_as_it_would_have_ended() -> None:
     over: list[int] = []
-    phase = Phase(
-        "a", 5, (Steps(over.append, key="work"),), (Steps(nothing, key="finish"),), until=lambda: len(over) > 1
-    )  # type: ignore[arg-type]
+    work: Any = over.append
+    finish = Steps(nothing, key="finish")
+    phase = Phase("a", 5, (Steps(work, key="work"),), (finish,), until=lambda: len(over) > 1)
     schedule = Schedule((phase, Phase("b", 1, ())))
     done = []
     for current in schedule.after(0):

@@ -328,11 +328,11 @@ def loop_and_wrapper(toy: Task) -> None:
         ),
         (lambda _: DiscriminatorTraining(gym.make("CartPole-v1")), "CartPoleEnv"),
         (
-            lambda toy: DiscriminatorTraining(TextGANVectorEnv(2, toy, control="constant")),
+            lambda toy: DiscriminatorTraining(TextGANVectorEnv(2, toy, control="constant")),  # type: ignore[arg-type]
             "take DiscriminatorVectorTraining",
         ),
         (
-            lambda toy: DiscriminatorVectorTraining(TextGANEnv(toy, control="constant")),
+            lambda toy: DiscriminatorVectorTraining(TextGANEnv(toy, control="constant")),  # type: ignore[arg-type]
             "take DiscriminatorTraining",
         ),
         (

@@ -63,7 +63,11 @@ def absurd_tensor(rng: random.Random, whole: bytes, other: bytes) -> bytes:
     tensor = header[rng.choice([name for name in header if name != "__metadata__"])]
     shapes = [[2**40, 2**40], [0, 2**64 - 1], [1] * 5000, [-1], ["4"], [1.5], None, [2**64], [0] * 40]
     places = [[0, 2**63], [5, 1], [-4, 0], [0, 0], [2**64 - 1, 2**64]]
-    wrong = {"shape": shapes, "data_offsets": places, "dtype": ["F128", "", "C64", "F8_E4M3", 7, None, "I32", "BF16"]}
+    wrong: dict[str, list[Any]] = {
+        "shape": shapes,
+        "data_offsets": places,
+        "dtype": ["F128", "", "C64", "F8_E4M3", 7, None, "I32", "BF16"],
+    }
     name = rng.choice(list(wrong))
     tensor[name] = rng.choice(wrong[name])
     return joined(header, data)
@@ -87,7 +91,7 @@ BYTES: dict[str, Bytes] = {
 
 GONE = "gone"  # leave the name out
 SIZES = [10**9, 10**12, 2**63, 10**80, -1, 0, "8", 1.5, None, [], {"a": 1}]
-NO_NUMBER = ["x", None, [], True, -1, float("nan")]
+NO_NUMBER: list[Any] = ["x", None, [], True, -1, float("nan")]
 START = {"vocab_size": 4, "start_token": 0}
 #: Where it stands in the JSON -> what must be refused there; * is the first name of an object.
 JSON: dict[str, list[Any]] = {
@@ -216,7 +220,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def doors(run: Path, folder: Path) -> dict[str, Callable[[], object]]:
     """Every way in which a checkpoint of a run is read: --resume, load, sample, evaluate, report, --pretrained."""
     of_words = run.name.startswith("mle")
-    text = {"task": "corpus", "corpus": str(folder / "my.txt"), "min_count": 2} if of_words else {}
+    text: dict[str, Any] = {"task": "corpus", "corpus": str(folder / "my.txt"), "min_count": 2} if of_words else {}
     begin = replace(seqgan.smoke("toy"), pretrained=run, runs=folder / "new", threads=1, show_samples=0, **text)
     agents: Any = (mle.MLEConfig, mle.MLE) if of_words else (seqgan.SeqGANConfig, seqgan.SeqGAN)
     return {

@@ -82,6 +82,6 @@ def test_a_read_only_folder_is_refused_in_a_sentence(disk: Path) -> None:
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     mount("-o", "remount,ro", str(disk))
     for words in (["--resume", run.path], [*SMOKE, "--runs", disk]):
-        code, (sentence,) = seqgan(*words)
+        code, (sentence,) = seqgan(*map(str, words))
         assert (code, "Read-only file system" in sentence) == (2, True)
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before

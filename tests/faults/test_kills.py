@@ -108,7 +108,7 @@ def test_killed_runs_resume_to_the_same_end(kind: signal.Signals, kills: int, tm
         expected, seconds = whole[agent, task]
         runs = tmp_path / str(number)
         process = start(agent, *words, runs=runs)
-        while process.join(rng.uniform(0, seconds)) or stop(process, kind):
+        while process.join(rng.uniform(0, seconds)) or stop(process, kind):  # type: ignore[func-returns-value]
             killed += 1
             seconds *= 1.1  # a machine that got slower must not keep a run from ever coming to its end
             process = start(agent, *words, runs=runs)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,8 +25,8 @@ def resident(process: int | str = "self") -> int:
 def growth_of_steps(steps: int, rows: int | None) -> float:
     """Growth after a tenth of the steps of a batch of environments, or of one, with a random policy and reward 1."""
     rng = np.random.default_rng(0)
-    options = {"reward": "terminal", "control": "constant", "max_length": 8}
-    env = TextGANEnv("toy", **options) if rows is None else TextGANVectorEnv(rows, "toy", **options)
+    options: dict[str, Any] = {"reward": "terminal", "control": "constant", "max_length": 8}
+    env: Any = TextGANEnv("toy", **options) if rows is None else TextGANVectorEnv(rows, "toy", **options)
     env.reset(seed=0)
     early = 0
     for done in range(rows or 1, steps + 1, rows or 1):

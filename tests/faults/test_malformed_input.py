@@ -82,7 +82,7 @@ READING = {
     "max_vocab": SIZES,
     "longer": st.sampled_from(["cut", "drop", "grow", "x"]),
 }
-HOW = st.just({}) | st.fixed_dictionaries({}, optional=READING)
+HOW: Any = st.just({}) | st.fixed_dictionaries({}, optional=READING)
 
 
 def test_odd_texts_are_refused_in_a_sentence_or_read(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_odd_texts_are_refused_in_a_sentence_or_read(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------------------------------------ run folders
 
-VALUES = st.sampled_from([
+VALUES: Any = st.sampled_from([
     *(None, True, "", "x", "toy", -1, 0, 1, 1.5, 10**6, 10**12, 10**30, 1e308, float("nan"), float("inf"), [], [1], {}),
     *("/dev/zero", "\x1b[2J", "\ud800", "a\nb", "cuda", "meta", "best", "gone"),
 ])  # fmt: skip

@@ -75,7 +75,7 @@ class PolicyAgent:
         above_zero(config, "max_grad_norm")
         self.config, self.task, self.mle_batch_size = config, task, batch_size
         self.policy = self.first_policy().to(config.device)
-        self.average = LaggedCopy(self.averaged(), config.ema_decay)
+        self.average: LaggedCopy[Any] = LaggedCopy(self.averaged(), config.ema_decay)
         self.mle_optimizer = self.new_mle_optimizer(learning_rate)
         self.modules: dict[str, nn.Module] = {"policy": self.policy}
         self.optimizers: dict[str, Optimizer] = {"mle": self.mle_optimizer}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from textgan_env.training.adversarial import CreditConfig, PretrainingConfig, RewardedAgent, RewardedConfig
 from textgan_env.utils.errors import MissingDataError, require

@@ -1,16 +1,18 @@
 """The command line of an agent: which default a preset gives, which words are refused, which old names are read."""
 
+import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agents import leakgan, mle, seqgan
-from textgan_env.tasks import Task
+from textgan_env.tasks import TASKS, Task
 from textgan_env.training.launch import launch
 from textgan_env.utils.errors import InputError
-from textgan_env.utils.options import RENAMED, parse
+from textgan_env.utils.options import RENAMED, TaskOptions, parse
 
 # The library that reads command lines draws from the global generators.
 pytestmark = pytest.mark.moves_global_rng
@@ -77,3 +79,12 @@ def test_a_run_saved_with_old_names_is_resumed(tmp_path: Path) -> None:
 
     launch(parse(seqgan.PRESETS, "", ["--resume", str(run.path), "--threads", "1"]), make)
     assert [(config.kl_coef, config.ema_decay) for config in resumed] == [(0.5, saved["config"]["ema_decay"])]
+
+
+def test_the_help_of_task_names_every_task() -> None:
+    """The table of tasks lies above the options, so the help cannot be made from it."""
+    source = inspect.getsource(TaskOptions)
+    said = re.search(r'task: str = "oracle"\n\s+"""(.*?)"""', source, re.DOTALL)
+    assert said is not None
+    named = re.sub(r"\([^)]*\)|[.\n]", " ", said.group(1)).split(",")
+    assert sorted(name.strip() for name in named) == sorted(TASKS)

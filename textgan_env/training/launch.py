@@ -22,7 +22,7 @@ from textgan_env.runs.folder import RunFolder
 from textgan_env.tasks import Task, make_task, saved_task
 from textgan_env.training.loop import Agent, decoding_of, train
 from textgan_env.utils.errors import InputError, require
-from textgan_env.utils.options import ADDED, RENAMED, CommonConfig, Config, SharedConfig
+from textgan_env.utils.options import RENAMED, CommonConfig, Config, SharedConfig
 from textgan_env.utils.reading import most_weights, read_typed
 
 
@@ -112,7 +112,7 @@ def _launch(
 def _config_of(run: RunFolder, given: Config) -> Config:
     """The config a run was made with, and what is given anew; a run of another agent or version is refused."""
     saved: dict[str, Any] = {RENAMED.get(name, name): value for name, value in run.about["config"].items()}
-    saved = {name: getattr(given, name) for name in ADDED if hasattr(given, name)} | saved
+    saved = {name: getattr(given, name) for name in given.added if hasattr(given, name)} | saved
     different = sorted(set(saved) ^ {field.name for field in fields(given)})
     named = ", ".join(different[:4]) + (f" and {len(different) - 4} others" if len(different) > 4 else "")
     require(not different, f"'{run.path}' was not made by this agent in this version: its config differs in {named}")

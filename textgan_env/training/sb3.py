@@ -28,6 +28,7 @@ _OF_TEXTS = {"reward": "r", "length": "l"}
 class SB3Config(PretrainingConfig, CreditConfig, RewardedConfig):
     """Options of every agent that learns by Stable-Baselines3."""
 
+    added: ClassVar[tuple[str, ...]] = (*RewardedConfig.added, "ema_decay", "max_grad_norm")
     ema_decay: float = 0.0
     rounds: int = 30
     learn_steps: int = 10

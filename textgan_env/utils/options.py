@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 from tyro.conf import Suppress
 
@@ -100,6 +100,8 @@ def above_zero(config: object, *names: str) -> None:
 class CommonConfig(TaskOptions):
     """Options of every agent."""
 
+    #: Options that saved runs of earlier versions lack: their default is what those runs did.
+    added: ClassVar[tuple[str, ...]] = ("d_learning_rate", "policy")
     preset: str = "fast"
     """Where all other defaults come from; see the list above."""
     seed: int = 0
@@ -149,10 +151,6 @@ class SharedConfig(CommonConfig):
 
 
 Config = TypeVar("Config", bound=CommonConfig)
-
-#: Options that saved runs of earlier versions lack: their default is what those runs did.
-ADDED = ("d_learning_rate", "policy")
-
 #: Options that have another name now: old -> new. Old ones are refused on the command line, and read in saved runs.
 RENAMED = {
     "anew": "overrides",

@@ -225,9 +225,11 @@ class LeakGAN(AdversarialAgent):
 
     def interleaved_mle(self, step: Step) -> Numbers:
         """A batch of an epoch of maximum likelihood between adversarial rounds, averaged from where G is now."""
-        numbers = self.mle_batch(step)
+        loss = self.mle_batch(step)["loss"]
         self.average.update(self.averaged())
-        return {**numbers, **self.take_average(step)} if step.is_last else numbers
+        if step.is_last:
+            self.take_average(step)
+        return {"loss": loss}  # the cosine in the log is that of the g-steps
 
     def mle_batch(self, step: Step, own_share: float = 0.0) -> Numbers:
         """A batch of real text: the Worker learns its likelihood, the Manager where the features really went."""

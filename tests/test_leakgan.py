@@ -19,7 +19,7 @@ from textgan_env.discriminators import ConvDiscriminator, fit_discriminator, sco
 from textgan_env.envs import EpisodeBatch
 from textgan_env.evaluation import evaluate
 from textgan_env.ops.sampling import derived_generator
-from textgan_env.policies import LeakedPolicy
+from textgan_env.policies import LaggedCopy, LeakedPolicy
 from textgan_env.rewards import Keys, Texts, generate
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.loading import load_policy
@@ -325,6 +325,7 @@ def reward_after(steps: int, *, turned: bool = False, control: str | None = None
         seed=seed,
     )  # fmt: skip
     agent.sampling = agent.learning = agent.policy
+    agent.average = LaggedCopy(agent.averaged(), 0.0)
     agent.envs.game.discriminators.versions = [agent.policy.discriminator]
     agent.envs.set_rollout_policy(agent.policy)
     agent.worker_optimizer = torch.optim.Adam([p for p in agent.policy.worker.parameters() if p.requires_grad], 1e-2)

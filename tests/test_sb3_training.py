@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from textgan_env.policies import LSTMPolicy
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.loading import load_policy
 from textgan_env.runs.logs import read_metrics
+from textgan_env.runs.numbers import Numbers
 from textgan_env.tasks import ToyTask
 from textgan_env.training.launch import launch
 from textgan_env.training.sb3 import SB3Agent
+from textgan_env.training.schedule import Step
 from textgan_env.utils.errors import InputError
 
 V, T = 3, 3
@@ -145,12 +148,12 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
     whole = launch(replace(config, runs=tmp_path / "whole"), agent)
     rounds, learn = [], agent.learn
 
-    def stop_in_the_third_round(one: SB3Agent, generator: torch.Generator) -> dict[str, float]:
-        rounds.append(generator)
+    @wraps(learn)  # its name seeds the random draws
+    def stop_in_the_third_round(one: SB3Agent, step: Step) -> Numbers:
+        rounds.append(step)
         if len(rounds) == 3:
             raise KeyboardInterrupt
-        told: dict[str, float] = learn(one, generator)
-        return told
+        return learn(one, step)
 
     monkeypatch.setattr(agent, "learn", stop_in_the_third_round)
     with pytest.raises(KeyboardInterrupt):

@@ -58,7 +58,7 @@ class Step:
 
     @cached_property
     def generator(self) -> torch.Generator:
-        """A generator that begins with the step: the same numbers in each batch."""
+        """A generator that begins with the step: the same numbers in each batch. `item` has one of its own."""
         return torch.Generator().manual_seed(self.seed)
 
     @property
@@ -82,7 +82,7 @@ class Step:
         """
         memory = self.memory
         if memory.items is None:
-            memory.items = make(self.generator)
+            memory.items = make(torch.Generator().manual_seed(self.seed))
         while memory.taken < self.batch:
             next(memory.items)
             memory.taken += 1

@@ -129,17 +129,12 @@ class PolicyAgent:
 
         return derived_seed(self.config.seed, name)
 
-    def mle_steps_of(self, key: str, epochs: int = 1) -> Steps:
-        """Epochs of maximum likelihood, as one step of the schedule.
-
-        Args:
-            key: What their random draws follow from.
-            epochs: How many.
-        """
+    def mle_steps_of(self, key: str) -> Steps:
+        """An epoch of maximum likelihood as an entry of the schedule; its random draws follow from the key."""
         from textgan_env.training.schedule import Steps
 
         batches = math.ceil(len(self.task.split("train")) / self.mle_batch_size)
-        return Steps(self.mle_batch, batches=epochs * batches, key=key)
+        return Steps(self.mle_batch, batches=batches, key=key)
 
     def mle_batch(self, step: Step, own_share: float = 0.0) -> Numbers:
         """Maximum likelihood on one batch of real texts, dropout on.

@@ -486,10 +486,7 @@ def test_a_file_in_the_folder_of_the_environment_is_read_without_network(
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [
-        (urllib.error.URLError("no route to host"), "no route to host"),
-        (TimeoutError("timed out"), "timed out"),
-    ],
+    [(urllib.error.URLError("no route to host"), "no route to host"), (TimeoutError("timed out"), "timed out")],
 )
 def test_offline_one_sentence_says_which_file_to_put_where(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str

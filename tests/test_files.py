@@ -94,11 +94,7 @@ def test_a_kill_at_any_rename_leaves_a_last_file(tmp_path: Path, renames: int) -
     found = (done.returncode, path.read_text(), kept.read_text())
     assert (
         found
-        == {
-            0: (-signal.SIGKILL, "two", "one"),
-            1: (-signal.SIGKILL, "two", "two"),
-            2: (0, "three", "two"),
-        }[renames]
+        == {0: (-signal.SIGKILL, "two", "one"), 1: (-signal.SIGKILL, "two", "two"), 2: (0, "three", "two")}[renames]
     )
 
 

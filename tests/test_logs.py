@@ -76,12 +76,7 @@ def test_nan_and_infinity_are_valid_json_and_come_back_as_nan(tmp_path: Path) ->
     log = plain_log(tmp_path)
     log.write(1, {"loss": math.nan, "score": -math.inf})
     line = (tmp_path / "metrics.jsonl").read_text()
-    assert json.loads(line, parse_constant=no_constant) == {
-        "step": 1,
-        "phase": "",
-        "loss": None,
-        "score": None,
-    }
+    assert json.loads(line, parse_constant=no_constant) == {"step": 1, "phase": "", "loss": None, "score": None}
     assert csv_rows(tmp_path)[1] == ["1", "", "nan", "-inf"]
     row = read_metrics(tmp_path)[0]
     assert math.isnan(float(row["loss"]))
@@ -196,14 +191,7 @@ def test_a_missing_tensorboard_is_no_error(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_console_line_reads_like_a_row_of_a_table() -> None:
-    values = {
-        "loss": 5.1234,
-        "nll_test": np.float32(7.41),
-        "n": 3,
-        "grad": 1e-5,
-        "worst": math.nan,
-        "preset": "fast",
-    }
+    values = {"loss": 5.1234, "nll_test": np.float32(7.41), "n": 3, "grad": 1e-5, "worst": math.nan, "preset": "fast"}
     line = console_line("epoch", 2, 60, values, seconds_left=41.2)
     assert line == "epoch  2/60  loss 5.123  nll_test 7.410  n 3  grad 1.00e-05  worst nan  preset fast  00:41 left"
     assert console_line("epoch", 60, 60, {}) == "epoch 60/60"

@@ -109,13 +109,7 @@ def test_bleu_by_hand(written: list[str], references: list[str], expected: dict[
 
 @pytest.mark.parametrize(
     ("reference_lengths", "penalty"),
-    [
-        ((6, 7), 1.0),
-        ((5, 100), 1.0),
-        ((9, 7), math.exp(1 - 7 / 6)),
-        ((1, 9), math.exp(1 - 9 / 6)),
-        ((7, 5), 1.0),
-    ],
+    [((6, 7), 1.0), ((5, 100), 1.0), ((9, 7), math.exp(1 - 7 / 6)), ((1, 9), math.exp(1 - 9 / 6)), ((7, 5), 1.0)],
     ids=["equal", "shorter", "longer", "longer_is_closer", "tie_goes_to_the_shorter"],
 )
 def test_closest_reference_length_sets_the_penalty(reference_lengths: tuple[int, ...], penalty: float) -> None:

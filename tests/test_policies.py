@@ -152,9 +152,7 @@ def test_log_prob_equals_stepping_with_a_plain_softmax(
 
 
 @each_policy
-def test_log_prob_is_zero_where_the_mask_is_false_and_unchanged_elsewhere(
-    make: Callable[..., PolicyModule],
-) -> None:
+def test_log_prob_is_zero_where_the_mask_is_false_and_unchanged_elsewhere(make: Callable[..., PolicyModule]) -> None:
     policy = make()
     tokens_BT, _ = padded([[0, 1, 3], [3, 2, 1]])
     everything_BT = torch.ones(2, 3, dtype=torch.bool)
@@ -211,9 +209,7 @@ def test_policy_is_the_same_again_from_config_and_tensors(make: Callable[..., Po
 
 
 @each_policy
-def test_with_decoding_shares_the_weights_and_leaves_the_policy_as_it_was(
-    make: Callable[..., PolicyModule],
-) -> None:
+def test_with_decoding_shares_the_weights_and_leaves_the_policy_as_it_was(make: Callable[..., PolicyModule]) -> None:
     policy = make()
     cold = policy.with_decoding(Decoding(temperature=0.5))
     tokens_BT, mask_BT = padded(TEXTS)

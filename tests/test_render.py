@@ -86,10 +86,7 @@ def test_ansi_paints_each_word_in_the_colour_of_its_credit() -> None:
     text = ansi(["low", "high"], [0.0, 1.0], limits=UNIT, colours=True)
     first, legend = text.split("\n")
     painted = re.findall(r"\x1b\[48;2;(\d+);(\d+);(\d+)m\x1b\[38;2;[\d;]+m (\w+) \x1b\[0m", first)
-    assert painted == [
-        (*map(str, credit_colour(0.0, UNIT)), "low"),
-        (*map(str, credit_colour(1.0, UNIT)), "high"),
-    ]
+    assert painted == [(*map(str, credit_colour(0.0, UNIT)), "low"), (*map(str, credit_colour(1.0, UNIT)), "high")]
     assert legend.startswith("Q 0.00 ")
     assert legend.endswith(" 1.00")
 

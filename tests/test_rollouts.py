@@ -39,10 +39,7 @@ class NestedPolicy(PolicyModule):
         self.weight_TV = torch.randn(2 * T, V, generator=derived_generator(5), dtype=torch.float64).float()
 
     def begin(self, batch_size: int) -> State:
-        return {
-            "read": torch.zeros(batch_size, dtype=torch.int64),
-            "sums": [(torch.zeros(batch_size, V, 2),), ()],
-        }
+        return {"read": torch.zeros(batch_size, dtype=torch.int64), "sums": [(torch.zeros(batch_size, V, 2),), ()]}
 
     def raw_step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
         (sums_BV2,), _ = state["sums"]
@@ -119,11 +116,7 @@ def plain_completions(
     found = []
     for prefix, row, rollout in product(range(T), range(len(tokens_BT)), range(rollouts)):
         if wanted_BT[row, prefix]:
-            key = {
-                "seed": int(keys_B.seed_B[row]),
-                "episode": int(keys_B.episode_B[row]),
-                "rollout": rollout,
-            }
+            key = {"seed": int(keys_B.seed_B[row]), "episode": int(keys_B.episode_B[row]), "rollout": rollout}
             given = tokens_BT[row, :prefix].tolist()
             with torch.no_grad():
                 text = plain_completion(policy, given, key, stream=Stream.ROLLOUT, end_token=end_token)
@@ -294,11 +287,7 @@ def test_completions_follow_the_policy() -> None:
     table = TablePolicy.from_text_probabilities(torch.tensor([0.4, 0.1, 0.2, 0.3]), vocab_size=2, max_length=2)
     draws = 10_000
     texts = complete(
-        table,
-        torch.tensor([[0, 1]]),
-        torch.tensor([[True, True]]),
-        keys=Keys.counted(3, 1),
-        rollouts=draws,
+        table, torch.tensor([[0, 1]]), torch.tensor([[True, True]]), keys=Keys.counted(3, 1), rollouts=draws
     )
     whole, second = texts.tokens_RT[:draws], texts.tokens_RT[draws:]
     shares = (whole @ torch.tensor([2, 1])).bincount(minlength=4) / draws

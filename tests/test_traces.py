@@ -144,10 +144,7 @@ def test_a_text_that_is_over_at_once_has_one_q_and_no_completions(
     assert found.q == (found.score_real,)
 
 
-@pytest.mark.parametrize(
-    "tokens",
-    [[], [2] * 8, [2, 99]],
-)
+@pytest.mark.parametrize("tokens", [[], [2] * 8, [2, 99]])
 def test_what_is_no_text_of_the_task_is_refused(
     task: CorpusTask, policy: LSTMPolicy, judge: DiscriminatorModule, tokens: list[int]
 ) -> None:

@@ -12,7 +12,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import hashlib
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from textgan_env.text.dataset import Split, TokenDataset
 from textgan_env.text.music import pitch_name, split_tunes
 from textgan_env.training.loop import Agent
 from textgan_env.training.schedule import Step
+from textgan_env.utils.errors import InputError
 
 PROJECT = Path(__file__).parent.parent
 
@@ -48,6 +49,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the published corpora in ../shared/data, which are not here")
     return folder
+
+
+def assert_refused(match: str, call: Callable[..., object], /, *args: Any, **options: Any) -> None:
+    """`call` with these arguments raises an `InputError` whose sentence matches."""
+    with pytest.raises(InputError, match=match):
+        call(*args, **options)
 
 
 def global_rng_state() -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from conftest import assert_refused
 from textgan_env.evaluation import evaluate, nll
 from textgan_env.policies import (
     Decoding,
@@ -19,7 +20,6 @@ from textgan_env.policies import (
 )
 from textgan_env.rewards import Keys, generate
 from textgan_env.tasks import ToyTask
-from textgan_env.utils.errors import InputError
 
 V, T = 3, 3
 TOY = ToyTask(vocab_size=V, max_length=T, size=500)
@@ -70,8 +70,7 @@ def test_what_a_memoriser_was_not_given_has_no_likelihood() -> None:
     result = evaluate(policy, TOY, samples=20, bleu_samples=10)
     assert "nll_test" in result.missing
     assert result.values["nll_self"] == 0
-    with pytest.raises(InputError, match="forbidden"):
-        MemoriserPolicy(torch.tensor([[0, 1, 2]]), vocab_size=V, start_token=0, forbidden=(1,))
+    assert_refused("forbidden", MemoriserPolicy, torch.tensor([[0, 1, 2]]), vocab_size=V, start_token=0, forbidden=(1,))
 
 
 def test_an_ensemble_is_the_mean_of_the_next_tokens() -> None:
@@ -137,11 +136,9 @@ def test_mixing_a_policy_with_its_cold_self_costs_at_most_the_news_of_which_it_i
 def test_policies_that_do_not_fit_together_are_refused(
     policies: list[PolicyModule], weights: tuple[float, ...], sentence: str
 ) -> None:
-    with pytest.raises(InputError, match=sentence):
-        MixturePolicy(policies, weights)
+    assert_refused(sentence, MixturePolicy, policies, weights)
 
 
 def test_policies_with_random_states_are_not_combined() -> None:
     random = LSTMPolicy(V, start_token=0, initial_state="random")
-    with pytest.raises(InputError, match="initial state"):
-        EnsemblePolicy([random])
+    assert_refused("initial state", EnsemblePolicy, [random])

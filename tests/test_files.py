@@ -34,8 +34,7 @@ def test_a_full_disk_keeps_the_old_file_and_removes_the_new(
         write_safely(path, b"new")
     assert caught.value.errno == errno.ENOSPC
     assert caught.value.filename == str(path)
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert (path.read_bytes(), os.listdir(tmp_path)) == (b"old", ["a.txt"])
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a signal that cannot be caught")
@@ -48,12 +47,9 @@ def test_a_kill_before_the_rename_keeps_the_old_file_and_the_next_write_cleans_u
         "write_safely(sys.argv[1], 'new')"
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], cwd=Path(__file__).parent.parent)
-    assert done.returncode == -signal.SIGKILL
-    assert path.read_text() == "old"
-    assert len(os.listdir(tmp_path)) == 2
+    assert (done.returncode, path.read_text(), len(os.listdir(tmp_path))) == (-signal.SIGKILL, "old", 2)
     write_safely(path, "newer")
-    assert path.read_text() == "newer"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert (path.read_text(), os.listdir(tmp_path)) == ("newer", ["a.txt"])
 
 
 def test_the_old_file_is_kept_under_another_name(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from agents.leakgan import PRESETS, LeakGAN, LeakGANConfig, main
 from agents.mle import MLE, MLEConfig
-from conftest import WatchedToyTask, step_of, steps_of
+from conftest import WatchedToyTask, assert_refused, step_of, steps_of
 from textgan_env.discriminators import ConvDiscriminator, fit_discriminator, score_logits
 from textgan_env.envs import EpisodeBatch
 from textgan_env.evaluation import evaluate
@@ -160,8 +160,7 @@ def test_the_references_losses_in_loops() -> None:
 
 
 def test_q_is_asked_for_after_every_goal_or_after_some_of_them_that_change() -> None:
-    assert pos(sharp(), 0) == [1, 2, 3, 4]
-    assert pos(sharp("reference"), 0) == [1, 3]
+    assert (pos(sharp(), 0), pos(sharp("reference"), 0)) == ([1, 2, 3, 4], [1, 3])
     assert pos(sharp("reference", goal_steps=3), 0) == [2]
     agent = sharp(q_interval=3)
     seen = {tuple(pos(agent, seed)) for seed in range(30)}
@@ -294,8 +293,7 @@ def test_no_step_of_learning_ever_asks_for_the_test_split() -> None:
     assert task.asked == {"train", "valid"}
 
 
-# ----------------------------------------------------------------------------------------------------
-# Learning.
+# -- Learning. --------------------------------------------------------------------------------------------------------
 def fond_judge(task: ToyTask, turned: bool) -> ConvDiscriminator:
     """A CNN fitted to prefer texts that are mostly made of tokens 1 and 3 to uniform ones; turned, 1 less its D."""
     generator, shape = derived_generator(5), (2000, task.max_length)
@@ -372,8 +370,7 @@ def test_maximum_likelihood_learns_the_distribution_of_the_toy_task(variant: Any
     assert evaluate(agent.policy, task, samples=1000).values["cover"] < 0.05
 
 
-# ----------------------------------------------------------------------------------------------------
-# Whole runs.
+# -- Whole runs. ------------------------------------------------------------------------------------------------------
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = replace(TINY, pretrain_rounds=2, pretrain_patience=1)
     whole = launch(replace(config, runs=tmp_path / "whole"), LeakGAN)
@@ -414,13 +411,11 @@ def test_a_finished_run_is_loaded_as_it_was_and_can_be_begun_with(tmp_path: Path
         ({"discriminator": "conv"}, "discriminator=conv"),
         ({"variant": "reference"}, "variant=reference"),
     ):
-        with pytest.raises(InputError, match=sentence):
-            launch(replace(TINY, runs=tmp_path, pretrained=run.path, **changes), LeakGAN)
+        assert_refused(sentence, launch, replace(TINY, runs=tmp_path, pretrained=run.path, **changes), LeakGAN)
     with pytest.raises(InputError, match=r"is of task 'toy', V=4, T=4; expected task 'toy', V=3, T=5"):
         LeakGAN(replace(TINY, pretrained=run.path), TASK)
     mle = launch(MLEConfig(task="toy", epochs=1, embed_size=4, hidden_size=4, threads=1, runs=tmp_path), MLE)
-    with pytest.raises(InputError, match="kind leaked, found lstm"):
-        LeakGAN(replace(TINY, pretrained=mle.path), ToyTask())
+    assert_refused("kind leaked, found lstm", LeakGAN, replace(TINY, pretrained=mle.path), ToyTask())
 
 
 def test_an_oracle_of_any_size_comes_from_a_file_of_weights(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import assert_refused
 from textgan_env.runs.logs import MetricLog, Progress, clock_text, console_line, read_metrics
-from textgan_env.utils.errors import InputError
 
 
 def plain_log(folder: Path, **arguments: Any) -> MetricLog:
@@ -32,8 +32,7 @@ def test_every_row_stands_in_json_lines_in_csv_and_in_memory(tmp_path: Path) -> 
         {"step": 1, "phase": "pretrain", "loss": 0.1 + 0.2, "note": 'a "quoted", one'},
         {"step": 2, "phase": "pretrain", "loss": 2, "note": "月"},
     ]
-    assert log.rows == expected
-    assert read_metrics(tmp_path) == expected
+    assert (log.rows, read_metrics(tmp_path)) == (expected, expected)
     assert csv_rows(tmp_path) == [
         ["step", "phase", "loss", "note"],
         ["1", "pretrain", repr(0.1 + 0.2), 'a "quoted", one'],
@@ -112,8 +111,7 @@ def test_resume_in_a_folder_without_metrics_starts_empty(tmp_path: Path) -> None
 
 def test_a_new_run_refuses_the_metrics_of_another(tmp_path: Path) -> None:
     plain_log(tmp_path).write(1, {})
-    with pytest.raises(InputError, match="metrics"):
-        plain_log(tmp_path)
+    assert_refused("metrics", plain_log, tmp_path)
     assert len(read_metrics(tmp_path)) == 1
 
 
@@ -132,24 +130,19 @@ def test_a_new_run_refuses_the_metrics_of_another(tmp_path: Path) -> None:
 def test_a_spoilt_row_is_named_by_its_line(tmp_path: Path, line: bytes) -> None:
     rows = (b'{"step": 1, "phase": ""}', line, b'{"step": 3, "phase": ""}')
     (tmp_path / "metrics.jsonl").write_bytes(b"".join(row + b"\n" for row in rows))
-    with pytest.raises(InputError, match="line 2"):
-        read_metrics(tmp_path)
-    with pytest.raises(InputError, match="line 2"):
-        plain_log(tmp_path, resume_at=9)
+    assert_refused("line 2", read_metrics, tmp_path)
+    assert_refused("line 2", plain_log, tmp_path, resume_at=9)
 
 
 def test_missing_metrics_are_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="metrics"):
-        read_metrics(tmp_path)
+    assert_refused("metrics", read_metrics, tmp_path)
 
 
 def test_a_falling_step_and_reserved_names_are_refused(tmp_path: Path) -> None:
     log = plain_log(tmp_path)
     log.write(5, {})
-    with pytest.raises(InputError, match="step"):
-        log.write(4, {})
-    with pytest.raises(InputError, match="phase"):
-        log.write(6, {"phase": 1})
+    assert_refused("step", log.write, 4, {})
+    assert_refused("phase", log.write, 6, {"phase": 1})
     assert len(read_metrics(tmp_path)) == 1
 
 
@@ -162,8 +155,7 @@ def test_a_row_that_does_not_fit_on_the_disk_is_in_no_file(tmp_path: Path) -> No
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
         log.write(2, {"loss": 2.0})
-    assert len(log.rows) == 1
-    assert (tmp_path / "metrics.csv").read_text() == before
+    assert (len(log.rows), (tmp_path / "metrics.csv").read_text()) == (1, before)
 
 
 def test_tensorboard_gets_every_number_and_forgets_what_a_resume_drops(tmp_path: Path) -> None:
@@ -248,8 +240,7 @@ def test_time_left_counts_only_what_this_run_did() -> None:
     assert bar.seconds_left == math.inf
     clock.now = 30.0
     bar.update(10)
-    assert bar.done == 90
-    assert bar.seconds_left == 30.0
+    assert (bar.done, bar.seconds_left) == (90, 30.0)
 
 
 def test_work_of_no_steps_is_done() -> None:
@@ -273,5 +264,4 @@ def test_lines_beside_a_plain_progress_go_to_standard_output(capsys: pytest.Capt
     with Progress(1, "x") as bar:
         bar.print("epoch 1/2")
     captured = capsys.readouterr()
-    assert captured.out == "epoch 1/2\n"
-    assert captured.err == "x:   0 % (0/1), took 00:00\n"
+    assert (captured.out, captured.err) == ("epoch 1/2\n", "x:   0 % (0/1), took 00:00\n")

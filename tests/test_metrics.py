@@ -185,8 +185,7 @@ def test_strings_ids_and_array_rows_score_alike() -> None:
     strings = [[f"w{token}" for token in row] for row in ids.tolist()]
     expected = metrics.bleu(ids.tolist()[:3], ids.tolist()[3:])
     rows: Any = ids
-    assert metrics.bleu(strings[:3], strings[3:]) == expected
-    assert metrics.bleu(rows[:3], rows[3:]) == expected
+    assert (metrics.bleu(strings[:3], strings[3:]), metrics.bleu(rows[:3], rows[3:])) == (expected, expected)
     assert metrics.self_bleu(rows) == metrics.self_bleu(strings)
 
 
@@ -203,8 +202,7 @@ def test_inputs_are_left_as_they_were() -> None:
 def test_distinct_n_by_hand() -> None:
     # 7 tokens, 4 distinct; 5 pairs, "a b" twice; none across the border of two texts.
     written = words("a b a b", "b c d")
-    assert metrics.distinct_n(written, 1) == 4 / 7
-    assert metrics.distinct_n(written, 2) == 4 / 5
+    assert (metrics.distinct_n(written, 1), metrics.distinct_n(written, 2)) == (4 / 7, 4 / 5)
     assert metrics.distinct_n(written, 4) == 1.0
     assert math.isnan(metrics.distinct_n(written, 5))
 
@@ -317,12 +315,10 @@ def test_without_smoothing_an_order_without_a_match_makes_the_score_zero_as_in_n
     ]  # its method 0, which writes 1e-308 for 0
     expected = {n: sum(row[n - 2] for row in rows) / len(rows) for n in range(2, 6)}
     found = metrics.bleu(hypotheses, references, smoothing=False)
-    assert found == pytest.approx(expected, abs=1e-9)
-    assert found[5] == pytest.approx(1 / 4)
+    assert (found, found[5]) == (pytest.approx(expected, abs=1e-9), pytest.approx(1 / 4))
 
 
-# ----------------------------------------------------------------------------------------------------
-# The Frechet distance
+# -- The Frechet distance ---------------------------------------------------------------------------------------------
 def test_frechet_distance_in_one_dimension_is_the_closed_form() -> None:
     """Means 1 and 4, standard deviations 1 and 3 (divided by B - 1): 3^2 + (3 - 1)^2."""
     assert metrics.frechet_distance([[0.0], [1.0], [2.0]], [[1.0], [4.0], [7.0]]) == pytest.approx(13)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from agents import leakgan, mle, seqgan
+from conftest import assert_refused
 from textgan_env.tasks import Task
 from textgan_env.training.launch import launch
 from textgan_env.utils.errors import InputError
@@ -50,14 +51,12 @@ def test_an_old_name_is_refused_and_the_new_one_named(presets: dict[str, Any], o
     known = RENAMED[old] in vars(presets["fast"]("oracle"))
     expected = f"is called --{RENAMED[old].replace('_', '-')} now" if known else "unrecognized options: "
     for word in (typed, f"--{old}"):
-        with pytest.raises(InputError, match=f"{expected}|{typed} {expected}"):
-            parse(presets, "", [word, "1"])
+        assert_refused(f"{expected}|{typed} {expected}", parse, presets, "", [word, "1"])
 
 
 @pytest.mark.parametrize("word", ["--hidden-size", "--hidden_size"])
 def test_a_resumed_run_keeps_its_options_however_they_are_typed(word: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="leave out --hidden-size"):
-        parse(mle.PRESETS, "", ["--resume", str(tmp_path), word, "8"])
+    assert_refused("leave out --hidden-size", parse, mle.PRESETS, "", ["--resume", str(tmp_path), word, "8"])
     assert parse(mle.PRESETS, "", ["--resume", str(tmp_path), "--learning_rate", "1"]).overrides == ("learning_rate",)
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from agents import leakgan, mle, seqgan
-from conftest import PROJECT, step_of
+from conftest import PROJECT, assert_refused, step_of
 from textgan_env.discriminators import ConvDiscriminator, fit_discriminator
 from textgan_env.ops import parallel
 from textgan_env.ops.losses import gradient_snr, nll_sum
@@ -40,8 +40,7 @@ from textgan_env.utils.options import CommonConfig
 LENGTHS_B = torch.tensor([1, 2, 3, 5, 4, 5, 5])
 
 
-# ----------------------------------------------------------------------------------------------------
-# The arithmetic, against whole batches and plain sums.
+# -- The arithmetic, against whole batches and plain sums. ------------------------------------------------------------
 def uneven() -> tuple[nn.Parameter, Tensor, Tensor]:
     """A table of logits, tokens and the mask of texts of different lengths."""
     generator = derived_generator(0, "uneven")
@@ -68,8 +67,7 @@ def test_the_gradient_of_shards_is_that_of_a_sum_over_all_tokens(shards: int) ->
             expected_TV[t] += p_TV[t]
             expected_TV[t, tokens_BT[row, t]] -= 1
             total -= float(p_TV[t, tokens_BT[row, t]].log())
-    assert halves == []
-    assert float(means["tokens"]) == pytest.approx(25 / 7)
+    assert (halves, float(means["tokens"])) == ([], pytest.approx(25 / 7))
     torch.testing.assert_close(table_TV.grad, expected_TV / 25, rtol=0, atol=1e-14)
     assert float(means["loss"]) == pytest.approx(total / 25, abs=1e-13)
 
@@ -140,8 +138,7 @@ def test_rows_come_back_in_their_order_and_nothing_is_cut_inside_a_shard() -> No
         assert cuts == [(0, 2), (2, 4), (4, 7)]
         few_B = by_rows(2, lambda rows: (torch.arange(rows.start, rows.stop),))[0]  # fewer rows than shards
     assert numbers_B.tolist() == list(range(7))
-    assert later_B1[:, 0].tolist() == [False] * 3 + [True] * 4
-    assert few_B.tolist() == [0, 1]
+    assert (later_B1[:, 0].tolist(), few_B.tolist()) == ([False] * 3 + [True] * 4, [0, 1])
 
 
 def test_each_shard_has_dropout_of_its_own_and_the_global_generator_moves_alike_for_any_number() -> None:
@@ -284,8 +281,7 @@ def test_gradients_of_leakgan_hardly_depend_on_shards(sentences: Task, variant: 
         assert seen[number][2] == pytest.approx(seen[0][2], rel=1e-4, abs=1e-5)
 
 
-# ----------------------------------------------------------------------------------------------------
-# What is refused.
+# -- What is refused. -------------------------------------------------------------------------------------------------
 @contextmanager
 def as_process(monkeypatch: pytest.MonkeyPatch, rank: int, size: int) -> Iterator[None]:
     """As if this were one of several; it cannot talk to the others."""
@@ -335,13 +331,10 @@ def test_more_processes_than_shards_or_gpus_are_refused(monkeypatch: pytest.Monk
     with as_process(monkeypatch, 1, 3):
         parallel.require_shards(3, {"batch_size": 3})
         expected = "3 processes cannot share out 2 shards, which is what --shards of this run says: start at most 2"
-        with pytest.raises(InputError, match=expected):
-            parallel.require_shards(2, {"batch_size": 64})
+        assert_refused(expected, parallel.require_shards, 2, {"batch_size": 64})
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-        with pytest.raises(InputError, match="3 processes need as many GPUs on --device cuda, found 2"):
-            parallel.own_device("cuda")
-        with pytest.raises(InputError, match="give --device cuda, found --device cuda:1"):
-            parallel.own_device("cuda:1")
+        assert_refused("3 processes need as many GPUs on --device cuda, found 2", parallel.own_device, "cuda")
+        assert_refused("give --device cuda, found --device cuda:1", parallel.own_device, "cuda:1")
         assert parallel.own_device("cpu") == "cpu"
         chosen: list[int] = []
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
@@ -360,8 +353,7 @@ def test_an_agent_without_shards_trains_in_one_process(monkeypatch: pytest.Monke
     config = CommonConfig(task="toy")
     assert _for_processes(config) == config
     with as_process(monkeypatch, 0, 2):
-        with pytest.raises(InputError, match="trains in one process: start it without torchrun, found 2 processes"):
-            _for_processes(config)
+        assert_refused("trains in one process: start it without torchrun, found 2 processes", _for_processes, config)
         ready = _for_processes(mle.smoke("toy"))
         assert (ready.shards, ready.threads) == (2, torch.get_num_threads())
         assert _for_processes(replace(mle.smoke("toy"), shards=4, threads=3)).threads == 3
@@ -392,8 +384,7 @@ def test_the_command_to_go_on_names_torchrun(monkeypatch: pytest.MonkeyPatch) ->
             assert command_to_resume(run) == expected
 
 
-# ----------------------------------------------------------------------------------------------------
-# Real processes, by gloo on this machine.
+# -- Real processes, by gloo on this machine. -------------------------------------------------------------------------
 AGENTS: dict[str, tuple[Callable[[str], Any], Callable[..., Any]]] = {
     "mle": (mle.smoke, mle.MLE),
     "seqgan": (seqgan.smoke, seqgan.SeqGAN),

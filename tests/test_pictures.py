@@ -14,6 +14,7 @@ from agents.seqgan import SeqGAN
 from benchmarks import dynamics, pictures, results
 from benchmarks.dynamics import Chase, Estimates, Vanishing
 from benchmarks.pictures import Credit, Rollouts
+from conftest import assert_refused
 from textgan_env.discriminators import PairDiscriminator
 from textgan_env.policies import LSTMPolicy
 from textgan_env.rewards import RolloutCredit
@@ -22,7 +23,6 @@ from textgan_env.runs.logs import MetricLog
 from textgan_env.tasks import ToyTask
 from textgan_env.training.launch import launch
 from textgan_env.training.schedule import Step
-from textgan_env.utils.errors import InputError
 
 SIZES = {"vocab_size": 4, "max_length": 4}
 
@@ -54,7 +54,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return launch(config, MLE).path
 
 
-# -- The gradient, and how far its estimates agree ----------------------------------------------------------------
+# -- The gradient, and how far its estimates agree --------------------------------------------------------------------
 def test_signal_and_noise_of_two_estimates_by_hand() -> None:
     estimates = Estimates()
     estimates.add(torch.tensor([3.0, 0.0]))
@@ -122,11 +122,10 @@ def test_vanishing_follows_d_from_knowing_nothing(run: Path) -> None:
     # All scores are near 1/2 at first, so the baseline takes nearly everything away, and rank makes differences full.
     assert first["norm prob, baseline"] < 0.05 * first["norm prob"] < 0.1 * first["norm rank"]
     assert last["real_train"] > first["real_train"]
-    with pytest.raises(InputError, match="batches"):
-        Vanishing(run, batches=1).measure()
+    assert_refused("batches", Vanishing(run, batches=1).measure)
 
 
-# -- The chase ----------------------------------------------------------------------------------------------------
+# -- The chase --------------------------------------------------------------------------------------------------------
 def test_row_i_is_d_of_round_i_and_column_j_texts_of_g_of_round_j(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rounds = {"d": 0, "g": 0}
 
@@ -165,7 +164,7 @@ def test_what_the_matrix_says_in_means() -> None:
     assert dynamics.chase_summary(score_DG) == said
 
 
-# -- Learning curves ----------------------------------------------------------------------------------------------
+# -- Learning curves --------------------------------------------------------------------------------------------------
 def logged(root: Path, name: str, values: list[tuple[str, float]], **config: object) -> Path:
     folder = RunFolder.create(root, name, config=config)
     with MetricLog(folder.path, tensorboard=False) as log:
@@ -190,16 +189,13 @@ def test_a_run_begins_where_the_run_it_was_pretrained_by_ends(tmp_path: Path) ->
 
 def test_a_curve_without_runs_or_numbers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "IMAGES", tmp_path)
-    with pytest.raises(InputError, match="run folder"):
-        pictures.Curve(()).draw()
+    assert_refused("run folder", pictures.Curve(()).draw)
     run = logged(tmp_path, "mle", [("mle", 9.0)])
-    with pytest.raises(InputError, match="name"):
-        pictures.Curve((run, run), names=("one",)).draw()
-    with pytest.raises(InputError, match="nll_valid"):
-        pictures.Curve((logged(tmp_path, "mle", []),)).draw()
+    assert_refused("name", pictures.Curve((run, run), names=("one",)).draw)
+    assert_refused("nll_valid", pictures.Curve((logged(tmp_path, "mle", []),)).draw)
 
 
-# -- Rollouts -----------------------------------------------------------------------------------------------------
+# -- Rollouts ---------------------------------------------------------------------------------------------------------
 def test_the_mean_of_the_listed_completions_is_the_credit_of_the_token() -> None:
     writer, task = policy(), ToyTask()
     judge = PairDiscriminator(**SIZES, seed=2)
@@ -223,7 +219,7 @@ def test_largest_changes_are_found_in_order() -> None:
     assert pictures.largest_changes([0.5], 3) == []
 
 
-# -- The commands -------------------------------------------------------------------------------------------------
+# -- The commands -----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("kind", "options"),
     [

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from conftest import assert_refused
 from textgan_env.discriminators import ConvDiscriminator
 from textgan_env.evaluation import evaluate
 from textgan_env.ops.sampling import derived_generator, seeded
@@ -121,10 +122,7 @@ def stepped_log_prob(policy: Policy, tokens_BT: Tensor) -> list[list[float]]:
     return rows
 
 
-# ----------------------------------------------------------------------------------------------------
-# What holds for every policy
-
-
+# -- What holds for every policy --------------------------------------------------------------------------------------
 def test_every_kind_in_the_registry_is_tested_here() -> None:
     assert {make().kind for make in MAKERS} == set(POLICIES)
 
@@ -234,8 +232,7 @@ def test_with_decoding_shares_the_weights_and_leaves_the_policy_as_it_was(make: 
 def test_policy_without_a_possible_token_or_start_is_refused(
     vocab_size: int, start_token: int, forbidden: list[int], field: str
 ) -> None:
-    with pytest.raises(InputError, match=field):
-        UniformPolicy(vocab_size, start_token=start_token, forbidden=forbidden)
+    assert_refused(field, UniformPolicy, vocab_size, start_token=start_token, forbidden=forbidden)
 
 
 @pytest.mark.parametrize(
@@ -247,20 +244,17 @@ def test_policy_without_a_possible_token_or_start_is_refused(
     ],
 )
 def test_unknown_kind_and_a_config_of_another_one_are_refused(kind: str, config: dict[str, Any], field: str) -> None:
-    with pytest.raises(InputError, match=field):
-        make_policy(kind, config)
+    assert_refused(field, make_policy, kind, config)
 
 
 def test_map_state_keeps_the_nesting() -> None:
     state = {"a": [torch.tensor([1]), ()], "b": (torch.tensor([2.0]),)}
     doubled = map_state(lambda part, other: part + other, state, state)
     assert doubled == {"a": [torch.tensor([2]), ()], "b": (torch.tensor([4.0]),)}
-    with pytest.raises(InputError, match="tensors"):
-        map_state(lambda part: part, (1,))
+    assert_refused("tensors", map_state, lambda part: part, (1,))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Decoding
+# -- Decoding ---------------------------------------------------------------------------------------------------------
 
 # Probabilities 0.1, 0.4, 0.2, 0.3.
 ROW = torch.tensor([[0.1, 0.4, 0.2, 0.3]]).log()
@@ -368,14 +362,10 @@ def test_top_p_of_one_keeps_the_longest_tail() -> None:
 )
 def test_decoding_outside_its_range_is_refused(field: str, values: list[float]) -> None:
     for value in values:
-        with pytest.raises(InputError, match=field):
-            Decoding(**{field: value})  # type: ignore[arg-type]
+        assert_refused(field, Decoding, **{field: value})
 
 
-# ----------------------------------------------------------------------------------------------------
-# LSTM
-
-
+# -- LSTM -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 2.0])
 @pytest.mark.parametrize("forbidden", [(), (0, 5)], ids=["all tokens", "two forbidden"])
@@ -455,8 +445,7 @@ def test_random_initial_states_are_normal_and_belong_to_the_texts() -> None:
     assert float(hidden_BLH.std()) == pytest.approx(1, abs=0.03)
     some = policy.for_texts(seed_B[5:9], episode_B[5:9]).begin(4)[0]
     assert torch.equal(some, hidden_BLH[5:9])
-    with pytest.raises(InputError, match="initial states"):
-        policy.for_texts(seed_B[:4], episode_B[:4]).begin(3)
+    assert_refused("initial states", policy.for_texts(seed_B[:4], episode_B[:4]).begin, 3)
 
 
 def test_with_a_random_initial_state_stepping_scores_what_log_prob_does() -> None:
@@ -510,14 +499,10 @@ def test_dropout_works_in_training_and_only_there() -> None:
     [("embed_size", 0), ("hidden_size", 0), ("num_layers", 0), ("dropout", 1.0), ("init_scale", -0.1)],
 )
 def test_lstm_size_outside_its_range_is_refused(field: str, value: float) -> None:
-    with pytest.raises(InputError, match=field):
-        LSTMPolicy(V, start_token=PAD, **{field: value})  # type: ignore[arg-type]
+    assert_refused(field, LSTMPolicy, V, start_token=PAD, **{field: value})
 
 
-# ----------------------------------------------------------------------------------------------------
-# Uniform and n-gram
-
-
+# -- Uniform and n-gram -----------------------------------------------------------------------------------------------
 def test_uniform_policy_scores_log_v_a_token() -> None:
     tokens_BT, mask_BT = padded(TEXTS)
     assert uniform().log_prob(tokens_BT, mask_BT)[mask_BT].tolist() == pytest.approx([-math.log(4)] * 15)
@@ -617,22 +602,16 @@ def test_unfitted_ngram_is_uniform() -> None:
 )
 def test_corpus_that_cannot_be_counted_is_refused(change: dict[str, Any], sentence: str) -> None:
     arguments = {"tokens_BT": torch.zeros(2, 2, dtype=torch.int64), "mask_BT": torch.ones(2, 2, dtype=torch.bool)}
-    with pytest.raises(InputError, match=sentence):
-        NGramPolicy.fit(**{**arguments, "vocab_size": V, "start_token": PAD, **change})
+    assert_refused(sentence, NGramPolicy.fit, **{**arguments, "vocab_size": V, "start_token": PAD, **change})
 
 
 def test_unigram_of_another_order_is_refused() -> None:
-    with pytest.raises(InputError, match="order"):
-        UnigramPolicy.fit(*padded(TEXTS), vocab_size=V, start_token=PAD, order=2)
-    with pytest.raises(InputError, match="order"):
-        UnigramPolicy(V, start_token=PAD, order=3)
+    assert_refused("order", UnigramPolicy.fit, *padded(TEXTS), vocab_size=V, start_token=PAD, order=2)
+    assert_refused("order", UnigramPolicy, V, start_token=PAD, order=3)
     assert UnigramPolicy(V, start_token=PAD).order == 1
 
 
-# ----------------------------------------------------------------------------------------------------
-# Table
-
-
+# -- Table ------------------------------------------------------------------------------------------------------------
 def test_table_of_text_probabilities_has_exactly_these() -> None:
     texts_ST = torch.tensor(list(product(range(V), repeat=T)))
     probability_S = torch.rand(V**T, generator=derived_generator(0), dtype=torch.float64)
@@ -672,8 +651,7 @@ def test_table_refuses_to_go_past_the_end() -> None:
     policy = TablePolicy(2, max_length=2)
     _, state = policy.step(torch.tensor([0]), policy.begin(1))
     _, state = policy.step(torch.tensor([1]), state)
-    with pytest.raises(InputError, match="texts of 2 tokens"):
-        policy.step(torch.tensor([1]), state)
+    assert_refused("texts of 2 tokens", policy.step, torch.tensor([1]), state)
 
 
 @pytest.mark.parametrize(
@@ -685,8 +663,7 @@ def test_table_refuses_to_go_past_the_end() -> None:
     ],
 )
 def test_table_of_a_wrong_size_is_refused(arguments: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
-        TablePolicy(V, **arguments)
+    assert_refused(sentence, TablePolicy, V, **arguments)
 
 
 @pytest.mark.parametrize("probabilities", [[1.0] * 3, [1.0, -0.1, 0.0, 0.0], [1.0, math.nan, 0.0, 0.0], [0.0] * 4])
@@ -695,10 +672,7 @@ def test_what_is_no_distribution_over_texts_is_refused(probabilities: list[float
         TablePolicy.from_text_probabilities(torch.tensor(probabilities), vocab_size=2, max_length=2)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Lagged copy
-
-
+# -- Lagged copy ------------------------------------------------------------------------------------------------------
 def test_lagged_copy_moves_by_its_rate() -> None:
     policy = TablePolicy(1, max_length=2, logits_PV=torch.tensor([[1.0], [2.0]]))
     lagged = LaggedCopy(policy, rate=0.8)
@@ -744,7 +718,5 @@ def test_whole_numbers_are_copied_not_averaged() -> None:
 
 def test_lagged_copy_of_something_else_is_refused() -> None:
     lagged: LaggedCopy[PolicyModule] = LaggedCopy(lstm(), 0.8)
-    with pytest.raises(InputError, match="architecture"):
-        lagged.update(table())
-    with pytest.raises(InputError, match="rate"):
-        LaggedCopy(lstm(), 1.2)
+    assert_refused("architecture", lagged.update, table())
+    assert_refused("rate", LaggedCopy, lstm(), 1.2)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
+from conftest import assert_refused
 from textgan_env.policies import LSTMPolicy
 from textgan_env.utils.errors import InputError
 from textgan_env.utils.reading import (
@@ -24,15 +25,13 @@ def test_a_file_is_read_whole_up_to_the_limit(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"12345")
     assert read_limited(path, 5) == b"12345"
-    with pytest.raises(InputError, match=f"'{path}' has more than the 4 bytes"):
-        read_limited(path, 4)
+    assert_refused(f"'{path}' has more than the 4 bytes", read_limited, path, 4)
 
 
 def test_what_may_never_end_is_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero")):
-        with pytest.raises(InputError, match="is not an ordinary file"):
-            read_limited(path, 10)
+        assert_refused("is not an ordinary file", read_limited, path, 10)
 
 
 def test_json_comes_back_as_python_writes_it() -> None:
@@ -59,8 +58,7 @@ def test_json_comes_back_as_python_writes_it() -> None:
     ],
 )
 def test_json_that_means_or_costs_more_than_it_seems_is_refused(text: str | bytes, sentence: str) -> None:
-    with pytest.raises(InputError, match=f"^the thing .*{sentence}"):
-        parse_json(text, "the thing")
+    assert_refused(f"^the thing .*{sentence}", parse_json, text, "the thing")
 
 
 @pytest.mark.parametrize(
@@ -128,15 +126,13 @@ def test_a_dataclass_is_made_of_an_object() -> None:
         {"folder": "\ud800"},
         [],
     ):
-        with pytest.raises(InputError, match=r"^it "):
-            read_typed(Settings, wrong, "it")
+        assert_refused(r"^it ", read_typed, Settings, wrong, "it")
 
 
 def test_a_member_is_of_the_type_that_was_asked_for() -> None:
     assert get_typed({"a": 3}, "a", int, "it") == 3
     for holder, kind in (({"b": 3}, int), ({"a": 3}, str), (["a"], int)):
-        with pytest.raises(InputError, match="it "):
-            get_typed(holder, "a", kind, "it")
+        assert_refused("it ", get_typed, holder, "a", kind, "it")
 
 
 def test_what_is_shown_of_a_value_is_short_and_steers_no_terminal() -> None:

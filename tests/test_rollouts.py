@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import StubPolicy
+from conftest import StubPolicy, assert_refused
 from textgan_env.ops.sampling import Stream, derived_generator, keyed_uniform
 from textgan_env.policies import (
     Decoding,
@@ -22,7 +22,6 @@ from textgan_env.policies import (
     UniformPolicy,
 )
 from textgan_env.rewards import TILE, Completions, Keys, complete, generate
-from textgan_env.utils.errors import InputError
 
 B, N, T, V = 5, 3, 6, 7
 PAD = V
@@ -199,8 +198,7 @@ def test_order_is_prefix_then_row_then_rollout() -> None:
     wanted_BT = torch.zeros_like(ALL_BT)
     wanted_BT[1, 2] = wanted_BT[3, 2] = wanted_BT[4, 0] = True
     texts = complete(lstm(), given_texts(), wanted_BT, keys=keys(), rollouts=2)
-    assert texts.prefix_R.tolist() == [0, 0, 2, 2, 2, 2]
-    assert texts.row_R.tolist() == [4, 4, 1, 1, 3, 3]
+    assert (texts.prefix_R.tolist(), texts.row_R.tolist()) == ([0, 0, 2, 2, 2, 2], [4, 4, 1, 1, 3, 3])
     assert texts.rollout_R.tolist() == [0, 1] * 3
 
 
@@ -225,11 +223,9 @@ def test_text_ends_with_its_end_token_which_counts() -> None:
     wanted_BT = torch.tensor([[False, False, True, False]])
     one = Keys.counted(0, 1)
     texts = complete(certain, torch.tensor([[0, 0, 0, 0]]), wanted_BT, keys=one, end_token=1)
-    assert texts.tokens_RT.tolist() == [[0, 0, 1, 2]]
-    assert texts.lengths_R.tolist() == [3]
+    assert (texts.tokens_RT.tolist(), texts.lengths_R.tolist()) == ([[0, 0, 1, 2]], [3])
     endless = complete(certain, torch.tensor([[0, 0, 0, 0]]), wanted_BT, keys=one, end_token=0)
-    assert endless.tokens_RT.tolist() == [[0, 0, 1, 1]]
-    assert endless.lengths_R.tolist() == [4]
+    assert (endless.tokens_RT.tolist(), endless.lengths_R.tolist()) == ([[0, 0, 1, 1]], [4])
 
 
 def test_ended_rows_are_not_stepped_any_more() -> None:
@@ -242,8 +238,7 @@ def test_ended_rows_are_not_stepped_any_more() -> None:
 
     policy = Counting([-math.inf, 0.0])
     tokens_BT, lengths_B = generate(policy, Keys.counted(0, 64), T, end_token=1)
-    assert policy.rows == 64
-    assert lengths_B.tolist() == [1] * 64
+    assert (policy.rows, lengths_B.tolist()) == (64, [1] * 64)
     assert (tokens_BT[:, 1:] == 2).all()
 
 
@@ -297,10 +292,7 @@ def test_completions_follow_the_policy() -> None:
     assert (second[:, 1] == 0).float().mean().item() == pytest.approx(0.8, abs=0.016)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Whole texts
-
-
+# -- Whole texts ------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("end_token", [None, END])
 def test_written_texts_are_completions_of_the_empty_prefix(end_token: int | None) -> None:
     wanted_BT = torch.zeros_like(ALL_BT)
@@ -340,8 +332,7 @@ def test_texts_written_from_a_prefix_are_the_plain_ones(end_token: int | None) -
 
 @pytest.mark.parametrize("prefix", [[0] * T, [END], [PAD]])
 def test_a_prefix_that_no_text_can_begin_with_is_refused(prefix: list[int]) -> None:
-    with pytest.raises(InputError, match="prefix"):
-        generate(lstm(), keys(), T, end_token=END, prefix=prefix)
+    assert_refused("prefix", generate, lstm(), keys(), T, end_token=END, prefix=prefix)
 
 
 def test_no_keys_write_no_texts() -> None:
@@ -361,15 +352,12 @@ def test_no_keys_write_no_texts() -> None:
 )
 def test_impossible_request_is_refused(change: dict[str, object], field: str) -> None:
     arguments = {"tokens_BT": given_texts(), "wanted_BT": ALL_BT, "keys": keys(), **change}
-    with pytest.raises(InputError, match=field):
-        complete(lstm(), **arguments)  # type: ignore[arg-type]
+    assert_refused(field, complete, lstm(), **arguments)
 
 
 def test_text_without_room_is_refused() -> None:
-    with pytest.raises(InputError, match="T=0"):
-        generate(lstm(), keys(), 0)
+    assert_refused("T=0", generate, lstm(), keys(), 0)
 
 
 def test_policy_that_allows_no_token_is_refused() -> None:
-    with pytest.raises(InputError, match="NaN"):
-        generate(StubPolicy([-math.inf, -math.inf]), keys(), T)
+    assert_refused("NaN", generate, StubPolicy([-math.inf, -math.inf]), keys(), T)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from conftest import global_rng_state
+from conftest import assert_refused, global_rng_state
 from textgan_env.ops.sampling import (
     Stream,
     derived_generator,
@@ -23,7 +23,6 @@ from textgan_env.ops.sampling import (
     sample_categorical,
     seeded,
 )
-from textgan_env.utils.errors import InputError
 
 INF = math.inf
 ALMOST_1 = 1 - 2.0**-53
@@ -37,8 +36,7 @@ def uniforms(count: int, seed: int = 0) -> Tensor:
     return keyed_uniform(torch.tensor(seed), torch.arange(count))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Philox
+# -- Philox -----------------------------------------------------------------------------------------------------------
 
 
 # Known answers that Salmon et al. publish with Random123 (kat_vectors, philox4x32 10).
@@ -112,8 +110,7 @@ def test_number_depends_on_its_key_alone_not_on_shape_or_order() -> None:
         ]
         for b in range(6)
     ]
-    assert together_BN.tolist() == alone
-    assert turned_BN.flip(0).tolist() == alone
+    assert (together_BN.tolist(), turned_BN.flip(0).tolist()) == (alone, alone)
 
 
 @pytest.mark.parametrize("field", ["seed", "episode", "rollout", "position"])
@@ -136,10 +133,7 @@ def test_numbers_of_neighbouring_keys_are_uncorrelated() -> None:
     assert abs(np.corrcoef(numbers[:-1], numbers[1:])[0, 1]) < 4 / math.sqrt(50_000)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Draws
-
-
+# -- Draws ------------------------------------------------------------------------------------------------------------
 def plain_draws(logits_BV: Tensor, uniform_B: Tensor) -> list[int]:
     """Inverse distribution function in float64: the first token whose cumulated weight is above u times the total."""
     tokens = []
@@ -210,9 +204,7 @@ def test_masked_token_is_never_drawn(masked: list[int]) -> None:
     allowed = sorted(set(range(10)) - set(masked))
     uniform_BN = torch.cat([torch.tensor([0.0, 2.0**-53, 0.5, ALMOST_1], dtype=torch.float64), uniforms(5000)])
     tokens = sample_categorical(logits_BV, uniform_BN[None])[0]
-    assert tokens[0] == allowed[0]
-    assert tokens[3] == allowed[-1]
-    assert tokens.unique().tolist() == allowed
+    assert (tokens[0], tokens[3], tokens.unique().tolist()) == (allowed[0], allowed[-1], allowed)
 
 
 @given(st.data())
@@ -242,8 +234,7 @@ def test_target_that_rounding_puts_before_its_block_draws_no_masked_token() -> N
 )
 def test_row_without_a_distribution_is_refused(row: list[float]) -> None:
     logits_BV = torch.tensor([[0.0] * 4, row])
-    with pytest.raises(InputError, match="NaN"):
-        sample_categorical(logits_BV, uniforms(2))
+    assert_refused("NaN", sample_categorical, logits_BV, uniforms(2))
 
 
 def test_logits_are_kept_unless_they_may_be_overwritten() -> None:
@@ -255,10 +246,7 @@ def test_logits_are_kept_unless_they_may_be_overwritten() -> None:
     assert not torch.equal(logits_BV, kept_BV)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Seeds and the global generator
-
-
+# -- Seeds and the global generator -----------------------------------------------------------------------------------
 def test_derived_seed_is_the_same_on_every_machine_and_in_every_version() -> None:
     # The first 8 bytes of sha256(b"(1, 'mle', 2)"), read from the low end, without the lowest bit.
     assert derived_seed(1, "mle", 2) == 8_401_158_020_050_470_573

@@ -19,7 +19,7 @@ from agents.dqn import main as dqn_main
 from agents.mle import MLE, MLEConfig
 from agents.ppo import PPO, PPOConfig
 from agents.ppo import main as ppo_main
-from conftest import PROJECT, step_of
+from conftest import PROJECT, assert_refused, step_of
 from textgan_env.evaluation import nll
 from textgan_env.policies import LSTMPolicy
 from textgan_env.runs.checkpoints import load_checkpoint
@@ -28,7 +28,6 @@ from textgan_env.runs.logs import read_metrics
 from textgan_env.tasks import ToyTask
 from textgan_env.training.launch import launch
 from textgan_env.training.sb3 import SB3Agent
-from textgan_env.utils.errors import InputError
 
 V, T = 3, 3
 TASK = ToyTask(vocab_size=V, max_length=T, size=200)
@@ -90,9 +89,7 @@ def reward_after(agent: SB3Agent, steps: int) -> float:
     return expected_reward(agent)
 
 
-# -- They learn -----------------------------------------------------------------------------------------------------
-
-
+# -- They learn -------------------------------------------------------------------------------------------------------
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "steps", "changes"),
@@ -132,9 +129,7 @@ def test_pre_training_is_maximum_likelihood_of_what_the_model_writes_by(name: st
     assert any("embedding" in key and not torch.equal(before[key], after[key]) for key in after)
 
 
-# -- They run as every agent does -----------------------------------------------------------------------------------
-
-
+# -- They run as every agent does -------------------------------------------------------------------------------------
 @pytest.mark.slow
 @EACH
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
@@ -222,9 +217,7 @@ def test_texts_with_an_end_and_unknown_words_are_learnt(name: str, tmp_path: Pat
     assert "<unk>" not in (run.path / "final_samples.txt").read_text()
 
 
-# -- What is refused ------------------------------------------------------------------------------------------------
-
-
+# -- What is refused --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("name", "field", "value"),
     [
@@ -245,14 +238,12 @@ def test_texts_with_an_end_and_unknown_words_are_learnt(name: str, tmp_path: Pat
 )
 def test_numbers_out_of_range_are_refused(name: str, field: str, value: float) -> None:
     agent, config = AGENTS[name]
-    with pytest.raises(InputError, match=f"{field} .* found {value}"):
-        agent(replace(config, **{field: value}), TASK)
+    assert_refused(f"{field} .* found {value}", agent, replace(config, **{field: value}), TASK)
 
 
 def test_a_pre_trained_run_of_another_task_is_refused(tmp_path: Path) -> None:
     run = launch(MLEConfig(task="toy", epochs=1, threads=1, show_samples=0, runs=tmp_path), MLE)
-    with pytest.raises(InputError, match=r"V=4, T=4; expected task .*V=3, T=3"):
-        PPO(PPOConfig(**SMALL, pretrained=run.path), TASK)
+    assert_refused(r"V=4, T=4; expected task .*V=3, T=3", PPO, PPOConfig(**SMALL, pretrained=run.path), TASK)
 
 
 @pytest.mark.moves_global_rng  # the library that reads command lines does

@@ -323,19 +323,12 @@ def test_another_optimizer_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"kind": 3},
-        {"groups": 7},
-        {"groups": [{}]},
-        {"groups": [3]},
-        {"plain": []},
-        {"plain": {"x": {}}},
-        {"plain": {"0": 5}},
-        {"more": 1},
-        {"groups": [{"params": [0, 1, 2, 3], "betas": 5}]},
+        {"kind": 3}, {"groups": 7}, {"groups": [{}]}, {"groups": [3]}, {"plain": []}, {"plain": {"x": {}}},
+        {"plain": {"0": 5}}, {"more": 1}, {"groups": [{"params": [0, 1, 2, 3], "betas": 5}]},
         {"groups": [{"params": [0, 1, 2, 3], "betas": [0.9, "0.99"]}]},
         {"groups": [{"params": [0, 1, 2, 3], "lr": "fast"}]},
     ],
-)
+)  # fmt: skip
 def test_a_malformed_optimizer_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     path = with_header(saved(tmp_path), lambda header: header["optimizers"]["policy"].update(change))
     with pytest.raises(InputError, match="optimizer 'policy'"):

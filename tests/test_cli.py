@@ -57,12 +57,9 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 # -- Help -------------------------------------------------------------------------------------------------------------
 def test_help_of_every_command_loads_no_torch_and_names_the_command() -> None:
     pages = [
-        "",
-        "--help",
-        "train",
-        "data",
+        "", "--help", "train", "data",
         *(f"{name} --help" for name in (*COMMANDS, *(f"train {agent}" for agent in AGENTS))),
-    ]
+    ]  # fmt: skip
     code = f"""
 import contextlib, io, json, sys
 from agents.cli import main

@@ -106,11 +106,8 @@ def test_a_smaller_last_batch_is_left_out_on_request_but_never_the_only_one() ->
 )
 def test_tables_that_do_not_fit_are_refused(change: dict[str, Any], sentence: str) -> None:
     parts: dict[str, Any] = {
-        "split": "valid",
-        "tokens_BT": small_split().tokens_BT,
-        "lengths_B": small_split().lengths_B,
-        "pad": 9,
-    }
+        "split": "valid", "tokens_BT": small_split().tokens_BT, "lengths_B": small_split().lengths_B, "pad": 9,
+    }  # fmt: skip
     assert_refused(sentence, TokenDataset, **parts | change)
     assert_refused("number of texts", small_split().head, 0)
 
@@ -259,17 +256,12 @@ def test_a_file_may_have_a_byte_order_mark_windows_line_ends_and_no_last_line_en
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "empty"),
-        (b"\n \n\t\n", "blank"),
-        (b"only one\n", "too few"),
-        (b"a b\nb a\na b\n", "too few"),
-        (b"a b\nb \xffa\n", "line 2 .*0xff at place 3"),
-        ("a b\n".encode("utf-16"), "line 1"),
-        ("日本\n".encode("utf-16"), "line 1"),
-        (b"a\nb\0\n", "line 2"),
+        (b"", "empty"), (b"\n \n\t\n", "blank"), (b"only one\n", "too few"), (b"a b\nb a\na b\n", "too few"),
+        (b"a b\nb \xffa\n", "line 2 .*0xff at place 3"), ("a b\n".encode("utf-16"), "line 1"),
+        ("日本\n".encode("utf-16"), "line 1"), (b"a\nb\0\n", "line 2"),
         (b"a\na a\na a a\na a a a\n", "two different words"),
     ],
-)
+)  # fmt: skip
 def test_files_that_hold_no_corpus_are_refused_by_name_and_line(tmp_path: Path, content: bytes, sentence: str) -> None:
     path = write(tmp_path / "corpus.txt", content)
     with pytest.raises(InputError, match=f"^'{path}'.*{sentence}") as caught:
@@ -286,30 +278,17 @@ def test_a_folder_and_a_missing_file_are_refused_by_name(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"max_length": 0}, "max_length"),
-        ({"max_length": -3}, "max_length"),
-        ({"max_length": 1}, "max_length"),
-        ({"max_length": 2, "eos": True}, "max_length"),
-        ({"min_count": 0}, "min_count"),
-        ({"max_vocab": 0}, "max_vocab"),
-        ({"max_vocab": 3}, "two different words"),
-        ({"mode": "bytes"}, "bytes"),
-        ({"longer": "wrap"}, "wrap"),
-        ({"valid_share": -0.1}, "valid_share"),
-        ({"test_share": 1}, "test_share"),
-        ({"test_share": float("nan")}, "test_share"),
-        ({"valid_share": 0.5, "test_share": 0.5}, "valid_share"),
-        ({"valid_share": 0.5, "test_share": 0.495}, "valid_share"),
-        ({"seed": -1}, "seed"),
-        ({"texts": "one string"}, "texts"),
-        ({"texts": []}, "texts"),
-        ({"texts": ["a", "b\0"]}, "text 2"),
-        ({"texts": ["a", 2]}, "text 2"),
-        ({"texts": ["a b", "<eos> c", "d"], "mode": "whitespace"}, "<eos>"),
-        ({"path": "x.txt"}, "path"),
-        ({"texts": None}, "path"),
+        ({"max_length": 0}, "max_length"), ({"max_length": -3}, "max_length"), ({"max_length": 1}, "max_length"),
+        ({"max_length": 2, "eos": True}, "max_length"), ({"min_count": 0}, "min_count"),
+        ({"max_vocab": 0}, "max_vocab"), ({"max_vocab": 3}, "two different words"), ({"mode": "bytes"}, "bytes"),
+        ({"longer": "wrap"}, "wrap"), ({"valid_share": -0.1}, "valid_share"), ({"test_share": 1}, "test_share"),
+        ({"test_share": float("nan")}, "test_share"), ({"valid_share": 0.5, "test_share": 0.5}, "valid_share"),
+        ({"valid_share": 0.5, "test_share": 0.495}, "valid_share"), ({"seed": -1}, "seed"),
+        ({"texts": "one string"}, "texts"), ({"texts": []}, "texts"), ({"texts": ["a", "b\0"]}, "text 2"),
+        ({"texts": ["a", 2]}, "text 2"), ({"texts": ["a b", "<eos> c", "d"], "mode": "whitespace"}, "<eos>"),
+        ({"path": "x.txt"}, "path"), ({"texts": None}, "path"),
     ],
-)
+)  # fmt: skip
 def test_settings_that_make_no_sense_are_refused_by_name(options: dict[str, Any], sentence: str) -> None:
     assert_refused(sentence, load_corpus, **{"texts": TEXTS} | options)
 

@@ -270,13 +270,10 @@ def test_config_and_weights_restore_a_discriminator(judge: DiscriminatorModule) 
 @pytest.mark.parametrize(
     ("tokens_BT", "field"),
     [
-        (torch.zeros(2, T + 1, dtype=torch.int64), "shape"),
-        (torch.zeros(T, dtype=torch.int64), "shape"),
-        (torch.zeros(2, T), "int64"),
-        (torch.full((2, T), V + 1), "found 8"),
-        (torch.full((2, T), -1), "found -1"),
+        (torch.zeros(2, T + 1, dtype=torch.int64), "shape"), (torch.zeros(T, dtype=torch.int64), "shape"),
+        (torch.zeros(2, T), "int64"), (torch.full((2, T), V + 1), "found 8"), (torch.full((2, T), -1), "found -1"),
     ],
-)
+)  # fmt: skip
 def test_wrong_tokens_are_refused(judge: DiscriminatorModule, tokens_BT: Tensor, field: str) -> None:
     assert_refused(field, judge.logits, tokens_BT)
 
@@ -501,14 +498,11 @@ def test_a_loss_that_is_not_finite_is_refused_before_the_step() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"steps": -1}, "steps"),
-        ({"batch_size": 0}, "batch_size"),
-        ({"real_BT": random_texts(0)}, "text"),
-        ({"fake_BT": random_texts(4, V, T + 1)}, "T"),
-        ({"discriminator": object()}, "Module"),
+        ({"steps": -1}, "steps"), ({"batch_size": 0}, "batch_size"), ({"real_BT": random_texts(0)}, "text"),
+        ({"fake_BT": random_texts(4, V, T + 1)}, "T"), ({"discriminator": object()}, "Module"),
         ({"discriminator": small_conv().requires_grad_(False)}, "weights"),
     ],
-)
+)  # fmt: skip
 def test_wrong_arguments_of_a_fit_are_refused(change: dict[str, Any], sentence: str) -> None:
     judge = small_conv()
     arguments = {

@@ -53,11 +53,8 @@ def test_a_new_kind_of_value_widens_the_csv_and_keeps_the_order_of_columns(tmp_p
     log.write(2, {"nll_test": 7.0})
     log.write(3, {"nll_test": 6.0, "loss": 0.5})
     assert csv_rows(tmp_path) == [
-        ["step", "phase", "loss", "nll_test"],
-        ["1", "", "1.0", ""],
-        ["2", "", "", "7.0"],
-        ["3", "", "0.5", "6.0"],
-    ]
+        ["step", "phase", "loss", "nll_test"], ["1", "", "1.0", ""], ["2", "", "", "7.0"], ["3", "", "0.5", "6.0"],
+    ]  # fmt: skip
 
 
 def test_numbers_of_numpy_and_torch_become_plain_ones(tmp_path: Path) -> None:
@@ -192,15 +189,10 @@ def test_a_console_line_reads_like_a_row_of_a_table() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0, "00:00"),
-        (41.4, "00:41"),
-        (59.6, "01:00"),
-        (725, "12:05"),
-        (11220, "3:07:00"),
-        (-1, "00:00"),
+        (0, "00:00"), (41.4, "00:41"), (59.6, "01:00"), (725, "12:05"), (11220, "3:07:00"), (-1, "00:00"),
         (math.inf, "--:--"),
     ],
-)
+)  # fmt: skip
 def test_durations_read_like_a_clock(seconds: float, text: str) -> None:
     assert clock_text(seconds) == text
 

@@ -288,12 +288,9 @@ def as_process(monkeypatch: pytest.MonkeyPatch, rank: int, size: int) -> Iterato
     with monkeypatch.context() as patch:
         patch.setattr(parallel, "_here", parallel._Place(rank, size))
         told = {
-            "WORLD_SIZE": size,
-            "RANK": rank,
-            "LOCAL_RANK": rank,
-            "LOCAL_WORLD_SIZE": size,
+            "WORLD_SIZE": size, "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size,
             "TORCHELASTIC_RUN_ID": "x",
-        }
+        }  # fmt: skip
         for name, value in told.items():
             patch.setenv(name, str(value))
         for name in ("MASTER_ADDR", "MASTER_PORT"):

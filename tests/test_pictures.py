@@ -101,12 +101,9 @@ def test_gradients_under_a_judge_that_says_the_same_of_all_texts(logit: float) -
     found = dynamics.gradient_estimates(writer, SameForAll(logit), batches)  # type: ignore[arg-type]
     # Six texts share the ranks 1 to 6: on average 3.5 of 6.
     credit = {
-        "prob": 1 / (1 + math.exp(-logit)),
-        "log": -math.log(1 + math.exp(-logit)),
-        "logit": logit,
-        "rank": 1 / (1 + math.exp(-16 * (0.5 - 3.5 / 6))),
-        "prob, baseline": 0.0,
-    }
+        "prob": 1 / (1 + math.exp(-logit)), "log": -math.log(1 + math.exp(-logit)), "logit": logit,
+        "rank": 1 / (1 + math.exp(-16 * (0.5 - 3.5 / 6))), "prob, baseline": 0.0,
+    }  # fmt: skip
     assert list(found) == list(credit)
     for name, value in credit.items():
         squares = [float(plain_gradient(writer, texts.tokens_BT, value).square().sum()) for texts in batches]
@@ -223,13 +220,11 @@ def test_largest_changes_are_found_in_order() -> None:
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        (Credit, {"rollouts": 2}),
-        (Vanishing, {"texts": 16, "epochs": (0, 1), "batches": 2, "batch_size": 4}),
-        (Chase, {"rounds": 1, "g_steps": 1, "texts": 8}),
-        (Rollouts, {"d_epochs": 1, "seed": 3}),
+        (Credit, {"rollouts": 2}), (Vanishing, {"texts": 16, "epochs": (0, 1), "batches": 2, "batch_size": 4}),
+        (Chase, {"rounds": 1, "g_steps": 1, "texts": 8}), (Rollouts, {"d_epochs": 1, "seed": 3}),
     ],
     ids=["credit", "vanishing", "chase", "rollouts"],
-)
+)  # fmt: skip
 def test_each_picture_is_a_small_png_of_readable_width(
     run: Path, kind: type, options: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

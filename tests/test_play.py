@@ -187,11 +187,8 @@ def test_a_token_is_shown_on_the_colour_of_its_q_with_the_number_below() -> None
     assert "background:rgb(158, 66, 16);color:rgb(255, 255, 255)" in shown  # the ends of the scale
     assert "background:rgb(28, 81, 144);color:rgb(255, 255, 255)" in shown
     assert re.findall(r">([^<>]+)<small>([^<]+)</small>", shown) == [
-        ("low", "0.00"),
-        ("high", "1.00"),
-        ("old", "given"),
-        ("end", "0.25"),
-    ]
+        ("low", "0.00"), ("high", "1.00"), ("old", "given"), ("end", "0.25"),
+    ]  # fmt: skip
 
 
 def test_the_command_quotes_what_a_shell_would_read() -> None:

@@ -97,14 +97,10 @@ MAKERS: list[Callable[..., PolicyModule]] = [uniform, unigram, trigram, table, l
 each_policy = pytest.mark.parametrize("make", MAKERS)
 
 DECODINGS = {
-    "plain": Decoding(),
-    "cold": Decoding(temperature=0.5),
-    "hot": Decoding(temperature=3.0),
-    "top_k": Decoding(top_k=2),
-    "top_p": Decoding(top_p=0.7),
-    "all three": Decoding(temperature=0.7, top_k=3, top_p=0.8),
-    "deterministic": Decoding(deterministic=True),
-}
+    "plain": Decoding(), "cold": Decoding(temperature=0.5), "hot": Decoding(temperature=3.0),
+    "top_k": Decoding(top_k=2), "top_p": Decoding(top_p=0.7),
+    "all three": Decoding(temperature=0.7, top_k=3, top_p=0.8), "deterministic": Decoding(deterministic=True),
+}  # fmt: skip
 
 
 def stepped_log_prob(policy: Policy, tokens_BT: Tensor) -> list[list[float]]:
@@ -299,14 +295,10 @@ def test_decoding_by_hand(decoding: Decoding, expected: list[float]) -> None:
 @pytest.mark.parametrize(
     ("decoding", "kept"),
     [
-        (Decoding(deterministic=True), [1]),
-        (Decoding(top_k=1), [1]),
-        (Decoding(top_k=2), [1, 2]),
-        (Decoding(top_k=4), [0, 1, 2, 4]),
-        (Decoding(top_p=0.2), [1]),
-        (Decoding(top_p=0.7), [1, 2, 4]),
+        (Decoding(deterministic=True), [1]), (Decoding(top_k=1), [1]), (Decoding(top_k=2), [1, 2]),
+        (Decoding(top_k=4), [0, 1, 2, 4]), (Decoding(top_p=0.2), [1]), (Decoding(top_p=0.7), [1, 2, 4]),
     ],
-)
+)  # fmt: skip
 def test_ties_go_to_the_smaller_token(decoding: Decoding, kept: list[int]) -> None:
     # Probabilities 1/11, 3/11, 3/11, 1/11, 3/11 ... the ties among 1, 2, 4 and among 0, 3.
     shares = probabilities(decoding, torch.tensor([[1.0, 3.0, 3.0, 1.0, 3.0]]).log())

@@ -68,13 +68,9 @@ def test_keyed_uniform_takes_53_bits_of_the_first_two_words() -> None:
 
 KEY = {"seed": 5, "episode": 7, "prefix": 3, "rollout": 2, "position": 9, "stream": 1}
 CHANGES = {
-    "seed": [6, 5 + 2**32, -5],
-    "episode": [8, 7 + 2**32, -7],
-    "prefix": [2, 9, 65_535],
-    "rollout": [3, 16_777_215],
-    "position": [3, 65_535],
-    "stream": [0, 2],
-}
+    "seed": [6, 5 + 2**32, -5], "episode": [8, 7 + 2**32, -7], "prefix": [2, 9, 65_535], "rollout": [3, 16_777_215],
+    "position": [3, 65_535], "stream": [0, 2],
+}  # fmt: skip
 
 
 def uniform_of(key: dict[str, int]) -> float:
@@ -187,14 +183,9 @@ def test_tokens_of_one_row_do_not_depend_on_the_scale_of_another() -> None:
 
 # 10 tokens are worked on in blocks 0-2, 3-5, 6-8, 9.
 MASKS = {
-    "first": [0],
-    "last": [9],
-    "first block": [0, 1, 2],
-    "last two blocks": [6, 7, 8, 9],
-    "start of each block": [0, 3, 6, 9],
-    "end of each block": [2, 5, 8],
-    "all but one": [0, 1, 2, 3, 5, 6, 7, 8, 9],
-}
+    "first": [0], "last": [9], "first block": [0, 1, 2], "last two blocks": [6, 7, 8, 9],
+    "start of each block": [0, 3, 6, 9], "end of each block": [2, 5, 8], "all but one": [0, 1, 2, 3, 5, 6, 7, 8, 9],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("masked", MASKS.values(), ids=MASKS.keys())

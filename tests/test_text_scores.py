@@ -149,11 +149,9 @@ def test_features_are_the_mean_state_over_the_tokens_of_a_text_and_filling_has_n
 def test_the_distance_is_zero_to_the_texts_themselves_small_to_real_ones_and_large_to_others(task: WatchedTask) -> None:
     themselves = text_scores.real_texts(task, 150)
     texts = {
-        "same": themselves,
-        "real": real(task),
-        "shuffled": shuffled(task),
+        "same": themselves, "real": real(task), "shuffled": shuffled(task),
         "one text": real(task)[:1].expand(150, -1),
-    }
+    }  # fmt: skip
     distance = {
         name: text_scores.frechet_scores(task, tokens_BT, 150, 150)[0]["frechet_lstm"]
         for name, tokens_BT in texts.items()

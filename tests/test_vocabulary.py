@@ -226,12 +226,10 @@ def test_what_is_no_vocabulary_is_refused(fields: dict[str, Any], sentence: str)
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"min_count": 0}, "min_count"),
-        ({"max_size": 0}, "max_size"),
-        ({"max_size": 2}, "two different words"),
+        ({"min_count": 0}, "min_count"), ({"max_size": 0}, "max_size"), ({"max_size": 2}, "two different words"),
         ({"min_count": 5}, "two different words"),
     ],
-)
+)  # fmt: skip
 def test_limits_that_leave_no_vocabulary_are_refused(options: dict[str, Any], sentence: str) -> None:
     assert_refused(sentence, Vocabulary.build, [WORDS], **options)
 
@@ -239,14 +237,10 @@ def test_limits_that_leave_no_vocabulary_are_refused(options: dict[str, Any], se
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"extra": 1}, "extra"),
-        ({"tokens": "ab"}, "tokens"),
-        ({"tokens": ["a", 1]}, "tokens"),
-        ({"lower": 1}, "lower"),
-        ({"eos": True}, "eos"),
-        ({"mode": ["word"]}, "mode"),
+        ({"extra": 1}, "extra"), ({"tokens": "ab"}, "tokens"), ({"tokens": ["a", 1]}, "tokens"),
+        ({"lower": 1}, "lower"), ({"eos": True}, "eos"), ({"mode": ["word"]}, "mode"),
     ],
-)
+)  # fmt: skip
 def test_json_that_is_no_vocabulary_is_refused(change: dict[str, Any], sentence: str) -> None:
     fields = json.loads(Vocabulary(WORDS).to_json()) | change
     assert_refused(sentence, Vocabulary.from_json, json.dumps(fields))

@@ -130,12 +130,9 @@ def test_statistics_are_those_of_the_judge_that_was_queued(toy: Task) -> None:
     play(env, range(20))
     names = ["accuracy", "accuracy_fake", "accuracy_real", "auc", "loss", "value"]
     keys = [
-        "equilibrium",
-        *(f"fit/{name}" for name in names),
-        *(f"held_out/{name}" for name in names),
-        "refits",
+        "equilibrium", *(f"fit/{name}" for name in names), *(f"held_out/{name}" for name in names), "refits",
         "texts",
-    ]
+    ]  # fmt: skip
     assert sorted(env.stats) == keys
     assert env.stats["equilibrium"] == pytest.approx(-2 * math.log(2))
     assert env.history[-1] == env.stats

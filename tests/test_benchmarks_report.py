@@ -180,15 +180,12 @@ def test_words_that_a_task_cannot_say_are_left_out_of_texts_as_its_policies_writ
 
 
 @pytest.mark.moves_global_rng  # the library that reads command lines does
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["missing.txt", "--task", "toy"], "missing.txt"),
-        (["FILE", "--task", "nothing"], "nothing"),
-        (["FILE", "--task", "toy", "--into", "FOLDER/nowhere"], "no results in"),
-        (["FILE", "--task", "oracle", "--into", "FOLDER"], "oracle"),
-    ],
-)
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["missing.txt", "--task", "toy"], "missing.txt"),
+    (["FILE", "--task", "nothing"], "nothing"),
+    (["FILE", "--task", "toy", "--into", "FOLDER/nowhere"], "no results in"),
+    (["FILE", "--task", "oracle", "--into", "FOLDER"], "oracle"),
+])  # fmt: skip
 def test_score_refuses_bad_input_in_one_sentence(
     folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
 ) -> None:

@@ -248,19 +248,15 @@ def test_maximum_likelihood_seqgan_and_the_command_line_take_it(
 
 
 # -- What is refused --------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("changes", "field"),
-    [
-        ({"token_ids": [1, 2]}, "token_ids"),
-        ({"token_ids": [0, 1, 2, 3, 4, 12]}, "token_ids"),
-        ({"max_length": 17}, "max_length"),
-        ({"max_length": 0}, "max_length"),
-        ({"model": {"model_type": "gpt3"}}, "model"),
-        ({"model": {}}, "model"),
-        ({"model": {"model_type": "mamba", "vocab_size": 12, "hidden_size": 4, "num_hidden_layers": 1}}, "mamba"),
-    ],
-    ids=["few ids", "ids", "long", "empty", "kind", "no kind", "no cache"],
-)
+@pytest.mark.parametrize(("changes", "field"), [
+    ({"token_ids": [1, 2]}, "token_ids"),
+    ({"token_ids": [0, 1, 2, 3, 4, 12]}, "token_ids"),
+    ({"max_length": 17}, "max_length"),
+    ({"max_length": 0}, "max_length"),
+    ({"model": {"model_type": "gpt3"}}, "model"),
+    ({"model": {}}, "model"),
+    ({"model": {"model_type": "mamba", "vocab_size": 12, "hidden_size": 4, "num_hidden_layers": 1}}, "mamba"),
+], ids=["few ids", "ids", "long", "empty", "kind", "no kind", "no cache"])  # fmt: skip
 def test_what_does_not_fit_is_refused(changes: dict[str, Any], field: str) -> None:
     assert_refused(field, policy_of, **changes)
 

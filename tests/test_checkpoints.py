@@ -213,15 +213,12 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
 CLAIM = json.dumps({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        *(b"", b"\x80\x04.", b"PK\x03\x04" + bytes(100), b"\xff" * 4096, b"{}" * 50),
-        struct.pack("<Q", len(CLAIM)) + CLAIM,
-        safetensors.torch.save({"weight": torch.zeros(2)}),
-        *(safetensors.torch.save({}, {"textgan_env": text}) for text in ("{", "[]", "null", "[" * 100_000)),
-    ],
-)
+@pytest.mark.parametrize("content", [
+    *(b"", b"\x80\x04.", b"PK\x03\x04" + bytes(100), b"\xff" * 4096, b"{}" * 50),
+    struct.pack("<Q", len(CLAIM)) + CLAIM,
+    safetensors.torch.save({"weight": torch.zeros(2)}),
+    *(safetensors.torch.save({}, {"textgan_env": text}) for text in ("{", "[]", "null", "[" * 100_000)),
+])  # fmt: skip
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
@@ -320,15 +317,12 @@ def test_another_optimizer_is_refused(tmp_path: Path) -> None:
     assert_refused("0/exp_avg", checkpoint.restore_optimizer, "policy", Adam(tiny_net(width=6).parameters()))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"kind": 3}, {"groups": 7}, {"groups": [{}]}, {"groups": [3]}, {"plain": []}, {"plain": {"x": {}}},
-        {"plain": {"0": 5}}, {"more": 1}, {"groups": [{"params": [0, 1, 2, 3], "betas": 5}]},
-        {"groups": [{"params": [0, 1, 2, 3], "betas": [0.9, "0.99"]}]},
-        {"groups": [{"params": [0, 1, 2, 3], "lr": "fast"}]},
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("change", [
+    {"kind": 3}, {"groups": 7}, {"groups": [{}]}, {"groups": [3]}, {"plain": []}, {"plain": {"x": {}}},
+    {"plain": {"0": 5}}, {"more": 1}, {"groups": [{"params": [0, 1, 2, 3], "betas": 5}]},
+    {"groups": [{"params": [0, 1, 2, 3], "betas": [0.9, "0.99"]}]},
+    {"groups": [{"params": [0, 1, 2, 3], "lr": "fast"}]},
+])  # fmt: skip
 def test_a_malformed_optimizer_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     path = with_header(saved(tmp_path), lambda header: header["optimizers"]["policy"].update(change))
     with pytest.raises(InputError, match="optimizer 'policy'"):

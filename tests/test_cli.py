@@ -220,28 +220,25 @@ def test_fetch_checks_what_is_here(
 
 
 # -- Mistakes ---------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["sampel"], f"'sampel', expected one of: {', '.join(COMMANDS)}"),
-        (["data", "lost"], "'data lost', expected one of: data list, data fetch, data inspect"),
-        (["train", "mel"], f"'mel', expected one of: {', '.join(AGENTS)}"),
-        (["train", "mle", "--epoch", "3"], "--epoch, 3 (did you mean --epochs?)"),
-        (["train", "mle", "--epochs", "many"], "--epochs"),
-        (["sample"], "RUN"),
-        (["sample", "no-run", "-n", "x"], "-n/--n"),
-        (["sample", "no-run"], "'no-run'"),
-        (["evaluate", "no-run"], "'no-run'"),
-        (["play", "no-run", "nor-this"], "'no-run'"),
-        (["play", "no-run", "--port", "many"], "--port"),
-        (["evaluate", "no-run", "--split", "train"], "'--split'"),
-        (["score", "no-file", "--task", "toy"], "'no-file'"),
-        (["score", __file__], "--corpus FILE"),
-        (["score", __file__, "--task", "toy"], "'toy' are numbers"),
-        (["score", __file__, "--task", "verse"], "task 'verse'"),
-        (["data", "inspect", "coco", "--mode", "char"], "option mode"),
-    ],
-)
+@pytest.mark.parametrize(("words", "named"), [
+    (["sampel"], f"'sampel', expected one of: {', '.join(COMMANDS)}"),
+    (["data", "lost"], "'data lost', expected one of: data list, data fetch, data inspect"),
+    (["train", "mel"], f"'mel', expected one of: {', '.join(AGENTS)}"),
+    (["train", "mle", "--epoch", "3"], "--epoch, 3 (did you mean --epochs?)"),
+    (["train", "mle", "--epochs", "many"], "--epochs"),
+    (["sample"], "RUN"),
+    (["sample", "no-run", "-n", "x"], "-n/--n"),
+    (["sample", "no-run"], "'no-run'"),
+    (["evaluate", "no-run"], "'no-run'"),
+    (["play", "no-run", "nor-this"], "'no-run'"),
+    (["play", "no-run", "--port", "many"], "--port"),
+    (["evaluate", "no-run", "--split", "train"], "'--split'"),
+    (["score", "no-file", "--task", "toy"], "'no-file'"),
+    (["score", __file__], "--corpus FILE"),
+    (["score", __file__, "--task", "toy"], "'toy' are numbers"),
+    (["score", __file__, "--task", "verse"], "task 'verse'"),
+    (["data", "inspect", "coco", "--mode", "char"], "option mode"),
+])  # fmt: skip
 def test_a_mistake_is_one_sentence(words: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert named in refused(words, capsys)
 

@@ -124,15 +124,12 @@ def test_mixing_a_policy_with_its_cold_self_costs_at_most_the_news_of_which_it_i
     assert nll(policy, texts_BT, mask_BT)[0] <= nll(hot, texts_BT, mask_BT)[0] - math.log(0.8) / T + 1e-9
 
 
-@pytest.mark.parametrize(
-    ("policies", "weights", "sentence"),
-    [
-        ([lstm(1), UniformPolicy(4, start_token=0)], (0.5, 0.5), "one task"),
-        ([lstm(1), lstm(2)], (0.5, 0.6), "add up to 1"),
-        ([lstm(1), lstm(2)], (1.0, 0.0), "above 0"),
-        ([lstm(1)], (0.5, 0.5), "weight"),
-    ],
-)
+@pytest.mark.parametrize(("policies", "weights", "sentence"), [
+    ([lstm(1), UniformPolicy(4, start_token=0)], (0.5, 0.5), "one task"),
+    ([lstm(1), lstm(2)], (0.5, 0.6), "add up to 1"),
+    ([lstm(1), lstm(2)], (1.0, 0.0), "above 0"),
+    ([lstm(1)], (0.5, 0.5), "weight"),
+])  # fmt: skip
 def test_policies_that_do_not_fit_together_are_refused(
     policies: list[PolicyModule], weights: tuple[float, ...], sentence: str
 ) -> None:

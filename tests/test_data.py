@@ -93,17 +93,14 @@ def test_a_smaller_last_batch_is_left_out_on_request_but_never_the_only_one() ->
     assert_refused("batch_size", small_split().batches, 0, generator)
 
 
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"split": "dev"}, "dev"),
-        ({"tokens_BT": torch.zeros(3, 3)}, "tokens_BT"),
-        ({"lengths_B": torch.tensor([3, 1])}, "lengths"),
-        ({"lengths_B": torch.tensor([3, 0, 2])}, "lengths"),
-        ({"lengths_B": torch.tensor([3, 2, 2])}, "PAD"),
-        ({"tokens_BT": torch.zeros(0, 3).long(), "lengths_B": torch.zeros(0).long()}, "valid split"),
-    ],
-)
+@pytest.mark.parametrize(("change", "sentence"), [
+    ({"split": "dev"}, "dev"),
+    ({"tokens_BT": torch.zeros(3, 3)}, "tokens_BT"),
+    ({"lengths_B": torch.tensor([3, 1])}, "lengths"),
+    ({"lengths_B": torch.tensor([3, 0, 2])}, "lengths"),
+    ({"lengths_B": torch.tensor([3, 2, 2])}, "PAD"),
+    ({"tokens_BT": torch.zeros(0, 3).long(), "lengths_B": torch.zeros(0).long()}, "valid split"),
+])  # fmt: skip
 def test_tables_that_do_not_fit_are_refused(change: dict[str, Any], sentence: str) -> None:
     parts: dict[str, Any] = {
         "split": "valid", "tokens_BT": small_split().tokens_BT, "lengths_B": small_split().lengths_B, "pad": 9,
@@ -137,18 +134,15 @@ def test_the_report_counts_lengths_before_anything_is_dropped_and_words_seen_onc
 MANY = [f"{a} {b} {c}" for a in "abcdefghijkl" for b in "mnopqrstuvwx" for c in "012345678"]
 
 
-@pytest.mark.parametrize(
-    ("texts", "options", "sentence"),
-    [
-        (MANY, {}, None),
-        (MANY[:500], {}, "few texts to learn from (400)"),
-        ([text.replace(" ", "") for text in MANY], {"eos": True}, "most texts are one token"),
-        ([*MANY, "a " * 90], {}, "one text is much longer than the rest (90 tokens; 99 % have at most 3)"),
-        ([text + " m" * 70 for text in MANY], {}, "texts are long (half of them 73 tokens or more)"),
-        ([*MANY, *(text + " n" for text in MANY)], {"max_length": 4}, "1,296 texts are longer than max_length"),
-        ([f"{text} {number}x" for number, text in enumerate(MANY)], {}, "25% of the words in a split are unknown"),
-    ],
-)
+@pytest.mark.parametrize(("texts", "options", "sentence"), [
+    (MANY, {}, None),
+    (MANY[:500], {}, "few texts to learn from (400)"),
+    ([text.replace(" ", "") for text in MANY], {"eos": True}, "most texts are one token"),
+    ([*MANY, "a " * 90], {}, "one text is much longer than the rest (90 tokens; 99 % have at most 3)"),
+    ([text + " m" * 70 for text in MANY], {}, "texts are long (half of them 73 tokens or more)"),
+    ([*MANY, *(text + " n" for text in MANY)], {"max_length": 4}, "1,296 texts are longer than max_length"),
+    ([f"{text} {number}x" for number, text in enumerate(MANY)], {}, "25% of the words in a split are unknown"),
+])  # fmt: skip
 def test_advice_is_given_where_it_applies(texts: list[str], options: dict[str, Any], sentence: str | None) -> None:
     advice = load_corpus(texts=texts, **options).report.advice()
     assert advice == [] if sentence is None else any(said.startswith(sentence) for said in advice), advice
@@ -189,14 +183,11 @@ def test_the_unknown_word_exists_only_where_it_is_needed() -> None:
     assert limited.report.unknown["train"] == pytest.approx(2 / 7)
 
 
-@pytest.mark.parametrize(
-    ("longer", "rows", "width", "counts"),
-    [
-        ("drop", [["a", "<eos>"], ["a", "b", "<eos>"]], 3, (2, 0)),
-        ("cut", [["a", "<eos>"], ["a", "b", "<eos>"], ["b", "b", "b"], ["b", "a", "b"]], 3, (0, 2)),
-        ("grow", [["a", "<eos>"], ["a", "b", "<eos>"], [*"bbb", "<eos>"], [*"babab", "<eos>"]], 6, (0, 0)),
-    ],
-)
+@pytest.mark.parametrize(("longer", "rows", "width", "counts"), [
+    ("drop", [["a", "<eos>"], ["a", "b", "<eos>"]], 3, (2, 0)),
+    ("cut", [["a", "<eos>"], ["a", "b", "<eos>"], ["b", "b", "b"], ["b", "a", "b"]], 3, (0, 2)),
+    ("grow", [["a", "<eos>"], ["a", "b", "<eos>"], [*"bbb", "<eos>"], [*"babab", "<eos>"]], 6, (0, 0)),
+])  # fmt: skip
 def test_longer_texts_are_dropped_or_cut_without_an_end_or_make_room(
     longer: Any, rows: list[list[str]], width: int, counts: tuple[int, int]
 ) -> None:
@@ -253,15 +244,12 @@ def test_a_file_may_have_a_byte_order_mark_windows_line_ends_and_no_last_line_en
     assert "'" + str(path) + "': 4 lines, 1 blank" in str(corpus.report)
 
 
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (b"", "empty"), (b"\n \n\t\n", "blank"), (b"only one\n", "too few"), (b"a b\nb a\na b\n", "too few"),
-        (b"a b\nb \xffa\n", "line 2 .*0xff at place 3"), ("a b\n".encode("utf-16"), "line 1"),
-        ("日本\n".encode("utf-16"), "line 1"), (b"a\nb\0\n", "line 2"),
-        (b"a\na a\na a a\na a a a\n", "two different words"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("content", "sentence"), [
+    (b"", "empty"), (b"\n \n\t\n", "blank"), (b"only one\n", "too few"), (b"a b\nb a\na b\n", "too few"),
+    (b"a b\nb \xffa\n", "line 2 .*0xff at place 3"), ("a b\n".encode("utf-16"), "line 1"),
+    ("日本\n".encode("utf-16"), "line 1"), (b"a\nb\0\n", "line 2"),
+    (b"a\na a\na a a\na a a a\n", "two different words"),
+])  # fmt: skip
 def test_files_that_hold_no_corpus_are_refused_by_name_and_line(tmp_path: Path, content: bytes, sentence: str) -> None:
     path = write(tmp_path / "corpus.txt", content)
     with pytest.raises(InputError, match=f"^'{path}'.*{sentence}") as caught:
@@ -275,20 +263,17 @@ def test_a_folder_and_a_missing_file_are_refused_by_name(tmp_path: Path) -> None
         load_corpus(tmp_path / "none.txt")
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"max_length": 0}, "max_length"), ({"max_length": -3}, "max_length"), ({"max_length": 1}, "max_length"),
-        ({"max_length": 2, "eos": True}, "max_length"), ({"min_count": 0}, "min_count"),
-        ({"max_vocab": 0}, "max_vocab"), ({"max_vocab": 3}, "two different words"), ({"mode": "bytes"}, "bytes"),
-        ({"longer": "wrap"}, "wrap"), ({"valid_share": -0.1}, "valid_share"), ({"test_share": 1}, "test_share"),
-        ({"test_share": float("nan")}, "test_share"), ({"valid_share": 0.5, "test_share": 0.5}, "valid_share"),
-        ({"valid_share": 0.5, "test_share": 0.495}, "valid_share"), ({"seed": -1}, "seed"),
-        ({"texts": "one string"}, "texts"), ({"texts": []}, "texts"), ({"texts": ["a", "b\0"]}, "text 2"),
-        ({"texts": ["a", 2]}, "text 2"), ({"texts": ["a b", "<eos> c", "d"], "mode": "whitespace"}, "<eos>"),
-        ({"path": "x.txt"}, "path"), ({"texts": None}, "path"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("options", "sentence"), [
+    ({"max_length": 0}, "max_length"), ({"max_length": -3}, "max_length"), ({"max_length": 1}, "max_length"),
+    ({"max_length": 2, "eos": True}, "max_length"), ({"min_count": 0}, "min_count"),
+    ({"max_vocab": 0}, "max_vocab"), ({"max_vocab": 3}, "two different words"), ({"mode": "bytes"}, "bytes"),
+    ({"longer": "wrap"}, "wrap"), ({"valid_share": -0.1}, "valid_share"), ({"test_share": 1}, "test_share"),
+    ({"test_share": float("nan")}, "test_share"), ({"valid_share": 0.5, "test_share": 0.5}, "valid_share"),
+    ({"valid_share": 0.5, "test_share": 0.495}, "valid_share"), ({"seed": -1}, "seed"),
+    ({"texts": "one string"}, "texts"), ({"texts": []}, "texts"), ({"texts": ["a", "b\0"]}, "text 2"),
+    ({"texts": ["a", 2]}, "text 2"), ({"texts": ["a b", "<eos> c", "d"], "mode": "whitespace"}, "<eos>"),
+    ({"path": "x.txt"}, "path"), ({"texts": None}, "path"),
+])  # fmt: skip
 def test_settings_that_make_no_sense_are_refused_by_name(options: dict[str, Any], sentence: str) -> None:
     assert_refused(sentence, load_corpus, **{"texts": TEXTS} | options)
 
@@ -627,18 +612,15 @@ def test_an_oracle_is_no_larger_than_was_allowed_and_no_pipe(tmp_path: Path) -> 
         assert_refused("ordinary file", read_oracle_weights, path)
 
 
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"embedding": np.zeros((7, 3), np.int64)}, "embedding"),
-        ({"embedding": np.zeros(7)}, "embedding"),
-        ({"U_c": np.zeros((4, 3))}, "U_c"),
-        ({"W_out": np.zeros((4, 6))}, "W_out"),
-        ({"b_f": np.array([0, 1, np.nan, 2])}, "b_f"),
-        ({"b_f": np.full(4, 1e300)}, "b_f"),
-        ({"extra": np.zeros(1)}, "extra"),
-    ],
-)
+@pytest.mark.parametrize(("change", "sentence"), [
+    ({"embedding": np.zeros((7, 3), np.int64)}, "embedding"),
+    ({"embedding": np.zeros(7)}, "embedding"),
+    ({"U_c": np.zeros((4, 3))}, "U_c"),
+    ({"W_out": np.zeros((4, 6))}, "W_out"),
+    ({"b_f": np.array([0, 1, np.nan, 2])}, "b_f"),
+    ({"b_f": np.full(4, 1e300)}, "b_f"),
+    ({"extra": np.zeros(1)}, "extra"),
+])  # fmt: skip
 def test_weights_that_do_not_fit_are_refused_by_name(tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
     path = tmp_path / "oracle.npz"
     np.savez(path, **(oracle_arrays() | change))

@@ -89,17 +89,14 @@ def hand_made_pair() -> PairDiscriminator:
     return judge
 
 
-@pytest.mark.parametrize(
-    ("text", "distance_1", "distance_2", "single"),
-    [
-        # Marked text: 2 0 1 0 2. Next to each other: 2-0, 0-1, 1-0, 0-2; two apart: 2-1, 0-0, 1-2.
-        ([0, 1, 0], 7 * 1 + 1 * 10 + 3 * 1 + 1 * 1000, 11 * 100 + 2 * 1 + 5 * 10000, 0.5 + 0.25 + 0.5 + 0.125),
-        # Marked text: 2 1 2, and filling that counts nowhere.
-        ([1, 2, 2], 7 * 10 + 3 * 1000, 11 * 10000, 0.25 + 0.125),
-        # The empty text is its two marks.
-        ([2, 2, 2], 7 * 1000, 0.0, 0.125),
-    ],
-)
+@pytest.mark.parametrize(("text", "distance_1", "distance_2", "single"), [
+    # Marked text: 2 0 1 0 2. Next to each other: 2-0, 0-1, 1-0, 0-2; two apart: 2-1, 0-0, 1-2.
+    ([0, 1, 0], 7 * 1 + 1 * 10 + 3 * 1 + 1 * 1000, 11 * 100 + 2 * 1 + 5 * 10000, 0.5 + 0.25 + 0.5 + 0.125),
+    # Marked text: 2 1 2, and filling that counts nowhere.
+    ([1, 2, 2], 7 * 10 + 3 * 1000, 11 * 10000, 0.25 + 0.125),
+    # The empty text is its two marks.
+    ([2, 2, 2], 7 * 1000, 0.0, 0.125),
+])  # fmt: skip
 def test_pair_features_are_sums_over_the_marked_text(
     text: list[int], distance_1: float, distance_2: float, single: float
 ) -> None:
@@ -267,13 +264,10 @@ def test_config_and_weights_restore_a_discriminator(judge: DiscriminatorModule) 
     assert score_logits(twin, random_texts(4)).equal(score_logits(judge, random_texts(4)))
 
 
-@pytest.mark.parametrize(
-    ("tokens_BT", "field"),
-    [
-        (torch.zeros(2, T + 1, dtype=torch.int64), "shape"), (torch.zeros(T, dtype=torch.int64), "shape"),
-        (torch.zeros(2, T), "int64"), (torch.full((2, T), V + 1), "found 8"), (torch.full((2, T), -1), "found -1"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("tokens_BT", "field"), [
+    (torch.zeros(2, T + 1, dtype=torch.int64), "shape"), (torch.zeros(T, dtype=torch.int64), "shape"),
+    (torch.zeros(2, T), "int64"), (torch.full((2, T), V + 1), "found 8"), (torch.full((2, T), -1), "found -1"),
+])  # fmt: skip
 def test_wrong_tokens_are_refused(judge: DiscriminatorModule, tokens_BT: Tensor, field: str) -> None:
     assert_refused(field, judge.logits, tokens_BT)
 
@@ -282,22 +276,19 @@ def test_no_text_has_no_logit(judge: DiscriminatorModule) -> None:
     assert judge.logits(random_texts(0)).shape == (0,)
 
 
-@pytest.mark.parametrize(
-    ("kind", "options", "field"),
-    [
-        ("rnn", {}, "pair, conv.* found 'rnn'"),
-        ("bleu", {}, "found 'bleu'"),  # it is made from a task
-        ("pair", {"widths": [2]}, "widths"),
-        *(("pair", {name: 0}, name) for name in ("rank", "distances", "vocab_size", "max_length")),
-        ("pair", {"dropout": 1.0}, "dropout"),
-        *(
-            ("conv", {"widths": widths, "filters": filters}, "widths")
-            for widths, filters in (([9], [1]), ([1, 2], [1]), ([2, 2], [1, 1]))
-        ),
-        ("conv", {"embed_size": 0}, "embed_size"),
-        ("conv", {"l2": -1.0}, "l2"),
-    ],
-)
+@pytest.mark.parametrize(("kind", "options", "field"), [
+    ("rnn", {}, "pair, conv.* found 'rnn'"),
+    ("bleu", {}, "found 'bleu'"),  # it is made from a task
+    ("pair", {"widths": [2]}, "widths"),
+    *(("pair", {name: 0}, name) for name in ("rank", "distances", "vocab_size", "max_length")),
+    ("pair", {"dropout": 1.0}, "dropout"),
+    *(
+        ("conv", {"widths": widths, "filters": filters}, "widths")
+        for widths, filters in (([9], [1]), ([1, 2], [1]), ([2, 2], [1, 1]))
+    ),
+    ("conv", {"embed_size": 0}, "embed_size"),
+    ("conv", {"l2": -1.0}, "l2"),
+])  # fmt: skip
 def test_wrong_construction_is_refused_in_one_sentence(kind: str, options: dict[str, object], field: str) -> None:
     with pytest.raises(InputError, match=field) as error:
         make_discriminator(kind, **{"vocab_size": V, "max_length": T, **options})  # type: ignore[arg-type]
@@ -495,14 +486,11 @@ def test_a_loss_that_is_not_finite_is_refused_before_the_step() -> None:
     assert judge.embedding.equal(before)
 
 
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"steps": -1}, "steps"), ({"batch_size": 0}, "batch_size"), ({"real_BT": random_texts(0)}, "text"),
-        ({"fake_BT": random_texts(4, V, T + 1)}, "T"), ({"discriminator": object()}, "Module"),
-        ({"discriminator": small_conv().requires_grad_(False)}, "weights"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("change", "sentence"), [
+    ({"steps": -1}, "steps"), ({"batch_size": 0}, "batch_size"), ({"real_BT": random_texts(0)}, "text"),
+    ({"fake_BT": random_texts(4, V, T + 1)}, "T"), ({"discriminator": object()}, "Module"),
+    ({"discriminator": small_conv().requires_grad_(False)}, "weights"),
+])  # fmt: skip
 def test_wrong_arguments_of_a_fit_are_refused(change: dict[str, Any], sentence: str) -> None:
     judge = small_conv()
     arguments = {

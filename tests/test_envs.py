@@ -431,14 +431,10 @@ def test_without_a_seed_the_next_texts_follow_from_the_last_seed(toy: Task) -> N
     assert torch.equal(*runs)
 
 
-@pytest.mark.parametrize(
-    ("mask", "where"),
-    [
-        ([True, False], "list"), (np.array([1, 0]), "numbers"), (np.array([True]), "shape"),
-        (np.array([False, False]), "nobody"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)  # fmt: skip
+@pytest.mark.parametrize(("mask", "where"), [
+    ([True, False], "list"), (np.array([1, 0]), "numbers"), (np.array([True]), "shape"),
+    (np.array([False, False]), "nobody"),
+], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
 def test_a_wrong_reset_mask_is_refused(toy: Task, mask: Any, where: str) -> None:
     envs = TextGANVectorEnv(2, task=toy, control="constant")
     assert_refused("reset_mask", envs.reset, options={"reset_mask": mask})
@@ -742,17 +738,13 @@ def test_stepping_before_reset_and_after_the_end_is_refused(toy: Task) -> None:
         assert_refused("after the end", env.step, action)
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"task": "oracles"}, "task"), ({"reward": "dense"}, "reward mode"),
-        ({"transform": "square"}, "reward transform"), ({"control": "zero"}, "control"),
-        ({"rollouts": 0}, "rollouts"), ({"rollouts": -3}, "rollouts"), ({"render_mode": "html"}, "render mode"),
-        ({"vocab_sise": 5}, "vocab_sise"), ({"vocab_size": 1}, "vocab_size"), ({"max_length": 0}, "max_length"),
-        ({"control": "shuffled"}, "shuffled control"), ({"transform": "rank"}, "rank transform"),
-    ],
-    ids=lambda value: next(iter(value.items()))[0] if isinstance(value, dict) else "",
-)  # fmt: skip
+@pytest.mark.parametrize(("options", "sentence"), [
+    ({"task": "oracles"}, "task"), ({"reward": "dense"}, "reward mode"),
+    ({"transform": "square"}, "reward transform"), ({"control": "zero"}, "control"),
+    ({"rollouts": 0}, "rollouts"), ({"rollouts": -3}, "rollouts"), ({"render_mode": "html"}, "render mode"),
+    ({"vocab_sise": 5}, "vocab_sise"), ({"vocab_size": 1}, "vocab_size"), ({"max_length": 0}, "max_length"),
+    ({"control": "shuffled"}, "shuffled control"), ({"transform": "rank"}, "rank transform"),
+], ids=lambda value: next(iter(value.items()))[0] if isinstance(value, dict) else "")  # fmt: skip
 def test_unknown_names_and_numbers_out_of_range_are_refused(options: dict[str, Any], sentence: str) -> None:
     assert_refused(sentence, TextGANEnv, **{"task": "toy", **options})
 

@@ -148,17 +148,13 @@ def test_texts_in_numbers_get_the_oracles_likelihood_if_they_are_as_long_as_its_
     assert "exactly 3 tokens" in score_texts(["0 1", "2 2 0"], TOY).missing["nll_oracle"]
 
 
-@pytest.mark.parametrize(
-    ("lines", "options", "field"),
-    [
-        (["0 1 2", " "], {}, "2 texts"),
-        (["0 1 2", "0 1 3"], {}, "found '3'"),
-        (["0 1 2"] * 2, {"split": "train"}, "train"),
-        (["0 1 2"] * 2, {"bleu_samples": 1}, "2 texts"),
-        (["0 " * 2**17] + ["0"] * 1024, {}, "too long"),
-    ],
-    ids=["one text", "no token", "training split", "one BLEU text", "too long"],
-)
+@pytest.mark.parametrize(("lines", "options", "field"), [
+    (["0 1 2", " "], {}, "2 texts"),
+    (["0 1 2", "0 1 3"], {}, "found '3'"),
+    (["0 1 2"] * 2, {"split": "train"}, "train"),
+    (["0 1 2"] * 2, {"bleu_samples": 1}, "2 texts"),
+    (["0 " * 2**17] + ["0"] * 1024, {}, "too long"),
+], ids=["one text", "no token", "training split", "one BLEU text", "too long"])  # fmt: skip
 def test_what_cannot_be_scored_is_refused(lines: list[str], options: dict[str, Any], field: str) -> None:
     assert_refused(field, score_texts, lines, TOY, **options)
 

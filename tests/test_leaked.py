@@ -338,13 +338,10 @@ def test_a_discriminator_of_another_size_cannot_leak() -> None:
     assert_refused("found F=7", leaked().leak, pair())
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("goal_steps", 8), ("goal_steps", 0), ("goal_size", 0), ("variant", "papers"), ("dropout", 1.0),
-        ("init_scale", -1.0),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("field", "value"), [
+    ("goal_steps", 8), ("goal_steps", 0), ("goal_size", 0), ("variant", "papers"), ("dropout", 1.0),
+    ("init_scale", -1.0),
+])  # fmt: skip
 def test_what_does_not_fit_is_refused_in_one_sentence(field: str, value: Any) -> None:
     assert_refused(field, leaked, **{field: value})
 

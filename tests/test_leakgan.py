@@ -431,20 +431,17 @@ def test_an_oracle_of_any_size_comes_from_a_file_of_weights(tmp_path: Path) -> N
 
 
 @pytest.mark.moves_global_rng  # the library that reads command lines does
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["--goal-steps", "5"], "goal_steps (c) must be 1 to T=4, the tokens of a text, found 5"),
-        (["--goal-size", "0"], "goal_size must be at least 1, found 0"),
-        (["--learning-rate", "-1"], "learning_rate must be above 0, found -1.0"),
-        (["--rollouts", "0"], "rollouts must be at least 1, found 0"),
-        (["--batch-size", "1"], "batch_size must be at least 2, found 1"),
-        (["--g-temperature", "0"], "temperature must be above 0, found 0"),
-        (["--pretrained", "nowhere"], "no run folder at 'nowhere'"),
-        (["--mle-interval", "-1"], "mle_interval must be at least 0"),
-        (["--preset", "papers"], "unknown preset 'papers'"),
-    ],
-)
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["--goal-steps", "5"], "goal_steps (c) must be 1 to T=4, the tokens of a text, found 5"),
+    (["--goal-size", "0"], "goal_size must be at least 1, found 0"),
+    (["--learning-rate", "-1"], "learning_rate must be above 0, found -1.0"),
+    (["--rollouts", "0"], "rollouts must be at least 1, found 0"),
+    (["--batch-size", "1"], "batch_size must be at least 2, found 1"),
+    (["--g-temperature", "0"], "temperature must be above 0, found 0"),
+    (["--pretrained", "nowhere"], "no run folder at 'nowhere'"),
+    (["--mle-interval", "-1"], "mle_interval must be at least 0"),
+    (["--preset", "papers"], "unknown preset 'papers'"),
+])  # fmt: skip
 def test_a_mistake_on_the_command_line_is_one_sentence(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,18 +112,15 @@ def test_a_new_run_refuses_the_metrics_of_another(tmp_path: Path) -> None:
     assert len(read_metrics(tmp_path)) == 1
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        *(b"nonsense", b"[]", b"{}", b'{"step": 1', b'{"step": "1", "phase": ""}', b'{"step": 1}', b"\xff", b"step 1"),
-        *(
-            b'{"step": 1, "phase": "", "a": []}',
-            b'{"step": 1, "phase": "x", "a\\ud800": 1}',
-            b'{"step": true, "phase": ""}',
-        ),
-        *(b'{"step": ' + b"9" * 101 + b', "phase": ""}', b'{"step": 0, "step": 1, "phase": "x"}'),
-    ],
-)
+@pytest.mark.parametrize("line", [
+    *(b"nonsense", b"[]", b"{}", b'{"step": 1', b'{"step": "1", "phase": ""}', b'{"step": 1}', b"\xff", b"step 1"),
+    *(
+        b'{"step": 1, "phase": "", "a": []}',
+        b'{"step": 1, "phase": "x", "a\\ud800": 1}',
+        b'{"step": true, "phase": ""}',
+    ),
+    *(b'{"step": ' + b"9" * 101 + b', "phase": ""}', b'{"step": 0, "step": 1, "phase": "x"}'),
+])  # fmt: skip
 def test_a_spoilt_row_is_named_by_its_line(tmp_path: Path, line: bytes) -> None:
     rows = (b'{"step": 1, "phase": ""}', line, b'{"step": 3, "phase": ""}')
     (tmp_path / "metrics.jsonl").write_bytes(b"".join(row + b"\n" for row in rows))
@@ -186,13 +183,10 @@ def test_a_console_line_reads_like_a_row_of_a_table() -> None:
     assert console_line("epoch", 60, 60, {}) == "epoch 60/60"
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "00:00"), (41.4, "00:41"), (59.6, "01:00"), (725, "12:05"), (11220, "3:07:00"), (-1, "00:00"),
-        (math.inf, "--:--"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("seconds", "text"), [
+    (0, "00:00"), (41.4, "00:41"), (59.6, "01:00"), (725, "12:05"), (11220, "3:07:00"), (-1, "00:00"),
+    (math.inf, "--:--"),
+])  # fmt: skip
 def test_durations_read_like_a_clock(seconds: float, text: str) -> None:
     assert clock_text(seconds) == text
 

@@ -107,14 +107,11 @@ def test_a_whole_run_is_resumed_to_the_same_weights(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.moves_global_rng  # the library that reads command lines does
-@pytest.mark.parametrize(
-    ("words", "field"),
-    [
-        (["--batch-size", "1"], "batch_size"),
-        (["--discriminator", "bleu"], "discriminator"),
-        (["--rollouts", "3"], "rollouts"),
-    ],
-)
+@pytest.mark.parametrize(("words", "field"), [
+    (["--batch-size", "1"], "batch_size"),
+    (["--discriminator", "bleu"], "discriminator"),
+    (["--rollouts", "3"], "rollouts"),
+])  # fmt: skip
 def test_a_mistake_on_the_command_line_is_one_sentence(
     words: list[str], field: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

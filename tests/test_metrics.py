@@ -276,28 +276,25 @@ def test_auc_equals_comparing_all_pairs(real: list[int], fake: list[int]) -> Non
 # Bad input
 
 
-@pytest.mark.parametrize(
-    ("score", "arguments", "field"),
-    [
-        (metrics.bleu, ([], [[1]]), "hypotheses"), (metrics.bleu, ([[1]], []), "references"),
-        (metrics.bleu, ([[1]], [[1]], 1), "max_n"), (metrics.bleu, (["a text"], [["a"]]), r"hypotheses\[0\]"),
-        (metrics.bleu, ("a text", [["a"]]), "hypotheses"), (metrics.bleu, ([[1]], [3]), r"references\[0\]"),
-        (metrics.bleu, ([[1]], [[[1, 2]]]), "a token of references"),
-        (metrics.BleuReferences, ([],), "references"), (metrics.BleuReferences, ([[1]], 1), "max_n"),
-        (metrics.frechet_distance, ([1.0, 2.0], [[1.0], [2.0]]), "one_BF"),
-        (metrics.frechet_distance, ([[1.0], [2.0]], [[1.0]]), "other_BF"),
-        (metrics.frechet_distance, ([[1.0], [2.0]], [[1.0, 2.0]] * 2), "features, found 1 and 2"),
-        (metrics.frechet_distance, ([[1.0], [np.nan]], [[1.0], [2.0]]), "one_BF must be finite"),
-        (metrics.self_bleu, ([[1, 2]],), "2 texts"), (metrics.self_bleu, ([],), "texts"),
-        (metrics.self_bleu, ([[1], [2]], 0), "max_n"), (metrics.distinct_n, ([[1]], 0), "n must"),
-        (metrics.distinct_n, ([], 1), "texts"), (metrics.unique_share, ([],), "texts"),
-        (metrics.unique_share, ([[[1]]],), "a token of texts"), (metrics.adjacent_repeats, ([],), "texts"),
-        (metrics.copied_share, ([[1]], [], 2), "training"), (metrics.copied_share, ([[1]], [[1]], 1.5), "n must"),
-        (metrics.copied_texts, ([], [[1]]), "texts"), (metrics.roc_auc, ([], [1.0]), "score_real"),
-        (metrics.roc_auc, ([1.0], [[1.0]]), "score_fake"), (metrics.roc_auc, ([1.0, math.nan], [1.0]), "1 NaN"),
-        (metrics.roc_auc, (["high"], [1.0]), "score_real"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("score", "arguments", "field"), [
+    (metrics.bleu, ([], [[1]]), "hypotheses"), (metrics.bleu, ([[1]], []), "references"),
+    (metrics.bleu, ([[1]], [[1]], 1), "max_n"), (metrics.bleu, (["a text"], [["a"]]), r"hypotheses\[0\]"),
+    (metrics.bleu, ("a text", [["a"]]), "hypotheses"), (metrics.bleu, ([[1]], [3]), r"references\[0\]"),
+    (metrics.bleu, ([[1]], [[[1, 2]]]), "a token of references"),
+    (metrics.BleuReferences, ([],), "references"), (metrics.BleuReferences, ([[1]], 1), "max_n"),
+    (metrics.frechet_distance, ([1.0, 2.0], [[1.0], [2.0]]), "one_BF"),
+    (metrics.frechet_distance, ([[1.0], [2.0]], [[1.0]]), "other_BF"),
+    (metrics.frechet_distance, ([[1.0], [2.0]], [[1.0, 2.0]] * 2), "features, found 1 and 2"),
+    (metrics.frechet_distance, ([[1.0], [np.nan]], [[1.0], [2.0]]), "one_BF must be finite"),
+    (metrics.self_bleu, ([[1, 2]],), "2 texts"), (metrics.self_bleu, ([],), "texts"),
+    (metrics.self_bleu, ([[1], [2]], 0), "max_n"), (metrics.distinct_n, ([[1]], 0), "n must"),
+    (metrics.distinct_n, ([], 1), "texts"), (metrics.unique_share, ([],), "texts"),
+    (metrics.unique_share, ([[[1]]],), "a token of texts"), (metrics.adjacent_repeats, ([],), "texts"),
+    (metrics.copied_share, ([[1]], [], 2), "training"), (metrics.copied_share, ([[1]], [[1]], 1.5), "n must"),
+    (metrics.copied_texts, ([], [[1]]), "texts"), (metrics.roc_auc, ([], [1.0]), "score_real"),
+    (metrics.roc_auc, ([1.0], [[1.0]]), "score_fake"), (metrics.roc_auc, ([1.0, math.nan], [1.0]), "1 NaN"),
+    (metrics.roc_auc, (["high"], [1.0]), "score_real"),
+])  # fmt: skip
 def test_bad_input_is_named_in_one_sentence(
     score: Callable[..., object], arguments: tuple[object, ...], field: str
 ) -> None:

@@ -19,16 +19,13 @@ pytestmark = pytest.mark.moves_global_rng
 TINY = ["--task", "toy", "--preset", "smoke", "--threads", "1", "--show-samples", "0"]
 
 
-@pytest.mark.parametrize(
-    ("words", "preset", "task"),
-    [
-        ([], "fast", "oracle"),
-        (["--preset", "smoke"], "smoke", "oracle"),
-        (["--preset=smoke", "--task=coco"], "smoke", "coco"),
-        (["--seed", "3", "--corpus", "my.txt"], "fast", "corpus"),
-        (["--corpus", "folder", "--task", "coco"], "fast", "coco"),
-    ],
-)
+@pytest.mark.parametrize(("words", "preset", "task"), [
+    ([], "fast", "oracle"),
+    (["--preset", "smoke"], "smoke", "oracle"),
+    (["--preset=smoke", "--task=coco"], "smoke", "coco"),
+    (["--seed", "3", "--corpus", "my.txt"], "fast", "corpus"),
+    (["--corpus", "folder", "--task", "coco"], "fast", "coco"),
+])  # fmt: skip
 def test_the_defaults_are_those_of_the_preset_for_the_task(words: list[str], preset: str, task: str) -> None:
     config, default = parse(seqgan.PRESETS, "", words), seqgan.PRESETS[preset](task)
     assert (config.preset, config.task) == (preset, task)

@@ -226,17 +226,13 @@ def seqgan_of(task: Task, **changes: Any) -> seqgan.SeqGAN:
     return seqgan.SeqGAN(replace(config, **changes), task)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"transform": "rank", "gamma": 0.9, "ent_coef": 0.1},
-        {"control": "shuffled"},
-        {"control": "random", "rollouts": 0, "transform": "prob"},
-        {"initial_state": "random", "baseline": "position", "writing_temperature": 1.5},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("changes", [
+    {},
+    {"transform": "rank", "gamma": 0.9, "ent_coef": 0.1},
+    {"control": "shuffled"},
+    {"control": "random", "rollouts": 0, "transform": "prob"},
+    {"initial_state": "random", "baseline": "position", "writing_temperature": 1.5},
+], ids=str)  # fmt: skip
 def test_texts_of_a_g_step_of_seqgan_do_not_depend_on_shards_and_its_gradient_hardly(
     sentences: Task, changes: dict[str, Any]
 ) -> None:
@@ -299,18 +295,15 @@ def as_process(monkeypatch: pytest.MonkeyPatch, rank: int, size: int) -> Iterato
 
 
 @pytest.mark.moves_global_rng
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["--shards", "0"], "shards must be at least 1, found 0"),
-        (
-            ["--shards", "9", "--batch-size", "8"],
-            "each batch is cut into 9 shards and must have as many texts, found batch_size 8",
-        ),
-        (["--shards", "two"], "no type matching INT"),
-        (["--resume", "no-run", "--shards", "2"], "leave out --shards"),
-    ],
-)
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["--shards", "0"], "shards must be at least 1, found 0"),
+    (
+        ["--shards", "9", "--batch-size", "8"],
+        "each batch is cut into 9 shards and must have as many texts, found batch_size 8",
+    ),
+    (["--shards", "two"], "no type matching INT"),
+    (["--resume", "no-run", "--shards", "2"], "leave out --shards"),
+])  # fmt: skip
 def test_shards_that_do_not_suit_are_one_sentence(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

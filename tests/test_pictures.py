@@ -217,14 +217,10 @@ def test_largest_changes_are_found_in_order() -> None:
 
 
 # -- The commands -----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        (Credit, {"rollouts": 2}), (Vanishing, {"texts": 16, "epochs": (0, 1), "batches": 2, "batch_size": 4}),
-        (Chase, {"rounds": 1, "g_steps": 1, "texts": 8}), (Rollouts, {"d_epochs": 1, "seed": 3}),
-    ],
-    ids=["credit", "vanishing", "chase", "rollouts"],
-)  # fmt: skip
+@pytest.mark.parametrize(("kind", "options"), [
+    (Credit, {"rollouts": 2}), (Vanishing, {"texts": 16, "epochs": (0, 1), "batches": 2, "batch_size": 4}),
+    (Chase, {"rounds": 1, "g_steps": 1, "texts": 8}), (Rollouts, {"d_epochs": 1, "seed": 3}),
+], ids=["credit", "vanishing", "chase", "rollouts"])  # fmt: skip
 def test_each_picture_is_a_small_png_of_readable_width(
     run: Path, kind: type, options: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

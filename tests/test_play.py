@@ -132,15 +132,12 @@ def test_two_runs_write_side_by_side_and_a_mistake_in_one_leaves_the_other(playe
     assert len(pages) == 1 + max(map(len, left.texts)) - 1
 
 
-@pytest.mark.parametrize(
-    ("request_", "sentence"),
-    [
-        (Request(prefix="a zebra"), "'zebra' is not among the "),
-        (Request(prefix="the cat sat here the"), "fewer than T="),
-        (Request(temperature=0.0), "temperature must be above 0"),
-        (Request(texts=0), "the number of texts must be at least 1"),
-    ],
-)
+@pytest.mark.parametrize(("request_", "sentence"), [
+    (Request(prefix="a zebra"), "'zebra' is not among the "),
+    (Request(prefix="the cat sat here the"), "fewer than T="),
+    (Request(temperature=0.0), "temperature must be above 0"),
+    (Request(texts=0), "the number of texts must be at least 1"),
+])  # fmt: skip
 def test_what_cannot_be_written_is_a_sentence_on_the_page(player: Player, request_: Request, sentence: str) -> None:
     assert sentence in last(player.write("mle-corpus-1", request_)).error
 

@@ -218,27 +218,21 @@ def test_with_decoding_shares_the_weights_and_leaves_the_policy_as_it_was(make: 
     assert torch.equal(again.log_prob(tokens_BT, mask_BT), policy.log_prob(tokens_BT, mask_BT))
 
 
-@pytest.mark.parametrize(
-    ("vocab_size", "start_token", "forbidden", "field"),
-    [
-        (0, 0, [], "vocab_size"), (3, 4, [], "start_token"), (3, -1, [], "start_token"),
-        (3, 0, [1, 3], "forbidden"), (2, 0, [1, 0], "forbidden"), (4, 0, [1, 1], "forbidden"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("vocab_size", "start_token", "forbidden", "field"), [
+    (0, 0, [], "vocab_size"), (3, 4, [], "start_token"), (3, -1, [], "start_token"),
+    (3, 0, [1, 3], "forbidden"), (2, 0, [1, 0], "forbidden"), (4, 0, [1, 1], "forbidden"),
+])  # fmt: skip
 def test_policy_without_a_possible_token_or_start_is_refused(
     vocab_size: int, start_token: int, forbidden: list[int], field: str
 ) -> None:
     assert_refused(field, UniformPolicy, vocab_size, start_token=start_token, forbidden=forbidden)
 
 
-@pytest.mark.parametrize(
-    ("kind", "config", "field"),
-    [
-        ("os.system", {}, "causal_lm.* found 'os.system'"),
-        ("uniform", {"vocab_size": 3}, "start_token"),
-        ("uniform", {**uniform().config(), "width": 2}, "width"),
-    ],
-)
+@pytest.mark.parametrize(("kind", "config", "field"), [
+    ("os.system", {}, "causal_lm.* found 'os.system'"),
+    ("uniform", {"vocab_size": 3}, "start_token"),
+    ("uniform", {**uniform().config(), "width": 2}, "width"),
+])  # fmt: skip
 def test_unknown_kind_and_a_config_of_another_one_are_refused(kind: str, config: dict[str, Any], field: str) -> None:
     assert_refused(field, make_policy, kind, config)
 
@@ -260,45 +254,39 @@ def probabilities(decoding: Decoding, logits_BV: Tensor) -> list[float]:
     return decoding.apply(logits_BV.clone()).softmax(1)[0].tolist()
 
 
-@pytest.mark.parametrize(
-    ("decoding", "expected"),
-    [
-        (Decoding(), [0.1, 0.4, 0.2, 0.3]),
-        # Squares: .01 .16 .04 .09, sum .3.
-        (Decoding(temperature=0.5), [1 / 30, 16 / 30, 4 / 30, 9 / 30]),
-        (Decoding(top_k=1), [0, 1, 0, 0]),
-        (Decoding(top_k=2), [0, 4 / 7, 0, 3 / 7]),
-        (Decoding(top_k=4), [0.1, 0.4, 0.2, 0.3]),
-        (Decoding(top_k=9), [0.1, 0.4, 0.2, 0.3]),
-        (Decoding(top_k=2**70), [0.1, 0.4, 0.2, 0.3]),
-        (Decoding(temperature=10**30), [0.25] * 4),
-        (Decoding(top_p=0.39), [0, 1, 0, 0]),
-        (Decoding(top_p=0.41), [0, 4 / 7, 0, 3 / 7]),
-        (Decoding(top_p=0.69), [0, 4 / 7, 0, 3 / 7]),
-        (Decoding(top_p=0.71), [0, 4 / 9, 2 / 9, 3 / 9]),
-        (Decoding(top_p=1.0), [0.1, 0.4, 0.2, 0.3]),
-        (Decoding(top_p=1e-9), [0, 1, 0, 0]),
-        # Of the two that top_k leaves, the first has 4/7 = .571 of the mass.
-        (Decoding(top_k=2, top_p=0.57), [0, 1, 0, 0]),
-        (Decoding(top_k=2, top_p=0.58), [0, 4 / 7, 0, 3 / 7]),
-        # Temperature comes first: the two best have 16/30 and 25/30.
-        (Decoding(temperature=0.5, top_p=0.8), [0, 16 / 25, 0, 9 / 25]),
-        (Decoding(deterministic=True), [0, 1, 0, 0]),
-        (Decoding(deterministic=True, temperature=5.0, top_k=3), [0, 1, 0, 0]),
-    ],
-)
+@pytest.mark.parametrize(("decoding", "expected"), [
+    (Decoding(), [0.1, 0.4, 0.2, 0.3]),
+    # Squares: .01 .16 .04 .09, sum .3.
+    (Decoding(temperature=0.5), [1 / 30, 16 / 30, 4 / 30, 9 / 30]),
+    (Decoding(top_k=1), [0, 1, 0, 0]),
+    (Decoding(top_k=2), [0, 4 / 7, 0, 3 / 7]),
+    (Decoding(top_k=4), [0.1, 0.4, 0.2, 0.3]),
+    (Decoding(top_k=9), [0.1, 0.4, 0.2, 0.3]),
+    (Decoding(top_k=2**70), [0.1, 0.4, 0.2, 0.3]),
+    (Decoding(temperature=10**30), [0.25] * 4),
+    (Decoding(top_p=0.39), [0, 1, 0, 0]),
+    (Decoding(top_p=0.41), [0, 4 / 7, 0, 3 / 7]),
+    (Decoding(top_p=0.69), [0, 4 / 7, 0, 3 / 7]),
+    (Decoding(top_p=0.71), [0, 4 / 9, 2 / 9, 3 / 9]),
+    (Decoding(top_p=1.0), [0.1, 0.4, 0.2, 0.3]),
+    (Decoding(top_p=1e-9), [0, 1, 0, 0]),
+    # Of the two that top_k leaves, the first has 4/7 = .571 of the mass.
+    (Decoding(top_k=2, top_p=0.57), [0, 1, 0, 0]),
+    (Decoding(top_k=2, top_p=0.58), [0, 4 / 7, 0, 3 / 7]),
+    # Temperature comes first: the two best have 16/30 and 25/30.
+    (Decoding(temperature=0.5, top_p=0.8), [0, 16 / 25, 0, 9 / 25]),
+    (Decoding(deterministic=True), [0, 1, 0, 0]),
+    (Decoding(deterministic=True, temperature=5.0, top_k=3), [0, 1, 0, 0]),
+])  # fmt: skip
 def test_decoding_by_hand(decoding: Decoding, expected: list[float]) -> None:
     assert probabilities(decoding, ROW) == pytest.approx(expected, abs=1e-6)
     assert sum(probabilities(decoding, ROW)) == pytest.approx(1)
 
 
-@pytest.mark.parametrize(
-    ("decoding", "kept"),
-    [
-        (Decoding(deterministic=True), [1]), (Decoding(top_k=1), [1]), (Decoding(top_k=2), [1, 2]),
-        (Decoding(top_k=4), [0, 1, 2, 4]), (Decoding(top_p=0.2), [1]), (Decoding(top_p=0.7), [1, 2, 4]),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("decoding", "kept"), [
+    (Decoding(deterministic=True), [1]), (Decoding(top_k=1), [1]), (Decoding(top_k=2), [1, 2]),
+    (Decoding(top_k=4), [0, 1, 2, 4]), (Decoding(top_p=0.2), [1]), (Decoding(top_p=0.7), [1, 2, 4]),
+])  # fmt: skip
 def test_ties_go_to_the_smaller_token(decoding: Decoding, kept: list[int]) -> None:
     # Probabilities 1/11, 3/11, 3/11, 1/11, 3/11 ... the ties among 1, 2, 4 and among 0, 3.
     shares = probabilities(decoding, torch.tensor([[1.0, 3.0, 3.0, 1.0, 3.0]]).log())
@@ -581,17 +569,14 @@ def test_unfitted_ngram_is_uniform() -> None:
     assert policy.log_prob(tokens_BT, mask_BT)[mask_BT].tolist() == pytest.approx([-math.log(4)] * 15)
 
 
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"order": 0}, "order"),
-        ({"order": 40}, "63 bits"),
-        ({"mask_BT": torch.zeros(2, 2, dtype=torch.bool)}, "token to count"),
-        ({"mask_BT": torch.ones(2, 3, dtype=torch.bool)}, "shape"),
-        ({"tokens_BT": torch.tensor([[0, 4], [0, 0]])}, "tokens to count .* 4"),
-        ({"tokens_BT": torch.tensor([[0, -1], [0, 4]])}, "tokens to count .* -1"),
-    ],
-)
+@pytest.mark.parametrize(("change", "sentence"), [
+    ({"order": 0}, "order"),
+    ({"order": 40}, "63 bits"),
+    ({"mask_BT": torch.zeros(2, 2, dtype=torch.bool)}, "token to count"),
+    ({"mask_BT": torch.ones(2, 3, dtype=torch.bool)}, "shape"),
+    ({"tokens_BT": torch.tensor([[0, 4], [0, 0]])}, "tokens to count .* 4"),
+    ({"tokens_BT": torch.tensor([[0, -1], [0, 4]])}, "tokens to count .* -1"),
+])  # fmt: skip
 def test_corpus_that_cannot_be_counted_is_refused(change: dict[str, Any], sentence: str) -> None:
     arguments = {"tokens_BT": torch.zeros(2, 2, dtype=torch.int64), "mask_BT": torch.ones(2, 2, dtype=torch.bool)}
     assert_refused(sentence, NGramPolicy.fit, **{**arguments, "vocab_size": V, "start_token": PAD, **change})
@@ -646,14 +631,11 @@ def test_table_refuses_to_go_past_the_end() -> None:
     assert_refused("texts of 2 tokens", policy.step, torch.tensor([1]), state)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ({"max_length": 0}, "max_length"),
-        ({"max_length": 20}, "logits"),
-        ({"max_length": 2, "logits_PV": torch.zeros(4, 4)}, "logits"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    ({"max_length": 0}, "max_length"),
+    ({"max_length": 20}, "logits"),
+    ({"max_length": 2, "logits_PV": torch.zeros(4, 4)}, "logits"),
+])  # fmt: skip
 def test_table_of_a_wrong_size_is_refused(arguments: dict[str, Any], sentence: str) -> None:
     assert_refused(sentence, TablePolicy, V, **arguments)
 

@@ -42,48 +42,39 @@ def test_json_comes_back_as_python_writes_it() -> None:
     assert parse_json("9" * 100, "it") == int("9" * 100)
 
 
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("[" * 100_000, "nested too deeply"),
-        ('{"a": 1, "b": {"c": 1, "c": 2}}', "the name 'c' stands twice in one object"),
-        ("9" * 101, "a whole number has 101 digits"),
-        ("9" * 100_000, "a whole number has 100,000 digits"),
-        ("[" + "[]," * 200_000 + "[]]", "more than 131,072 lists and objects"),
-        ("[" + "0," * 600_000 + "0]", "more than 524,288 values"),
-        (" " * (MOST_JSON + 1), "more than 8,388,608 bytes of JSON"),
-        (b'"\xff"', "byte 2 is not UTF-8"),
-        ("{", "is not JSON: Expecting property name"),
-        ("", "is not JSON: Expecting value"),
-    ],
-)
+@pytest.mark.parametrize(("text", "sentence"), [
+    ("[" * 100_000, "nested too deeply"),
+    ('{"a": 1, "b": {"c": 1, "c": 2}}', "the name 'c' stands twice in one object"),
+    ("9" * 101, "a whole number has 101 digits"),
+    ("9" * 100_000, "a whole number has 100,000 digits"),
+    ("[" + "[]," * 200_000 + "[]]", "more than 131,072 lists and objects"),
+    ("[" + "0," * 600_000 + "0]", "more than 524,288 values"),
+    (" " * (MOST_JSON + 1), "more than 8,388,608 bytes of JSON"),
+    (b'"\xff"', "byte 2 is not UTF-8"),
+    ("{", "is not JSON: Expecting property name"),
+    ("", "is not JSON: Expecting value"),
+])  # fmt: skip
 def test_json_that_means_or_costs_more_than_it_seems_is_refused(text: str | bytes, sentence: str) -> None:
     assert_refused(f"^the thing .*{sentence}", parse_json, text, "the thing")
 
 
-@pytest.mark.parametrize(
-    ("value", "kind"),
-    [
-        (1, int | None), (None, int | None), (1, float), ("cut", Literal["cut", "drop"]),
-        (["a", "b"], Sequence[str]), ({"a": 1}, Mapping[str, float]), ("x", str | os.PathLike[str]),
-        (Path("x"), str | os.PathLike[str]), ({"a": [None, {}]}, dict[str, Any]),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("value", "kind"), [
+    (1, int | None), (None, int | None), (1, float), ("cut", Literal["cut", "drop"]),
+    (["a", "b"], Sequence[str]), ({"a": 1}, Mapping[str, float]), ("x", str | os.PathLike[str]),
+    (Path("x"), str | os.PathLike[str]), ({"a": [None, {}]}, dict[str, Any]),
+])  # fmt: skip
 def test_a_value_of_the_type_comes_back_as_it_is(value: object, kind: Any) -> None:
     assert read_typed(kind, value, "it") == value
 
 
-@pytest.mark.parametrize(
-    ("value", "kind", "found"),
-    [
-        (1.0, int, "1.0"), ("4", int, "'4'"), (True, int, "True"), (True, float, "True"),
-        (1, Literal["cut", "drop"], "1"), (("a", 1), Sequence[str], "'1', found 1"),
-        ("ab", Sequence[str], "cannot be read"), ([], Mapping[str, float], "a list"),
-        ({"a": {"b": "x"}}, dict[str, dict[str, float]], "'a.b', found 'x'"),
-        (1, str | os.PathLike[str], "found 1"), ({"a\x1b[2J": 1}, dict[str, str], r"'a\\x1b"),
-        (["x"] * 10_000, list[int], "holds 10,000 values"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("value", "kind", "found"), [
+    (1.0, int, "1.0"), ("4", int, "'4'"), (True, int, "True"), (True, float, "True"),
+    (1, Literal["cut", "drop"], "1"), (("a", 1), Sequence[str], "'1', found 1"),
+    ("ab", Sequence[str], "cannot be read"), ([], Mapping[str, float], "a list"),
+    ({"a": {"b": "x"}}, dict[str, dict[str, float]], "'a.b', found 'x'"),
+    (1, str | os.PathLike[str], "found 1"), ({"a\x1b[2J": 1}, dict[str, str], r"'a\\x1b"),
+    (["x"] * 10_000, list[int], "holds 10,000 values"),
+])  # fmt: skip
 def test_a_value_of_another_type_is_one_sentence_that_says_where_and_what(value: object, kind: Any, found: str) -> None:
     with pytest.raises(InputError, match=f"^it .*{found}") as refused:
         read_typed(kind, value, "it")

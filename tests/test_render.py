@@ -120,14 +120,11 @@ def test_values_that_do_not_fit_the_words_are_refused() -> None:
             assert_refused("limits", function, ["a"], [0.5], limits=limits)
 
 
-@pytest.mark.parametrize(
-    ("words", "credit"),
-    [
-        ([], None), ([], []), (WORDS, None), (WORDS, CREDIT), (WORDS, [math.nan] * len(WORDS)),
-        (WORDS, [math.inf, -math.inf, *CREDIT[2:]]), (["", " ", "\x1b", "\U000f0000"], [1e-9, -1e9, 1e300, 0.0]),
-        (["x" * 5000], [0.5]), (WORDS * 60, CREDIT * 60),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("words", "credit"), [
+    ([], None), ([], []), (WORDS, None), (WORDS, CREDIT), (WORDS, [math.nan] * len(WORDS)),
+    (WORDS, [math.inf, -math.inf, *CREDIT[2:]]), (["", " ", "\x1b", "\U000f0000"], [1e-9, -1e9, 1e300, 0.0]),
+    (["x" * 5000], [0.5]), (WORDS * 60, CREDIT * 60),
+])  # fmt: skip
 @pytest.mark.parametrize("size", [(640, 360), (320, 200)])
 def test_every_text_gives_a_picture_of_the_same_size(
     words: list[str], credit: list[float] | None, size: tuple[int, int]

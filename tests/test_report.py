@@ -214,16 +214,13 @@ def test_a_run_that_was_stopped_is_shown_without_results(seqgan: RunFolder, text
     assert shown["evaluation"] is None
 
 
-@pytest.mark.parametrize(
-    ("words", "field"),
-    [
-        ([], "run folder"), (["nowhere"], "nowhere"), (["RUN", "--texts", "0"], "texts"),
-        (["RUN", "--rollouts", "65"], "rollouts"), (["RUN", "--temperature", "0"], "temperature"),
-        (["RUN", "--judge", "mine"], "judge"), (["RUN", "-o", "no/such/page.html"], "no/such"),
-        (["RUN", "-o", "."], "'.' is a folder"), (["RUN"] * 7, "found 7"), (["OTHER", "RUN"], "one task"),
-        (["NOTHING"], "config.json"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("words", "field"), [
+    ([], "run folder"), (["nowhere"], "nowhere"), (["RUN", "--texts", "0"], "texts"),
+    (["RUN", "--rollouts", "65"], "rollouts"), (["RUN", "--temperature", "0"], "temperature"),
+    (["RUN", "--judge", "mine"], "judge"), (["RUN", "-o", "no/such/page.html"], "no/such"),
+    (["RUN", "-o", "."], "'.' is a folder"), (["RUN"] * 7, "found 7"), (["OTHER", "RUN"], "one task"),
+    (["NOTHING"], "config.json"),
+])  # fmt: skip
 def test_what_is_wrong_is_said_in_one_sentence_and_nothing_is_written(
     mle: RunFolder, tmp_path: Path, words: list[str], field: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -239,13 +239,10 @@ def test_exact_q_is_what_trying_every_text_finds() -> None:
 
 
 # -- Transforms -------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("transform", "at_three_quarters", "at_one_half"),
-    [
-        ("prob", 0.75, 0.5), ("logit", math.log(3), 0.0), ("log", math.log(0.75), math.log(0.5)),
-        ("minimax", -math.log(0.25), math.log(2)), ("2p-1", 0.5, 0.0), ("rank", 0.75, 0.5),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("transform", "at_three_quarters", "at_one_half"), [
+    ("prob", 0.75, 0.5), ("logit", math.log(3), 0.0), ("log", math.log(0.75), math.log(0.5)),
+    ("minimax", -math.log(0.25), math.log(2)), ("2p-1", 0.5, 0.0), ("rank", 0.75, 0.5),
+])  # fmt: skip
 def test_transforms_by_hand(transform: str, at_three_quarters: float, at_one_half: float) -> None:
     # A text that is three times as likely real as written has the logit log 3.
     values = TRANSFORMS[transform](torch.tensor([math.log(3), 0.0], dtype=torch.float64))

@@ -341,13 +341,10 @@ def test_no_keys_write_no_texts() -> None:
     assert lengths_B.shape == (0,)
 
 
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"rollouts": 0}, "rollouts"), ({"rollouts": -2}, "rollouts"), ({"tile": 0}, "tile"),
-        ({"wanted_BT": ALL_BT[:, 1:]}, "wanted prefixes"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("change", "field"), [
+    ({"rollouts": 0}, "rollouts"), ({"rollouts": -2}, "rollouts"), ({"tile": 0}, "tile"),
+    ({"wanted_BT": ALL_BT[:, 1:]}, "wanted prefixes"),
+])  # fmt: skip
 def test_impossible_request_is_refused(change: dict[str, object], field: str) -> None:
     arguments = {"tokens_BT": given_texts(), "wanted_BT": ALL_BT, "keys": keys(), **change}
     assert_refused(field, complete, lstm(), **arguments)

@@ -74,13 +74,10 @@ def test_every_text_begins_with_the_prefix_and_goes_on_in_its_own_way(saved: Sav
     assert saved.sample(2, prefix="") == saved.sample(2)
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"prefix": "the zebra"}, "zebra"), ({"prefix": "the cat " * 9}, "tokens"), ({"n": 0}, "texts"),
-        ({"temperature": -1.0}, "temperature"), ({"top_k": 0}, "top_k"), ({"top_p": 1.5}, "top_p"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("options", "sentence"), [
+    ({"prefix": "the zebra"}, "zebra"), ({"prefix": "the cat " * 9}, "tokens"), ({"n": 0}, "texts"),
+    ({"temperature": -1.0}, "temperature"), ({"top_k": 0}, "top_k"), ({"top_p": 1.5}, "top_p"),
+])  # fmt: skip
 def test_what_cannot_be_written_is_refused(saved: SavedRun, options: dict[str, object], sentence: str) -> None:
     assert_refused(sentence, saved.sample, **options)
 

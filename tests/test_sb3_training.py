@@ -91,14 +91,10 @@ def reward_after(agent: SB3Agent, steps: int) -> float:
 
 # -- They learn -------------------------------------------------------------------------------------------------------
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "steps", "changes"),
-    [
-        ("ppo", 20, {}), ("maskable", 20, {}), ("recurrent", 24, {}), ("a2c", 30, {"envs": 256}), ("dqn", 30, {}),
-        ("ppo", 20, {"reward": "difference"}), ("ppo", 20, {"reward": "rollout"}),
-    ],
-    ids=["ppo", "maskable", "recurrent", "a2c", "dqn", "ppo-difference", "ppo-rollout"],
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "steps", "changes"), [
+    ("ppo", 20, {}), ("maskable", 20, {}), ("recurrent", 24, {}), ("a2c", 30, {"envs": 256}), ("dqn", 30, {}),
+    ("ppo", 20, {"reward": "difference"}), ("ppo", 20, {"reward": "rollout"}),
+], ids=["ppo", "maskable", "recurrent", "a2c", "dqn", "ppo-difference", "ppo-rollout"])  # fmt: skip
 def test_every_learner_finds_the_best_text(name: str, steps: int, changes: dict[str, Any]) -> None:
     """The best text has a reward of .982, the second best .83, the random policy expects .52: beat all but the first.
 
@@ -213,15 +209,12 @@ def test_texts_with_an_end_and_unknown_words_are_learnt(name: str, tmp_path: Pat
 
 
 # -- What is refused --------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("name", "field", "value"),
-    [
-        ("ppo", "envs", 0), ("a2c", "texts", 0), ("a2c", "learning_rate", 0.0), ("a2c", "d_steps", -1),
-        ("ppo", "epochs", 0), ("ppo", "clip_range", 0.0), ("ppo", "gae_lambda", 1.5), ("a2c", "gae_lambda", -0.1),
-        ("ppo", "num_minibatches", 5), ("dqn", "buffer_size", 7), ("dqn", "batch_size", 0),
-        ("dqn", "temperature", 0), ("ppo", "rollouts", 0),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "field", "value"), [
+    ("ppo", "envs", 0), ("a2c", "texts", 0), ("a2c", "learning_rate", 0.0), ("a2c", "d_steps", -1),
+    ("ppo", "epochs", 0), ("ppo", "clip_range", 0.0), ("ppo", "gae_lambda", 1.5), ("a2c", "gae_lambda", -0.1),
+    ("ppo", "num_minibatches", 5), ("dqn", "buffer_size", 7), ("dqn", "batch_size", 0),
+    ("dqn", "temperature", 0), ("ppo", "rollouts", 0),
+])  # fmt: skip
 def test_numbers_out_of_range_are_refused(name: str, field: str, value: float) -> None:
     agent, config = AGENTS[name]
     assert_refused(f"{field} .* found {value}", agent, replace(config, **{field: value}), TASK)

@@ -370,22 +370,19 @@ def test_a_pre_trained_run_of_another_task_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.moves_global_rng  # the library that reads command lines does
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["--learning-rate", "-1"], "learning_rate must be above 0, found -1.0"),
-        (["--rollouts", "-1"], "rollouts must be at least 0, found -1"),
-        (["--batch-size", "1"], "batch_size must be at least 2, found 1"),
-        (["--kl-coef", "-1"], "kl_coef must be at least 0"),
-        (["--ent-coef", "-1"], "ent_coef must be at least 0"),
-        (["--gamma", "1.5"], "gamma must be 0 to 1, found 1.5"),
-        (["--writing-temperature", "0"], "temperature must be above 0"),
-        (["--rollout-lag", "2"], "rate of a lagged copy must be 0 to 1"),
-        (["--pretrained", "nowhere"], "no run folder at 'nowhere'"),
-        (["--discriminator", "bleu", "--control", "untrained"], "--discriminator bleu never learns"),
-        (["--preset", "papers"], "unknown preset 'papers'"),
-    ],
-)
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["--learning-rate", "-1"], "learning_rate must be above 0, found -1.0"),
+    (["--rollouts", "-1"], "rollouts must be at least 0, found -1"),
+    (["--batch-size", "1"], "batch_size must be at least 2, found 1"),
+    (["--kl-coef", "-1"], "kl_coef must be at least 0"),
+    (["--ent-coef", "-1"], "ent_coef must be at least 0"),
+    (["--gamma", "1.5"], "gamma must be 0 to 1, found 1.5"),
+    (["--writing-temperature", "0"], "temperature must be above 0"),
+    (["--rollout-lag", "2"], "rate of a lagged copy must be 0 to 1"),
+    (["--pretrained", "nowhere"], "no run folder at 'nowhere'"),
+    (["--discriminator", "bleu", "--control", "untrained"], "--discriminator bleu never learns"),
+    (["--preset", "papers"], "unknown preset 'papers'"),
+])  # fmt: skip
 def test_a_mistake_on_the_command_line_is_one_sentence(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

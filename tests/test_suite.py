@@ -103,14 +103,11 @@ def test_an_arm_without_a_setting_or_for_other_tasks_is_left_out_and_said_so() -
 
 # -- Bad input --------------------------------------------------------------------------------------------------------
 @pytest.mark.moves_global_rng  # the library that reads command lines does
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        ("--agents nobody", "nobody"), ("--tasks nothing", "nothing"), ("--seeds 0", "--seeds"),
-        ("--parallel 0", "--parallel"), ("--preset huge", "invalid"), ("--tasks corpus", "--corpus"),
-        ("--tasks toy --corpus mine.txt", "toy"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("words", "sentence"), [
+    ("--agents nobody", "nobody"), ("--tasks nothing", "nothing"), ("--seeds 0", "--seeds"),
+    ("--parallel 0", "--parallel"), ("--preset huge", "invalid"), ("--tasks corpus", "--corpus"),
+    ("--tasks toy --corpus mine.txt", "toy"),
+])  # fmt: skip
 def test_bad_input_is_one_sentence(words: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:  # type: ignore[type-arg]
     with pytest.raises(SystemExit) as leaving:
         suite.main([*shlex.split(words), "--out", str(tmp_path / "suite")])

@@ -64,24 +64,21 @@ def test_a_task_can_be_made_again_from_its_config() -> None:
         assert torch.equal(again.split("train").tokens_BT, task.split("train").tokens_BT)
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "sentence"),
-    [
-        ("nope", {}, "nope"),
-        ("oracle", {"max_length": 0}, "max_length"),
-        ("oracle", {"vocab_size": 1}, "vocab_size"),
-        ("toy", {"vocab_size": 1}, "vocab_size"),
-        ("toy", {"seed": -1}, "seed"),
-        ("toy", {"spread": float("nan")}, "spread"),
-        ("toy", {"texts": ["a b"]}, "texts"),
-        ("seqgan-oracle", {"vocab_size": 7}, "vocab_size"),
-        ("oracle", {"train_size": 0}, "train_size"),
-        ("oracle", {"seed": -1}, "seed"),
-        ("oracle", {"colour": 1}, "colour"),
-        ("toy", {"vocab_size": 100, "max_length": 10}, "toy"),
-        ("seqgan-oracle", {"weights": "no-such-file.npz"}, "no-such-file.npz"),
-    ],
-)
+@pytest.mark.parametrize(("name", "options", "sentence"), [
+    ("nope", {}, "nope"),
+    ("oracle", {"max_length": 0}, "max_length"),
+    ("oracle", {"vocab_size": 1}, "vocab_size"),
+    ("toy", {"vocab_size": 1}, "vocab_size"),
+    ("toy", {"seed": -1}, "seed"),
+    ("toy", {"spread": float("nan")}, "spread"),
+    ("toy", {"texts": ["a b"]}, "texts"),
+    ("seqgan-oracle", {"vocab_size": 7}, "vocab_size"),
+    ("oracle", {"train_size": 0}, "train_size"),
+    ("oracle", {"seed": -1}, "seed"),
+    ("oracle", {"colour": 1}, "colour"),
+    ("toy", {"vocab_size": 100, "max_length": 10}, "toy"),
+    ("seqgan-oracle", {"weights": "no-such-file.npz"}, "no-such-file.npz"),
+])  # fmt: skip
 def test_what_a_task_refuses_is_one_sentence(name: str, options: dict[str, object], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence) as refused:
         make_task(name, **options)
@@ -185,17 +182,14 @@ def test_a_split_that_was_given_no_share_is_named() -> None:
     assert_refused("valid split", task.split, "valid")
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"name": "toy", "vocab_size": "4"}, "vocab_size"),
-        ({"name": "toy", "max_length": 10**9}, "toy"),
-        ({"name": "oracle", "max_length": 65_537}, "max_length"),
-        ({"name": "oracle", "test_size": 10**9}, "test_size"),
-        ({"name": "oracle", "hidden_size": 10**6}, "weights"),
-        ({"name": "corpus", "texts": ["a", 1]}, "texts"),
-    ],
-)
+@pytest.mark.parametrize(("options", "sentence"), [
+    ({"name": "toy", "vocab_size": "4"}, "vocab_size"),
+    ({"name": "toy", "max_length": 10**9}, "toy"),
+    ({"name": "oracle", "max_length": 65_537}, "max_length"),
+    ({"name": "oracle", "test_size": 10**9}, "test_size"),
+    ({"name": "oracle", "hidden_size": 10**6}, "weights"),
+    ({"name": "corpus", "texts": ["a", 1]}, "texts"),
+])  # fmt: skip
 def test_options_of_another_kind_or_size_are_refused_by_name(options: dict[str, object], sentence: str) -> None:
     assert_refused(sentence, make_task, **options)
 

@@ -287,26 +287,23 @@ def test_maximum_likelihood_reaches_the_enumerated_entropy_of_the_toy_task(tmp_p
 
 
 @pytest.mark.moves_global_rng  # the library that reads command lines does
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["--preset", "fats"], "unknown preset 'fats'"),
-        (["--task", "nope"], "unknown task 'nope'"),
-        (["--task", "toy", "--max-length", "0"], "max_length must be at least 1, found 0"),
-        (["--task", "toy", "--batch-size", "0"], "batch_size must be at least 1"),
-        (["--task", "toy", "--learning-rate", "-1"], "learning_rate must be above 0"),
-        (["--task", "toy", "--epochs", "-2"], "at least 0 rounds"),
-        (["--task", "toy", "--temperature", "0"], "deterministic"),
-        (["--task", "toy", "--temperature", "-1"], "temperature must be a finite number above 0"),
-        (["--task", "toy", "--temperature", "nan"], "temperature must be a finite number above 0"),
-        (["--task", "toy", "--min-count", "2"], "has no option min_count"),
-        (["--task", "toy", "--device", "abacus"], "device 'abacus' cannot be used"),
-        (["--task", "toy", "--threads", "0"], "threads must be at least 1"),
-        (["--resume", "no-such-run"], "leave out --runs"),
-        (["--task", "corpus"], "no text: give --corpus FILE"),
-        (["--task", "toy", "--corpus", "my.txt"], "task 'toy' reads no file: --corpus is for task corpus"),
-    ],
-)
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["--preset", "fats"], "unknown preset 'fats'"),
+    (["--task", "nope"], "unknown task 'nope'"),
+    (["--task", "toy", "--max-length", "0"], "max_length must be at least 1, found 0"),
+    (["--task", "toy", "--batch-size", "0"], "batch_size must be at least 1"),
+    (["--task", "toy", "--learning-rate", "-1"], "learning_rate must be above 0"),
+    (["--task", "toy", "--epochs", "-2"], "at least 0 rounds"),
+    (["--task", "toy", "--temperature", "0"], "deterministic"),
+    (["--task", "toy", "--temperature", "-1"], "temperature must be a finite number above 0"),
+    (["--task", "toy", "--temperature", "nan"], "temperature must be a finite number above 0"),
+    (["--task", "toy", "--min-count", "2"], "has no option min_count"),
+    (["--task", "toy", "--device", "abacus"], "device 'abacus' cannot be used"),
+    (["--task", "toy", "--threads", "0"], "threads must be at least 1"),
+    (["--resume", "no-such-run"], "leave out --runs"),
+    (["--task", "corpus"], "no text: give --corpus FILE"),
+    (["--task", "toy", "--corpus", "my.txt"], "task 'toy' reads no file: --corpus is for task corpus"),
+])  # fmt: skip
 def test_a_mistake_on_the_command_line_is_one_sentence_and_leaves_no_folder(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

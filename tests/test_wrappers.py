@@ -304,38 +304,34 @@ def loop_and_wrapper(toy: Task) -> None:
     play(env, range(3, 4))
 
 
-@pytest.mark.parametrize(
-    ("act", "names"),
-    [
-        (loop_and_wrapper, "changed the discriminator"),
-        (lambda toy: play(DiscriminatorTraining(single(toy), every=5), range(10)), "changed the discriminator"),
-        (lambda toy: DiscriminatorTraining(TextGANEnv(toy, control="constant")), "'constant' control"),
-        (lambda toy: DiscriminatorTraining(TextGANEnv(toy, control="random")), "'random' control"),
-        (
-            lambda toy: DiscriminatorTraining(TextGANEnv(toy, discriminator=PositionDiscriminator(4, 4))),
-            "make_optimizer",
-        ),
-        (lambda _: DiscriminatorTraining(gym.make("CartPole-v1")), "CartPoleEnv"),
-        (
-            lambda toy: DiscriminatorTraining(TextGANVectorEnv(2, toy, control="constant")),  # type: ignore[arg-type]
-            "take DiscriminatorVectorTraining",
-        ),
-        (
-            lambda toy: DiscriminatorVectorTraining(TextGANEnv(toy, control="constant")),  # type: ignore[arg-type]
-            "take DiscriminatorTraining",
-        ),
-        (
-            lambda toy: DiscriminatorVectorTraining(SyncVectorEnv([lambda: TextGANEnv(toy, control="constant")])),
-            "SyncVectorEnv",
-        ),
-        (lambda toy: single(toy, hold_out=1), "hold_out"),
-        (lambda toy: single(toy, every=4, hold_out=5), "every"),
-        (lambda toy: single(toy, every=30, buffer=20), "buffer"),
-        (lambda toy: single(toy, steps=0), "steps"),
-        (lambda toy: single(toy, batch_size=0), "batch_size"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
+@pytest.mark.parametrize(("act", "names"), [
+    (loop_and_wrapper, "changed the discriminator"),
+    (lambda toy: play(DiscriminatorTraining(single(toy), every=5), range(10)), "changed the discriminator"),
+    (lambda toy: DiscriminatorTraining(TextGANEnv(toy, control="constant")), "'constant' control"),
+    (lambda toy: DiscriminatorTraining(TextGANEnv(toy, control="random")), "'random' control"),
+    (
+        lambda toy: DiscriminatorTraining(TextGANEnv(toy, discriminator=PositionDiscriminator(4, 4))),
+        "make_optimizer",
+    ),
+    (lambda _: DiscriminatorTraining(gym.make("CartPole-v1")), "CartPoleEnv"),
+    (
+        lambda toy: DiscriminatorTraining(TextGANVectorEnv(2, toy, control="constant")),  # type: ignore[arg-type]
+        "take DiscriminatorVectorTraining",
+    ),
+    (
+        lambda toy: DiscriminatorVectorTraining(TextGANEnv(toy, control="constant")),  # type: ignore[arg-type]
+        "take DiscriminatorTraining",
+    ),
+    (
+        lambda toy: DiscriminatorVectorTraining(SyncVectorEnv([lambda: TextGANEnv(toy, control="constant")])),
+        "SyncVectorEnv",
+    ),
+    (lambda toy: single(toy, hold_out=1), "hold_out"),
+    (lambda toy: single(toy, every=4, hold_out=5), "every"),
+    (lambda toy: single(toy, every=30, buffer=20), "buffer"),
+    (lambda toy: single(toy, steps=0), "steps"),
+    (lambda toy: single(toy, batch_size=0), "batch_size"),
+], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
 def test_what_cannot_work_is_refused(toy: Task, act: Callable[[Task], Any], names: str) -> None:
     assert_refused(names, act, toy)
 

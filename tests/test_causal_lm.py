@@ -146,8 +146,7 @@ def test_what_a_config_says_about_code_is_neither_kept_nor_followed(tmp_path: Pa
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModelForCausalLM": "evil.Model"}}))
     (folder / "evil.py").write_text("raise SystemExit('this ran')")
-    task = ToyTask(vocab_size=4, max_length=3, size=20)
-    policy = load_causal_lm(folder, task)
+    policy = load_causal_lm(folder, ToyTask(vocab_size=4, max_length=3, size=20))
     assert "auto_map" not in policy.config()["model"]
     make_policy("causal_lm", {**policy.config(), "model": policy.config()["model"] | {"auto_map": {"x": "evil.Model"}}})
 

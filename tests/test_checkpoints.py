@@ -330,8 +330,7 @@ def test_a_malformed_optimizer_is_refused(tmp_path: Path, change: dict[str, Any]
 
 
 def test_optimizer_state_of_a_parameter_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    path = saved(tmp_path)
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(saved(tmp_path))
     checkpoint.all_tensors["optimizer.policy/9/exp_avg"] = torch.zeros(2)
     assert_refused("parameter '9'", checkpoint.restore_optimizer, "policy", Adam(tiny_net().parameters()))
 

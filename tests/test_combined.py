@@ -51,8 +51,7 @@ def test_a_memoriser_writes_its_texts_as_often_as_it_was_given_them() -> None:
     assert probability_S.tolist() == pytest.approx(expected_S.tolist())
     tokens_BT, _ = generate(policy, Keys.counted(0, 400), T)
     assert {tuple(text) for text in tokens_BT.tolist()} == {tuple(text) for text in texts_BT.tolist()}
-    share = sum(text == [0, 1, 2] for text in tokens_BT.tolist()) / 400
-    assert share == pytest.approx(0.5, abs=0.1)
+    assert sum(text == [0, 1, 2] for text in tokens_BT.tolist()) / 400 == pytest.approx(0.5, abs=0.1)
 
 
 def test_a_memoriser_ends_texts_where_they_ended() -> None:
@@ -137,5 +136,4 @@ def test_policies_that_do_not_fit_together_are_refused(
 
 
 def test_policies_with_random_states_are_not_combined() -> None:
-    random = LSTMPolicy(V, start_token=0, initial_state="random")
-    assert_refused("initial state", EnsemblePolicy, [random])
+    assert_refused("initial state", EnsemblePolicy, [LSTMPolicy(V, start_token=0, initial_state="random")])

@@ -25,8 +25,7 @@ def test_interval_of_two_numbers_is_known() -> None:
 
 def test_interval_draws_within_strata_only() -> None:
     # Across strata the mean of a resample could be anything from 0 to 10; within them it is always 5.
-    found = compare.interval([[0.0] * 4, [10.0] * 4], lambda values: float(values.mean()))
-    assert found == (5.0, 5.0)
+    assert compare.interval([[0.0] * 4, [10.0] * 4], lambda values: float(values.mean())) == (5.0, 5.0)
 
 
 def test_interval_covers_the_mean_as_often_as_it_says() -> None:
@@ -108,8 +107,7 @@ def test_the_second_baseline_is_chosen_by_the_valid_split() -> None:
     assert compare.best_of_any_size([*MLE, *large], "toy") == "mle-large"
     worse = [result("mle-large", seed, [(1.0, 0.9, 1.0)], values={"nll_valid": 7.5}) for seed in (0, 1)]
     assert compare.best_of_any_size([*MLE, *worse], "toy") == "mle"
-    line = compare.lines_of([*MLE, *large])[0]
-    assert line.gaps["mle-large"][0] == pytest.approx(1.0 - 1.5)
+    assert compare.lines_of([*MLE, *large])[0].gaps["mle-large"][0] == pytest.approx(1.0 - 1.5)
 
 
 def test_members_of_an_ensemble_are_no_rows_and_other_code_is_marked() -> None:

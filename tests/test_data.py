@@ -292,8 +292,7 @@ def test_coco_in_its_published_splits(shared_data: Path) -> None:
     assert (corpus.report.duplicates, corpus.report.overlap) == (46, 15)
     assert (corpus.max_length, corpus.vocabulary.size) == (38, 4447)
     assert corpus.report.unknown["test"] == pytest.approx(0.0407, abs=1e-4)
-    all_train = named_corpus("coco", data_dir=shared_data, valid_share=0)
-    assert all_train.report.words == 4659
+    assert named_corpus("coco", data_dir=shared_data, valid_share=0).report.words == 4659
 
 
 def test_emnlp_in_its_published_splits(shared_data: Path) -> None:
@@ -456,8 +455,7 @@ def test_another_file_than_the_published_one_is_refused_and_left_alone(tmp_path:
 
 
 def test_a_download_of_another_file_is_refused_and_not_kept(tmp_path: Path, asked: list[str]) -> None:
-    wrong = replace(FILE, sha256="0" * 64)
-    assert_refused("0" * 64, fetch, wrong, data_dir=tmp_path)
+    assert_refused("0" * 64, fetch, replace(FILE, sha256="0" * 64), data_dir=tmp_path)
     assert os.listdir(tmp_path) == []
 
 
@@ -539,8 +537,7 @@ HARM = pickle.dumps([Runs(os.mkdir, "harm"), *oracle_arrays().values()])
 @pytest.mark.parametrize("content", [HARM, pickle.dumps(list(oracle_arrays().values()), 2), b"", b"hello", b"PK hello"])
 def test_no_other_file_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.chdir(tmp_path)
-    path = write(tmp_path / "oracle.pkl", content)
-    assert_refused(r"\.npz", read_oracle_weights, path)
+    assert_refused(r"\.npz", read_oracle_weights, write(tmp_path / "oracle.pkl", content))
     assert os.listdir(tmp_path) == ["oracle.pkl"]
 
 
@@ -628,8 +625,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path: Path, change: dic
 
 
 def test_a_line_that_is_no_text_and_a_length_that_no_text_has_are_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "long.txt", b"a b\n" + b"x" * (2**24 + 1))
-    assert_refused("line 2", load_corpus, path)
+    assert_refused("line 2", load_corpus, write(tmp_path / "long.txt", b"a b\n" + b"x" * (2**24 + 1)))
     assert_refused("max_length", load_corpus, texts=TEXTS, max_length=65_537)
 
 

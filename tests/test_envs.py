@@ -293,8 +293,7 @@ def test_a_source_of_ones_own_is_paid_by_step_as_by_collect(words: Task, reward:
 def test_a_source_pays_for_the_text_after_a_given_prefix(words: Task) -> None:
     env = TextGANEnv(**options_for(words, reward="terminal", sources=[PlaceCredit()], control="constant"))
     env.reset(seed=0, options={"prefix": "the cat"})
-    rewards = [env.step(np.int64(token))[1] for token in (2, words.end_token or 0)]
-    assert rewards == [0, 1 + 102]
+    assert [env.step(np.int64(token))[1] for token in (2, words.end_token or 0)] == [0, 1 + 102]
 
 
 def test_sources_that_need_what_is_not_known_are_refused(toy: Task) -> None:
@@ -791,8 +790,7 @@ def test_a_discriminator_that_is_not_on_one_device_is_refused(toy: Task) -> None
 # -- The discriminator: the default one, and its successors -----------------------------------------------------------
 def test_the_default_judge_is_fitted_once_and_knows_real_text() -> None:
     task = OracleTask(vocab_size=12, max_length=6, train_size=300, valid_size=300, test_size=1)
-    env = TextGANEnv(task, rollouts=1)
-    judge = env.game.discriminator
+    judge = TextGANEnv(task, rollouts=1).game.discriminator
     assert judge is default_discriminator(task, 0) is TextGANVectorEnv(2, task, rollouts=1).game.discriminator
     assert default_discriminator(task, 1) is not judge
     assert isinstance(judge, DiscriminatorModule)

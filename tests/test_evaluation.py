@@ -133,8 +133,7 @@ def test_scored_texts_get_the_overlaps_of_a_policy_that_wrote_them() -> None:
 
 
 def test_words_that_the_task_does_not_have_match_each_other_but_nothing_real() -> None:
-    task = corpus()
-    found = score_texts(["zebra sings", "", "zebra sings", "the cat"], task)
+    found = score_texts(["zebra sings", "", "zebra sings", "the cat"], corpus())
     assert (found.values["unknown_words"], found.settings["blank_lines"]) == (pytest.approx(4 / 6), 1)
     assert found.values["unique"] == pytest.approx(2 / 3)
     assert found.values["copied_2"] == pytest.approx(1 / 3)  # one of three pairs: "the cat"
@@ -215,8 +214,7 @@ def test_protocols_of_other_code_take_their_texts_references_and_smoothing() -> 
     assert by["texygen"].values["self_bleu_3"] == metrics.self_bleu(texts[:500])[3]
     assert by["leakgan"].values["bleu_4"] == 0  # no text has four tokens, and nothing smooths that
     assert "self_bleu_2" not in by["leakgan"].values
-    said = [by[name].settings["references"] for name in PROTOCOLS]
-    assert said == [len(references), 500, len(references)]
+    assert [by[name].settings["references"] for name in PROTOCOLS] == [len(references), 500, len(references)]
     assert [by[name].settings["bleu_samples"] for name in PROTOCOLS] == [2000, 2400, 2000]
     with pytest.raises(InputError, match="unknown protocol 'mine', expected one of: ours, texygen, leakgan"):
         score_texts(lines, TOY, protocol="mine")

@@ -163,8 +163,7 @@ def test_q_is_asked_for_after_every_goal_or_after_some_of_them_that_change() -> 
     assert (pos(sharp(), 0), pos(sharp("reference"), 0)) == ([1, 2, 3, 4], [1, 3])
     assert pos(sharp("reference", goal_steps=3), 0) == [2]
     agent = sharp(q_interval=3)
-    seen = {tuple(pos(agent, seed)) for seed in range(30)}
-    assert seen == {(1, 4), (2,), (3,)}
+    assert {tuple(pos(agent, seed)) for seed in range(30)} == {(1, 4), (2,), (3,)}
     assert pos(sharp(q_interval=9, goal_steps=T), 0) == [T - 1]
 
 
@@ -257,8 +256,7 @@ def test_an_interleaved_epoch_moves_the_worker_by_the_share_of_its_average() -> 
 
 
 def test_maximum_likelihood_comes_after_every_few_rounds() -> None:
-    agent = LeakGAN(replace(TINY, mle_interval=3, rounds=6), TASK)
-    phase = agent.schedule().phases[1]
+    phase = LeakGAN(replace(TINY, mle_interval=3, rounds=6), TASK).schedule().phases[1]
     happened = ["interleaved_mle" in {steps.name for steps, _ in Round(phase, index, 0).steps(0)} for index in range(6)]
     assert happened == [False, False, True, False, False, True]
     assert "interleaved_mle" not in steps_of(LeakGAN(replace(TINY, mle_interval=0), TASK))
@@ -465,5 +463,4 @@ def test_the_published_cnn_has_1720_features_and_1880_for_long_text() -> None:
     for length, size in ((20, 1720), (40, 1880)):
         task = ToyTask(vocab_size=2, max_length=4, size=4)
         task.max_length = length
-        agent = LeakGAN(replace(TINY, discriminator="conv", d_embed_size=2), task)
-        assert agent.policy.feature_size == size
+        assert LeakGAN(replace(TINY, discriminator="conv", d_embed_size=2), task).policy.feature_size == size

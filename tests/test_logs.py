@@ -41,8 +41,7 @@ def test_every_row_stands_in_json_lines_in_csv_and_in_memory(tmp_path: Path) -> 
 
 
 def test_rows_are_on_disk_before_the_log_is_closed(tmp_path: Path) -> None:
-    log = plain_log(tmp_path)
-    log.write(1, {"loss": 1.0})
+    plain_log(tmp_path).write(1, {"loss": 1.0})
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "phase": "", "loss": 1.0}\n'
     assert (tmp_path / "metrics.csv").read_text() == "step,phase,loss\n1,,1.0\n"
 
@@ -69,8 +68,7 @@ def test_nan_and_infinity_are_valid_json_and_come_back_as_nan(tmp_path: Path) ->
     def no_constant(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
 
-    log = plain_log(tmp_path)
-    log.write(1, {"loss": math.nan, "score": -math.inf})
+    plain_log(tmp_path).write(1, {"loss": math.nan, "score": -math.inf})
     line = (tmp_path / "metrics.jsonl").read_text()
     assert json.loads(line, parse_constant=no_constant) == {"step": 1, "phase": "", "loss": None, "score": None}
     assert csv_rows(tmp_path)[1] == ["1", "", "nan", "-inf"]

@@ -188,8 +188,7 @@ def test_a_step_of_maximum_likelihood_has_the_gradient_of_one_text_at_a_time(sen
     )  # fmt: skip
     mask_BT = sentences.scored(tokens_BT)
     for row in range(len(tokens_BT)):
-        logp_1T = policy.log_prob(tokens_BT[row : row + 1], mask_BT[row : row + 1])
-        (-logp_1T.sum() / mask_BT.sum()).backward()
+        (-policy.log_prob(tokens_BT[row : row + 1], mask_BT[row : row + 1]).sum() / mask_BT.sum()).backward()
     expected = gradients(policy)
     with seeded(0), sharded(shards):
         mle_step(policy, torch.optim.SGD(policy.parameters(), 0.0), sentences, tokens_BT, max_grad_norm=1e9)

@@ -111,8 +111,7 @@ def test_gradients_under_a_judge_that_says_the_same_of_all_texts(logit: float) -
 
 
 def test_vanishing_follows_d_from_knowing_nothing(run: Path) -> None:
-    rows = Vanishing(run, texts=40, epochs=(0, 12), batches=2, batch_size=8).measure()
-    first, last = rows
+    first, last = Vanishing(run, texts=40, epochs=(0, 12), batches=2, batch_size=8).measure()
     assert (first["epoch"], last["epoch"]) == (0, 12)
     for name in ("real_train", "real_valid", "written"):
         assert first[name] == pytest.approx(0.5, abs=0.01)

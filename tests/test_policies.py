@@ -423,8 +423,7 @@ def test_random_initial_states_are_normal_and_belong_to_the_texts() -> None:
     assert (cell_BLH == 0).all()
     assert abs(float(hidden_BLH.mean())) < 0.03
     assert float(hidden_BLH.std()) == pytest.approx(1, abs=0.03)
-    some = policy.for_texts(seed_B[5:9], episode_B[5:9]).begin(4)[0]
-    assert torch.equal(some, hidden_BLH[5:9])
+    assert torch.equal(policy.for_texts(seed_B[5:9], episode_B[5:9]).begin(4)[0], hidden_BLH[5:9])
     assert_refused("initial states", policy.for_texts(seed_B[:4], episode_B[:4]).begin, 3)
 
 

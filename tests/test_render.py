@@ -84,8 +84,7 @@ def test_limits_are_the_range_of_the_values() -> None:
 
 
 def test_ansi_paints_each_word_in_the_colour_of_its_credit() -> None:
-    text = ansi(["low", "high"], [0.0, 1.0], limits=UNIT, colours=True)
-    first, legend = text.split("\n")
+    first, legend = ansi(["low", "high"], [0.0, 1.0], limits=UNIT, colours=True).split("\n")
     painted = re.findall(r"\x1b\[48;2;(\d+);(\d+);(\d+)m\x1b\[38;2;[\d;]+m (\w+) \x1b\[0m", first)
     assert painted == [(*map(str, credit_colour(0.0, UNIT)), "low"), (*map(str, credit_colour(1.0, UNIT)), "high")]
     assert legend.startswith("Q 0.00 ")
@@ -143,8 +142,7 @@ def test_tiles_have_the_colours_of_the_credit() -> None:
     picture = rgb_array(["aaaa", "bbbb", "cccc"], [0.1, 0.9, math.nan], limits=UNIT)
     for value in (0.1, 0.9, math.nan):
         assert share_of(picture, credit_colour(value, UNIT)) > 0.003
-    plain = rgb_array(["aaaa", "bbbb", "cccc"])
-    assert share_of(plain, credit_colour(0.1, UNIT)) == 0
+    assert share_of(rgb_array(["aaaa", "bbbb", "cccc"]), credit_colour(0.1, UNIT)) == 0
 
 
 def test_a_growing_text_leaves_what_was_drawn_in_its_place() -> None:
@@ -304,8 +302,7 @@ def test_a_list_of_texts_has_each_score_on_its_colour_one_below_the_other() -> N
 
 def test_a_text_wider_than_the_list_is_cut() -> None:
     picture = score_list(["word " * 100], [0.5], limits=UNIT, width=400)
-    paper = picture[0, 0]
-    assert (picture[:, -30:] == paper).all()
+    assert (picture[:, -30:] == picture[0, 0]).all()
 
 
 def test_a_list_without_a_score_for_each_text_is_refused() -> None:

@@ -96,8 +96,7 @@ def test_the_data_are_the_traces_of_the_run(seqgan: RunFolder, data: dict[str, A
 
 def test_curves_samples_phases_and_the_run_itself_are_in_the_data(seqgan: RunFolder, data: dict[str, Any]) -> None:
     (shown,) = data["runs"]
-    rows = read_metrics(seqgan.path)
-    valid = [(row["step"], row["nll_valid"]) for row in rows if "nll_valid" in row]
+    valid = [(row["step"], row["nll_valid"]) for row in read_metrics(seqgan.path) if "nll_valid" in row]
     steps, values = shown["curves"]["nll_valid"]
     assert steps == [step for step, _ in valid]
     assert values == pytest.approx([value for _, value in valid], rel=1e-3)
@@ -151,8 +150,7 @@ def test_the_run_that_one_began_from_stands_before_it(seqgan: RunFolder, mle: Ru
 
 
 def test_another_temperature_is_that_of_the_texts_and_of_the_completions(mle: RunFolder) -> None:
-    cold = report_data([mle.path], texts=2, rollouts=3, temperature=1e-4)
-    (shown,) = cold["runs"]
+    (shown,) = report_data([mle.path], texts=2, rollouts=3, temperature=1e-4)["runs"]
     assert shown["decoding"]["temperature"] == 1e-4
     assert shown["texts"][0]["text"] == shown["texts"][1]["text"]  # the most probable one
     assert all(len({tuple(tokens) for _, tokens in each}) <= 1 for each in shown["texts"][0]["completions"])

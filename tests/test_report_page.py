@@ -308,8 +308,7 @@ def test_without_results_or_samples_the_page_says_so(opened: Any, data: dict[str
 
 def test_nll_oracle_stands_only_beside_nll_test(opened: Any, tmp_path: Path) -> None:
     small: dict[str, Any] = {"embed_size": 4, "hidden_size": 4, "threads": 1, "runs": tmp_path, "show_samples": 1}
-    run = launch(replace(mle_smoke("toy"), **small), MLE)
-    data = report_data([run.path], texts=1, rollouts=2)
+    data = report_data([launch(replace(mle_smoke("toy"), **small), MLE).path], texts=1, rollouts=2)
     shown = opened(data)
     table = shown.locator("#table").inner_text()
     assert table.index("NLL-oracle") < table.index("NLL-test")

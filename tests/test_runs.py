@@ -30,8 +30,7 @@ def create(root: Path, name: str = "mle", **changes: Any) -> RunFolder:
 
 def test_config_says_what_was_run_and_where(tmp_path: Path) -> None:
     config = {"epochs": 3, "optimizer": Settings(), "device": torch.device("cpu")}
-    run = create(tmp_path / "runs", config=config, task={"name": "toy"}, seed=7)
-    about = RunFolder.open(run.path).about
+    about = RunFolder.open(create(tmp_path / "runs", config=config, task={"name": "toy"}, seed=7).path).about
     assert about["name"] == "mle"
     assert about["config"] == {"epochs": 3, "optimizer": {"lr": 0.5, "folder": "a/b"}, "device": "cpu"}
     assert (about["task"], about["seed"]) == ({"name": "toy"}, 7)

@@ -138,8 +138,7 @@ def plain_draws(logits_BV: Tensor, uniform_B: Tensor) -> list[int]:
 @pytest.mark.parametrize("vocab_size", [1, 2, 3, 4, 97, 100, 5000])
 def test_draws_equal_the_plain_inverse_distribution_function(vocab_size: int) -> None:
     rows = 400
-    generator = derived_generator(vocab_size)
-    logits_BV = 2 * torch.randn(rows, vocab_size, generator=generator)
+    logits_BV = 2 * torch.randn(rows, vocab_size, generator=derived_generator(vocab_size))
     uniform_B = uniforms(rows)
     assert sample_categorical(logits_BV, uniform_B).tolist() == plain_draws(logits_BV, uniform_B)
 

@@ -381,7 +381,6 @@ def test_dqns_target_is_a_network_of_its_own() -> None:
 def test_global_generators_are_given_back_as_they_were() -> None:
     before = global_rng_state()
     with global_seeds_kept():
-        model = model_of(PPO)
-        model.learn(32)
+        model_of(PPO).learn(32)
         assert global_rng_state() != before
     assert global_rng_state() == before

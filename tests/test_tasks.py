@@ -231,8 +231,7 @@ def test_another_text_seed_gives_other_texts_of_the_same_law(make: Any) -> None:
     with torch.no_grad():
         assert torch.equal(task.oracle.log_prob(texts_BT, mask_BT), other.oracle.log_prob(texts_BT, mask_BT))
     assert other.config()["text_seed"] == 5
-    again = make_task(**other.config())
-    assert torch.equal(again.split("test").tokens_BT, other.split("test").tokens_BT)
+    assert torch.equal(make_task(**other.config()).split("test").tokens_BT, other.split("test").tokens_BT)
     assert "text_seed" not in task.config()
 
 

@@ -201,8 +201,7 @@ def test_a_loaded_policy_scores_and_writes_as_the_run_said(tmp_path: Path) -> No
     run = run_with(tmp_path, temperature=0.7)
     policy, task = load_policy(run.path)
     assert policy.decoding.temperature == 0.7
-    said = json.loads((run.path / "evaluation.json").read_text())["values"]
-    assert evaluate(policy, task).values == said
+    assert evaluate(policy, task).values == json.loads((run.path / "evaluation.json").read_text())["values"]
 
 
 def test_best_keeps_the_weights_of_the_lowest_validation_nll(tmp_path: Path) -> None:

@@ -117,8 +117,7 @@ def test_held_out_texts_are_never_fitted_on_and_old_ones_are_forgotten(
         return fit_discriminator(discriminator, optimizer, real_BT, fake_BT, **options)
 
     monkeypatch.setattr(textgan_env.envs.wrappers, "fit_discriminator", recorded)
-    env = single(toy, every=10, hold_out=5, buffer=20)
-    play(env, range(40))
+    play(single(toy, every=10, hold_out=5, buffer=20), range(40))
     # The 1st text is number 0: the 5th, 10th ... are numbers 4, 9 ...
     expected = [[numbered(n) for n in range(max(0, end - 20), end) if n % 5 != 4] for end in (10, 20, 30, 40)]
     assert [fit["fake"] for fit in fits] == expected
@@ -155,8 +154,7 @@ def test_the_judge_learns_to_tell_what_is_written(toy: Task) -> None:
 def test_the_optimizer_goes_on_where_the_last_refit_stopped(toy: Task) -> None:
     env = single(toy, steps=3)
     play(env, range(30))
-    steps = {int(state["step"]) for state in env.trainer._optimizer.state.values()}
-    assert steps == {9}
+    assert {int(state["step"]) for state in env.trainer._optimizer.state.values()} == {9}
 
 
 def test_a_text_keeps_its_judge_and_a_refit_waits_for_the_slowest_row(words: Task) -> None:
@@ -234,8 +232,7 @@ def test_collected_batches_count_when_they_are_collected_through_the_wrapper(toy
     envs = vector(toy, 6, AutoresetMode.SAME_STEP)
     envs.reset(seed=0)
     policy = StubPolicy([0.0] * 4)
-    batch = envs.collect(policy)
-    assert batch.tokens_BT.shape == (6, 4)
+    assert envs.collect(policy).tokens_BT.shape == (6, 4)
     envs.unwrapped.collect(policy)  # type: ignore[attr-defined]
     assert len(envs.history) == 0
     envs.collect(policy)

@@ -13,7 +13,10 @@ import hashlib
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import wraps
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,9 @@ from hypothesis import settings
 from torch import Tensor, nn
 
 from textgan_env.ops.sampling import derived_seed
+from textgan_env.runs.checkpoints import load_checkpoint
+from textgan_env.runs.folder import RunFolder
+from textgan_env.runs.logs import read_metrics
 from textgan_env.tasks import ToyTask
 from textgan_env.text import music
 from textgan_env.text.corpora import CORPORA, DataFile
@@ -51,10 +57,46 @@ def shared_data() -> Path:
     return folder
 
 
-def assert_refused(match: str, call: Callable[..., object], /, *args: Any, **options: Any) -> None:
-    """`call` with these arguments raises an `InputError` whose sentence matches."""
-    with pytest.raises(InputError, match=match):
+def assert_refused(match: str, call: Callable[..., object], /, *args: Any, **options: Any) -> str:
+    """`call` with these arguments raises an `InputError` whose sentence matches; returns that sentence."""
+    with pytest.raises(InputError, match=match) as refused:
         call(*args, **options)
+    return str(refused.value)
+
+
+def mistake_of(main: Callable[[list[str]], object], words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command says of words that it refuses: one line on stderr, with exit code 2."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    error = capsys.readouterr().err
+    assert (stop.value.code, len(error.splitlines()), error[-1:]) == (2, 1, "\n")
+    return error
+
+
+@contextmanager
+def interrupted(owner: Any, method: str, at: Callable[[int, Any], bool]) -> Iterator[None]:
+    """Stops what is trained in the block: `at` is asked with the number of the call, from 1, and its argument."""
+    unchanged, numbers = getattr(owner, method), count(1)
+
+    @wraps(unchanged)  # its name seeds the random draws
+    def stopping(agent: Any, argument: Any, *more: Any, **options: Any) -> Any:
+        if at(next(numbers), argument):
+            raise KeyboardInterrupt
+        return unchanged(agent, argument, *more, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, method, stopping)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
+def assert_same_training(one: RunFolder, two: RunFolder) -> None:
+    """Two runs have the same rows and, bit for bit, the same last checkpoint."""
+    expected, found = (load_checkpoint(run.last_checkpoint).all_tensors for run in (one, two))
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    assert read_metrics(one.path) == read_metrics(two.path)
 
 
 def global_rng_state() -> dict[str, Any]:
@@ -184,7 +226,7 @@ class PositionDiscriminator(nn.Module):
         return torch.stack([rest_B // base**t % base for t in range(self.max_length)], dim=1)
 
 
-def make_run(agent: Any, preset: Any, text: Path, **changes: Any) -> Any:
+def make_run(agent: Any, preset: Any, text: Path, **changes: Any) -> RunFolder:
     """The folder of a small run on a text file, beside that file.
 
     Args:

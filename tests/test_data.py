@@ -252,9 +252,7 @@ def test_a_file_may_have_a_byte_order_mark_windows_line_ends_and_no_last_line_en
 ])  # fmt: skip
 def test_files_that_hold_no_corpus_are_refused_by_name_and_line(tmp_path: Path, content: bytes, sentence: str) -> None:
     path = write(tmp_path / "corpus.txt", content)
-    with pytest.raises(InputError, match=f"^'{path}'.*{sentence}") as caught:
-        load_corpus(path)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in assert_refused(f"^'{path}'.*{sentence}", load_corpus, path)
 
 
 def test_a_folder_and_a_missing_file_are_refused_by_name(tmp_path: Path) -> None:
@@ -311,9 +309,8 @@ def test_poems_have_24_characters_and_no_end(shared_data: Path) -> None:
 
 
 def test_an_unknown_corpus_is_refused_with_the_known_names() -> None:
-    with pytest.raises(InputError, match="cocoa") as refused:
-        named_corpus("cocoa")
-    assert not [name for name in CORPORA if name not in str(refused.value)]
+    said = assert_refused("cocoa", named_corpus, "cocoa")
+    assert not [name for name in CORPORA if name not in said]
 
 
 def test_the_data_folder_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -517,8 +514,7 @@ def test_weights_without_pickle_are_read(tmp_path: Path) -> None:
 
 def test_the_released_oracle_has_5000_tokens_and_32_units(shared_data: Path) -> None:
     weights = read_oracle_weights(fetch(ORACLE_FILE, data_dir=shared_data))
-    assert weights["embedding"].shape == (5000, 32)
-    assert weights["W_out"].shape == (32, 5000)
+    assert (weights["embedding"].shape, weights["W_out"].shape) == ((5000, 32), (32, 5000))
 
 
 class Runs:

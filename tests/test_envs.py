@@ -645,7 +645,8 @@ def test_the_unknown_word_may_stand_in_a_prefix_but_is_never_written(words: Task
     observation, _ = env.reset(seed=0, options={"prefix": "the zebra"})
     assert observation["tokens"][1] == unk
     mask_V = env.action_masks()
-    assert (mask_V.dtype, np.flatnonzero(~mask_V).tolist()) == (np.bool_, [unk])
+    assert mask_V.dtype == np.bool_
+    assert np.flatnonzero(~mask_V).tolist() == [unk]
     assert_refused("action mask", env.step, np.int64(unk))
     mask_V[:] = False
     assert env.action_masks().sum() == words.vocab_size - 1
@@ -663,7 +664,9 @@ def test_pictures_of_the_text(words: Task, capsys: pytest.CaptureFixture[str]) -
             env.step(np.int64(token))
         frame = env.render()
         if mode == "rgb_array":
-            assert (frame.dtype, frame.ndim, frame.shape[2]) == (np.uint8, 3, 3)
+            assert frame.dtype == np.uint8
+            assert frame.ndim == 3
+            assert frame.shape[2] == 3
         else:
             shown = capsys.readouterr().out if mode == "human" else frame
             assert "my" in shown

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import wraps
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,19 @@ from torch import Tensor
 
 from agents.leakgan import PRESETS, LeakGAN, LeakGANConfig, main
 from agents.mle import MLE, MLEConfig
-from conftest import WatchedToyTask, assert_refused, step_of, steps_of
+from conftest import WatchedToyTask, assert_refused, assert_same_training, interrupted, mistake_of, step_of, steps_of
 from textgan_env.discriminators import ConvDiscriminator, fit_discriminator, score_logits
 from textgan_env.envs import EpisodeBatch
 from textgan_env.evaluation import evaluate
 from textgan_env.ops.sampling import derived_generator
 from textgan_env.policies import LeakedPolicy
 from textgan_env.rewards import Keys, Texts, generate
-from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.loading import load_policy
 from textgan_env.runs.logs import read_metrics
-from textgan_env.runs.numbers import Numbers
 from textgan_env.tasks import CorpusTask, ToyTask, draw_oracle_weights, make_task
 from textgan_env.text.corpus import load_corpus
 from textgan_env.training.launch import launch
-from textgan_env.training.schedule import Patience, Round, Step, Steps
+from textgan_env.training.schedule import Patience, Round, Steps
 from textgan_env.utils.errors import InputError
 
 V, T, C, B = 3, 5, 2, 6
@@ -369,27 +366,13 @@ def test_maximum_likelihood_learns_the_distribution_of_the_toy_task(variant: Any
 
 
 # -- Whole runs. ------------------------------------------------------------------------------------------------------
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     config = replace(TINY, pretrain_rounds=2, pretrain_patience=1)
     whole = launch(replace(config, runs=tmp_path / "whole"), LeakGAN)
-    g_step, calls = LeakGAN.g_step, []
-
-    @wraps(g_step)  # its name seeds the random draws
-    def stop_in_the_second(agent: LeakGAN, step: Step) -> Numbers:
-        calls.append(step)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return g_step(agent, step)
-
-    monkeypatch.setattr(LeakGAN, "g_step", stop_in_the_second)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(LeakGAN, "g_step", lambda call, _: call == 2):
         launch(replace(config, runs=tmp_path / "cut"), LeakGAN)
-    monkeypatch.setattr(LeakGAN, "g_step", g_step)
     cut = launch(replace(config, resume=tmp_path / "cut" / "leakgan-toy-1"), LeakGAN)
-    expected, found = (load_checkpoint(run.last_checkpoint).all_tensors for run in (whole, cut))
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert read_metrics(whole.path) == read_metrics(cut.path)
+    assert_same_training(whole, cut)
 
 
 def test_a_finished_run_is_loaded_as_it_was_and_can_be_begun_with(tmp_path: Path) -> None:
@@ -443,12 +426,7 @@ def test_an_oracle_of_any_size_comes_from_a_file_of_weights(tmp_path: Path) -> N
 def test_a_mistake_on_the_command_line_is_one_sentence(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["--task", "toy", *words, "--runs", str(tmp_path / "runs")])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert sentence in error
-    assert len(error.splitlines()) == 1
+    assert sentence in mistake_of(main, ["--task", "toy", *words, "--runs", str(tmp_path / "runs")], capsys)
     assert not (tmp_path / "runs").exists()
 
 

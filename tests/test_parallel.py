@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from agents import leakgan, mle, seqgan
-from conftest import PROJECT, assert_refused, step_of
+from conftest import PROJECT, assert_refused, mistake_of, step_of
 from textgan_env.discriminators import ConvDiscriminator, fit_discriminator
 from textgan_env.ops import parallel
 from textgan_env.ops.losses import gradient_snr, nll_sum
@@ -67,7 +67,8 @@ def test_the_gradient_of_shards_is_that_of_a_sum_over_all_tokens(shards: int) ->
             expected_TV[t] += p_TV[t]
             expected_TV[t, tokens_BT[row, t]] -= 1
             total -= float(p_TV[t, tokens_BT[row, t]].log())
-    assert (halves, float(means["tokens"])) == ([], pytest.approx(25 / 7))
+    assert halves == []
+    assert float(means["tokens"]) == pytest.approx(25 / 7)
     torch.testing.assert_close(table_TV.grad, expected_TV / 25, rtol=0, atol=1e-14)
     assert float(means["loss"]) == pytest.approx(total / 25, abs=1e-13)
 
@@ -306,13 +307,8 @@ def as_process(monkeypatch: pytest.MonkeyPatch, rank: int, size: int) -> Iterato
 def test_shards_that_do_not_suit_are_one_sentence(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = [*words, "--runs", str(tmp_path / "runs")] if "--resume" not in words else words
-    with pytest.raises(SystemExit) as stop:
-        mle.main(["--task", "toy", "--preset", "smoke", *given] if "--resume" not in words else given)
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert sentence in error
+    given = ["--task", "toy", "--preset", "smoke", "--runs", str(tmp_path / "runs")] if "--resume" not in words else []
+    assert sentence in mistake_of(mle.main, [*given, *words], capsys)
     assert not (tmp_path / "runs").exists()
 
 

@@ -76,9 +76,7 @@ def test_a_value_of_the_type_comes_back_as_it_is(value: object, kind: Any) -> No
     (["x"] * 10_000, list[int], "holds 10,000 values"),
 ])  # fmt: skip
 def test_a_value_of_another_type_is_one_sentence_that_says_where_and_what(value: object, kind: Any, found: str) -> None:
-    with pytest.raises(InputError, match=f"^it .*{found}") as refused:
-        read_typed(kind, value, "it")
-    assert str(refused.value).isprintable()
+    assert assert_refused(f"^it .*{found}", read_typed, kind, value, "it").isprintable()
 
 
 @dataclass(frozen=True)

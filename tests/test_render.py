@@ -77,10 +77,8 @@ def test_contrast_of_black_and_white_is_21() -> None:
 
 
 def test_limits_are_the_range_of_the_values() -> None:
-    assert credit_limits([0.2, math.nan, -1.0, 3.0]) == (-1.0, 3.0)
-    assert credit_limits([2.0, 2.0]) == (1.5, 2.5)
-    assert credit_limits([math.nan]) == (0.0, 1.0)
-    assert credit_limits([]) == (0.0, 1.0)
+    assert (credit_limits([0.2, math.nan, -1.0, 3.0]), credit_limits([2.0, 2.0])) == ((-1.0, 3.0), (1.5, 2.5))
+    assert (credit_limits([math.nan]), credit_limits([])) == ((0.0, 1.0), (0.0, 1.0))
 
 
 def test_ansi_paints_each_word_in_the_colour_of_its_credit() -> None:

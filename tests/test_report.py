@@ -42,16 +42,12 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def seqgan(text: Path) -> RunFolder:
-    found = make_run(SeqGAN, seqgan_smoke, text, mode="whitespace", mle_epochs=2)
-    assert isinstance(found, RunFolder)
-    return found
+    return make_run(SeqGAN, seqgan_smoke, text, mode="whitespace", mle_epochs=2)
 
 
 @pytest.fixture(scope="module")
 def mle(text: Path) -> RunFolder:
-    found = make_run(MLE, mle_smoke, text, mode="whitespace", epochs=3)
-    assert isinstance(found, RunFolder)
-    return found
+    return make_run(MLE, mle_smoke, text, mode="whitespace", epochs=3)
 
 
 @pytest.fixture(autouse=True)

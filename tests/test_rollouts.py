@@ -337,8 +337,7 @@ def test_a_prefix_that_no_text_can_begin_with_is_refused(prefix: list[int]) -> N
 
 def test_no_keys_write_no_texts() -> None:
     tokens_BT, lengths_B = generate(lstm(), Keys.counted(0, 0), T)
-    assert tokens_BT.shape == (0, T)
-    assert lengths_B.shape == (0,)
+    assert (tokens_BT.shape, lengths_B.shape) == ((0, T), (0,))
 
 
 @pytest.mark.parametrize(("change", "field"), [

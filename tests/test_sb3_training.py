@@ -19,10 +19,9 @@ from agents.dqn import main as dqn_main
 from agents.mle import MLE, MLEConfig
 from agents.ppo import PPO, PPOConfig
 from agents.ppo import main as ppo_main
-from conftest import PROJECT, assert_refused, step_of
+from conftest import PROJECT, assert_refused, assert_same_training, interrupted, mistake_of, step_of
 from textgan_env.evaluation import nll
 from textgan_env.policies import LSTMPolicy
-from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.loading import load_policy
 from textgan_env.runs.logs import read_metrics
 from textgan_env.tasks import ToyTask
@@ -129,25 +128,11 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
     agent, config = AGENTS[name]
     config = replace(config, rounds=3)
     whole = launch(replace(config, runs=tmp_path / "whole"), agent)
-    rounds, learn = [], agent.learn
-
-    def stop_in_the_third_round(one: SB3Agent, generator: torch.Generator) -> dict[str, float]:
-        rounds.append(generator)
-        if len(rounds) == 3:
-            raise KeyboardInterrupt
-        told: dict[str, float] = learn(one, generator)
-        return told
-
-    monkeypatch.setattr(agent, "learn", stop_in_the_third_round)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(agent, "learn", lambda call, _: call == 3):
         launch(replace(config, runs=tmp_path / "cut"), agent)
-    monkeypatch.setattr(agent, "learn", learn)
     (folder,) = (tmp_path / "cut").glob("*-toy-1")
     cut = launch(replace(config, resume=folder), agent)
-    tensors = [load_checkpoint(run.last_checkpoint).all_tensors for run in (whole, cut)]
-    assert set(tensors[0]) == set(tensors[1])
-    assert [key for key in tensors[0] if not torch.equal(tensors[0][key], tensors[1][key])] == []
-    assert read_metrics(whole.path) == read_metrics(cut.path)
+    assert_same_training(whole, cut)
 
 
 @pytest.mark.slow
@@ -228,10 +213,7 @@ def test_a_pre_trained_run_of_another_task_is_refused(tmp_path: Path) -> None:
 @pytest.mark.moves_global_rng  # the library that reads command lines does
 @pytest.mark.parametrize("main", [ppo_main, a2c_main, dqn_main], ids=["ppo", "a2c", "dqn"])
 def test_a_mistake_on_the_command_line_is_one_sentence(main: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as leaving:
-        main(["--task", "toy", "--preset", "smoke", "--envs", "0"])
-    assert leaving.value.code == 2
-    assert "error: envs" in capsys.readouterr().err
+    assert "error: envs" in mistake_of(main, ["--task", "toy", "--preset", "smoke", "--envs", "0"], capsys)
 
 
 def test_without_stable_baselines3_the_agent_says_what_to_install() -> None:

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import PRESETS, SeqGAN, SeqGANConfig, main
-from conftest import WatchedToyTask, step_of, steps_of
+from conftest import WatchedToyTask, assert_same_training, interrupted, mistake_of, step_of, steps_of
 from textgan_env import load
 from textgan_env.discriminators import ReplayedTexts
 from textgan_env.envs import TextGANVectorEnv
@@ -21,12 +20,10 @@ from textgan_env.ops.losses import baseline, policy_gradient_sum
 from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies import LSTMPolicy, TablePolicy
 from textgan_env.rewards import EntropyCredit
-from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.logs import read_metrics
-from textgan_env.runs.numbers import Numbers
 from textgan_env.tasks import ToyTask
 from textgan_env.training.launch import launch
-from textgan_env.training.schedule import Step, Steps
+from textgan_env.training.schedule import Steps
 from textgan_env.utils.errors import InputError
 
 V, T = 3, 3
@@ -328,28 +325,12 @@ def test_a_lagged_rollout_policy_trails_the_learner() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"negatives": "replayed", "mle_steps": 1, "rollout_lag": 0.5}])
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
-    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(options: dict[str, Any], tmp_path: Path) -> None:
     whole = launch(replace(TINY, runs=tmp_path / "whole", **options), SeqGAN)
-    g_step, calls = SeqGAN.g_step, []
-
-    @wraps(g_step)  # its name seeds the random draws
-    def stop_in_the_second(agent: SeqGAN, step: Step) -> Numbers:
-        calls.append(step)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return g_step(agent, step)
-
-    monkeypatch.setattr(SeqGAN, "g_step", stop_in_the_second)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(SeqGAN, "g_step", lambda call, _: call == 2):
         launch(replace(TINY, runs=tmp_path / "cut", **options), SeqGAN)
-    monkeypatch.setattr(SeqGAN, "g_step", g_step)
     cut = launch(replace(TINY, resume=tmp_path / "cut" / "seqgan-toy-1"), SeqGAN)
-    expected, found = (load_checkpoint(run.last_checkpoint).all_tensors for run in (whole, cut))
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert read_metrics(whole.path) == read_metrics(cut.path)
+    assert_same_training(whole, cut)
 
 
 def test_it_begins_as_a_pre_trained_run_and_says_what_d_can_tell(tmp_path: Path) -> None:
@@ -385,12 +366,7 @@ def test_a_pre_trained_run_of_another_task_is_refused(tmp_path: Path) -> None:
 def test_a_mistake_on_the_command_line_is_one_sentence(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["--task", "toy", *words, "--runs", str(tmp_path / "runs")])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert sentence in error
-    assert len(error.splitlines()) == 1
+    assert sentence in mistake_of(main, ["--task", "toy", *words, "--runs", str(tmp_path / "runs")], capsys)
     assert not (tmp_path / "runs").exists()
 
 

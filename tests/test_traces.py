@@ -93,8 +93,7 @@ def test_q_is_the_mean_of_the_scores_shown_and_what_the_environment_pays(
         for q, completions in zip(found.q[:-1], found.completions[:-1], strict=True):
             assert len(completions) == 4
             assert q == pytest.approx(math.fsum(one.score_real for one in completions) / 4, abs=1e-7)
-        assert found.completions[-1] == ()
-        assert found.q[-1] == found.score_real
+        assert (found.completions[-1], found.q[-1]) == ((), found.score_real)
 
 
 def test_completions_are_whole_texts_whose_score_is_the_judges(
@@ -137,8 +136,7 @@ def test_a_text_that_is_over_at_once_has_one_q_and_no_completions(
 ) -> None:
     assert task.end_token is not None
     found = trace(policy, task, judge, [task.end_token], rollouts=3)
-    assert found.completions == ((),)
-    assert found.q == (found.score_real,)
+    assert (found.completions, found.q) == (((),), (found.score_real,))
 
 
 @pytest.mark.parametrize("tokens", [[], [2] * 8, [2, 99]])

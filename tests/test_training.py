@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from agents.mle import MLE, PRESETS, MLEConfig, main
-from conftest import assert_refused
+from conftest import assert_refused, assert_same_training, interrupted, mistake_of
 from textgan_env.evaluation import evaluate, nll
 from textgan_env.ops.sampling import seeded
 from textgan_env.policies import UniformPolicy
@@ -145,26 +145,12 @@ def test_same_seed_gives_the_same_run_bit_for_bit_and_another_seed_another(tmp_p
     assert (one.path / "final_samples.txt").read_text() == (two.path / "final_samples.txt").read_text()
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights_and_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights_and_rows(tmp_path: Path) -> None:
     whole = run_with(tmp_path / "whole")
-    batch = MLE.mle_batch
-
-    def stop_in_the_third_round(agent: MLE, step: Step) -> Numbers:
-        if step.round == 2:
-            raise KeyboardInterrupt
-        return batch(agent, step)
-
-    monkeypatch.setattr(MLE, "mle_batch", stop_in_the_third_round)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(MLE, "mle_batch", lambda _, step: step.round == 2):
         run_with(tmp_path / "cut", checkpoint_every=0.0)
-    monkeypatch.setattr(MLE, "mle_batch", batch)
     cut = launch(replace(TINY, resume=tmp_path / "cut" / "mle-toy-1"), MLE)
-
-    expected, found = (load_checkpoint(run.last_checkpoint).all_tensors for run in (whole, cut))
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert read_metrics(whole.path) == read_metrics(cut.path)
+    assert_same_training(whole, cut)
     assert (whole.path / "final_samples.txt").read_text() == (cut.path / "final_samples.txt").read_text()
 
 
@@ -306,13 +292,9 @@ def test_maximum_likelihood_reaches_the_enumerated_entropy_of_the_toy_task(tmp_p
 def test_a_mistake_on_the_command_line_is_one_sentence_and_leaves_no_folder(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main([*words, "--runs", str(tmp_path / "runs")])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert sentence in error
+    error = mistake_of(main, [*words, "--runs", str(tmp_path / "runs")], capsys)
     assert error.startswith("error: ")
-    assert len(error.splitlines()) == 1
+    assert sentence in error
     assert not (tmp_path / "runs").exists()
 
 
@@ -324,10 +306,10 @@ def test_a_text_file_is_found_again_from_another_folder(tmp_path: Path, monkeypa
 
 @pytest.mark.moves_global_rng
 def test_going_on_with_a_run_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["--resume", "no-such-run", "--threads", "1"])
-    assert stop.value.code == 2
-    assert capsys.readouterr().err == "error: no run folder at 'no-such-run'\n"
+    assert (
+        mistake_of(main, ["--resume", "no-such-run", "--threads", "1"], capsys)
+        == "error: no run folder at 'no-such-run'\n"
+    )
 
 
 @pytest.mark.moves_global_rng
@@ -345,10 +327,9 @@ def test_phases_need_different_names() -> None:
 @pytest.mark.moves_global_rng
 def test_an_unwritable_place_for_runs_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(SystemExit) as stop:
-        main(["--task", "toy", "--preset", "smoke", "--runs", str(tmp_path / "file" / "runs")])
-    assert stop.value.code == 2
-    assert "run" in capsys.readouterr().err
+    assert "run" in mistake_of(
+        main, ["--task", "toy", "--preset", "smoke", "--runs", str(tmp_path / "file" / "runs")], capsys
+    )
 
 
 def test_every_preset_can_be_made_for_every_kind_of_task() -> None:

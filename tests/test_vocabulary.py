@@ -231,8 +231,7 @@ def test_text_that_is_no_json_object_is_refused(text: str, sentence: str) -> Non
 
 def test_words_are_the_tokens_without_end_and_unknown_by_falling_count() -> None:
     vocabulary = Vocabulary.build([["b", "a", "b", "c", "<unk>"]])
-    assert vocabulary.tokens == ("<eos>", "<unk>", "b", "a", "c")
-    assert vocabulary.words == ("b", "a", "c")
+    assert (vocabulary.tokens, vocabulary.words) == (("<eos>", "<unk>", "b", "a", "c"), ("b", "a", "c"))
 
 
 def test_importing_the_vocabulary_loads_neither_torch_nor_nltk() -> None:

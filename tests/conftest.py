@@ -9,6 +9,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import errno
 import hashlib
 import random
 import sys
@@ -18,7 +19,7 @@ from dataclasses import replace
 from functools import wraps
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -97,6 +98,11 @@ def assert_same_training(one: RunFolder, two: RunFolder) -> None:
     assert expected.keys() == found.keys()
     assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
     assert read_metrics(one.path) == read_metrics(two.path)
+
+
+def disk_full(*_: object) -> NoReturn:
+    """In place of a function that writes."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def global_rng_state() -> dict[str, Any]:

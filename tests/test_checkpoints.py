@@ -1,5 +1,4 @@
 import contextlib
-import errno
 import json
 import os
 import struct
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from conftest import assert_refused
+from conftest import assert_refused, disk_full
 from textgan_env.ops.sampling import seeded
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.snapshot import FORMAT, pack, save_checkpoint
@@ -182,10 +181,6 @@ def test_a_disk_that_is_full_leaves_the_old_checkpoint_readable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(tmp_path)
-
-    def disk_full(_: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     monkeypatch.setattr(os, "fsync", disk_full)
     with pytest.raises(OSError, match="No space left"):
         saved(tmp_path, document={"step": 99})

@@ -80,11 +80,9 @@ def test_whole_texts_can_be_filled_in() -> None:
     assert_refused("after the end", episodes.append, rows(True, False), np.array([0, 0]))
 
 
-@pytest.mark.parametrize(
-    "prefix",
-    [[0, 0, 0, 0], [[0, 0]], [0, END], [PAD], [-1]],
-    ids=["too long", "not a list", "holds the end", "holds PAD", "negative"],
-)
+@pytest.mark.parametrize("prefix", [
+    [0, 0, 0, 0], [[0, 0]], [0, END], [PAD], [-1],
+], ids=["too long", "not a list", "holds the end", "holds PAD", "negative"])  # fmt: skip
 def test_a_prefix_that_does_not_fit_is_refused_and_starts_nothing(prefix: list[int]) -> None:
     episodes = started()
     episodes.append(rows(True, True), np.array([2, 4]))
@@ -109,11 +107,9 @@ def test_writing_before_the_first_begin_is_refused() -> None:
     assert_refused("before reset", Episodes(1, T, V, END).append, rows(True), np.array([0]))
 
 
-@pytest.mark.parametrize(
-    ("sizes", "field"),
-    [((0, T, V), "number of texts"), ((1, 0, V), "^T "), ((1, T, 0), "^V ")],
-    ids=["B=0", "T=0", "V=0"],
-)
+@pytest.mark.parametrize(("sizes", "field"), [
+    ((0, T, V), "number of texts"), ((1, 0, V), "^T "), ((1, T, 0), "^V "),
+], ids=["B=0", "T=0", "V=0"])  # fmt: skip
 def test_sizes_below_one_are_refused(sizes: tuple[int, int, int], field: str) -> None:
     assert_refused(field, Episodes, *sizes, end_token=None)
 

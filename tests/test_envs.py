@@ -618,11 +618,9 @@ def test_after_a_prefix_difference_still_sums_to_the_reward_of_the_text(words: T
     assert totals[0] == pytest.approx(totals[1], abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    "prefix",
-    ["the cat sat ate", [2] * 4, [2, 99], [[2, 2]], [[2], [2, 2]], [0.5], ["the"], 7],
-    ids=["words", "tokens", "out of range", "nested", "ragged", "fractions", "strings", "a number"],
-)
+@pytest.mark.parametrize("prefix", [
+    "the cat sat ate", [2] * 4, [2, 99], [[2, 2]], [[2], [2, 2]], [0.5], ["the"], 7,
+], ids=["words", "tokens", "out of range", "nested", "ragged", "fractions", "strings", "a number"])  # fmt: skip
 def test_a_prefix_that_does_not_fit_is_refused(words: Task, prefix: Any) -> None:
     for env in (TextGANEnv(words, control="constant"), TextGANVectorEnv(2, words, control="constant")):
         assert_refused("prefix", env.reset, seed=0, options={"prefix": prefix})
@@ -696,11 +694,9 @@ def one_step(env: TextGANEnv, action: Any) -> None:
     env.step(action)
 
 
-@pytest.mark.parametrize(
-    "action",
-    [1.0, np.float32(1), np.array([1, 2]), "1", True, None, 4, -1],
-    ids=["float", "float32", "two", "string", "bool", "None", "PAD", "negative"],
-)
+@pytest.mark.parametrize("action", [
+    1.0, np.float32(1), np.array([1, 2]), "1", True, None, 4, -1,
+], ids=["float", "float32", "two", "string", "bool", "None", "PAD", "negative"])  # fmt: skip
 def test_an_action_that_is_no_token_is_refused(toy: Task, action: Any) -> None:
     env = TextGANEnv(toy, control="constant")
     assert_refused("action", one_step, env, action)

@@ -8,11 +8,8 @@ from typing import NoReturn
 
 import pytest
 
+from conftest import disk_full
 from textgan_env.utils.files import append_safely, write_safely
-
-
-def disk_full(*_: object) -> NoReturn:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_new_content_replaces_the_old_and_leaves_nothing_beside_it(tmp_path: Path) -> None:

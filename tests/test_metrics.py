@@ -107,11 +107,9 @@ def test_bleu_by_hand(written: list[str], references: list[str], expected: dict[
     assert same(metrics.bleu(words(*written), words(*references), max_n=max(expected)), expected)
 
 
-@pytest.mark.parametrize(
-    ("reference_lengths", "penalty"),
-    [((6, 7), 1.0), ((5, 100), 1.0), ((9, 7), math.exp(1 - 7 / 6)), ((1, 9), math.exp(1 - 9 / 6)), ((7, 5), 1.0)],
-    ids=["equal", "shorter", "longer", "longer_is_closer", "tie_goes_to_the_shorter"],
-)
+@pytest.mark.parametrize(("reference_lengths", "penalty"), [
+    ((6, 7), 1.0), ((5, 100), 1.0), ((9, 7), math.exp(1 - 7 / 6)), ((1, 9), math.exp(1 - 9 / 6)), ((7, 5), 1.0),
+], ids=["equal", "shorter", "longer", "longer_is_closer", "tie_goes_to_the_shorter"])  # fmt: skip
 def test_closest_reference_length_sets_the_penalty(reference_lengths: tuple[int, ...], penalty: float) -> None:
     references = [["a"] * length for length in reference_lengths]
     assert same(metrics.bleu([["a"] * 6], references, max_n=3), {2: penalty, 3: penalty})
@@ -254,11 +252,9 @@ def test_auc_by_hand_with_ties() -> None:
     assert metrics.roc_auc([3, 2], [1, 2, 3]) == 4 / 6
 
 
-@pytest.mark.parametrize(
-    ("real", "fake", "auc"),
-    [([2, 3], [0, 1], 1.0), ([0, 1], [2, 3], 0.0), ([1, 1], [1, 1, 1], 0.5), ([math.inf], [-math.inf], 1.0)],
-    ids=["perfect", "reversed", "constant", "infinite"],
-)
+@pytest.mark.parametrize(("real", "fake", "auc"), [
+    ([2, 3], [0, 1], 1.0), ([0, 1], [2, 3], 0.0), ([1, 1], [1, 1, 1], 0.5), ([math.inf], [-math.inf], 1.0),
+], ids=["perfect", "reversed", "constant", "infinite"])  # fmt: skip
 def test_auc_at_its_ends(real: list[float], fake: list[float], auc: float) -> None:
     assert metrics.roc_auc(real, fake) == auc
 

@@ -64,11 +64,9 @@ def test_signal_and_noise_of_two_estimates_by_hand() -> None:
     assert estimates.signal_to_noise == pytest.approx(math.sqrt(3 / 2))
 
 
-@pytest.mark.parametrize(
-    ("gradients", "expected"),
-    [([[1.0, 0.0], [0.0, 1.0]], 0.0), ([[1.0], [-1.0]], 0.0), ([[0.0], [0.0]], 0.0), ([[2.0], [2.0]], math.inf)],
-    ids=["at right angles", "against each other", "no gradient", "without noise"],
-)
+@pytest.mark.parametrize(("gradients", "expected"), [
+    ([[1.0, 0.0], [0.0, 1.0]], 0.0), ([[1.0], [-1.0]], 0.0), ([[0.0], [0.0]], 0.0), ([[2.0], [2.0]], math.inf),
+], ids=["at right angles", "against each other", "no gradient", "without noise"])  # fmt: skip
 def test_signal_to_noise_at_its_ends(gradients: list[list[float]], expected: float) -> None:
     estimates = Estimates()
     for gradient in gradients:

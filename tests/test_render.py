@@ -1,4 +1,3 @@
-import errno
 import math
 import os
 import re
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import assert_refused
+from conftest import assert_refused, disk_full
 from textgan_env.ops import colours, plots, render
 from textgan_env.ops.colours import credit_colour, credit_limits, ink_on
 from textgan_env.ops.plots import heat_map, learning_curve
@@ -223,10 +222,6 @@ def test_a_full_disk_keeps_the_older_curve(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "curve.png"
     learning_curve(rows_of_a_run(), path, lines=LINES)
     before = path.read_bytes()
-
-    def disk_full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     monkeypatch.setattr("textgan_env.utils.files.os.fsync", disk_full)
     with pytest.raises(OSError, match="No space left"):
         learning_curve(rows_of_a_run()[:3], path, lines=LINES)

@@ -1,4 +1,3 @@
-import errno
 import json
 import os
 import subprocess
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import assert_refused
+from conftest import assert_refused, disk_full
 from textgan_env.runs import folder
 from textgan_env.runs.folder import RunFolder, machine, source_state
 from textgan_env.utils.errors import InputError
@@ -88,9 +87,6 @@ def test_a_file_in_place_of_the_root_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def disk_full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     monkeypatch.setattr(os, "fsync", disk_full)
     assert_refused("No space left", create, tmp_path)
     assert os.listdir(tmp_path) == []

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 import textgan_env.envs.sb3  # noqa: F401  importing SB3 draws from the global generator, once
 from agents.a2c import A2C, A2CConfig
@@ -20,6 +19,7 @@ from agents.mle import MLE, MLEConfig
 from agents.ppo import PPO, PPOConfig
 from agents.ppo import main as ppo_main
 from conftest import PROJECT, assert_refused, assert_same_training, interrupted, mistake_of, step_of
+from test_seqgan import TASK, exact_return, judge
 from textgan_env.evaluation import nll
 from textgan_env.policies import LSTMPolicy
 from textgan_env.runs.loading import load_policy
@@ -28,8 +28,6 @@ from textgan_env.tasks import ToyTask
 from textgan_env.training.launch import launch
 from textgan_env.training.sb3 import SB3Agent
 
-V, T = 3, 3
-TASK = ToyTask(vocab_size=V, max_length=T, size=200)
 SMALL: dict[str, Any] = {
     "preset": "smoke", "task": "toy", "mle_epochs": 1, "d_pretraining": 1, "d_batch_size": 500, "rounds": 2,
     "learn_steps": 1, "envs": 8, "embed_size": 4, "hidden_size": 4, "threads": 1, "show_samples": 0,
@@ -44,31 +42,10 @@ AGENTS: dict[str, tuple[Any, Any]] = {
 EACH = pytest.mark.parametrize("name", AGENTS)
 
 
-class TableJudge(nn.Module):
-    """The logit of each of the V^T texts, from a table: one is real (reward .982), the others are random (.52)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.logits_S = torch.randn(V**T, generator=torch.Generator().manual_seed(3))
-        self.logits_S[17] = 4.0
-        self.vocab_size, self.max_length, self.feature_size = V, T, 1
-
-    def logits(self, tokens_BT: Tensor) -> Tensor:
-        number_B = torch.zeros_like(tokens_BT[:, 0])
-        for tokens_B in tokens_BT.clamp(max=V - 1).unbind(1):
-            number_B = number_B * V + tokens_B
-        return self.logits_S[number_B]
-
-    def features(self, tokens_BT: Tensor) -> Tensor:
-        return self.logits(tokens_BT)[:, None]
-
-
 def expected_reward(agent: SB3Agent) -> float:
     """E[R] of the policy as it is, by listing all texts."""
-    policy = agent.policy.eval()
     with torch.no_grad():
-        logp_S = policy.log_prob(TASK.texts_ST, torch.ones_like(TASK.texts_ST, dtype=torch.bool)).sum(1)
-    return float((logp_S.exp() * TableJudge().logits_S.sigmoid()).sum())
+        return float(exact_return(agent.policy.eval(), judge().logits_S.sigmoid()))
 
 
 def learner(name: str, **changes: Any) -> SB3Agent:
@@ -78,7 +55,7 @@ def learner(name: str, **changes: Any) -> SB3Agent:
     if name == "dqn":
         known |= {"temperature": 0.05, "buffer_size": 4000, "gradient_steps": 20, "batch_size": 256}
     made: SB3Agent = agent(replace(config, **{**known, **changes}), TASK)
-    made.discriminator = TableJudge()  # type: ignore[assignment]
+    made.discriminator = judge()  # type: ignore[assignment]
     return made
 
 
@@ -122,9 +99,7 @@ def test_pre_training_is_maximum_likelihood_of_what_the_model_writes_by(name: st
 # -- They run as every agent does -------------------------------------------------------------------------------------
 @pytest.mark.slow
 @EACH
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(name: str, tmp_path: Path) -> None:
     agent, config = AGENTS[name]
     config = replace(config, rounds=3)
     whole = launch(replace(config, runs=tmp_path / "whole"), agent)
@@ -174,7 +149,7 @@ def test_prefixes_are_completed_by_the_actor_as_it_is_and_judged_by_a_copy() -> 
         game = made.envs.game
         assert game.rollout_policy is made.policy
         assert made.discriminator not in game.discriminators.versions
-        assert [judge.training for judge in game.discriminators.versions] == [False, False]
+        assert [version.training for version in game.discriminators.versions] == [False, False]
 
 
 @pytest.mark.slow

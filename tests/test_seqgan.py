@@ -1,6 +1,7 @@
 """SeqGAN: the estimator against enumeration, baselines and controls by hand, the whole agent, and what it refuses."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from agents.seqgan import PRESETS, SeqGAN, SeqGANConfig, main
 from conftest import WatchedToyTask, assert_same_training, interrupted, mistake_of, step_of, steps_of
 from textgan_env import load
 from textgan_env.discriminators import ReplayedTexts
-from textgan_env.envs import TextGANVectorEnv
+from textgan_env.envs import EpisodeBatch, TextGANVectorEnv
 from textgan_env.ops import metrics
 from textgan_env.ops.losses import baseline, policy_gradient_sum
 from textgan_env.ops.sampling import derived_seed
-from textgan_env.policies import LSTMPolicy, TablePolicy
+from textgan_env.policies import LSTMPolicy, PolicyModule, TablePolicy
 from textgan_env.rewards import EntropyCredit
 from textgan_env.runs.logs import read_metrics
 from textgan_env.tasks import ToyTask
@@ -59,7 +60,7 @@ def judge() -> TableJudge:
     return TableJudge(logits_S)
 
 
-def exact_return(policy: TablePolicy, reward_S: Tensor) -> Tensor:
+def exact_return(policy: PolicyModule, reward_S: Tensor) -> Tensor:
     """E[R] by listing all texts, differentiable."""
     texts_ST = TASK.texts_ST
     probability_S = policy.log_prob(texts_ST, torch.ones_like(texts_ST, dtype=torch.bool)).sum(1).exp()
@@ -163,6 +164,22 @@ def test_signal_and_noise_of_the_gradient_are_what_many_batches_show() -> None:
     assert 0.35 < sum(value > 0 for value in nothing) / 100 < 0.65
 
 
+def assert_estimates(
+    envs: TextGANVectorEnv, policy: TablePolicy, objective: Callable[[EpisodeBatch, Tensor], Tensor], exact: Tensor
+) -> None:
+    """The mean gradient of 60 batches is the exact one, within four standard errors."""
+    envs.reset(seed=0)
+    estimates = []
+    for _ in range(60):
+        batch = envs.collect(policy)
+        policy.zero_grad()
+        objective(batch, policy.log_prob(batch.tokens_BT, batch.mask_BT)).backward()
+        assert policy.logits_PV.grad is not None
+        estimates.append(policy.logits_PV.grad.clone())
+    mean, error = torch.stack(estimates).mean(0), torch.stack(estimates).std(0) / len(estimates) ** 0.5
+    assert ((mean - exact).abs() <= 4 * error + 1e-6).all()
+
+
 def test_the_entropy_of_texts_rises_along_the_estimated_gradient_of_entropy() -> None:
     logits_PV = torch.randn(13, V, generator=torch.Generator().manual_seed(1))
     policy = TablePolicy(V, max_length=T, logits_PV=logits_PV)
@@ -171,19 +188,13 @@ def test_the_entropy_of_texts_rises_along_the_estimated_gradient_of_entropy() ->
     (-(logp_S.exp() * logp_S).sum()).backward()
     assert policy.logits_PV.grad is not None
     exact = policy.logits_PV.grad.clone()
-    envs = TextGANVectorEnv(200, TASK, control="constant")
-    envs.reset(seed=0)
-    estimates = []
-    for _ in range(60):
-        batch = envs.collect(policy)
-        policy.zero_grad()
+
+    def entropy(batch: EpisodeBatch, logp_BT: Tensor) -> Tensor:
         credit_BT = EntropyCredit(policy, 1.0).credit(batch.texts, batch.mask_BT)
-        logp_BT = policy.log_prob(batch.tokens_BT, batch.mask_BT)
         total, rows = policy_gradient_sum(logp_BT, credit_BT, batch.mask_BT)
-        (-total / rows).backward()
-        estimates.append(policy.logits_PV.grad.clone())
-    mean, error = torch.stack(estimates).mean(0), torch.stack(estimates).std(0) / len(estimates) ** 0.5
-    assert ((mean - exact).abs() <= 4 * error + 1e-6).all()
+        return -total / rows
+
+    assert_estimates(TextGANVectorEnv(200, TASK, control="constant"), policy, entropy, exact)
 
 
 @pytest.mark.parametrize("rollouts", [0, 2])
@@ -196,19 +207,13 @@ def test_the_estimated_gradient_is_the_exact_one_within_four_standard_errors(rol
     envs = TextGANVectorEnv(
         200, TASK, reward="rollout" if rollouts else "terminal", rollouts=max(1, rollouts), discriminator=judge()
     )
-    envs.reset(seed=0)
-    estimates = []
-    for _ in range(60):
-        batch = envs.collect(policy)
-        policy.zero_grad()
-        logp_BT = policy.log_prob(batch.tokens_BT, batch.mask_BT)
-        credit_BT = batch.credit_BT
-        advantage_BT = credit_BT - baseline("leave-one-out", credit_BT, batch.mask_BT)
+
+    def advantage(batch: EpisodeBatch, logp_BT: Tensor) -> Tensor:
+        advantage_BT = batch.credit_BT - baseline("leave-one-out", batch.credit_BT, batch.mask_BT)
         total, rows = policy_gradient_sum(logp_BT, advantage_BT, batch.mask_BT)
-        (total / rows).backward()
-        estimates.append(-policy.logits_PV.grad.clone())
-    mean, error = torch.stack(estimates).mean(0), torch.stack(estimates).std(0) / len(estimates) ** 0.5
-    assert ((mean - exact).abs() <= 4 * error + 1e-6).all()
+        return -total / rows
+
+    assert_estimates(envs, policy, advantage, exact)
 
 
 def test_discriminators_that_judge_are_copies_and_steps_of_d_change_the_next_one() -> None:

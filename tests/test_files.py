@@ -84,11 +84,8 @@ def test_a_kill_at_any_rename_leaves_a_last_file(tmp_path: Path, renames: int) -
     )
     words = [sys.executable, "-c", program, str(path), str(kept)]
     done = subprocess.run(words, cwd=Path(__file__).parent.parent)
-    found = (done.returncode, path.read_text(), kept.read_text())
-    assert (
-        found
-        == {0: (-signal.SIGKILL, "two", "one"), 1: (-signal.SIGKILL, "two", "two"), 2: (0, "three", "two")}[renames]
-    )
+    expected = {0: (-signal.SIGKILL, "two", "one"), 1: (-signal.SIGKILL, "two", "two"), 2: (0, "three", "two")}
+    assert (done.returncode, path.read_text(), kept.read_text()) == expected[renames]
 
 
 def test_appending_makes_the_file_and_adds_to_its_end(tmp_path: Path) -> None:

@@ -63,8 +63,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def arabic(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     file = tmp_path_factory.mktemp("arabic") / "my.txt"
     file.write_text("\n".join(ARABIC), encoding="utf-8")
-    run = make_run(SeqGAN, seqgan_smoke, file, mode="whitespace")
-    return report_data([run.path], texts=2, rollouts=2)
+    return report_data([make_run(SeqGAN, seqgan_smoke, file, mode="whitespace").path], texts=2, rollouts=2)
 
 
 class Watched:

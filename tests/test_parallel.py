@@ -362,8 +362,8 @@ def test_the_command_to_go_on_names_torchrun(monkeypatch: pytest.MonkeyPatch) ->
         "textgan train mle": "torchrun --nproc-per-node 2 --no-python textgan train mle --resume runs/x-1",
     }.items():
         monkeypatch.setattr(sys, "argv", [program])
-        alone = expected.removeprefix("torchrun --nproc-per-node 2 ").replace("--no-python ", "")
-        assert command_to_resume(run) == alone.replace("agents/", "python agents/")
+        plain = expected.removeprefix("torchrun --nproc-per-node 2 ").replace("--no-python ", "")
+        assert command_to_resume(run) == plain.replace("agents/", "python agents/")
         with as_process(monkeypatch, 0, 2):
             assert command_to_resume(run) == expected
 

@@ -9,13 +9,17 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import errno
 import hashlib
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import wraps
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -24,6 +28,9 @@ from hypothesis import settings
 from torch import Tensor, nn
 
 from textgan_env.ops.sampling import derived_seed
+from textgan_env.runs.checkpoints import load_checkpoint
+from textgan_env.runs.folder import RunFolder
+from textgan_env.runs.logs import read_metrics
 from textgan_env.tasks import ToyTask
 from textgan_env.text import music
 from textgan_env.text.corpora import CORPORA, DataFile
@@ -31,6 +38,7 @@ from textgan_env.text.dataset import Split, TokenDataset
 from textgan_env.text.music import pitch_name, split_tunes
 from textgan_env.training.loop import Agent
 from textgan_env.training.schedule import Step
+from textgan_env.utils.errors import InputError
 
 PROJECT = Path(__file__).parent.parent
 
@@ -48,6 +56,53 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the published corpora in ../shared/data, which are not here")
     return folder
+
+
+def assert_refused(match: str, call: Callable[..., object], /, *args: Any, **options: Any) -> str:
+    """`call` with these arguments raises an `InputError` whose sentence matches; returns that sentence."""
+    with pytest.raises(InputError, match=match) as refused:
+        call(*args, **options)
+    return str(refused.value)
+
+
+def mistake_of(main: Callable[[list[str]], object], words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command says of words that it refuses: one line on stderr, with exit code 2."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    error = capsys.readouterr().err
+    assert (stop.value.code, len(error.splitlines()), error[-1:]) == (2, 1, "\n")
+    return error
+
+
+@contextmanager
+def interrupted(owner: Any, method: str, at: Callable[[int, Any], bool]) -> Iterator[None]:
+    """Stops what is trained in the block: `at` is asked with the number of the call, from 1, and its argument."""
+    unchanged, numbers = getattr(owner, method), count(1)
+
+    @wraps(unchanged)  # its name seeds the random draws
+    def stopping(agent: Any, argument: Any, *more: Any, **options: Any) -> Any:
+        if at(next(numbers), argument):
+            raise KeyboardInterrupt
+        return unchanged(agent, argument, *more, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, method, stopping)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
+def assert_same_training(one: RunFolder, two: RunFolder) -> None:
+    """Two runs have the same rows and, bit for bit, the same last checkpoint."""
+    expected, found = (load_checkpoint(run.last_checkpoint).all_tensors for run in (one, two))
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+    assert read_metrics(one.path) == read_metrics(two.path)
+
+
+def disk_full(*_: object) -> NoReturn:
+    """In place of a function that writes."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def global_rng_state() -> dict[str, Any]:
@@ -177,7 +232,7 @@ class PositionDiscriminator(nn.Module):
         return torch.stack([rest_B // base**t % base for t in range(self.max_length)], dim=1)
 
 
-def make_run(agent: Any, preset: Any, text: Path, **changes: Any) -> Any:
+def make_run(agent: Any, preset: Any, text: Path, **changes: Any) -> RunFolder:
     """The folder of a small run on a text file, beside that file.
 
     Args:

@@ -13,19 +13,16 @@ from agents.leakgan import LeakGAN, LeakGANConfig
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import SeqGAN, SeqGANConfig
 from benchmarks import adapter_cost, curves, leak_pictures, policies, results, time_to_quality
+from conftest import assert_refused
 from textgan_env.tasks import ToyTask
 from textgan_env.training.launch import launch
-from textgan_env.utils.errors import InputError
 
 
 def test_a_table_has_a_dash_where_a_row_has_no_value() -> None:
     rows: list[dict[str, Any]] = [{"policy": "a", "fit": 1.23456}, {"policy": "b", "fit": None, "cover": 2.0}]
     assert results.table(rows).splitlines() == [
-        "| policy | fit | cover |",
-        "| --- | --- | --- |",
-        "| a | 1.235 | - |",
-        "| b | - | 2.000 |",
-    ]
+        "| policy | fit | cover |", "| --- | --- | --- |", "| a | 1.235 | - |", "| b | - | 2.000 |",
+    ]  # fmt: skip
 
 
 def test_a_kept_result_names_command_commit_machine_and_versions(
@@ -82,11 +79,9 @@ def test_several_seeds_have_a_mean_and_a_range() -> None:
 def test_a_run_of_another_task_is_refused(tmp_path: Path) -> None:
     config = MLEConfig(task="toy", epochs=1, embed_size=4, hidden_size=4, threads=1, runs=tmp_path, show_samples=0)
     run = launch(config, MLE)
-    with pytest.raises(InputError, match="task"):
-        policies.measure(policies.Options(task="oracle", runs=(run.path,)))
+    assert_refused("task", policies.measure, policies.Options(task="oracle", runs=(run.path,)))
     for other in (ToyTask(seed=1), ToyTask(vocab_size=3)):
-        with pytest.raises(InputError, match="task"):
-            policies.policy_of(run.path, other)
+        assert_refused("task", policies.policy_of, run.path, other)
     assert policies.policy_of(run.path, ToyTask()).vocab_size == 4
 
 
@@ -104,10 +99,8 @@ def test_curves_take_policies_with_several_temperatures_and_leave_summaries_out(
     monkeypatch.setattr(results, "IMAGES", tmp_path)
     results.save("mine", rows, module="benchmarks.mine", notes="Nothing.")
     assert curves.draw(curves.Options("mine")).read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(InputError, match="other"):
-        curves.draw(curves.Options("other"))
-    with pytest.raises(InputError, match="bleu_2"):
-        curves.draw(curves.Options("mine", x="bleu_2"))
+    assert_refused("other", curves.draw, curves.Options("other"))
+    assert_refused("bleu_2", curves.draw, curves.Options("mine", x="bleu_2"))
 
 
 def test_pictures_of_the_leak_show_other_runs_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,8 +126,7 @@ def test_pictures_of_the_leak_show_other_runs_beside_it(tmp_path: Path, monkeypa
     moved_F = features_1SF[0, 3] - features_1SF[0, 1]
     assert cosine_t[1] == pytest.approx(float(torch.cosine_similarity(moved_F, goal_F, dim=0)), abs=1e-5)
     assert np.isnan(cosine_t).tolist() == [False, False, False, True]
-    with pytest.raises(InputError, match="leakgan"):
-        leak_pictures.draw(leak_pictures.Options(run=mle.path))
+    assert_refused("leakgan", leak_pictures.draw, leak_pictures.Options(run=mle.path))
 
 
 def test_the_parts_of_an_iteration_are_apart_and_add_up() -> None:

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from benchmarks import charts, measure, report, results, score
+from conftest import assert_refused, mistake_of
 from test_compare import MLE, result
 from textgan_env.tasks import make_task
-from textgan_env.utils.errors import InputError
 from textgan_env.utils.options import TaskOptions
 
 SEQGAN = [
@@ -54,17 +54,12 @@ def test_tables_have_the_primary_measure_the_gap_and_its_interval_and_dashes_whe
     text = report.write_tables(folder)
     assert (folder / "tables.md").read_text() == text
     head, more, made = cells(text, "seqgan-n4")
-    assert head["seeds"] == "2"
-    assert head["nll_test"] == "7.500 [7.000, 8.000]"
+    assert (head["seeds"], head["nll_test"]) == ("2", "7.500 [7.000, 8.000]")
     # The curve crosses the limit of 1.05 a sixteenth of the way from 1.2 down to 0.9.
     assert head["fit at no worse cover"] == f"{1.2 - 0.3 / 16:.3f} [{1.2 - 0.3 / 16:.3f}, {1.2 - 0.3 / 16:.3f}]"
     assert head["gap to mle"].startswith(f"{1.5 - 1.2 + 0.3 / 16:.3f} [")
-    assert head["P"] == "1.00"
-    assert head["tries"] == "1"
-    assert cells(text, "mle")[0]["gap to mle"] == "-"
-    assert more["unique"] == "0.900"
-    assert more["d_auc"] == "0.600"
-    assert more["bleu_2"] == "-"
+    assert (head["P"], head["tries"], cells(text, "mle")[0]["gap to mle"]) == ("1.00", "1", "-")
+    assert (more["unique"], more["d_auc"], more["bleu_2"]) == ("0.900", "0.600", "-")
     assert made["command"] == "`make seqgan-n4 0`"
     assert "Failed: leakgan.toy.s0: exit code 2" in text
     assert "Primary measure, named beforehand" in text
@@ -185,26 +180,19 @@ def test_words_that_a_task_cannot_say_are_left_out_of_texts_as_its_policies_writ
 
 
 @pytest.mark.moves_global_rng  # the library that reads command lines does
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["missing.txt", "--task", "toy"], "missing.txt"),
-        (["FILE", "--task", "nothing"], "nothing"),
-        (["FILE", "--task", "toy", "--into", "FOLDER/nowhere"], "no results in"),
-        (["FILE", "--task", "oracle", "--into", "FOLDER"], "oracle"),
-    ],
-)
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["missing.txt", "--task", "toy"], "missing.txt"),
+    (["FILE", "--task", "nothing"], "nothing"),
+    (["FILE", "--task", "toy", "--into", "FOLDER/nowhere"], "no results in"),
+    (["FILE", "--task", "oracle", "--into", "FOLDER"], "oracle"),
+])  # fmt: skip
 def test_score_refuses_bad_input_in_one_sentence(
     folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], sentence: str
 ) -> None:
     file = folder / "theirs.txt"
     file.write_text(f"{'0 ' * 20}\n{'1 ' * 20}\n" if "oracle" in words else "0 1 2 3\n1 1 1 1\n")
-    with pytest.raises(SystemExit) as leaving:
-        score.main([word.replace("FILE", str(file)).replace("FOLDER", str(folder)) for word in words])
-    assert leaving.value.code == 2
-    said = capsys.readouterr().err
-    assert sentence in said
-    assert said.count("\n") == 1
+    given = [word.replace("FILE", str(file)).replace("FOLDER", str(folder)) for word in words]
+    assert sentence in mistake_of(score.main, given, capsys)
 
 
 @pytest.mark.slow
@@ -265,5 +253,4 @@ def test_the_page_of_a_text_task_shows_quality_over_diversity(tmp_path: Path) ->
 
 def test_results_without_any_row_are_refused(folder: Path) -> None:
     (folder / "results.json").write_text(json.dumps({"options": {}, "failed": {}, "results": []}))
-    with pytest.raises(InputError, match="job"):
-        report.write_page(folder)
+    assert_refused("job", report.write_page, folder)

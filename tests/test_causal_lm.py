@@ -10,6 +10,7 @@ from torch import Tensor
 
 from agents.mle import main as mle_main
 from agents.seqgan import main as seqgan_main
+from conftest import assert_refused
 from textgan_env import load
 from textgan_env.envs import TextGANVectorEnv
 from textgan_env.ops.sampling import seeded
@@ -19,7 +20,6 @@ from textgan_env.rewards import Keys, complete, generate
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.snapshot import save_checkpoint
 from textgan_env.tasks import CorpusTask, ToyTask, load_causal_lm, make_task
-from textgan_env.utils.errors import InputError
 
 V, T = 5, 6
 IDS = [7, 2, 9, 4, 0, 11]  # of tokens 0 to 4, and of PAD
@@ -59,9 +59,7 @@ def plain_log_prob(policy: CausalLMPolicy, text: list[int]) -> list[float]:
     return found
 
 
-# -- The model ------------------------------------------------------------------------------------------------------
-
-
+# -- The model --------------------------------------------------------------------------------------------------------
 @EACH
 def test_one_pass_over_a_text_is_what_the_model_says_of_each_prefix(kind: str) -> None:
     policy = policy_of(kind)
@@ -118,8 +116,7 @@ def test_no_more_tokens_are_read_than_there_is_room_for() -> None:
     state = policy.begin(2)
     for _ in range(T):
         _, state = policy.step(torch.tensor([V, V]), state)
-    with pytest.raises(InputError, match="max_length=6"):
-        policy.step(torch.tensor([0, 0]), state)
+    assert_refused("max_length=6", policy.step, torch.tensor([0, 0]), state)
 
 
 def test_its_gradient_reaches_the_model() -> None:
@@ -128,9 +125,7 @@ def test_its_gradient_reaches_the_model() -> None:
     assert all(part.grad is not None for part in policy.model.parameters())
 
 
-# -- Files ----------------------------------------------------------------------------------------------------------
-
-
+# -- Files ------------------------------------------------------------------------------------------------------------
 def saved_model(folder: Path, kind: str = "gpt2", **changes: Any) -> Path:
     policy_of(model=config_of(kind, **changes)).model.save_pretrained(folder)
     return folder
@@ -151,8 +146,7 @@ def test_what_a_config_says_about_code_is_neither_kept_nor_followed(tmp_path: Pa
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModelForCausalLM": "evil.Model"}}))
     (folder / "evil.py").write_text("raise SystemExit('this ran')")
-    task = ToyTask(vocab_size=4, max_length=3, size=20)
-    policy = load_causal_lm(folder, task)
+    policy = load_causal_lm(folder, ToyTask(vocab_size=4, max_length=3, size=20))
     assert "auto_map" not in policy.config()["model"]
     make_policy("causal_lm", {**policy.config(), "model": policy.config()["model"] | {"auto_map": {"x": "evil.Model"}}})
 
@@ -161,8 +155,7 @@ def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     folder = saved_model(tmp_path / "model")
     torch.save({}, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(InputError, match="cannot be read"):
-        read_causal_lm(folder)
+    assert_refused("cannot be read", read_causal_lm, folder)
 
 
 # -- Its vocabulary and the task's ------------------------------------------------------------------------------------
@@ -205,8 +198,7 @@ def test_a_text_is_split_into_subwords_and_put_together_again(model_folder: Path
         ]
     assert "".join(task.words(task.encode("The cat"))) == "TheĠcat"
     assert task.rules == "subwords of a tokenizer"
-    with pytest.raises(InputError, match="'Z'"):
-        task.encode_writable("Z")
+    assert_refused("'Z'", task.encode_writable, "Z")
 
 
 def test_the_tasks_tokens_are_the_models(model_folder: Path) -> None:
@@ -254,41 +246,28 @@ def test_maximum_likelihood_seqgan_and_the_command_line_take_it(
     assert "NLL" in capsys.readouterr().out
 
 
-# -- What is refused ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("changes", "field"),
-    [
-        ({"token_ids": [1, 2]}, "token_ids"),
-        ({"token_ids": [0, 1, 2, 3, 4, 12]}, "token_ids"),
-        ({"max_length": 17}, "max_length"),
-        ({"max_length": 0}, "max_length"),
-        ({"model": {"model_type": "gpt3"}}, "model"),
-        ({"model": {}}, "model"),
-        ({"model": {"model_type": "mamba", "vocab_size": 12, "hidden_size": 4, "num_hidden_layers": 1}}, "mamba"),
-    ],
-    ids=["few ids", "ids", "long", "empty", "kind", "no kind", "no cache"],
-)
+# -- What is refused --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("changes", "field"), [
+    ({"token_ids": [1, 2]}, "token_ids"),
+    ({"token_ids": [0, 1, 2, 3, 4, 12]}, "token_ids"),
+    ({"max_length": 17}, "max_length"),
+    ({"max_length": 0}, "max_length"),
+    ({"model": {"model_type": "gpt3"}}, "model"),
+    ({"model": {}}, "model"),
+    ({"model": {"model_type": "mamba", "vocab_size": 12, "hidden_size": 4, "num_hidden_layers": 1}}, "mamba"),
+], ids=["few ids", "ids", "long", "empty", "kind", "no kind", "no cache"])  # fmt: skip
 def test_what_does_not_fit_is_refused(changes: dict[str, Any], field: str) -> None:
-    with pytest.raises(InputError, match=field):
-        policy_of(**changes)
+    assert_refused(field, policy_of, **changes)
 
 
 def test_folders_and_tasks_that_do_not_fit_are_refused(model_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"config\.json"):
-        load_causal_lm(tmp_path, ToyTask(size=20))
-    with pytest.raises(InputError, match=r"no tokenizer\.json"):
-        make_task("corpus", texts=LINES, tokenizer=str(tmp_path))
+    assert_refused(r"config\.json", load_causal_lm, tmp_path, ToyTask(size=20))
+    assert_refused(r"no tokenizer\.json", make_task, "corpus", texts=LINES, tokenizer=str(tmp_path))
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(InputError, match=r"tokenizer\.json' is"):
-        make_task("corpus", texts=LINES, tokenizer=str(tmp_path))
-    with pytest.raises(InputError, match="mode"):
-        make_task("corpus", texts=LINES, tokenizer=str(model_folder), mode="char")
-    with pytest.raises(InputError, match="tokenizer="):
-        load_causal_lm(model_folder, make_task("corpus", texts=LINES))
-    with pytest.raises(InputError, match="tokenizer"):
-        make_task("toy", tokenizer=str(model_folder))
+    assert_refused(r"tokenizer\.json' is", make_task, "corpus", texts=LINES, tokenizer=str(tmp_path))
+    assert_refused("mode", make_task, "corpus", texts=LINES, tokenizer=str(model_folder), mode="char")
+    assert_refused("tokenizer=", load_causal_lm, model_folder, make_task("corpus", texts=LINES))
+    assert_refused("tokenizer", make_task, "toy", tokenizer=str(model_folder))
 
 
 def test_texts_written_by_it_do_not_depend_on_how_rows_are_grouped() -> None:

@@ -54,17 +54,12 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return said.err.removeprefix("error: ").removesuffix("\n")
 
 
-# -- Help ----------------------------------------------------------------------------------------------------------
-
-
+# -- Help -------------------------------------------------------------------------------------------------------------
 def test_help_of_every_command_loads_no_torch_and_names_the_command() -> None:
     pages = [
-        "",
-        "--help",
-        "train",
-        "data",
+        "", "--help", "train", "data",
         *(f"{name} --help" for name in (*COMMANDS, *(f"train {agent}" for agent in AGENTS))),
-    ]
+    ]  # fmt: skip
     code = f"""
 import contextlib, io, json, sys
 from agents.cli import main
@@ -103,9 +98,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"textgan_env {textgan_env.__version__}\n"
 
 
-# -- Training ------------------------------------------------------------------------------------------------------
-
-
+# -- Training ---------------------------------------------------------------------------------------------------------
 def test_training_by_command_is_the_agent_script(run: Path, text: Path, tmp_path: Path) -> None:
     mle.main(["--corpus", str(text), "--runs", str(tmp_path), "--min-count", "2", *TINY])
     one, two = (load_checkpoint(folder / "checkpoints" / "last.safetensors") for folder in (run, tmp_path / run.name))
@@ -124,9 +117,7 @@ def test_training_says_what_it_read_what_may_disappoint_and_how_to_go_on(
     assert f"more texts: textgan sample {tmp_path / 'mle-corpus-1'} -n 20" in said
 
 
-# -- Writing -------------------------------------------------------------------------------------------------------
-
-
+# -- Writing ----------------------------------------------------------------------------------------------------------
 def test_sample_prints_the_texts_and_nothing_else(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     main(["sample", str(run), "-n", "7", "--temperature", "0.8", "--seed", "3", "--prefix", "The cat"])
@@ -156,9 +147,7 @@ def test_a_written_file_can_be_scored_from_a_pipe(run: Path, text: Path) -> None
     assert settings["samples"] + settings["blank_lines"] == 50
 
 
-# -- Measuring -----------------------------------------------------------------------------------------------------
-
-
+# -- Measuring --------------------------------------------------------------------------------------------------------
 def test_evaluate_prints_what_the_run_measured_at_its_end(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = json.loads((run / "evaluation.json").read_text())
     capsys.readouterr()
@@ -189,9 +178,7 @@ def test_score_measures_the_training_texts_as_copies(
     assert "copied_texts      1.0000" in capsys.readouterr().out
 
 
-# -- Looking at texts ----------------------------------------------------------------------------------------------
-
-
+# -- Looking at texts -------------------------------------------------------------------------------------------------
 def test_inspect_counts_what_training_would_see(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["data", "inspect", str(text), "--json"])
     found = json.loads(capsys.readouterr().out)
@@ -232,31 +219,26 @@ def test_fetch_checks_what_is_here(
     assert "expected some of wordnet" in refused(["data", "fetch"], capsys)
 
 
-# -- Mistakes ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["sampel"], f"'sampel', expected one of: {', '.join(COMMANDS)}"),
-        (["data", "lost"], "'data lost', expected one of: data list, data fetch, data inspect"),
-        (["train", "mel"], f"'mel', expected one of: {', '.join(AGENTS)}"),
-        (["train", "mle", "--epoch", "3"], "--epoch, 3 (did you mean --epochs?)"),
-        (["train", "mle", "--epochs", "many"], "--epochs"),
-        (["sample"], "RUN"),
-        (["sample", "no-run", "-n", "x"], "-n/--n"),
-        (["sample", "no-run"], "'no-run'"),
-        (["evaluate", "no-run"], "'no-run'"),
-        (["play", "no-run", "nor-this"], "'no-run'"),
-        (["play", "no-run", "--port", "many"], "--port"),
-        (["evaluate", "no-run", "--split", "train"], "'--split'"),
-        (["score", "no-file", "--task", "toy"], "'no-file'"),
-        (["score", __file__], "--corpus FILE"),
-        (["score", __file__, "--task", "toy"], "'toy' are numbers"),
-        (["score", __file__, "--task", "verse"], "task 'verse'"),
-        (["data", "inspect", "coco", "--mode", "char"], "option mode"),
-    ],
-)
+# -- Mistakes ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("words", "named"), [
+    (["sampel"], f"'sampel', expected one of: {', '.join(COMMANDS)}"),
+    (["data", "lost"], "'data lost', expected one of: data list, data fetch, data inspect"),
+    (["train", "mel"], f"'mel', expected one of: {', '.join(AGENTS)}"),
+    (["train", "mle", "--epoch", "3"], "--epoch, 3 (did you mean --epochs?)"),
+    (["train", "mle", "--epochs", "many"], "--epochs"),
+    (["sample"], "RUN"),
+    (["sample", "no-run", "-n", "x"], "-n/--n"),
+    (["sample", "no-run"], "'no-run'"),
+    (["evaluate", "no-run"], "'no-run'"),
+    (["play", "no-run", "nor-this"], "'no-run'"),
+    (["play", "no-run", "--port", "many"], "--port"),
+    (["evaluate", "no-run", "--split", "train"], "'--split'"),
+    (["score", "no-file", "--task", "toy"], "'no-file'"),
+    (["score", __file__], "--corpus FILE"),
+    (["score", __file__, "--task", "toy"], "'toy' are numbers"),
+    (["score", __file__, "--task", "verse"], "task 'verse'"),
+    (["data", "inspect", "coco", "--mode", "char"], "option mode"),
+])  # fmt: skip
 def test_a_mistake_is_one_sentence(words: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert named in refused(words, capsys)
 

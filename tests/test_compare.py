@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import compare
-from textgan_env.utils.errors import InputError
+from conftest import assert_refused
 
 
 def test_interquartile_mean_by_hand() -> None:
@@ -19,14 +19,12 @@ def test_interquartile_mean_by_hand() -> None:
 
 def test_interval_of_two_numbers_is_known() -> None:
     # Two draws of two: (0,0), (0,1), (1,0), (1,1): the quantiles of their means are the ends.
-    assert compare.interval([[0.0, 1.0]]) == (0.0, 1.0)
-    assert compare.interval([[5.0, 5.0, 5.0]]) == (5.0, 5.0)
+    assert (compare.interval([[0.0, 1.0]]), compare.interval([[5.0, 5.0, 5.0]])) == ((0.0, 1.0), (5.0, 5.0))
 
 
 def test_interval_draws_within_strata_only() -> None:
     # Across strata the mean of a resample could be anything from 0 to 10; within them it is always 5.
-    found = compare.interval([[0.0] * 4, [10.0] * 4], lambda values: float(values.mean()))
-    assert found == (5.0, 5.0)
+    assert compare.interval([[0.0] * 4, [10.0] * 4], lambda values: float(values.mean())) == (5.0, 5.0)
 
 
 def test_interval_covers_the_mean_as_often_as_it_says() -> None:
@@ -55,11 +53,9 @@ def test_probability_of_improvement_by_hand() -> None:
 
 def test_best_fit_by_hand() -> None:
     curve = [(1.0, 3.0), (2.0, 1.0), (4.0, 2.0)]
-    assert compare.best_fit(curve, 0.9) == math.inf
-    assert compare.best_fit(curve, 1.0) == 3.0
+    assert (compare.best_fit(curve, 0.9), compare.best_fit(curve, 1.0)) == (math.inf, 3.0)
     assert compare.best_fit(curve, 1.5) == 2.0  # half of the way from the first to the second
-    assert compare.best_fit(curve, 3.0) == 1.0
-    assert compare.best_fit([(1.0, 3.0)], 5.0) == 3.0
+    assert (compare.best_fit(curve, 3.0), compare.best_fit([(1.0, 3.0)], 5.0)) == (1.0, 3.0)
     # A curve that turns: only the part below the limit counts.
     assert compare.best_fit([(3.0, 0.0), (1.0, 2.0), (3.0, 4.0)], 2.0) == 1.0
 
@@ -90,8 +86,7 @@ def test_gap_is_what_the_baseline_has_more_at_no_worse_cover() -> None:
     expected = [1.5 - 1.2 * 15 / 16, 1.5 - 1.4 * 15 / 16]
     assert found == pytest.approx(sum(expected) / 2)
     assert ends == pytest.approx((min(expected), max(expected)))
-    assert lines["seqgan-n4"].improvement == 1
-    assert lines["mle"].gaps == {}
+    assert (lines["seqgan-n4"].improvement, lines["mle"].gaps) == (1, {})
 
 
 def test_an_arm_that_never_covers_so_well_has_no_gap_and_no_improvement() -> None:
@@ -104,8 +99,7 @@ def test_an_arm_that_never_covers_so_well_has_no_gap_and_no_improvement() -> Non
 def test_an_arm_that_covers_so_well_in_some_seeds_only_has_no_gap() -> None:
     ours = [result("seqgan-n4", seed, [(1.0, cover, 0.1)]) for seed, cover in ((0, 1.0), (1, 3.0))]
     line = compare.lines_of([*MLE, *ours])[1]
-    assert line.primary == [0.1, math.inf]
-    assert line.gaps == {}
+    assert (line.primary, line.gaps) == ([0.1, math.inf], {})
 
 
 def test_the_second_baseline_is_chosen_by_the_valid_split() -> None:
@@ -113,8 +107,7 @@ def test_the_second_baseline_is_chosen_by_the_valid_split() -> None:
     assert compare.best_of_any_size([*MLE, *large], "toy") == "mle-large"
     worse = [result("mle-large", seed, [(1.0, 0.9, 1.0)], values={"nll_valid": 7.5}) for seed in (0, 1)]
     assert compare.best_of_any_size([*MLE, *worse], "toy") == "mle"
-    line = compare.lines_of([*MLE, *large])[0]
-    assert line.gaps["mle-large"][0] == pytest.approx(1.0 - 1.5)
+    assert compare.lines_of([*MLE, *large])[0].gaps["mle-large"][0] == pytest.approx(1.0 - 1.5)
 
 
 def test_members_of_an_ensemble_are_no_rows_and_other_code_is_marked() -> None:
@@ -122,12 +115,9 @@ def test_members_of_an_ensemble_are_no_rows_and_other_code_is_marked() -> None:
     member |= {"label": "mle.1.toy.s0", "config": {**member["config"], "member": 1}}
     lines = compare.lines_of([{**MLE[0], "other_code": True}, MLE[1], member])
     assert [line.name for line in lines] == ["mle"]
-    assert lines[0].seeds == 2
-    assert lines[0].marks == ["results of another version of the code"]
+    assert (lines[0].seeds, lines[0].marks) == (2, ["results of another version of the code"])
 
 
 def test_results_that_stand_twice_or_nowhere_are_refused() -> None:
-    with pytest.raises(InputError, match=r"mle\.toy\.s0"):
-        compare.lines_of([MLE[0], MLE[0]])
-    with pytest.raises(InputError, match="job"):
-        compare.lines_of([])
+    assert_refused(r"mle\.toy\.s0", compare.lines_of, [MLE[0], MLE[0]])
+    assert_refused("job", compare.lines_of, [])

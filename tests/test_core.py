@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import assert_refused
 from textgan_env.ops.episodes import Episodes
-from textgan_env.utils.errors import InputError
 
 V, T, END, UNK = 5, 4, 1, 3
 PAD = V
@@ -54,8 +54,7 @@ def test_partial_reset_leaves_the_other_rows_alone() -> None:
     episodes.append(rows(True, True), np.array([2, 4]))
     episodes.begin(rows(False, True))
     assert episodes.tokens_BT.tolist() == [[2, PAD, PAD, PAD], [PAD] * T]
-    assert episodes.lengths_B.tolist() == [1, 0]
-    assert episodes.episode_B.tolist() == [0, 1]
+    assert (episodes.lengths_B.tolist(), episodes.episode_B.tolist()) == ([1, 0], [0, 1])
 
 
 def test_a_new_seed_counts_episodes_from_zero_again() -> None:
@@ -63,15 +62,13 @@ def test_a_new_seed_counts_episodes_from_zero_again() -> None:
     episodes.begin(rows(True, True))
     episodes.seed(rows(True, False), np.array([7]))
     episodes.begin(rows(True, True))
-    assert episodes.seed_B.tolist() == [7, 101]
-    assert episodes.episode_B.tolist() == [0, 2]
+    assert (episodes.seed_B.tolist(), episodes.episode_B.tolist()) == ([7, 101], [0, 2])
 
 
 def test_a_prefix_stands_at_the_beginning_and_counts() -> None:
     episodes = started()
     episodes.begin(rows(True, False), np.array([2, UNK, 4]))
-    assert episodes.tokens_BT[0].tolist() == [2, UNK, 4, PAD]
-    assert episodes.lengths_B.tolist() == [3, 0]
+    assert (episodes.tokens_BT[0].tolist(), episodes.lengths_B.tolist()) == ([2, UNK, 4, PAD], [3, 0])
     episodes.append(rows(True, True), np.array([0, 0]))
     assert episodes.ended_B.tolist() == [True, False]
 
@@ -80,52 +77,41 @@ def test_whole_texts_can_be_filled_in() -> None:
     episodes = started()
     episodes.fill(np.array([[0, 2, 0, 2], [END, PAD, PAD, PAD]]), np.array([4, 1]))
     assert episodes.ended_B.all()
-    with pytest.raises(InputError, match="after the end"):
-        episodes.append(rows(True, False), np.array([0, 0]))
+    assert_refused("after the end", episodes.append, rows(True, False), np.array([0, 0]))
 
 
-@pytest.mark.parametrize(
-    "prefix",
-    [[0, 0, 0, 0], [[0, 0]], [0, END], [PAD], [-1]],
-    ids=["too long", "not a list", "holds the end", "holds PAD", "negative"],
-)
+@pytest.mark.parametrize("prefix", [
+    [0, 0, 0, 0], [[0, 0]], [0, END], [PAD], [-1],
+], ids=["too long", "not a list", "holds the end", "holds PAD", "negative"])  # fmt: skip
 def test_a_prefix_that_does_not_fit_is_refused_and_starts_nothing(prefix: list[int]) -> None:
     episodes = started()
     episodes.append(rows(True, True), np.array([2, 4]))
-    with pytest.raises(InputError, match="prefix"):
-        episodes.begin(rows(True, True), np.array(prefix))
-    assert episodes.lengths_B.tolist() == [1, 1]
-    assert episodes.episode_B.tolist() == [0, 0]
+    assert_refused("prefix", episodes.begin, rows(True, True), np.array(prefix))
+    assert (episodes.lengths_B.tolist(), episodes.episode_B.tolist()) == ([1, 1], [0, 0])
 
 
 @pytest.mark.parametrize("token", [-1, PAD, 2**40], ids=["negative", "PAD", "huge"])
 def test_a_token_outside_the_vocabulary_is_refused(token: int) -> None:
-    with pytest.raises(InputError, match="action"):
-        started().append(rows(True, True), np.array([0, token]))
+    assert_refused("action", started().append, rows(True, True), np.array([0, token]))
 
 
 def test_a_forbidden_token_is_refused_and_nothing_is_written() -> None:
     episodes = started()
-    with pytest.raises(InputError, match="action mask"):
-        episodes.append(rows(True, True), np.array([0, UNK]))
+    assert_refused("action mask", episodes.append, rows(True, True), np.array([0, UNK]))
     assert episodes.lengths_B.tolist() == [0, 0]
     assert (episodes.tokens_BT == PAD).all()
     assert episodes.writable_V.tolist() == [True, True, True, False, True]
 
 
 def test_writing_before_the_first_begin_is_refused() -> None:
-    with pytest.raises(InputError, match="before reset"):
-        Episodes(1, T, V, END).append(rows(True), np.array([0]))
+    assert_refused("before reset", Episodes(1, T, V, END).append, rows(True), np.array([0]))
 
 
-@pytest.mark.parametrize(
-    ("sizes", "field"),
-    [((0, T, V), "number of texts"), ((1, 0, V), "^T "), ((1, T, 0), "^V ")],
-    ids=["B=0", "T=0", "V=0"],
-)
+@pytest.mark.parametrize(("sizes", "field"), [
+    ((0, T, V), "number of texts"), ((1, 0, V), "^T "), ((1, T, 0), "^V "),
+], ids=["B=0", "T=0", "V=0"])  # fmt: skip
 def test_sizes_below_one_are_refused(sizes: tuple[int, int, int], field: str) -> None:
-    with pytest.raises(InputError, match=field):
-        Episodes(*sizes, end_token=None)
+    assert_refused(field, Episodes, *sizes, end_token=None)
 
 
 @given(st.lists(st.lists(st.sampled_from([0, END, 2, 4]), min_size=3, max_size=3), min_size=1, max_size=12))

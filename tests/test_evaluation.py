@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from conftest import assert_refused
 from textgan_env.discriminators import score_features, score_logits
 from textgan_env.evaluation import PROTOCOLS, BleuDiscriminator, evaluate, nll, sample_texts, score_texts, token_lists
 from textgan_env.ops import metrics
@@ -92,13 +93,11 @@ def test_evaluating_twice_gives_equal_numbers_and_changes_nothing() -> None:
 
 
 def test_the_training_split_is_refused_as_reference() -> None:
-    with pytest.raises(InputError, match="train"):
-        evaluate(TOY.oracle, TOY, split="train")  # type: ignore[arg-type]
+    assert_refused("train", evaluate, TOY.oracle, TOY, split="train")
 
 
 def test_a_policy_of_another_vocabulary_is_refused() -> None:
-    with pytest.raises(InputError, match=r"V=5 .* V=3"):
-        evaluate(UniformPolicy(5, start_token=0), TOY)
+    assert_refused(r"V=5 .* V=3", evaluate, UniformPolicy(5, start_token=0), TOY)
 
 
 def test_nll_weighs_every_token_alike_and_skips_masked_ones() -> None:
@@ -136,8 +135,7 @@ def test_scored_texts_get_the_overlaps_of_a_policy_that_wrote_them() -> None:
 
 
 def test_words_that_the_task_does_not_have_match_each_other_but_nothing_real() -> None:
-    task = corpus()
-    found = score_texts(["zebra sings", "", "zebra sings", "the cat"], task)
+    found = score_texts(["zebra sings", "", "zebra sings", "the cat"], corpus())
     assert found.values["unknown_words"] == pytest.approx(4 / 6)
     assert found.settings["blank_lines"] == 1
     assert found.values["unique"] == pytest.approx(2 / 3)
@@ -152,20 +150,15 @@ def test_texts_in_numbers_get_the_oracles_likelihood_if_they_are_as_long_as_its_
     assert "exactly 3 tokens" in score_texts(["0 1", "2 2 0"], TOY).missing["nll_oracle"]
 
 
-@pytest.mark.parametrize(
-    ("lines", "options", "field"),
-    [
-        (["0 1 2", " "], {}, "2 texts"),
-        (["0 1 2", "0 1 3"], {}, "found '3'"),
-        (["0 1 2"] * 2, {"split": "train"}, "train"),
-        (["0 1 2"] * 2, {"bleu_samples": 1}, "2 texts"),
-        (["0 " * 2**17] + ["0"] * 1024, {}, "too long"),
-    ],
-    ids=["one text", "no token", "training split", "one BLEU text", "too long"],
-)
+@pytest.mark.parametrize(("lines", "options", "field"), [
+    (["0 1 2", " "], {}, "2 texts"),
+    (["0 1 2", "0 1 3"], {}, "found '3'"),
+    (["0 1 2"] * 2, {"split": "train"}, "train"),
+    (["0 1 2"] * 2, {"bleu_samples": 1}, "2 texts"),
+    (["0 " * 2**17] + ["0"] * 1024, {}, "too long"),
+], ids=["one text", "no token", "training split", "one BLEU text", "too long"])  # fmt: skip
 def test_what_cannot_be_scored_is_refused(lines: list[str], options: dict[str, Any], field: str) -> None:
-    with pytest.raises(InputError, match=field):
-        score_texts(lines, TOY, **options)
+    assert_refused(field, score_texts, lines, TOY, **options)
 
 
 def test_token_lists_leave_out_end_token_and_pad() -> None:
@@ -182,8 +175,7 @@ def test_unknown_words_match_nothing_not_even_each_other() -> None:
     known, unknown = task.encode("the")[0], task.forbidden[0]
     row = torch.tensor([[known, unknown, unknown, *[task.vocab_size] * (task.max_length - 3)]])
     ours, theirs = (token_lists(row, task)[0] for _ in range(2))
-    assert len(ours) == 3
-    assert len({*ours, *theirs}) == 5
+    assert (len(ours), len({*ours, *theirs})) == (3, 5)
 
 
 def test_bleu_as_a_judge_is_bleu_4_against_the_training_texts_without_end_and_filling(tmp_path: Path) -> None:
@@ -205,8 +197,7 @@ def test_bleu_as_a_judge_is_bleu_4_against_the_training_texts_without_end_and_fi
     assert torch.isfinite(judge.logits(tokens_BT)).all()
     assert torch.equal(score_logits(judge, tokens_BT, tile=2), judge.logits(tokens_BT))
     assert score_features(judge, tokens_BT).shape == (3, judge.feature_size)
-    with pytest.raises(InputError, match="max_n must be"):
-        BleuDiscriminator(task, order=1)
+    assert_refused("max_n must be", BleuDiscriminator, task, order=1)
 
 
 def test_seeded_oracle_is_its_own_best_model() -> None:
@@ -226,8 +217,7 @@ def test_protocols_of_other_code_take_their_texts_references_and_smoothing() -> 
     assert by["texygen"].values["self_bleu_3"] == metrics.self_bleu(texts[:500])[3]
     assert by["leakgan"].values["bleu_4"] == 0  # no text has four tokens, and nothing smooths that
     assert "self_bleu_2" not in by["leakgan"].values
-    said = [by[name].settings["references"] for name in PROTOCOLS]
-    assert said == [len(references), 500, len(references)]
+    assert [by[name].settings["references"] for name in PROTOCOLS] == [len(references), 500, len(references)]
     assert [by[name].settings["bleu_samples"] for name in PROTOCOLS] == [2000, 2400, 2000]
     with pytest.raises(InputError, match="unknown protocol 'mine', expected one of: ours, texygen, leakgan"):
         score_texts(lines, TOY, protocol="mine")

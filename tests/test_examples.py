@@ -9,12 +9,11 @@ from types import ModuleType
 import pytest
 import torch
 
-from conftest import PROJECT
+from conftest import PROJECT, assert_refused
 from textgan_env.discriminators import score_logits
 from textgan_env.envs import default_discriminator
 from textgan_env.policies import TablePolicy
 from textgan_env.tasks import ToyTask
-from textgan_env.utils.errors import InputError
 
 
 def load(name: str) -> ModuleType:
@@ -134,5 +133,4 @@ def test_a_baseline_and_completions_make_the_gradient_less_noisy(reward_S: torch
     ("module", "field", "value"), [(q_learning, "texts", 5), (reinforce, "steps", 0), (reinforce, "batch_size", 1)]
 )
 def test_a_number_out_of_range_is_refused(module: ModuleType, field: str, value: int) -> None:
-    with pytest.raises(InputError, match=f"{field} .* found {value}"):
-        module.main(module.Args(**{field: value}))
+    assert_refused(f"{field} .* found {value}", module.main, module.Args(**{field: value}))

@@ -8,11 +8,8 @@ from typing import NoReturn
 
 import pytest
 
+from conftest import disk_full
 from textgan_env.utils.files import append_safely, write_safely
-
-
-def disk_full(*_: object) -> NoReturn:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_new_content_replaces_the_old_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -34,8 +31,7 @@ def test_a_full_disk_keeps_the_old_file_and_removes_the_new(
         write_safely(path, b"new")
     assert caught.value.errno == errno.ENOSPC
     assert caught.value.filename == str(path)
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert (path.read_bytes(), os.listdir(tmp_path)) == (b"old", ["a.txt"])
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a signal that cannot be caught")
@@ -48,12 +44,9 @@ def test_a_kill_before_the_rename_keeps_the_old_file_and_the_next_write_cleans_u
         "write_safely(sys.argv[1], 'new')"
     )
     done = subprocess.run([sys.executable, "-c", program, str(path)], cwd=Path(__file__).parent.parent)
-    assert done.returncode == -signal.SIGKILL
-    assert path.read_text() == "old"
-    assert len(os.listdir(tmp_path)) == 2
+    assert (done.returncode, path.read_text(), len(os.listdir(tmp_path))) == (-signal.SIGKILL, "old", 2)
     write_safely(path, "newer")
-    assert path.read_text() == "newer"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert (path.read_text(), os.listdir(tmp_path)) == ("newer", ["a.txt"])
 
 
 def test_the_old_file_is_kept_under_another_name(tmp_path: Path) -> None:
@@ -91,15 +84,8 @@ def test_a_kill_at_any_rename_leaves_a_last_file(tmp_path: Path, renames: int) -
     )
     words = [sys.executable, "-c", program, str(path), str(kept)]
     done = subprocess.run(words, cwd=Path(__file__).parent.parent)
-    found = (done.returncode, path.read_text(), kept.read_text())
-    assert (
-        found
-        == {
-            0: (-signal.SIGKILL, "two", "one"),
-            1: (-signal.SIGKILL, "two", "two"),
-            2: (0, "three", "two"),
-        }[renames]
-    )
+    expected = {0: (-signal.SIGKILL, "two", "one"), 1: (-signal.SIGKILL, "two", "two"), 2: (0, "three", "two")}
+    assert (done.returncode, path.read_text(), kept.read_text()) == expected[renames]
 
 
 def test_appending_makes_the_file_and_adds_to_its_end(tmp_path: Path) -> None:

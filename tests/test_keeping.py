@@ -21,7 +21,7 @@ from agents.leakgan import LeakGAN
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import PRESETS as SEQGAN
 from agents.seqgan import SeqGAN
-from conftest import PROJECT
+from conftest import PROJECT, assert_refused
 from textgan_env.runs import checkpointing
 from textgan_env.runs.checkpointing import CheckpointManager
 from textgan_env.runs.checkpoints import load_checkpoint
@@ -128,8 +128,6 @@ def test_numbers_of_a_librarys_own_kind_can_be_saved_in_the_middle_of_a_round(
 
 
 # -- The last checkpoint and the one before ---------------------------------------------------------------------------
-
-
 def test_the_checkpoint_before_the_last_is_kept_and_gone_on_from_when_the_last_is_broken(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,8 +162,6 @@ def test_two_broken_checkpoints_are_both_named_and_left_alone(tmp_path: Path) ->
 
 
 # -- What is not finite -----------------------------------------------------------------------------------------------
-
-
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_state_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,8 +259,6 @@ def test_a_collapsed_policy_stops_the_run_where_that_is_asked_for(
 
 
 # -- Signals ----------------------------------------------------------------------------------------------------------
-
-
 def test_a_signal_in_the_middle_of_an_epoch_is_met_after_its_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,8 +285,6 @@ def test_a_signal_in_the_middle_of_an_epoch_is_met_after_its_batch(
 
 
 # -- Two processes, full disks ----------------------------------------------------------------------------------------
-
-
 def test_a_folder_in_use_is_refused_and_names_who_uses_it(tmp_path: Path) -> None:
     run = launch(replace(TINY, runs=tmp_path, epochs=1), MLE)
     with run.locked(), pytest.raises(InputError, match=rf"is in use by process {os.getpid()} on .*: wait until"):
@@ -312,8 +304,7 @@ def test_the_lock_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
-        with pytest.raises(InputError, match=f"process {holder.pid} on"):
-            launch(replace(TINY, resume=run.path), MLE)
+        assert_refused(f"process {holder.pid} on", launch, replace(TINY, resume=run.path), MLE)
         holder.kill()
     launch(replace(TINY, resume=run.path), MLE)
 

@@ -29,14 +29,11 @@ def test_every_name_stands_for_the_class_that_calls_itself_so(table: dict[str, k
 
 
 @pytest.mark.moves_global_rng  # the library that reads command lines does
-@pytest.mark.parametrize(
-    ("option", "taken", "refused"),
-    [
-        ("any-discriminator", ["pair", "conv", "bleu"], "lstm"),
-        ("discriminator", ["pair", "conv"], "bleu"),
-        ("policy", ["lstm"], "leaked"),
-    ],
-)
+@pytest.mark.parametrize(("option", "taken", "refused"), [
+    ("any-discriminator", ["pair", "conv", "bleu"], "lstm"),
+    ("discriminator", ["pair", "conv"], "bleu"),
+    ("policy", ["lstm"], "leaked"),
+])  # fmt: skip
 def test_an_option_takes_what_is_offered_and_says_what_each_is(
     option: str, taken: list[str], refused: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import StubPolicy
+from conftest import StubPolicy, assert_refused
 from textgan_env.discriminators import ConvDiscriminator, DiscriminatorModule, PairDiscriminator
 from textgan_env.envs import TextGANVectorEnv
 from textgan_env.ops.sampling import derived_generator
@@ -15,7 +15,6 @@ from textgan_env.rewards import Keys, complete
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.snapshot import save_checkpoint
 from textgan_env.tasks import ToyTask
-from textgan_env.utils.errors import InputError
 
 V, T, B = 6, 7, 40
 PAD = V
@@ -53,8 +52,7 @@ def padded(tokens_BT: Tensor, length: int) -> Tensor:
     return tokens_BT.masked_fill(torch.arange(T) >= length, PAD)
 
 
-# ----------------------------------------------------------------------------------------------------
-# D's features of a growing prefix.
+# -- D's features of a growing prefix. --------------------------------------------------------------------------------
 @each_judge
 def test_features_of_a_growing_prefix_equal_those_from_scratch(make: Any) -> None:
     judge, tokens_BT = make().eval(), texts()
@@ -101,8 +99,7 @@ def test_only_padding_may_follow_a_whole_text() -> None:
         features_BF, state = judge.step_features(torch.tensor([1, 3]), state)
     again_BF, state = judge.step_features(torch.tensor([PAD, PAD]), state)
     assert torch.equal(again_BF, features_BF)
-    with pytest.raises(InputError, match="7 tokens"):
-        judge.step_features(torch.tensor([1, 3]), state)
+    assert_refused("7 tokens", judge.step_features, torch.tensor([1, 3]), state)
 
 
 @each_judge
@@ -123,8 +120,7 @@ def test_features_in_rollouts_equal_features_from_scratch(make: Any) -> None:
             torch.testing.assert_close(features_BF, policy.discriminator.features(tokens_BT), atol=1e-5, rtol=0)
 
 
-# ----------------------------------------------------------------------------------------------------
-# The policy.
+# -- The policy. ------------------------------------------------------------------------------------------------------
 def plain_logits(policy: LeakedPolicy, tokens_T: list[int]) -> Tensor:
     """Logits at each position of one text: the definition, in loops, from whole texts."""
     features: list[Tensor] = []
@@ -252,8 +248,7 @@ def test_dropout_is_the_workers_and_off_while_it_writes() -> None:
     assert policy.training
 
 
-# ----------------------------------------------------------------------------------------------------
-# In the environment.
+# -- In the environment. ----------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def task() -> ToyTask:
     return ToyTask(vocab_size=V, max_length=T, size=60)
@@ -303,8 +298,7 @@ def test_collect_can_be_asked_for_the_credit_of_some_positions(task: ToyTask) ->
 def test_an_environment_that_leaks_no_features_is_refused_and_said_so(task: ToyTask) -> None:
     envs = TextGANVectorEnv(4, task, discriminator=conv())
     envs.reset(seed=0)
-    with pytest.raises(InputError, match="leak_features"):
-        envs.collect(leaked())
+    assert_refused("leak_features", envs.collect, leaked())
     assert envs.collect(StubPolicy([0.0] * V)).tokens_BT.shape == (4, T)
 
 
@@ -312,12 +306,10 @@ def test_features_leak_under_a_control_too_and_keep_their_size(task: ToyTask) ->
     envs = TextGANVectorEnv(4, task, control="constant", discriminator=conv(), leak_features=True)
     observation, _ = envs.reset(seed=0)
     assert observation["features"].shape == (4, conv().feature_size)
-    with pytest.raises(InputError, match="feature_size"):
-        envs.game.queue_discriminator(pair())
+    assert_refused("feature_size", envs.game.queue_discriminator, pair())
 
 
-# ----------------------------------------------------------------------------------------------------
-# Saving, taking another D, and what is refused.
+# -- Saving, taking another D, and what is refused. -------------------------------------------------------------------
 @each_judge
 @each_variant
 def test_a_saved_policy_brings_the_features_it_reads(make: Any, variant: str, tmp_path: Any) -> None:
@@ -329,8 +321,7 @@ def test_a_saved_policy_brings_the_features_it_reads(make: Any, variant: str, tm
     with torch.no_grad():
         assert torch.equal(again.eval().log_prob(tokens_BT, EVERYWHERE), policy.log_prob(tokens_BT, EVERYWHERE))
     other = make_policy("leaked", {**checkpoint.document, "goal_size": 4})
-    with pytest.raises(InputError, match="expects"):
-        checkpoint.restore_module("policy", other)
+    assert_refused("expects", checkpoint.restore_module, "policy", other)
 
 
 def test_leaking_from_a_newer_discriminator_copies_its_weights() -> None:
@@ -344,26 +335,16 @@ def test_leaking_from_a_newer_discriminator_copies_its_weights() -> None:
 
 
 def test_a_discriminator_of_another_size_cannot_leak() -> None:
-    with pytest.raises(InputError, match="found F=7"):
-        leaked().leak(pair())
+    assert_refused("found F=7", leaked().leak, pair())
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("goal_steps", 8),
-        ("goal_steps", 0),
-        ("goal_size", 0),
-        ("variant", "papers"),
-        ("dropout", 1.0),
-        ("init_scale", -1.0),
-    ],
-)
+@pytest.mark.parametrize(("field", "value"), [
+    ("goal_steps", 8), ("goal_steps", 0), ("goal_size", 0), ("variant", "papers"), ("dropout", 1.0),
+    ("init_scale", -1.0),
+])  # fmt: skip
 def test_what_does_not_fit_is_refused_in_one_sentence(field: str, value: Any) -> None:
-    with pytest.raises(InputError, match=field):
-        leaked(**{field: value})
+    assert_refused(field, leaked, **{field: value})
 
 
 def test_a_discriminator_of_another_vocabulary_is_refused() -> None:
-    with pytest.raises(InputError, match="V=7"):
-        leaked(PairDiscriminator(V + 1, T))
+    assert_refused("V=7", leaked, PairDiscriminator(V + 1, T))

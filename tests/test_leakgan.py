@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import wraps
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,19 @@ from torch import Tensor
 
 from agents.leakgan import PRESETS, LeakGAN, LeakGANConfig, main
 from agents.mle import MLE, MLEConfig
-from conftest import WatchedToyTask, step_of, steps_of
+from conftest import WatchedToyTask, assert_refused, assert_same_training, interrupted, mistake_of, step_of, steps_of
 from textgan_env.discriminators import ConvDiscriminator, fit_discriminator, score_logits
 from textgan_env.envs import EpisodeBatch
 from textgan_env.evaluation import evaluate
 from textgan_env.ops.sampling import derived_generator
 from textgan_env.policies import LaggedCopy, LeakedPolicy
 from textgan_env.rewards import Keys, Texts, generate
-from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.loading import load_policy
 from textgan_env.runs.logs import read_metrics
-from textgan_env.runs.numbers import Numbers
 from textgan_env.tasks import CorpusTask, ToyTask, draw_oracle_weights, make_task
 from textgan_env.text.corpus import load_corpus
 from textgan_env.training.launch import launch
-from textgan_env.training.schedule import Patience, Round, Step, Steps
+from textgan_env.training.schedule import Patience, Round, Steps
 from textgan_env.utils.errors import InputError
 
 V, T, C, B = 3, 5, 2, 6
@@ -160,12 +157,10 @@ def test_the_references_losses_in_loops() -> None:
 
 
 def test_q_is_asked_for_after_every_goal_or_after_some_of_them_that_change() -> None:
-    assert pos(sharp(), 0) == [1, 2, 3, 4]
-    assert pos(sharp("reference"), 0) == [1, 3]
+    assert (pos(sharp(), 0), pos(sharp("reference"), 0)) == ([1, 2, 3, 4], [1, 3])
     assert pos(sharp("reference", goal_steps=3), 0) == [2]
     agent = sharp(q_interval=3)
-    seen = {tuple(pos(agent, seed)) for seed in range(30)}
-    assert seen == {(1, 4), (2,), (3,)}
+    assert {tuple(pos(agent, seed)) for seed in range(30)} == {(1, 4), (2,), (3,)}
     assert pos(sharp(q_interval=9, goal_steps=T), 0) == [T - 1]
 
 
@@ -258,8 +253,7 @@ def test_an_interleaved_epoch_moves_the_worker_by_the_share_of_its_average() -> 
 
 
 def test_maximum_likelihood_comes_after_every_few_rounds() -> None:
-    agent = LeakGAN(replace(TINY, mle_interval=3, rounds=6), TASK)
-    phase = agent.schedule().phases[1]
+    phase = LeakGAN(replace(TINY, mle_interval=3, rounds=6), TASK).schedule().phases[1]
     happened = ["interleaved_mle" in {steps.name for steps, _ in Round(phase, index, 0).steps(0)} for index in range(6)]
     assert happened == [False, False, True, False, False, True]
     assert "interleaved_mle" not in steps_of(LeakGAN(replace(TINY, mle_interval=0), TASK))
@@ -294,8 +288,7 @@ def test_no_step_of_learning_ever_asks_for_the_test_split() -> None:
     assert task.asked == {"train", "valid"}
 
 
-# ----------------------------------------------------------------------------------------------------
-# Learning.
+# -- Learning. --------------------------------------------------------------------------------------------------------
 def fond_judge(task: ToyTask, turned: bool) -> ConvDiscriminator:
     """A CNN fitted to prefer texts that are mostly made of tokens 1 and 3 to uniform ones; turned, 1 less its D."""
     generator, shape = derived_generator(5), (2000, task.max_length)
@@ -373,29 +366,14 @@ def test_maximum_likelihood_learns_the_distribution_of_the_toy_task(variant: Any
     assert evaluate(agent.policy, task, samples=1000).values["cover"] < 0.05
 
 
-# ----------------------------------------------------------------------------------------------------
-# Whole runs.
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+# -- Whole runs. ------------------------------------------------------------------------------------------------------
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     config = replace(TINY, pretrain_rounds=2, pretrain_patience=1)
     whole = launch(replace(config, runs=tmp_path / "whole"), LeakGAN)
-    g_step, calls = LeakGAN.g_step, []
-
-    @wraps(g_step)  # its name seeds the random draws
-    def stop_in_the_second(agent: LeakGAN, step: Step) -> Numbers:
-        calls.append(step)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return g_step(agent, step)
-
-    monkeypatch.setattr(LeakGAN, "g_step", stop_in_the_second)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(LeakGAN, "g_step", lambda call, _: call == 2):
         launch(replace(config, runs=tmp_path / "cut"), LeakGAN)
-    monkeypatch.setattr(LeakGAN, "g_step", g_step)
     cut = launch(replace(config, resume=tmp_path / "cut" / "leakgan-toy-1"), LeakGAN)
-    expected, found = (load_checkpoint(run.last_checkpoint).all_tensors for run in (whole, cut))
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert read_metrics(whole.path) == read_metrics(cut.path)
+    assert_same_training(whole, cut)
 
 
 def test_a_finished_run_is_loaded_as_it_was_and_can_be_begun_with(tmp_path: Path) -> None:
@@ -415,13 +393,11 @@ def test_a_finished_run_is_loaded_as_it_was_and_can_be_begun_with(tmp_path: Path
         ({"discriminator": "conv"}, "discriminator=conv"),
         ({"variant": "reference"}, "variant=reference"),
     ):
-        with pytest.raises(InputError, match=sentence):
-            launch(replace(TINY, runs=tmp_path, pretrained=run.path, **changes), LeakGAN)
+        assert_refused(sentence, launch, replace(TINY, runs=tmp_path, pretrained=run.path, **changes), LeakGAN)
     with pytest.raises(InputError, match=r"is of task 'toy', V=4, T=4; expected task 'toy', V=3, T=5"):
         LeakGAN(replace(TINY, pretrained=run.path), TASK)
     mle = launch(MLEConfig(task="toy", epochs=1, embed_size=4, hidden_size=4, threads=1, runs=tmp_path), MLE)
-    with pytest.raises(InputError, match="kind leaked, found lstm"):
-        LeakGAN(replace(TINY, pretrained=mle.path), ToyTask())
+    assert_refused("kind leaked, found lstm", LeakGAN, replace(TINY, pretrained=mle.path), ToyTask())
 
 
 def test_an_oracle_of_any_size_comes_from_a_file_of_weights(tmp_path: Path) -> None:
@@ -437,29 +413,21 @@ def test_an_oracle_of_any_size_comes_from_a_file_of_weights(tmp_path: Path) -> N
 
 
 @pytest.mark.moves_global_rng  # the library that reads command lines does
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["--goal-steps", "5"], "goal_steps (c) must be 1 to T=4, the tokens of a text, found 5"),
-        (["--goal-size", "0"], "goal_size must be at least 1, found 0"),
-        (["--learning-rate", "-1"], "learning_rate must be above 0, found -1.0"),
-        (["--rollouts", "0"], "rollouts must be at least 1, found 0"),
-        (["--batch-size", "1"], "batch_size must be at least 2, found 1"),
-        (["--g-temperature", "0"], "temperature must be above 0, found 0"),
-        (["--pretrained", "nowhere"], "no run folder at 'nowhere'"),
-        (["--mle-interval", "-1"], "mle_interval must be at least 0"),
-        (["--preset", "papers"], "unknown preset 'papers'"),
-    ],
-)
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["--goal-steps", "5"], "goal_steps (c) must be 1 to T=4, the tokens of a text, found 5"),
+    (["--goal-size", "0"], "goal_size must be at least 1, found 0"),
+    (["--learning-rate", "-1"], "learning_rate must be above 0, found -1.0"),
+    (["--rollouts", "0"], "rollouts must be at least 1, found 0"),
+    (["--batch-size", "1"], "batch_size must be at least 2, found 1"),
+    (["--g-temperature", "0"], "temperature must be above 0, found 0"),
+    (["--pretrained", "nowhere"], "no run folder at 'nowhere'"),
+    (["--mle-interval", "-1"], "mle_interval must be at least 0"),
+    (["--preset", "papers"], "unknown preset 'papers'"),
+])  # fmt: skip
 def test_a_mistake_on_the_command_line_is_one_sentence(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["--task", "toy", *words, "--runs", str(tmp_path / "runs")])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert sentence in error
-    assert len(error.splitlines()) == 1
+    assert sentence in mistake_of(main, ["--task", "toy", *words, "--runs", str(tmp_path / "runs")], capsys)
     assert not (tmp_path / "runs").exists()
 
 
@@ -474,5 +442,4 @@ def test_the_published_cnn_has_1720_features_and_1880_for_long_text() -> None:
     for length, size in ((20, 1720), (40, 1880)):
         task = ToyTask(vocab_size=2, max_length=4, size=4)
         task.max_length = length
-        agent = LeakGAN(replace(TINY, discriminator="conv", d_embed_size=2), task)
-        assert agent.policy.feature_size == size
+        assert LeakGAN(replace(TINY, discriminator="conv", d_embed_size=2), task).policy.feature_size == size

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import assert_refused
 from textgan_env.runs.logs import MetricLog, Progress, clock_text, console_line, read_metrics
-from textgan_env.utils.errors import InputError
 
 
 def plain_log(folder: Path, **arguments: Any) -> MetricLog:
@@ -32,8 +32,7 @@ def test_every_row_stands_in_json_lines_in_csv_and_in_memory(tmp_path: Path) -> 
         {"step": 1, "phase": "pretrain", "loss": 0.1 + 0.2, "note": 'a "quoted", one'},
         {"step": 2, "phase": "pretrain", "loss": 2, "note": "月"},
     ]
-    assert log.rows == expected
-    assert read_metrics(tmp_path) == expected
+    assert (log.rows, read_metrics(tmp_path)) == (expected, expected)
     assert csv_rows(tmp_path) == [
         ["step", "phase", "loss", "note"],
         ["1", "pretrain", repr(0.1 + 0.2), 'a "quoted", one'],
@@ -42,8 +41,7 @@ def test_every_row_stands_in_json_lines_in_csv_and_in_memory(tmp_path: Path) -> 
 
 
 def test_rows_are_on_disk_before_the_log_is_closed(tmp_path: Path) -> None:
-    log = plain_log(tmp_path)
-    log.write(1, {"loss": 1.0})
+    plain_log(tmp_path).write(1, {"loss": 1.0})
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "phase": "", "loss": 1.0}\n'
     assert (tmp_path / "metrics.csv").read_text() == "step,phase,loss\n1,,1.0\n"
 
@@ -54,11 +52,8 @@ def test_a_new_kind_of_value_widens_the_csv_and_keeps_the_order_of_columns(tmp_p
     log.write(2, {"nll_test": 7.0})
     log.write(3, {"nll_test": 6.0, "loss": 0.5})
     assert csv_rows(tmp_path) == [
-        ["step", "phase", "loss", "nll_test"],
-        ["1", "", "1.0", ""],
-        ["2", "", "", "7.0"],
-        ["3", "", "0.5", "6.0"],
-    ]
+        ["step", "phase", "loss", "nll_test"], ["1", "", "1.0", ""], ["2", "", "", "7.0"], ["3", "", "0.5", "6.0"],
+    ]  # fmt: skip
 
 
 def test_numbers_of_numpy_and_torch_become_plain_ones(tmp_path: Path) -> None:
@@ -73,15 +68,9 @@ def test_nan_and_infinity_are_valid_json_and_come_back_as_nan(tmp_path: Path) ->
     def no_constant(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
 
-    log = plain_log(tmp_path)
-    log.write(1, {"loss": math.nan, "score": -math.inf})
+    plain_log(tmp_path).write(1, {"loss": math.nan, "score": -math.inf})
     line = (tmp_path / "metrics.jsonl").read_text()
-    assert json.loads(line, parse_constant=no_constant) == {
-        "step": 1,
-        "phase": "",
-        "loss": None,
-        "score": None,
-    }
+    assert json.loads(line, parse_constant=no_constant) == {"step": 1, "phase": "", "loss": None, "score": None}
     assert csv_rows(tmp_path)[1] == ["1", "", "nan", "-inf"]
     row = read_metrics(tmp_path)[0]
     assert math.isnan(float(row["loss"]))
@@ -117,44 +106,35 @@ def test_resume_in_a_folder_without_metrics_starts_empty(tmp_path: Path) -> None
 
 def test_a_new_run_refuses_the_metrics_of_another(tmp_path: Path) -> None:
     plain_log(tmp_path).write(1, {})
-    with pytest.raises(InputError, match="metrics"):
-        plain_log(tmp_path)
+    assert_refused("metrics", plain_log, tmp_path)
     assert len(read_metrics(tmp_path)) == 1
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        *(b"nonsense", b"[]", b"{}", b'{"step": 1', b'{"step": "1", "phase": ""}', b'{"step": 1}', b"\xff", b"step 1"),
-        *(
-            b'{"step": 1, "phase": "", "a": []}',
-            b'{"step": 1, "phase": "x", "a\\ud800": 1}',
-            b'{"step": true, "phase": ""}',
-        ),
-        *(b'{"step": ' + b"9" * 101 + b', "phase": ""}', b'{"step": 0, "step": 1, "phase": "x"}'),
-    ],
-)
+@pytest.mark.parametrize("line", [
+    *(b"nonsense", b"[]", b"{}", b'{"step": 1', b'{"step": "1", "phase": ""}', b'{"step": 1}', b"\xff", b"step 1"),
+    *(
+        b'{"step": 1, "phase": "", "a": []}',
+        b'{"step": 1, "phase": "x", "a\\ud800": 1}',
+        b'{"step": true, "phase": ""}',
+    ),
+    *(b'{"step": ' + b"9" * 101 + b', "phase": ""}', b'{"step": 0, "step": 1, "phase": "x"}'),
+])  # fmt: skip
 def test_a_spoilt_row_is_named_by_its_line(tmp_path: Path, line: bytes) -> None:
     rows = (b'{"step": 1, "phase": ""}', line, b'{"step": 3, "phase": ""}')
     (tmp_path / "metrics.jsonl").write_bytes(b"".join(row + b"\n" for row in rows))
-    with pytest.raises(InputError, match="line 2"):
-        read_metrics(tmp_path)
-    with pytest.raises(InputError, match="line 2"):
-        plain_log(tmp_path, resume_at=9)
+    assert_refused("line 2", read_metrics, tmp_path)
+    assert_refused("line 2", plain_log, tmp_path, resume_at=9)
 
 
 def test_missing_metrics_are_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="metrics"):
-        read_metrics(tmp_path)
+    assert_refused("metrics", read_metrics, tmp_path)
 
 
 def test_a_falling_step_and_reserved_names_are_refused(tmp_path: Path) -> None:
     log = plain_log(tmp_path)
     log.write(5, {})
-    with pytest.raises(InputError, match="step"):
-        log.write(4, {})
-    with pytest.raises(InputError, match="phase"):
-        log.write(6, {"phase": 1})
+    assert_refused("step", log.write, 4, {})
+    assert_refused("phase", log.write, 6, {"phase": 1})
     assert len(read_metrics(tmp_path)) == 1
 
 
@@ -167,8 +147,7 @@ def test_a_row_that_does_not_fit_on_the_disk_is_in_no_file(tmp_path: Path) -> No
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
         log.write(2, {"loss": 2.0})
-    assert len(log.rows) == 1
-    assert (tmp_path / "metrics.csv").read_text() == before
+    assert (len(log.rows), (tmp_path / "metrics.csv").read_text()) == (1, before)
 
 
 def test_tensorboard_gets_every_number_and_forgets_what_a_resume_drops(tmp_path: Path) -> None:
@@ -196,31 +175,16 @@ def test_a_missing_tensorboard_is_no_error(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_console_line_reads_like_a_row_of_a_table() -> None:
-    values = {
-        "loss": 5.1234,
-        "nll_test": np.float32(7.41),
-        "n": 3,
-        "grad": 1e-5,
-        "worst": math.nan,
-        "preset": "fast",
-    }
+    values = {"loss": 5.1234, "nll_test": np.float32(7.41), "n": 3, "grad": 1e-5, "worst": math.nan, "preset": "fast"}
     line = console_line("epoch", 2, 60, values, seconds_left=41.2)
     assert line == "epoch  2/60  loss 5.123  nll_test 7.410  n 3  grad 1.00e-05  worst nan  preset fast  00:41 left"
     assert console_line("epoch", 60, 60, {}) == "epoch 60/60"
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "00:00"),
-        (41.4, "00:41"),
-        (59.6, "01:00"),
-        (725, "12:05"),
-        (11220, "3:07:00"),
-        (-1, "00:00"),
-        (math.inf, "--:--"),
-    ],
-)
+@pytest.mark.parametrize(("seconds", "text"), [
+    (0, "00:00"), (41.4, "00:41"), (59.6, "01:00"), (725, "12:05"), (11220, "3:07:00"), (-1, "00:00"),
+    (math.inf, "--:--"),
+])  # fmt: skip
 def test_durations_read_like_a_clock(seconds: float, text: str) -> None:
     assert clock_text(seconds) == text
 
@@ -260,8 +224,7 @@ def test_time_left_counts_only_what_this_run_did() -> None:
     assert bar.seconds_left == math.inf
     clock.now = 30.0
     bar.update(10)
-    assert bar.done == 90
-    assert bar.seconds_left == 30.0
+    assert (bar.done, bar.seconds_left) == (90, 30.0)
 
 
 def test_work_of_no_steps_is_done() -> None:
@@ -285,5 +248,4 @@ def test_lines_beside_a_plain_progress_go_to_standard_output(capsys: pytest.Capt
     with Progress(1, "x") as bar:
         bar.print("epoch 1/2")
     captured = capsys.readouterr()
-    assert captured.out == "epoch 1/2\n"
-    assert captured.err == "x:   0 % (0/1), took 00:00\n"
+    assert (captured.out, captured.err) == ("epoch 1/2\n", "x:   0 % (0/1), took 00:00\n")

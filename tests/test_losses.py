@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from conftest import assert_refused
 from textgan_env.ops import losses
 from textgan_env.ops.losses import baseline, linear_log_prob, masked_mean, masked_sum, nll_sum, policy_gradient_sum
 from textgan_env.ops.sampling import derived_generator
 from textgan_env.ops.tiles import Tile
 from textgan_env.policies import LSTMPolicy
-from textgan_env.utils.errors import InputError
 
 TILE = losses.TILE.cpu
 
@@ -89,8 +89,7 @@ def test_linear_log_prob_equals_cross_entropy_forward_and_backward(
     expected_R = -functional.cross_entropy(hidden_RH @ weight_VH.t() + bias_V, tokens_R, reduction="none")
     torch.testing.assert_close(logp_R, expected_R)
     found = torch.autograd.grad((logp_R * slope_R).sum(), inputs)
-    expected = torch.autograd.grad((expected_R * slope_R).sum(), inputs)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found, torch.autograd.grad((expected_R * slope_R).sum(), inputs))
 
 
 def test_gradients_of_linear_log_prob_can_be_asked_for_again_with_other_weights_of_the_rows() -> None:
@@ -177,8 +176,7 @@ def test_barred_token_has_no_probability_and_no_gradient() -> None:
     inputs = (hidden_RH, weight_VH, bias_V)
     found = torch.autograd.grad(logp_R.sum(), inputs)
     torch.testing.assert_close(found, torch.autograd.grad(expected_R.sum(), inputs))
-    assert found[1][0].tolist() == [0.0] * 5
-    assert found[2][0].item() == 0.0
+    assert (found[1][0].tolist(), found[2][0].item()) == ([0.0] * 5, 0.0)
 
 
 def test_writing_a_barred_token_has_log_probability_minus_infinity() -> None:
@@ -202,13 +200,11 @@ def test_baselines_by_hand() -> None:
     assert baseline("none", credit_BT, mask_BT).tolist() == [[0, 0], [0, 0], [0, 0]]
     assert baseline("position", credit_BT, mask_BT).tolist() == [[3, 6], [3, 6], [3, 6]]
     others = baseline("leave-one-out", credit_BT, mask_BT)
-    assert others[:, 0].tolist() == [4, 3.5, 1.5]
-    assert others[[0, 2], 1].tolist() == [8, 4]
+    assert (others[:, 0].tolist(), others[[0, 2], 1].tolist()) == ([4, 3.5, 1.5], [8, 4])
 
 
 def test_an_unknown_baseline_is_refused() -> None:
-    with pytest.raises(InputError, match="baseline"):
-        baseline("mean", torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool))
+    assert_refused("baseline", baseline, "mean", torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool))
 
 
 def test_a_gpu_works_on_more_rows_at_once_than_a_cpu() -> None:

@@ -8,33 +8,29 @@ from typing import Any
 import pytest
 
 from agents.cli import main
-from conftest import small_music
+from conftest import assert_refused, small_music
 from textgan_env.tasks import make_task
 from textgan_env.text import music
 from textgan_env.text.corpora import CORPORA
 from textgan_env.text.music import derive_tunes, pitch_name, pitch_number, read_tune, split_tunes, write_midi
 from textgan_env.text.published import is_here, named_corpus
-from textgan_env.utils.errors import InputError, MissingDataError
-
-# -- Pitches -------------------------------------------------------------------------------------------------------
+from textgan_env.utils.errors import MissingDataError
 
 
+# -- Pitches ----------------------------------------------------------------------------------------------------------
 def test_every_key_of_a_piano_has_one_name() -> None:
     names = [pitch_name(number) for number in range(music.LOWEST, music.HIGHEST + 1)]
-    assert len(set(names)) == 88
-    assert names[0] == "a0"
-    assert names[-1] == "c8"
+    assert (len(set(names)), names[0], names[-1]) == (88, "a0", "c8")
     assert pitch_name(69) == "a4"  # 440 Hz
     assert [pitch_number(name) for name in names] == list(range(21, 109))
 
 
 @pytest.mark.parametrize("name", ["", "h4", "c", "c##4", "e#4", "b#4", "g0", "c#8", "C4", "the"])
 def test_what_is_no_key_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match="pitches"):
-        pitch_number(name)
+    assert_refused("pitches", pitch_number, name)
 
 
-# -- Tunes ---------------------------------------------------------------------------------------------------------
+# -- Tunes ------------------------------------------------------------------------------------------------------------
 
 HEAD = "X:1\nT:Test\nM:4/4\nL:1/8\nK:D\n"  # f and c are sharp
 
@@ -56,8 +52,7 @@ def test_accidentals_chords_rests_and_grace_notes() -> None:
 def test_a_tune_gives_whole_texts_only_and_a_short_one_none() -> None:
     bar = "DEFG ABcd|"
     text = " ".join(["d4 e4 f#4 g4 a4 b4 c#5 d5"] * 4)
-    assert texts_of(bar * 9) == [text, text]
-    assert texts_of(bar * 3) == []
+    assert (texts_of(bar * 9), texts_of(bar * 3)) == ([text, text], [])
 
 
 @pytest.mark.moves_global_rng  # music21 draws names for chords
@@ -77,9 +72,7 @@ def test_tunes_are_held_out_whole_and_no_text_stands_twice() -> None:
     assert len(set.union(*held.values())) == 40
 
 
-# -- The task ------------------------------------------------------------------------------------------------------
-
-
+# -- The task ---------------------------------------------------------------------------------------------------------
 @pytest.fixture
 def few_tunes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return small_music(monkeypatch)
@@ -130,9 +123,7 @@ def test_the_collection_gives_what_the_checksums_say(tmp_path: Path) -> None:
     assert tunes["AldridgesHornpipe"][0].split()[:10] == ["e4", "e4", "a4", "a4", "a4", "a4", "a4", "c#5", "e5", "c#5"]
 
 
-# -- MIDI ----------------------------------------------------------------------------------------------------------
-
-
+# -- MIDI -------------------------------------------------------------------------------------------------------------
 def read_back(file: Path) -> list[tuple[int, float]]:
     from music21 import converter
 
@@ -155,8 +146,7 @@ def test_a_midi_file_holds_the_melody_and_its_tempo(tmp_path: Path) -> None:
 
 def test_texts_without_pitches_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     for texts, sentence in ((["c4", "the cat"], "found 'the'"), (["c4", ""], "without a pitch cannot be played")):
-        with pytest.raises(InputError, match=sentence):
-            write_midi(texts, tmp_path / "midi")
+        assert_refused(sentence, write_midi, texts, tmp_path / "midi")
     assert not (tmp_path / "midi").exists()
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from agents import leakgan, mle, seqgan
-from conftest import PROJECT, step_of
+from conftest import PROJECT, assert_refused, mistake_of, step_of
 from textgan_env.discriminators import ConvDiscriminator, fit_discriminator
 from textgan_env.ops import parallel
 from textgan_env.ops.losses import gradient_snr, nll_sum
@@ -40,8 +40,7 @@ from textgan_env.utils.options import CommonConfig
 LENGTHS_B = torch.tensor([1, 2, 3, 5, 4, 5, 5])
 
 
-# ----------------------------------------------------------------------------------------------------
-# The arithmetic, against whole batches and plain sums.
+# -- The arithmetic, against whole batches and plain sums. ------------------------------------------------------------
 def uneven() -> tuple[nn.Parameter, Tensor, Tensor]:
     """A table of logits, tokens and the mask of texts of different lengths."""
     generator = derived_generator(0, "uneven")
@@ -140,8 +139,7 @@ def test_rows_come_back_in_their_order_and_nothing_is_cut_inside_a_shard() -> No
         assert cuts == [(0, 2), (2, 4), (4, 7)]
         few_B = by_rows(2, lambda rows: (torch.arange(rows.start, rows.stop),))[0]  # fewer rows than shards
     assert numbers_B.tolist() == list(range(7))
-    assert later_B1[:, 0].tolist() == [False] * 3 + [True] * 4
-    assert few_B.tolist() == [0, 1]
+    assert (later_B1[:, 0].tolist(), few_B.tolist()) == ([False] * 3 + [True] * 4, [0, 1])
 
 
 def test_each_shard_has_dropout_of_its_own_and_the_global_generator_moves_alike_for_any_number() -> None:
@@ -191,8 +189,7 @@ def test_a_step_of_maximum_likelihood_has_the_gradient_of_one_text_at_a_time(sen
     )  # fmt: skip
     mask_BT = sentences.scored(tokens_BT)
     for row in range(len(tokens_BT)):
-        logp_1T = policy.log_prob(tokens_BT[row : row + 1], mask_BT[row : row + 1])
-        (-logp_1T.sum() / mask_BT.sum()).backward()
+        (-policy.log_prob(tokens_BT[row : row + 1], mask_BT[row : row + 1]).sum() / mask_BT.sum()).backward()
     expected = gradients(policy)
     with seeded(0), sharded(shards):
         mle_step(policy, torch.optim.SGD(policy.parameters(), 0.0), sentences, tokens_BT, max_grad_norm=1e9)
@@ -229,17 +226,13 @@ def seqgan_of(task: Task, **changes: Any) -> seqgan.SeqGAN:
     return seqgan.SeqGAN(replace(config, **changes), task)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"transform": "rank", "gamma": 0.9, "ent_coef": 0.1},
-        {"control": "shuffled"},
-        {"control": "random", "rollouts": 0, "transform": "prob"},
-        {"initial_state": "random", "baseline": "position", "writing_temperature": 1.5},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("changes", [
+    {},
+    {"transform": "rank", "gamma": 0.9, "ent_coef": 0.1},
+    {"control": "shuffled"},
+    {"control": "random", "rollouts": 0, "transform": "prob"},
+    {"initial_state": "random", "baseline": "position", "writing_temperature": 1.5},
+], ids=str)  # fmt: skip
 def test_texts_of_a_g_step_of_seqgan_do_not_depend_on_shards_and_its_gradient_hardly(
     sentences: Task, changes: dict[str, Any]
 ) -> None:
@@ -284,20 +277,16 @@ def test_gradients_of_leakgan_hardly_depend_on_shards(sentences: Task, variant: 
         assert seen[number][2] == pytest.approx(seen[0][2], rel=1e-4, abs=1e-5)
 
 
-# ----------------------------------------------------------------------------------------------------
-# What is refused.
+# -- What is refused. -------------------------------------------------------------------------------------------------
 @contextmanager
 def as_process(monkeypatch: pytest.MonkeyPatch, rank: int, size: int) -> Iterator[None]:
     """As if this were one of several; it cannot talk to the others."""
     with monkeypatch.context() as patch:
         patch.setattr(parallel, "_here", parallel._Place(rank, size))
         told = {
-            "WORLD_SIZE": size,
-            "RANK": rank,
-            "LOCAL_RANK": rank,
-            "LOCAL_WORLD_SIZE": size,
+            "WORLD_SIZE": size, "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size,
             "TORCHELASTIC_RUN_ID": "x",
-        }
+        }  # fmt: skip
         for name, value in told.items():
             patch.setenv(name, str(value))
         for name in ("MASTER_ADDR", "MASTER_PORT"):
@@ -306,28 +295,20 @@ def as_process(monkeypatch: pytest.MonkeyPatch, rank: int, size: int) -> Iterato
 
 
 @pytest.mark.moves_global_rng
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["--shards", "0"], "shards must be at least 1, found 0"),
-        (
-            ["--shards", "9", "--batch-size", "8"],
-            "each batch is cut into 9 shards and must have as many texts, found batch_size 8",
-        ),
-        (["--shards", "two"], "no type matching INT"),
-        (["--resume", "no-run", "--shards", "2"], "leave out --shards"),
-    ],
-)
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["--shards", "0"], "shards must be at least 1, found 0"),
+    (
+        ["--shards", "9", "--batch-size", "8"],
+        "each batch is cut into 9 shards and must have as many texts, found batch_size 8",
+    ),
+    (["--shards", "two"], "no type matching INT"),
+    (["--resume", "no-run", "--shards", "2"], "leave out --shards"),
+])  # fmt: skip
 def test_shards_that_do_not_suit_are_one_sentence(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = [*words, "--runs", str(tmp_path / "runs")] if "--resume" not in words else words
-    with pytest.raises(SystemExit) as stop:
-        mle.main(["--task", "toy", "--preset", "smoke", *given] if "--resume" not in words else given)
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert sentence in error
+    given = ["--task", "toy", "--preset", "smoke", "--runs", str(tmp_path / "runs")] if "--resume" not in words else []
+    assert sentence in mistake_of(mle.main, [*given, *words], capsys)
     assert not (tmp_path / "runs").exists()
 
 
@@ -335,13 +316,10 @@ def test_more_processes_than_shards_or_gpus_are_refused(monkeypatch: pytest.Monk
     with as_process(monkeypatch, 1, 3):
         parallel.require_shards(3, {"batch_size": 3})
         expected = "3 processes cannot share out 2 shards, which is what --shards of this run says: start at most 2"
-        with pytest.raises(InputError, match=expected):
-            parallel.require_shards(2, {"batch_size": 64})
+        assert_refused(expected, parallel.require_shards, 2, {"batch_size": 64})
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-        with pytest.raises(InputError, match="3 processes need as many GPUs on --device cuda, found 2"):
-            parallel.own_device("cuda")
-        with pytest.raises(InputError, match="give --device cuda, found --device cuda:1"):
-            parallel.own_device("cuda:1")
+        assert_refused("3 processes need as many GPUs on --device cuda, found 2", parallel.own_device, "cuda")
+        assert_refused("give --device cuda, found --device cuda:1", parallel.own_device, "cuda:1")
         assert parallel.own_device("cpu") == "cpu"
         chosen: list[int] = []
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
@@ -360,8 +338,7 @@ def test_an_agent_without_shards_trains_in_one_process(monkeypatch: pytest.Monke
     config = CommonConfig(task="toy")
     assert _for_processes(config) == config
     with as_process(monkeypatch, 0, 2):
-        with pytest.raises(InputError, match="trains in one process: start it without torchrun, found 2 processes"):
-            _for_processes(config)
+        assert_refused("trains in one process: start it without torchrun, found 2 processes", _for_processes, config)
         ready = _for_processes(mle.smoke("toy"))
         assert (ready.shards, ready.threads) == (2, torch.get_num_threads())
         assert _for_processes(replace(mle.smoke("toy"), shards=4, threads=3)).threads == 3
@@ -385,15 +362,13 @@ def test_the_command_to_go_on_names_torchrun(monkeypatch: pytest.MonkeyPatch) ->
         "textgan train mle": "torchrun --nproc-per-node 2 --no-python textgan train mle --resume runs/x-1",
     }.items():
         monkeypatch.setattr(sys, "argv", [program])
-        assert command_to_resume(run) == expected.removeprefix("torchrun --nproc-per-node 2 ").replace(
-            "--no-python ", ""
-        ).replace("agents/", "python agents/")
+        plain = expected.removeprefix("torchrun --nproc-per-node 2 ").replace("--no-python ", "")
+        assert command_to_resume(run) == plain.replace("agents/", "python agents/")
         with as_process(monkeypatch, 0, 2):
             assert command_to_resume(run) == expected
 
 
-# ----------------------------------------------------------------------------------------------------
-# Real processes, by gloo on this machine.
+# -- Real processes, by gloo on this machine. -------------------------------------------------------------------------
 AGENTS: dict[str, tuple[Callable[[str], Any], Callable[..., Any]]] = {
     "mle": (mle.smoke, mle.MLE),
     "seqgan": (seqgan.smoke, seqgan.SeqGAN),

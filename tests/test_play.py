@@ -18,7 +18,7 @@ import torch
 
 import textgan_env
 from agents import mle, seqgan
-from conftest import PROJECT
+from conftest import PROJECT, assert_refused
 from textgan_env.discriminators import score_logits
 from textgan_env.evaluation import generate_texts
 from textgan_env.rewards import RolloutCredit
@@ -59,9 +59,7 @@ def last(pages: Iterator[Page]) -> Page:
     return page
 
 
-# -- Runs ----------------------------------------------------------------------------------------------------------
-
-
+# -- Runs -------------------------------------------------------------------------------------------------------------
 def test_a_folder_of_runs_stands_for_all_of_them(folder: Path) -> None:
     names = ["mle-corpus-1", "mle-corpus-2", "seqgan-corpus-1"]
     assert find_runs([folder]) == {name: folder / name for name in names}
@@ -77,15 +75,11 @@ def test_runs_of_one_name_are_told_apart_by_their_paths(folder: Path, tmp_path: 
 
 
 def test_a_path_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nowhere"):
-        find_runs([Path("nowhere")])
-    with pytest.raises(InputError, match="no run in"):
-        find_runs([tmp_path])
+    assert_refused("nowhere", find_runs, [Path("nowhere")])
+    assert_refused("no run in", find_runs, [tmp_path])
 
 
-# -- Writing -------------------------------------------------------------------------------------------------------
-
-
+# -- Writing ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["mle-corpus-1", "mle-corpus-2", "seqgan-corpus-1"])
 def test_the_texts_are_those_of_the_command_that_is_shown(player: Player, name: str) -> None:
     page = last(player.write(name, Request(texts=5, seed=3, temperature=0.7, top_k=4)))
@@ -138,22 +132,17 @@ def test_two_runs_write_side_by_side_and_a_mistake_in_one_leaves_the_other(playe
     assert len(pages) == 1 + max(map(len, left.texts)) - 1
 
 
-@pytest.mark.parametrize(
-    ("request_", "sentence"),
-    [
-        (Request(prefix="a zebra"), "'zebra' is not among the "),
-        (Request(prefix="the cat sat here the"), "fewer than T="),
-        (Request(temperature=0.0), "temperature must be above 0"),
-        (Request(texts=0), "the number of texts must be at least 1"),
-    ],
-)
+@pytest.mark.parametrize(("request_", "sentence"), [
+    (Request(prefix="a zebra"), "'zebra' is not among the "),
+    (Request(prefix="the cat sat here the"), "fewer than T="),
+    (Request(temperature=0.0), "temperature must be above 0"),
+    (Request(texts=0), "the number of texts must be at least 1"),
+])  # fmt: skip
 def test_what_cannot_be_written_is_a_sentence_on_the_page(player: Player, request_: Request, sentence: str) -> None:
     assert sentence in last(player.write("mle-corpus-1", request_)).error
 
 
-# -- Judges --------------------------------------------------------------------------------------------------------
-
-
+# -- Judges -----------------------------------------------------------------------------------------------------------
 def test_a_run_is_judged_by_its_own_discriminator_where_it_trained_one(player: Player, folder: Path) -> None:
     judge, who = player.judge("seqgan-corpus-1", own=True)
     assert who == "the discriminator that this run trained"
@@ -180,9 +169,7 @@ def test_a_discriminator_that_a_control_never_trained_judges_nothing(folder: Pat
     assert textgan_env.load(tmp_path / "seqgan-corpus-1").discriminator is None
 
 
-# -- What is shown -------------------------------------------------------------------------------------------------
-
-
+# -- What is shown ----------------------------------------------------------------------------------------------------
 def test_words_cannot_act_on_the_page() -> None:
     shown = as_html(Page(texts=[[Token("<script>", 0.5)]], command="textgan sample '<b>'", note="<i>"))
     assert "<script>" not in shown
@@ -197,11 +184,8 @@ def test_a_token_is_shown_on_the_colour_of_its_q_with_the_number_below() -> None
     assert "background:rgb(158, 66, 16);color:rgb(255, 255, 255)" in shown  # the ends of the scale
     assert "background:rgb(28, 81, 144);color:rgb(255, 255, 255)" in shown
     assert re.findall(r">([^<>]+)<small>([^<]+)</small>", shown) == [
-        ("low", "0.00"),
-        ("high", "1.00"),
-        ("old", "given"),
-        ("end", "0.25"),
-    ]
+        ("low", "0.00"), ("high", "1.00"), ("old", "given"), ("end", "0.25"),
+    ]  # fmt: skip
 
 
 def test_the_command_quotes_what_a_shell_would_read() -> None:
@@ -210,9 +194,7 @@ def test_the_command_quotes_what_a_shell_would_read() -> None:
     )
 
 
-# -- Opening -------------------------------------------------------------------------------------------------------
-
-
+# -- Opening ----------------------------------------------------------------------------------------------------------
 def test_without_gradio_one_sentence_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(play_page, "find_spec", lambda _: None)
     with pytest.raises(MissingDataError, match="gradio"):
@@ -224,16 +206,14 @@ def test_an_address_that_nothing_can_listen_on_is_refused() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=f"port {port}"):
-            play_page.check_address("127.0.0.1", port)
+        assert_refused(f"port {port}", play_page.check_address, "127.0.0.1", port)
     play_page.check_address("127.0.0.1", port)
-    with pytest.raises(InputError, match="port"):
-        play_page.check_address("127.0.0.1", 0)
+    assert_refused("port", play_page.check_address, "127.0.0.1", 0)
     with pytest.raises(InputError, match=r"192\.0\.2\.1"):  # nobody's address
         play_page.check_address("192.0.2.1", port)
 
 
-# -- In a browser --------------------------------------------------------------------------------------------------
+# -- In a browser -----------------------------------------------------------------------------------------------------
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -286,8 +266,7 @@ def served(folder: Path) -> Iterator[str]:
     server.send_signal(signal.SIGINT)
     out, errors = server.communicate(timeout=100)
     assert "OUTSIDE" not in said + out
-    assert errors == "stopped by Ctrl-C; files written before are whole\n"
-    assert server.returncode == 130
+    assert (errors, server.returncode) == ("stopped by Ctrl-C; files written before are whole\n", 130)
 
 
 @pytest.fixture(scope="module")

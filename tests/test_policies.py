@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from conftest import assert_refused
 from textgan_env.discriminators import ConvDiscriminator
 from textgan_env.evaluation import evaluate
 from textgan_env.ops.sampling import derived_generator, seeded
@@ -96,14 +97,10 @@ MAKERS: list[Callable[..., PolicyModule]] = [uniform, unigram, trigram, table, l
 each_policy = pytest.mark.parametrize("make", MAKERS)
 
 DECODINGS = {
-    "plain": Decoding(),
-    "cold": Decoding(temperature=0.5),
-    "hot": Decoding(temperature=3.0),
-    "top_k": Decoding(top_k=2),
-    "top_p": Decoding(top_p=0.7),
-    "all three": Decoding(temperature=0.7, top_k=3, top_p=0.8),
-    "deterministic": Decoding(deterministic=True),
-}
+    "plain": Decoding(), "cold": Decoding(temperature=0.5), "hot": Decoding(temperature=3.0),
+    "top_k": Decoding(top_k=2), "top_p": Decoding(top_p=0.7),
+    "all three": Decoding(temperature=0.7, top_k=3, top_p=0.8), "deterministic": Decoding(deterministic=True),
+}  # fmt: skip
 
 
 def stepped_log_prob(policy: Policy, tokens_BT: Tensor) -> list[list[float]]:
@@ -121,10 +118,7 @@ def stepped_log_prob(policy: Policy, tokens_BT: Tensor) -> list[list[float]]:
     return rows
 
 
-# ----------------------------------------------------------------------------------------------------
-# What holds for every policy
-
-
+# -- What holds for every policy --------------------------------------------------------------------------------------
 def test_every_kind_in_the_registry_is_tested_here() -> None:
     assert {make().kind for make in MAKERS} == set(POLICIES)
 
@@ -152,9 +146,7 @@ def test_log_prob_equals_stepping_with_a_plain_softmax(
 
 
 @each_policy
-def test_log_prob_is_zero_where_the_mask_is_false_and_unchanged_elsewhere(
-    make: Callable[..., PolicyModule],
-) -> None:
+def test_log_prob_is_zero_where_the_mask_is_false_and_unchanged_elsewhere(make: Callable[..., PolicyModule]) -> None:
     policy = make()
     tokens_BT, _ = padded([[0, 1, 3], [3, 2, 1]])
     everything_BT = torch.ones(2, 3, dtype=torch.bool)
@@ -211,9 +203,7 @@ def test_policy_is_the_same_again_from_config_and_tensors(make: Callable[..., Po
 
 
 @each_policy
-def test_with_decoding_shares_the_weights_and_leaves_the_policy_as_it_was(
-    make: Callable[..., PolicyModule],
-) -> None:
+def test_with_decoding_shares_the_weights_and_leaves_the_policy_as_it_was(make: Callable[..., PolicyModule]) -> None:
     policy = make()
     cold = policy.with_decoding(Decoding(temperature=0.5))
     tokens_BT, mask_BT = padded(TEXTS)
@@ -228,43 +218,33 @@ def test_with_decoding_shares_the_weights_and_leaves_the_policy_as_it_was(
     assert torch.equal(again.log_prob(tokens_BT, mask_BT), policy.log_prob(tokens_BT, mask_BT))
 
 
-@pytest.mark.parametrize(
-    ("vocab_size", "start_token", "forbidden", "field"),
-    [
-        (0, 0, [], "vocab_size"), (3, 4, [], "start_token"), (3, -1, [], "start_token"),
-        (3, 0, [1, 3], "forbidden"), (2, 0, [1, 0], "forbidden"), (4, 0, [1, 1], "forbidden"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("vocab_size", "start_token", "forbidden", "field"), [
+    (0, 0, [], "vocab_size"), (3, 4, [], "start_token"), (3, -1, [], "start_token"),
+    (3, 0, [1, 3], "forbidden"), (2, 0, [1, 0], "forbidden"), (4, 0, [1, 1], "forbidden"),
+])  # fmt: skip
 def test_policy_without_a_possible_token_or_start_is_refused(
     vocab_size: int, start_token: int, forbidden: list[int], field: str
 ) -> None:
-    with pytest.raises(InputError, match=field):
-        UniformPolicy(vocab_size, start_token=start_token, forbidden=forbidden)
+    assert_refused(field, UniformPolicy, vocab_size, start_token=start_token, forbidden=forbidden)
 
 
-@pytest.mark.parametrize(
-    ("kind", "config", "field"),
-    [
-        ("os.system", {}, "causal_lm.* found 'os.system'"),
-        ("uniform", {"vocab_size": 3}, "start_token"),
-        ("uniform", {**uniform().config(), "width": 2}, "width"),
-    ],
-)
+@pytest.mark.parametrize(("kind", "config", "field"), [
+    ("os.system", {}, "causal_lm.* found 'os.system'"),
+    ("uniform", {"vocab_size": 3}, "start_token"),
+    ("uniform", {**uniform().config(), "width": 2}, "width"),
+])  # fmt: skip
 def test_unknown_kind_and_a_config_of_another_one_are_refused(kind: str, config: dict[str, Any], field: str) -> None:
-    with pytest.raises(InputError, match=field):
-        make_policy(kind, config)
+    assert_refused(field, make_policy, kind, config)
 
 
 def test_map_state_keeps_the_nesting() -> None:
     state = {"a": [torch.tensor([1]), ()], "b": (torch.tensor([2.0]),)}
     doubled = map_state(lambda part, other: part + other, state, state)
     assert doubled == {"a": [torch.tensor([2]), ()], "b": (torch.tensor([4.0]),)}
-    with pytest.raises(InputError, match="tensors"):
-        map_state(lambda part: part, (1,))
+    assert_refused("tensors", map_state, lambda part: part, (1,))
 
 
-# ----------------------------------------------------------------------------------------------------
-# Decoding
+# -- Decoding ---------------------------------------------------------------------------------------------------------
 
 # Probabilities 0.1, 0.4, 0.2, 0.3.
 ROW = torch.tensor([[0.1, 0.4, 0.2, 0.3]]).log()
@@ -274,49 +254,39 @@ def probabilities(decoding: Decoding, logits_BV: Tensor) -> list[float]:
     return decoding.apply(logits_BV.clone()).softmax(1)[0].tolist()
 
 
-@pytest.mark.parametrize(
-    ("decoding", "expected"),
-    [
-        (Decoding(), [0.1, 0.4, 0.2, 0.3]),
-        # Squares: .01 .16 .04 .09, sum .3.
-        (Decoding(temperature=0.5), [1 / 30, 16 / 30, 4 / 30, 9 / 30]),
-        (Decoding(top_k=1), [0, 1, 0, 0]),
-        (Decoding(top_k=2), [0, 4 / 7, 0, 3 / 7]),
-        (Decoding(top_k=4), [0.1, 0.4, 0.2, 0.3]),
-        (Decoding(top_k=9), [0.1, 0.4, 0.2, 0.3]),
-        (Decoding(top_k=2**70), [0.1, 0.4, 0.2, 0.3]),
-        (Decoding(temperature=10**30), [0.25] * 4),
-        (Decoding(top_p=0.39), [0, 1, 0, 0]),
-        (Decoding(top_p=0.41), [0, 4 / 7, 0, 3 / 7]),
-        (Decoding(top_p=0.69), [0, 4 / 7, 0, 3 / 7]),
-        (Decoding(top_p=0.71), [0, 4 / 9, 2 / 9, 3 / 9]),
-        (Decoding(top_p=1.0), [0.1, 0.4, 0.2, 0.3]),
-        (Decoding(top_p=1e-9), [0, 1, 0, 0]),
-        # Of the two that top_k leaves, the first has 4/7 = .571 of the mass.
-        (Decoding(top_k=2, top_p=0.57), [0, 1, 0, 0]),
-        (Decoding(top_k=2, top_p=0.58), [0, 4 / 7, 0, 3 / 7]),
-        # Temperature comes first: the two best have 16/30 and 25/30.
-        (Decoding(temperature=0.5, top_p=0.8), [0, 16 / 25, 0, 9 / 25]),
-        (Decoding(deterministic=True), [0, 1, 0, 0]),
-        (Decoding(deterministic=True, temperature=5.0, top_k=3), [0, 1, 0, 0]),
-    ],
-)
+@pytest.mark.parametrize(("decoding", "expected"), [
+    (Decoding(), [0.1, 0.4, 0.2, 0.3]),
+    # Squares: .01 .16 .04 .09, sum .3.
+    (Decoding(temperature=0.5), [1 / 30, 16 / 30, 4 / 30, 9 / 30]),
+    (Decoding(top_k=1), [0, 1, 0, 0]),
+    (Decoding(top_k=2), [0, 4 / 7, 0, 3 / 7]),
+    (Decoding(top_k=4), [0.1, 0.4, 0.2, 0.3]),
+    (Decoding(top_k=9), [0.1, 0.4, 0.2, 0.3]),
+    (Decoding(top_k=2**70), [0.1, 0.4, 0.2, 0.3]),
+    (Decoding(temperature=10**30), [0.25] * 4),
+    (Decoding(top_p=0.39), [0, 1, 0, 0]),
+    (Decoding(top_p=0.41), [0, 4 / 7, 0, 3 / 7]),
+    (Decoding(top_p=0.69), [0, 4 / 7, 0, 3 / 7]),
+    (Decoding(top_p=0.71), [0, 4 / 9, 2 / 9, 3 / 9]),
+    (Decoding(top_p=1.0), [0.1, 0.4, 0.2, 0.3]),
+    (Decoding(top_p=1e-9), [0, 1, 0, 0]),
+    # Of the two that top_k leaves, the first has 4/7 = .571 of the mass.
+    (Decoding(top_k=2, top_p=0.57), [0, 1, 0, 0]),
+    (Decoding(top_k=2, top_p=0.58), [0, 4 / 7, 0, 3 / 7]),
+    # Temperature comes first: the two best have 16/30 and 25/30.
+    (Decoding(temperature=0.5, top_p=0.8), [0, 16 / 25, 0, 9 / 25]),
+    (Decoding(deterministic=True), [0, 1, 0, 0]),
+    (Decoding(deterministic=True, temperature=5.0, top_k=3), [0, 1, 0, 0]),
+])  # fmt: skip
 def test_decoding_by_hand(decoding: Decoding, expected: list[float]) -> None:
     assert probabilities(decoding, ROW) == pytest.approx(expected, abs=1e-6)
     assert sum(probabilities(decoding, ROW)) == pytest.approx(1)
 
 
-@pytest.mark.parametrize(
-    ("decoding", "kept"),
-    [
-        (Decoding(deterministic=True), [1]),
-        (Decoding(top_k=1), [1]),
-        (Decoding(top_k=2), [1, 2]),
-        (Decoding(top_k=4), [0, 1, 2, 4]),
-        (Decoding(top_p=0.2), [1]),
-        (Decoding(top_p=0.7), [1, 2, 4]),
-    ],
-)
+@pytest.mark.parametrize(("decoding", "kept"), [
+    (Decoding(deterministic=True), [1]), (Decoding(top_k=1), [1]), (Decoding(top_k=2), [1, 2]),
+    (Decoding(top_k=4), [0, 1, 2, 4]), (Decoding(top_p=0.2), [1]), (Decoding(top_p=0.7), [1, 2, 4]),
+])  # fmt: skip
 def test_ties_go_to_the_smaller_token(decoding: Decoding, kept: list[int]) -> None:
     # Probabilities 1/11, 3/11, 3/11, 1/11, 3/11 ... the ties among 1, 2, 4 and among 0, 3.
     shares = probabilities(decoding, torch.tensor([[1.0, 3.0, 3.0, 1.0, 3.0]]).log())
@@ -372,14 +342,10 @@ def test_top_p_of_one_keeps_the_longest_tail() -> None:
 )
 def test_decoding_outside_its_range_is_refused(field: str, values: list[float]) -> None:
     for value in values:
-        with pytest.raises(InputError, match=field):
-            Decoding(**{field: value})  # type: ignore[arg-type]
+        assert_refused(field, Decoding, **{field: value})
 
 
-# ----------------------------------------------------------------------------------------------------
-# LSTM
-
-
+# -- LSTM -------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 2.0])
 @pytest.mark.parametrize("forbidden", [(), (0, 5)], ids=["all tokens", "two forbidden"])
@@ -457,10 +423,8 @@ def test_random_initial_states_are_normal_and_belong_to_the_texts() -> None:
     assert (cell_BLH == 0).all()
     assert abs(float(hidden_BLH.mean())) < 0.03
     assert float(hidden_BLH.std()) == pytest.approx(1, abs=0.03)
-    some = policy.for_texts(seed_B[5:9], episode_B[5:9]).begin(4)[0]
-    assert torch.equal(some, hidden_BLH[5:9])
-    with pytest.raises(InputError, match="initial states"):
-        policy.for_texts(seed_B[:4], episode_B[:4]).begin(3)
+    assert torch.equal(policy.for_texts(seed_B[5:9], episode_B[5:9]).begin(4)[0], hidden_BLH[5:9])
+    assert_refused("initial states", policy.for_texts(seed_B[:4], episode_B[:4]).begin, 3)
 
 
 def test_with_a_random_initial_state_stepping_scores_what_log_prob_does() -> None:
@@ -514,14 +478,10 @@ def test_dropout_works_in_training_and_only_there() -> None:
     [("embed_size", 0), ("hidden_size", 0), ("num_layers", 0), ("dropout", 1.0), ("init_scale", -0.1)],
 )
 def test_lstm_size_outside_its_range_is_refused(field: str, value: float) -> None:
-    with pytest.raises(InputError, match=field):
-        LSTMPolicy(V, start_token=PAD, **{field: value})  # type: ignore[arg-type]
+    assert_refused(field, LSTMPolicy, V, start_token=PAD, **{field: value})
 
 
-# ----------------------------------------------------------------------------------------------------
-# Uniform and n-gram
-
-
+# -- Uniform and n-gram -----------------------------------------------------------------------------------------------
 def test_uniform_policy_scores_log_v_a_token() -> None:
     tokens_BT, mask_BT = padded(TEXTS)
     assert uniform().log_prob(tokens_BT, mask_BT)[mask_BT].tolist() == pytest.approx([-math.log(4)] * 15)
@@ -608,35 +568,26 @@ def test_unfitted_ngram_is_uniform() -> None:
     assert policy.log_prob(tokens_BT, mask_BT)[mask_BT].tolist() == pytest.approx([-math.log(4)] * 15)
 
 
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"order": 0}, "order"),
-        ({"order": 40}, "63 bits"),
-        ({"mask_BT": torch.zeros(2, 2, dtype=torch.bool)}, "token to count"),
-        ({"mask_BT": torch.ones(2, 3, dtype=torch.bool)}, "shape"),
-        ({"tokens_BT": torch.tensor([[0, 4], [0, 0]])}, "tokens to count .* 4"),
-        ({"tokens_BT": torch.tensor([[0, -1], [0, 4]])}, "tokens to count .* -1"),
-    ],
-)
+@pytest.mark.parametrize(("change", "sentence"), [
+    ({"order": 0}, "order"),
+    ({"order": 40}, "63 bits"),
+    ({"mask_BT": torch.zeros(2, 2, dtype=torch.bool)}, "token to count"),
+    ({"mask_BT": torch.ones(2, 3, dtype=torch.bool)}, "shape"),
+    ({"tokens_BT": torch.tensor([[0, 4], [0, 0]])}, "tokens to count .* 4"),
+    ({"tokens_BT": torch.tensor([[0, -1], [0, 4]])}, "tokens to count .* -1"),
+])  # fmt: skip
 def test_corpus_that_cannot_be_counted_is_refused(change: dict[str, Any], sentence: str) -> None:
     arguments = {"tokens_BT": torch.zeros(2, 2, dtype=torch.int64), "mask_BT": torch.ones(2, 2, dtype=torch.bool)}
-    with pytest.raises(InputError, match=sentence):
-        NGramPolicy.fit(**{**arguments, "vocab_size": V, "start_token": PAD, **change})
+    assert_refused(sentence, NGramPolicy.fit, **{**arguments, "vocab_size": V, "start_token": PAD, **change})
 
 
 def test_unigram_of_another_order_is_refused() -> None:
-    with pytest.raises(InputError, match="order"):
-        UnigramPolicy.fit(*padded(TEXTS), vocab_size=V, start_token=PAD, order=2)
-    with pytest.raises(InputError, match="order"):
-        UnigramPolicy(V, start_token=PAD, order=3)
+    assert_refused("order", UnigramPolicy.fit, *padded(TEXTS), vocab_size=V, start_token=PAD, order=2)
+    assert_refused("order", UnigramPolicy, V, start_token=PAD, order=3)
     assert UnigramPolicy(V, start_token=PAD).order == 1
 
 
-# ----------------------------------------------------------------------------------------------------
-# Table
-
-
+# -- Table ------------------------------------------------------------------------------------------------------------
 def test_table_of_text_probabilities_has_exactly_these() -> None:
     texts_ST = torch.tensor(list(product(range(V), repeat=T)))
     probability_S = torch.rand(V**T, generator=derived_generator(0), dtype=torch.float64)
@@ -676,21 +627,16 @@ def test_table_refuses_to_go_past_the_end() -> None:
     policy = TablePolicy(2, max_length=2)
     _, state = policy.step(torch.tensor([0]), policy.begin(1))
     _, state = policy.step(torch.tensor([1]), state)
-    with pytest.raises(InputError, match="texts of 2 tokens"):
-        policy.step(torch.tensor([1]), state)
+    assert_refused("texts of 2 tokens", policy.step, torch.tensor([1]), state)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ({"max_length": 0}, "max_length"),
-        ({"max_length": 20}, "logits"),
-        ({"max_length": 2, "logits_PV": torch.zeros(4, 4)}, "logits"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    ({"max_length": 0}, "max_length"),
+    ({"max_length": 20}, "logits"),
+    ({"max_length": 2, "logits_PV": torch.zeros(4, 4)}, "logits"),
+])  # fmt: skip
 def test_table_of_a_wrong_size_is_refused(arguments: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
-        TablePolicy(V, **arguments)
+    assert_refused(sentence, TablePolicy, V, **arguments)
 
 
 @pytest.mark.parametrize("probabilities", [[1.0] * 3, [1.0, -0.1, 0.0, 0.0], [1.0, math.nan, 0.0, 0.0], [0.0] * 4])
@@ -699,10 +645,7 @@ def test_what_is_no_distribution_over_texts_is_refused(probabilities: list[float
         TablePolicy.from_text_probabilities(torch.tensor(probabilities), vocab_size=2, max_length=2)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Lagged copy
-
-
+# -- Lagged copy ------------------------------------------------------------------------------------------------------
 def test_lagged_copy_moves_by_its_rate() -> None:
     policy = TablePolicy(1, max_length=2, logits_PV=torch.tensor([[1.0], [2.0]]))
     lagged = LaggedCopy(policy, rate=0.8)
@@ -748,7 +691,5 @@ def test_whole_numbers_are_copied_not_averaged() -> None:
 
 def test_lagged_copy_of_something_else_is_refused() -> None:
     lagged: LaggedCopy[PolicyModule] = LaggedCopy(lstm(), 0.8)
-    with pytest.raises(InputError, match="architecture"):
-        lagged.update(table())
-    with pytest.raises(InputError, match="rate"):
-        LaggedCopy(lstm(), 1.2)
+    assert_refused("architecture", lagged.update, table())
+    assert_refused("rate", LaggedCopy, lstm(), 1.2)

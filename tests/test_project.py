@@ -75,15 +75,10 @@ def test_files_name_the_version_of_the_package(file: str, pattern: str) -> None:
 PRIVATE_PLACES = [
     place.replace("|", "")
     for place in (
-        "py|pi.org",
-        "python|hosted.org",
-        "download.|pytorch.org",
-        "npm|js.org",
-        "debian|.org",
-        "/wo|rk/",
+        "py|pi.org", "python|hosted.org", "download.|pytorch.org", "npm|js.org", "debian|.org", "/wo|rk/",
         "/ro|ot/",
     )
-]
+]  # fmt: skip
 
 
 def test_no_file_names_a_registry_host_or_a_folder_of_one_machine() -> None:

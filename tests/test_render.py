@@ -1,4 +1,3 @@
-import errno
 import math
 import os
 import re
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import assert_refused, disk_full
 from textgan_env.ops import colours, plots, render
 from textgan_env.ops.colours import credit_colour, credit_limits, ink_on
 from textgan_env.ops.plots import heat_map, learning_curve
@@ -76,28 +76,21 @@ def test_contrast_of_black_and_white_is_21() -> None:
 
 
 def test_limits_are_the_range_of_the_values() -> None:
-    assert credit_limits([0.2, math.nan, -1.0, 3.0]) == (-1.0, 3.0)
-    assert credit_limits([2.0, 2.0]) == (1.5, 2.5)
-    assert credit_limits([math.nan]) == (0.0, 1.0)
-    assert credit_limits([]) == (0.0, 1.0)
+    assert (credit_limits([0.2, math.nan, -1.0, 3.0]), credit_limits([2.0, 2.0])) == ((-1.0, 3.0), (1.5, 2.5))
+    assert (credit_limits([math.nan]), credit_limits([])) == ((0.0, 1.0), (0.0, 1.0))
 
 
 def test_ansi_paints_each_word_in_the_colour_of_its_credit() -> None:
-    text = ansi(["low", "high"], [0.0, 1.0], limits=UNIT, colours=True)
-    first, legend = text.split("\n")
+    first, legend = ansi(["low", "high"], [0.0, 1.0], limits=UNIT, colours=True).split("\n")
     painted = re.findall(r"\x1b\[48;2;(\d+);(\d+);(\d+)m\x1b\[38;2;[\d;]+m (\w+) \x1b\[0m", first)
-    assert painted == [
-        (*map(str, credit_colour(0.0, UNIT)), "low"),
-        (*map(str, credit_colour(1.0, UNIT)), "high"),
-    ]
+    assert painted == [(*map(str, credit_colour(0.0, UNIT)), "low"), (*map(str, credit_colour(1.0, UNIT)), "high")]
     assert legend.startswith("Q 0.00 ")
     assert legend.endswith(" 1.00")
 
 
 def test_ansi_without_credit_is_the_plain_text() -> None:
     assert ansi(WORDS) == " ".join(WORDS)
-    assert ansi(list("床前明月"), separator="") == "床前明月"
-    assert ansi([]) == ""
+    assert (ansi(list("床前明月"), separator=""), ansi([])) == ("床前明月", "")
 
 
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
@@ -118,27 +111,16 @@ def test_characters_that_act_on_a_terminal_are_shown_as_escapes(acting: str) -> 
 
 def test_values_that_do_not_fit_the_words_are_refused() -> None:
     for function in (ansi, rgb_array):
-        with pytest.raises(InputError, match="credit"):
-            function(["a", "b"], [0.5])
+        assert_refused("credit", function, ["a", "b"], [0.5])
         for limits in ((1.0, 1.0), (2.0, 1.0), (0.0, math.nan), (-math.inf, 0.0)):
-            with pytest.raises(InputError, match="limits"):
-                function(["a"], [0.5], limits=limits)
+            assert_refused("limits", function, ["a"], [0.5], limits=limits)
 
 
-@pytest.mark.parametrize(
-    ("words", "credit"),
-    [
-        ([], None),
-        ([], []),
-        (WORDS, None),
-        (WORDS, CREDIT),
-        (WORDS, [math.nan] * len(WORDS)),
-        (WORDS, [math.inf, -math.inf, *CREDIT[2:]]),
-        (["", " ", "\x1b", "\U000f0000"], [1e-9, -1e9, 1e300, 0.0]),
-        (["x" * 5000], [0.5]),
-        (WORDS * 60, CREDIT * 60),
-    ],
-)
+@pytest.mark.parametrize(("words", "credit"), [
+    ([], None), ([], []), (WORDS, None), (WORDS, CREDIT), (WORDS, [math.nan] * len(WORDS)),
+    (WORDS, [math.inf, -math.inf, *CREDIT[2:]]), (["", " ", "\x1b", "\U000f0000"], [1e-9, -1e9, 1e300, 0.0]),
+    (["x" * 5000], [0.5]), (WORDS * 60, CREDIT * 60),
+])  # fmt: skip
 @pytest.mark.parametrize("size", [(640, 360), (320, 200)])
 def test_every_text_gives_a_picture_of_the_same_size(
     words: list[str], credit: list[float] | None, size: tuple[int, int]
@@ -150,16 +132,14 @@ def test_every_text_gives_a_picture_of_the_same_size(
 
 
 def test_a_picture_too_small_for_text_is_refused() -> None:
-    with pytest.raises(InputError, match="pixels"):
-        rgb_array(WORDS, size=(100, 300))
+    assert_refused("pixels", rgb_array, WORDS, size=(100, 300))
 
 
 def test_tiles_have_the_colours_of_the_credit() -> None:
     picture = rgb_array(["aaaa", "bbbb", "cccc"], [0.1, 0.9, math.nan], limits=UNIT)
     for value in (0.1, 0.9, math.nan):
         assert share_of(picture, credit_colour(value, UNIT)) > 0.003
-    plain = rgb_array(["aaaa", "bbbb", "cccc"])
-    assert share_of(plain, credit_colour(0.1, UNIT)) == 0
+    assert share_of(rgb_array(["aaaa", "bbbb", "cccc"]), credit_colour(0.1, UNIT)) == 0
 
 
 def test_a_growing_text_leaves_what_was_drawn_in_its_place() -> None:
@@ -242,10 +222,6 @@ def test_a_full_disk_keeps_the_older_curve(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "curve.png"
     learning_curve(rows_of_a_run(), path, lines=LINES)
     before = path.read_bytes()
-
-    def disk_full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     monkeypatch.setattr("textgan_env.utils.files.os.fsync", disk_full)
     with pytest.raises(OSError, match="No space left"):
         learning_curve(rows_of_a_run()[:3], path, lines=LINES)
@@ -304,8 +280,7 @@ def test_a_heat_map_puts_each_value_at_its_row_and_column(tmp_path: Path) -> Non
 
 
 def test_a_heat_map_of_other_names_than_numbers_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="name"):
-        heat_map(np.zeros((2, 2)), tmp_path / "map.png", rows=["a"], columns=["c", "d"])
+    assert_refused("name", heat_map, np.zeros((2, 2)), tmp_path / "map.png", rows=["a"], columns=["c", "d"])
     with pytest.raises(InputError, match="limits"):
         heat_map(np.zeros((1, 1)), tmp_path / "map.png", rows=["a"], columns=["c"], limits=(1.0, 1.0))
     assert os.listdir(tmp_path) == []
@@ -320,12 +295,9 @@ def test_a_list_of_texts_has_each_score_on_its_colour_one_below_the_other() -> N
 
 def test_a_text_wider_than_the_list_is_cut() -> None:
     picture = score_list(["word " * 100], [0.5], limits=UNIT, width=400)
-    paper = picture[0, 0]
-    assert (picture[:, -30:] == paper).all()
+    assert (picture[:, -30:] == picture[0, 0]).all()
 
 
 def test_a_list_without_a_score_for_each_text_is_refused() -> None:
-    with pytest.raises(InputError, match="credit"):
-        score_list(["a", "b"], [0.5])
-    with pytest.raises(InputError, match="pixels"):
-        score_list(["a"], [0.5], width=100)
+    assert_refused("credit", score_list, ["a", "b"], [0.5])
+    assert_refused("pixels", score_list, ["a"], [0.5], width=100)

@@ -15,7 +15,7 @@ from agents.mle import MLE
 from agents.mle import smoke as mle_smoke
 from agents.seqgan import SeqGAN
 from agents.seqgan import smoke as seqgan_smoke
-from conftest import make_run
+from conftest import assert_refused, make_run
 from textgan_env import load
 from textgan_env.envs import defaults
 from textgan_env.runs.folder import RunFolder
@@ -23,7 +23,6 @@ from textgan_env.runs.logs import read_metrics
 from textgan_env.show import report
 from textgan_env.show.report import page, report_data, write_report
 from textgan_env.show.traces import Judge, write_traces
-from textgan_env.utils.errors import InputError
 
 # The library that reads command lines draws from the global generators.
 pytestmark = pytest.mark.moves_global_rng
@@ -43,16 +42,12 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def seqgan(text: Path) -> RunFolder:
-    found = make_run(SeqGAN, seqgan_smoke, text, mode="whitespace", mle_epochs=2)
-    assert isinstance(found, RunFolder)
-    return found
+    return make_run(SeqGAN, seqgan_smoke, text, mode="whitespace", mle_epochs=2)
 
 
 @pytest.fixture(scope="module")
 def mle(text: Path) -> RunFolder:
-    found = make_run(MLE, mle_smoke, text, mode="whitespace", epochs=3)
-    assert isinstance(found, RunFolder)
-    return found
+    return make_run(MLE, mle_smoke, text, mode="whitespace", epochs=3)
 
 
 @pytest.fixture(autouse=True)
@@ -65,9 +60,7 @@ def data(seqgan: RunFolder) -> dict[str, Any]:
     return report_data([seqgan.path], texts=3, rollouts=4, seed=5)
 
 
-# -- The data ------------------------------------------------------------------------------------------------------
-
-
+# -- The data ---------------------------------------------------------------------------------------------------------
 def test_the_data_are_the_traces_of_the_run(seqgan: RunFolder, data: dict[str, Any]) -> None:
     run = load(seqgan.path)
     judge = Judge.of_run(run, seed=5)
@@ -99,8 +92,7 @@ def test_the_data_are_the_traces_of_the_run(seqgan: RunFolder, data: dict[str, A
 
 def test_curves_samples_phases_and_the_run_itself_are_in_the_data(seqgan: RunFolder, data: dict[str, Any]) -> None:
     (shown,) = data["runs"]
-    rows = read_metrics(seqgan.path)
-    valid = [(row["step"], row["nll_valid"]) for row in rows if "nll_valid" in row]
+    valid = [(row["step"], row["nll_valid"]) for row in read_metrics(seqgan.path) if "nll_valid" in row]
     steps, values = shown["curves"]["nll_valid"]
     assert steps == [step for step, _ in valid]
     assert values == pytest.approx([value for _, value in valid], rel=1e-3)
@@ -109,8 +101,7 @@ def test_curves_samples_phases_and_the_run_itself_are_in_the_data(seqgan: RunFol
     ]  # fmt: skip
     assert shown["samples"] == [[step, texts] for step, texts in seqgan.samples()]
     about = seqgan.about
-    assert shown["made"]["command"] == about["command"]
-    assert shown["made"]["source"] == about["source"]
+    assert (shown["made"]["command"], shown["made"]["source"]) == (about["command"], about["source"])
     kept = json.loads((seqgan.path / "evaluation.json").read_text())
     assert shown["evaluation"]["values"]["nll_test"] == pytest.approx(kept["values"]["nll_test"], rel=1e-3)
     assert shown["evaluation"]["settings"] == kept["settings"]
@@ -143,8 +134,7 @@ def test_long_curves_keep_their_ends_and_say_nothing_of_what_is_not_a_number() -
     steps, values = report._curve(rows, "x")
     assert len(steps) == report._POINTS
     assert (steps[0], steps[-1]) == (1, 999)
-    assert values == steps
-    assert report._curve(rows, "y") == []
+    assert (values, report._curve(rows, "y")) == (steps, [])
 
 
 def test_the_run_that_one_began_from_stands_before_it(seqgan: RunFolder, mle: RunFolder, text: Path) -> None:
@@ -156,16 +146,13 @@ def test_the_run_that_one_began_from_stands_before_it(seqgan: RunFolder, mle: Ru
 
 
 def test_another_temperature_is_that_of_the_texts_and_of_the_completions(mle: RunFolder) -> None:
-    cold = report_data([mle.path], texts=2, rollouts=3, temperature=1e-4)
-    (shown,) = cold["runs"]
+    (shown,) = report_data([mle.path], texts=2, rollouts=3, temperature=1e-4)["runs"]
     assert shown["decoding"]["temperature"] == 1e-4
     assert shown["texts"][0]["text"] == shown["texts"][1]["text"]  # the most probable one
     assert all(len({tuple(tokens) for _, tokens in each}) <= 1 for each in shown["texts"][0]["completions"])
 
 
-# -- The page ------------------------------------------------------------------------------------------------------
-
-
+# -- The page ---------------------------------------------------------------------------------------------------------
 def script_data(html: str) -> Any:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
     assert found is not None
@@ -204,9 +191,7 @@ def test_the_same_seed_makes_the_same_page_and_another_one_does_not(seqgan: RunF
     assert files[0] == files[1] != files[2]
 
 
-# -- The command ---------------------------------------------------------------------------------------------------
-
-
+# -- The command ------------------------------------------------------------------------------------------------------
 def test_the_command_says_which_file_it_wrote(mle: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     main(["report", str(mle.path), "--texts", "1", "--rollouts", "2"])
     said = capsys.readouterr()
@@ -223,22 +208,13 @@ def test_a_run_that_was_stopped_is_shown_without_results(seqgan: RunFolder, text
     assert shown["evaluation"] is None
 
 
-@pytest.mark.parametrize(
-    ("words", "field"),
-    [
-        ([], "run folder"),
-        (["nowhere"], "nowhere"),
-        (["RUN", "--texts", "0"], "texts"),
-        (["RUN", "--rollouts", "65"], "rollouts"),
-        (["RUN", "--temperature", "0"], "temperature"),
-        (["RUN", "--judge", "mine"], "judge"),
-        (["RUN", "-o", "no/such/page.html"], "no/such"),
-        (["RUN", "-o", "."], "'.' is a folder"),
-        (["RUN"] * 7, "found 7"),
-        (["OTHER", "RUN"], "one task"),
-        (["NOTHING"], "config.json"),
-    ],
-)
+@pytest.mark.parametrize(("words", "field"), [
+    ([], "run folder"), (["nowhere"], "nowhere"), (["RUN", "--texts", "0"], "texts"),
+    (["RUN", "--rollouts", "65"], "rollouts"), (["RUN", "--temperature", "0"], "temperature"),
+    (["RUN", "--judge", "mine"], "judge"), (["RUN", "-o", "no/such/page.html"], "no/such"),
+    (["RUN", "-o", "."], "'.' is a folder"), (["RUN"] * 7, "found 7"), (["OTHER", "RUN"], "one task"),
+    (["NOTHING"], "config.json"),
+])  # fmt: skip
 def test_what_is_wrong_is_said_in_one_sentence_and_nothing_is_written(
     mle: RunFolder, tmp_path: Path, words: list[str], field: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -264,5 +240,4 @@ def test_what_is_wrong_is_said_in_one_sentence_and_nothing_is_written(
 def test_an_evaluation_that_cannot_be_read_is_named(text: Path) -> None:
     run = make_run(MLE, mle_smoke, text, mode="whitespace")
     (run.path / "evaluation.json").write_text("[]")
-    with pytest.raises(InputError, match="evaluation"):
-        report_data([run.path], texts=1, rollouts=1)
+    assert_refused("evaluation", report_data, [run.path], texts=1, rollouts=1)

@@ -63,8 +63,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def arabic(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     file = tmp_path_factory.mktemp("arabic") / "my.txt"
     file.write_text("\n".join(ARABIC), encoding="utf-8")
-    run = make_run(SeqGAN, seqgan_smoke, file, mode="whitespace")
-    return report_data([run.path], texts=2, rollouts=2)
+    return report_data([make_run(SeqGAN, seqgan_smoke, file, mode="whitespace").path], texts=2, rollouts=2)
 
 
 class Watched:
@@ -308,8 +307,7 @@ def test_without_results_or_samples_the_page_says_so(opened: Any, data: dict[str
 
 def test_nll_oracle_stands_only_beside_nll_test(opened: Any, tmp_path: Path) -> None:
     small: dict[str, Any] = {"embed_size": 4, "hidden_size": 4, "threads": 1, "runs": tmp_path, "show_samples": 1}
-    run = launch(replace(mle_smoke("toy"), **small), MLE)
-    data = report_data([run.path], texts=1, rollouts=2)
+    data = report_data([launch(replace(mle_smoke("toy"), **small), MLE).path], texts=1, rollouts=2)
     shown = opened(data)
     table = shown.locator("#table").inner_text()
     assert table.index("NLL-oracle") < table.index("NLL-test")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import StubPolicy
+from conftest import StubPolicy, assert_refused
 from textgan_env.ops.sampling import Stream, derived_generator, keyed_uniform
 from textgan_env.policies import (
     Decoding,
@@ -22,7 +22,6 @@ from textgan_env.policies import (
     UniformPolicy,
 )
 from textgan_env.rewards import TILE, Completions, Keys, complete, generate
-from textgan_env.utils.errors import InputError
 
 B, N, T, V = 5, 3, 6, 7
 PAD = V
@@ -39,10 +38,7 @@ class NestedPolicy(PolicyModule):
         self.weight_TV = torch.randn(2 * T, V, generator=derived_generator(5), dtype=torch.float64).float()
 
     def begin(self, batch_size: int) -> State:
-        return {
-            "read": torch.zeros(batch_size, dtype=torch.int64),
-            "sums": [(torch.zeros(batch_size, V, 2),), ()],
-        }
+        return {"read": torch.zeros(batch_size, dtype=torch.int64), "sums": [(torch.zeros(batch_size, V, 2),), ()]}
 
     def raw_step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
         (sums_BV2,), _ = state["sums"]
@@ -119,11 +115,7 @@ def plain_completions(
     found = []
     for prefix, row, rollout in product(range(T), range(len(tokens_BT)), range(rollouts)):
         if wanted_BT[row, prefix]:
-            key = {
-                "seed": int(keys_B.seed_B[row]),
-                "episode": int(keys_B.episode_B[row]),
-                "rollout": rollout,
-            }
+            key = {"seed": int(keys_B.seed_B[row]), "episode": int(keys_B.episode_B[row]), "rollout": rollout}
             given = tokens_BT[row, :prefix].tolist()
             with torch.no_grad():
                 text = plain_completion(policy, given, key, stream=Stream.ROLLOUT, end_token=end_token)
@@ -206,8 +198,7 @@ def test_order_is_prefix_then_row_then_rollout() -> None:
     wanted_BT = torch.zeros_like(ALL_BT)
     wanted_BT[1, 2] = wanted_BT[3, 2] = wanted_BT[4, 0] = True
     texts = complete(lstm(), given_texts(), wanted_BT, keys=keys(), rollouts=2)
-    assert texts.prefix_R.tolist() == [0, 0, 2, 2, 2, 2]
-    assert texts.row_R.tolist() == [4, 4, 1, 1, 3, 3]
+    assert (texts.prefix_R.tolist(), texts.row_R.tolist()) == ([0, 0, 2, 2, 2, 2], [4, 4, 1, 1, 3, 3])
     assert texts.rollout_R.tolist() == [0, 1] * 3
 
 
@@ -232,11 +223,9 @@ def test_text_ends_with_its_end_token_which_counts() -> None:
     wanted_BT = torch.tensor([[False, False, True, False]])
     one = Keys.counted(0, 1)
     texts = complete(certain, torch.tensor([[0, 0, 0, 0]]), wanted_BT, keys=one, end_token=1)
-    assert texts.tokens_RT.tolist() == [[0, 0, 1, 2]]
-    assert texts.lengths_R.tolist() == [3]
+    assert (texts.tokens_RT.tolist(), texts.lengths_R.tolist()) == ([[0, 0, 1, 2]], [3])
     endless = complete(certain, torch.tensor([[0, 0, 0, 0]]), wanted_BT, keys=one, end_token=0)
-    assert endless.tokens_RT.tolist() == [[0, 0, 1, 1]]
-    assert endless.lengths_R.tolist() == [4]
+    assert (endless.tokens_RT.tolist(), endless.lengths_R.tolist()) == ([[0, 0, 1, 1]], [4])
 
 
 def test_ended_rows_are_not_stepped_any_more() -> None:
@@ -249,8 +238,7 @@ def test_ended_rows_are_not_stepped_any_more() -> None:
 
     policy = Counting([-math.inf, 0.0])
     tokens_BT, lengths_B = generate(policy, Keys.counted(0, 64), T, end_token=1)
-    assert policy.rows == 64
-    assert lengths_B.tolist() == [1] * 64
+    assert (policy.rows, lengths_B.tolist()) == (64, [1] * 64)
     assert (tokens_BT[:, 1:] == 2).all()
 
 
@@ -294,11 +282,7 @@ def test_completions_follow_the_policy() -> None:
     table = TablePolicy.from_text_probabilities(torch.tensor([0.4, 0.1, 0.2, 0.3]), vocab_size=2, max_length=2)
     draws = 10_000
     texts = complete(
-        table,
-        torch.tensor([[0, 1]]),
-        torch.tensor([[True, True]]),
-        keys=Keys.counted(3, 1),
-        rollouts=draws,
+        table, torch.tensor([[0, 1]]), torch.tensor([[True, True]]), keys=Keys.counted(3, 1), rollouts=draws
     )
     whole, second = texts.tokens_RT[:draws], texts.tokens_RT[draws:]
     shares = (whole @ torch.tensor([2, 1])).bincount(minlength=4) / draws
@@ -308,10 +292,7 @@ def test_completions_follow_the_policy() -> None:
     assert (second[:, 1] == 0).float().mean().item() == pytest.approx(0.8, abs=0.016)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Whole texts
-
-
+# -- Whole texts ------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("end_token", [None, END])
 def test_written_texts_are_completions_of_the_empty_prefix(end_token: int | None) -> None:
     wanted_BT = torch.zeros_like(ALL_BT)
@@ -351,36 +332,26 @@ def test_texts_written_from_a_prefix_are_the_plain_ones(end_token: int | None) -
 
 @pytest.mark.parametrize("prefix", [[0] * T, [END], [PAD]])
 def test_a_prefix_that_no_text_can_begin_with_is_refused(prefix: list[int]) -> None:
-    with pytest.raises(InputError, match="prefix"):
-        generate(lstm(), keys(), T, end_token=END, prefix=prefix)
+    assert_refused("prefix", generate, lstm(), keys(), T, end_token=END, prefix=prefix)
 
 
 def test_no_keys_write_no_texts() -> None:
     tokens_BT, lengths_B = generate(lstm(), Keys.counted(0, 0), T)
-    assert tokens_BT.shape == (0, T)
-    assert lengths_B.shape == (0,)
+    assert (tokens_BT.shape, lengths_B.shape) == ((0, T), (0,))
 
 
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"rollouts": 0}, "rollouts"),
-        ({"rollouts": -2}, "rollouts"),
-        ({"tile": 0}, "tile"),
-        ({"wanted_BT": ALL_BT[:, 1:]}, "wanted prefixes"),
-    ],
-)
+@pytest.mark.parametrize(("change", "field"), [
+    ({"rollouts": 0}, "rollouts"), ({"rollouts": -2}, "rollouts"), ({"tile": 0}, "tile"),
+    ({"wanted_BT": ALL_BT[:, 1:]}, "wanted prefixes"),
+])  # fmt: skip
 def test_impossible_request_is_refused(change: dict[str, object], field: str) -> None:
     arguments = {"tokens_BT": given_texts(), "wanted_BT": ALL_BT, "keys": keys(), **change}
-    with pytest.raises(InputError, match=field):
-        complete(lstm(), **arguments)  # type: ignore[arg-type]
+    assert_refused(field, complete, lstm(), **arguments)
 
 
 def test_text_without_room_is_refused() -> None:
-    with pytest.raises(InputError, match="T=0"):
-        generate(lstm(), keys(), 0)
+    assert_refused("T=0", generate, lstm(), keys(), 0)
 
 
 def test_policy_that_allows_no_token_is_refused() -> None:
-    with pytest.raises(InputError, match="NaN"):
-        generate(StubPolicy([-math.inf, -math.inf]), keys(), T)
+    assert_refused("NaN", generate, StubPolicy([-math.inf, -math.inf]), keys(), T)

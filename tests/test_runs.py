@@ -1,4 +1,3 @@
-import errno
 import json
 import os
 import subprocess
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from conftest import assert_refused, disk_full
 from textgan_env.runs import folder
 from textgan_env.runs.folder import RunFolder, machine, source_state
 from textgan_env.utils.errors import InputError
@@ -29,12 +29,10 @@ def create(root: Path, name: str = "mle", **changes: Any) -> RunFolder:
 
 def test_config_says_what_was_run_and_where(tmp_path: Path) -> None:
     config = {"epochs": 3, "optimizer": Settings(), "device": torch.device("cpu")}
-    run = create(tmp_path / "runs", config=config, task={"name": "toy"}, seed=7)
-    about = RunFolder.open(run.path).about
+    about = RunFolder.open(create(tmp_path / "runs", config=config, task={"name": "toy"}, seed=7).path).about
     assert about["name"] == "mle"
     assert about["config"] == {"epochs": 3, "optimizer": {"lr": 0.5, "folder": "a/b"}, "device": "cpu"}
-    assert about["task"] == {"name": "toy"}
-    assert about["seed"] == 7
+    assert (about["task"], about["seed"]) == ({"name": "toy"}, 7)
     assert about["command"] == ["mle.py", "--epochs", "3"]
     assert set(about["versions"]) >= {"textgan_env", "torch", "gymnasium", "numpy"}
     assert set(about["machine"]) == {"system", "cpu", "cores", "threads", "device"}
@@ -52,8 +50,7 @@ def test_runs_of_one_name_are_numbered_and_none_is_overwritten(tmp_path: Path) -
     (tmp_path / "mle-x").mkdir()
     (tmp_path / "mle.2-9").mkdir()
     paths = [create(tmp_path).path.name for _ in range(2)] + [create(tmp_path, "seqgan").path.name]
-    assert paths == ["mle-8", "mle-9", "seqgan-1"]
-    assert os.listdir(tmp_path / "mle-7") == []
+    assert (paths, os.listdir(tmp_path / "mle-7")) == (["mle-8", "mle-9", "seqgan-1"], [])
 
 
 def test_a_number_taken_at_the_same_moment_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,27 +75,20 @@ def test_paths_lie_in_the_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "  ", "a/b", "..", ".", "a\\b", "a\x00b", "a\n", " mle", ".hidden"])
 def test_a_name_that_cannot_be_a_folder_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="name"):
-        create(tmp_path / "runs", name)
+    assert_refused("name", create, tmp_path / "runs", name)
     assert os.listdir(tmp_path) == []
 
 
 def test_a_file_in_place_of_the_root_is_refused(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("mine")
-    with pytest.raises(InputError, match="runs"):
-        create(tmp_path / "runs")
-    with pytest.raises(InputError, match="Not a directory"):
-        create(tmp_path / "runs" / "below")
+    assert_refused("runs", create, tmp_path / "runs")
+    assert_refused("Not a directory", create, tmp_path / "runs" / "below")
     assert (tmp_path / "runs").read_text() == "mine"
 
 
 def test_a_disk_that_is_full_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def disk_full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     monkeypatch.setattr(os, "fsync", disk_full)
-    with pytest.raises(InputError, match="No space left"):
-        create(tmp_path)
+    assert_refused("No space left", create, tmp_path)
     assert os.listdir(tmp_path) == []
 
 
@@ -109,14 +99,11 @@ def test_a_config_that_json_cannot_hold_leaves_no_folder(tmp_path: Path) -> None
 
 
 def test_opening_what_is_not_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no run folder at"):
-        RunFolder.open(tmp_path / "none")
-    with pytest.raises(InputError, match=r"it has no config\.json"):
-        RunFolder.open(tmp_path)
+    assert_refused("no run folder at", RunFolder.open, tmp_path / "none")
+    assert_refused(r"it has no config\.json", RunFolder.open, tmp_path)
     for content in (b"{", b"\xff\xfe", b"[" * 100_000, b"[]", b"{}", b'{"config": 3}'):
         (tmp_path / "config.json").write_bytes(content)
-        with pytest.raises(InputError, match=r"config\.json"):
-            RunFolder.open(tmp_path)
+        assert_refused(r"config\.json", RunFolder.open, tmp_path)
 
 
 def test_samples_are_readable_and_come_back(tmp_path: Path) -> None:
@@ -142,8 +129,7 @@ def test_rewinding_drops_the_samples_that_will_be_written_again(tmp_path: Path) 
     with run.samples_file.open("a") as file:
         file.write("step")  # a kill in the middle of a write
     run.rewind(3)
-    assert run.samples_file.read_text() == before
-    assert run.samples() == [(1, ["text 1"]), (3, ["text 3"])]
+    assert (run.samples_file.read_text(), run.samples()) == (before, [(1, ["text 1"]), (3, ["text 3"])])
 
 
 @pytest.mark.parametrize("line", [b"not ours", b"step x", b"step " + b"9" * 20, b"\xff", b" x"])
@@ -152,8 +138,7 @@ def test_a_spoilt_samples_file_is_named_by_its_line(tmp_path: Path, line: bytes)
     run.append_samples(1, ["a"])
     with run.samples_file.open("ab") as file:
         file.write(line + b"\n")
-    with pytest.raises(InputError, match=r"^line 4 of"):
-        run.samples()
+    assert_refused(r"^line 4 of", run.samples)
 
 
 def git(folder: Path, *arguments: str) -> str:

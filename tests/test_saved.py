@@ -9,13 +9,13 @@ import pytest
 
 import textgan_env
 from agents.mle import MLE, MLEConfig
+from conftest import assert_refused
 from textgan_env.evaluation import evaluate, sample_texts
 from textgan_env.policies import PolicyModule
 from textgan_env.runs.folder import RunFolder
 from textgan_env.show.saved import SavedRun
 from textgan_env.tasks import Task, make_task
 from textgan_env.training.loop import train
-from textgan_env.utils.errors import InputError
 
 NOUNS, VERBS = ("cat", "dog", "fox", "cow", "bee"), ("sat", "ran", "ate", "hid")
 LINES = [f"{article} {noun} {verb}" for article in ("the", "a") for noun in NOUNS for verb in VERBS]
@@ -74,20 +74,12 @@ def test_every_text_begins_with_the_prefix_and_goes_on_in_its_own_way(saved: Sav
     assert saved.sample(2, prefix="") == saved.sample(2)
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        ({"prefix": "the zebra"}, "zebra"),
-        ({"prefix": "the cat " * 9}, "tokens"),
-        ({"n": 0}, "texts"),
-        ({"temperature": -1.0}, "temperature"),
-        ({"top_k": 0}, "top_k"),
-        ({"top_p": 1.5}, "top_p"),
-    ],
-)
+@pytest.mark.parametrize(("options", "sentence"), [
+    ({"prefix": "the zebra"}, "zebra"), ({"prefix": "the cat " * 9}, "tokens"), ({"n": 0}, "texts"),
+    ({"temperature": -1.0}, "temperature"), ({"top_k": 0}, "top_k"), ({"top_p": 1.5}, "top_p"),
+])  # fmt: skip
 def test_what_cannot_be_written_is_refused(saved: SavedRun, options: dict[str, object], sentence: str) -> None:
-    with pytest.raises(InputError, match=sentence):
-        saved.sample(**options)  # type: ignore[arg-type]
+    assert_refused(sentence, saved.sample, **options)
 
 
 def test_other_decoding_leaves_the_run_as_it_is(saved: SavedRun) -> None:
@@ -102,8 +94,7 @@ def test_a_run_whose_text_has_changed_says_so(trained: tuple[PolicyModule, Task,
     before = file.read_text()
     try:
         file.write_text(before + "\nsome quite new words")
-        with pytest.raises(InputError, match="words"):
-            textgan_env.load(trained[2])
+        assert_refused("words", textgan_env.load, trained[2])
     finally:
         file.write_text(before)
 

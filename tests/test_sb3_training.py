@@ -4,13 +4,11 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 import textgan_env.envs.sb3  # noqa: F401  importing SB3 draws from the global generator, once
 from agents.a2c import A2C, A2CConfig
@@ -20,21 +18,16 @@ from agents.dqn import main as dqn_main
 from agents.mle import MLE, MLEConfig
 from agents.ppo import PPO, PPOConfig
 from agents.ppo import main as ppo_main
-from conftest import PROJECT, step_of
+from conftest import PROJECT, assert_refused, assert_same_training, interrupted, mistake_of, step_of
+from test_seqgan import TASK, exact_return, judge
 from textgan_env.evaluation import nll
 from textgan_env.policies import LSTMPolicy
-from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.loading import load_policy
 from textgan_env.runs.logs import read_metrics
-from textgan_env.runs.numbers import Numbers
 from textgan_env.tasks import ToyTask
 from textgan_env.training.launch import launch
 from textgan_env.training.sb3 import SB3Agent
-from textgan_env.training.schedule import Step
-from textgan_env.utils.errors import InputError
 
-V, T = 3, 3
-TASK = ToyTask(vocab_size=V, max_length=T, size=200)
 SMALL: dict[str, Any] = {
     "preset": "smoke", "task": "toy", "mle_epochs": 1, "d_pretraining": 1, "d_batch_size": 500, "rounds": 2,
     "learn_steps": 1, "envs": 8, "embed_size": 4, "hidden_size": 4, "threads": 1, "show_samples": 0,
@@ -49,31 +42,10 @@ AGENTS: dict[str, tuple[Any, Any]] = {
 EACH = pytest.mark.parametrize("name", AGENTS)
 
 
-class TableJudge(nn.Module):
-    """The logit of each of the V^T texts, from a table: one is real (reward .982), the others are random (.52)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.logits_S = torch.randn(V**T, generator=torch.Generator().manual_seed(3))
-        self.logits_S[17] = 4.0
-        self.vocab_size, self.max_length, self.feature_size = V, T, 1
-
-    def logits(self, tokens_BT: Tensor) -> Tensor:
-        number_B = torch.zeros_like(tokens_BT[:, 0])
-        for tokens_B in tokens_BT.clamp(max=V - 1).unbind(1):
-            number_B = number_B * V + tokens_B
-        return self.logits_S[number_B]
-
-    def features(self, tokens_BT: Tensor) -> Tensor:
-        return self.logits(tokens_BT)[:, None]
-
-
 def expected_reward(agent: SB3Agent) -> float:
     """E[R] of the policy as it is, by listing all texts."""
-    policy = agent.policy.eval()
     with torch.no_grad():
-        logp_S = policy.log_prob(TASK.texts_ST, torch.ones_like(TASK.texts_ST, dtype=torch.bool)).sum(1)
-    return float((logp_S.exp() * TableJudge().logits_S.sigmoid()).sum())
+        return float(exact_return(agent.policy.eval(), judge().logits_S.sigmoid()))
 
 
 def learner(name: str, **changes: Any) -> SB3Agent:
@@ -83,7 +55,7 @@ def learner(name: str, **changes: Any) -> SB3Agent:
     if name == "dqn":
         known |= {"temperature": 0.05, "buffer_size": 4000, "gradient_steps": 20, "batch_size": 256}
     made: SB3Agent = agent(replace(config, **{**known, **changes}), TASK)
-    made.discriminator = TableJudge()  # type: ignore[assignment]
+    made.discriminator = judge()  # type: ignore[assignment]
     return made
 
 
@@ -93,23 +65,12 @@ def reward_after(agent: SB3Agent, steps: int) -> float:
     return expected_reward(agent)
 
 
-# -- They learn -----------------------------------------------------------------------------------------------------
-
-
+# -- They learn -------------------------------------------------------------------------------------------------------
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "steps", "changes"),
-    [
-        ("ppo", 20, {}),
-        ("maskable", 20, {}),
-        ("recurrent", 24, {}),
-        ("a2c", 30, {"envs": 256}),
-        ("dqn", 30, {}),
-        ("ppo", 20, {"reward": "difference"}),
-        ("ppo", 20, {"reward": "rollout"}),
-    ],
-    ids=["ppo", "maskable", "recurrent", "a2c", "dqn", "ppo-difference", "ppo-rollout"],
-)
+@pytest.mark.parametrize(("name", "steps", "changes"), [
+    ("ppo", 20, {}), ("maskable", 20, {}), ("recurrent", 24, {}), ("a2c", 30, {"envs": 256}), ("dqn", 30, {}),
+    ("ppo", 20, {"reward": "difference"}), ("ppo", 20, {"reward": "rollout"}),
+], ids=["ppo", "maskable", "recurrent", "a2c", "dqn", "ppo-difference", "ppo-rollout"])  # fmt: skip
 def test_every_learner_finds_the_best_text(name: str, steps: int, changes: dict[str, Any]) -> None:
     """The best text has a reward of .982, the second best .83, the random policy expects .52: beat all but the first.
 
@@ -135,36 +96,18 @@ def test_pre_training_is_maximum_likelihood_of_what_the_model_writes_by(name: st
     assert any("embedding" in key and not torch.equal(before[key], after[key]) for key in after)
 
 
-# -- They run as every agent does -----------------------------------------------------------------------------------
-
-
+# -- They run as every agent does -------------------------------------------------------------------------------------
 @pytest.mark.slow
 @EACH
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(name: str, tmp_path: Path) -> None:
     agent, config = AGENTS[name]
     config = replace(config, rounds=3)
     whole = launch(replace(config, runs=tmp_path / "whole"), agent)
-    rounds, learn = [], agent.learn
-
-    @wraps(learn)  # its name seeds the random draws
-    def stop_in_the_third_round(one: SB3Agent, step: Step) -> Numbers:
-        rounds.append(step)
-        if len(rounds) == 3:
-            raise KeyboardInterrupt
-        return learn(one, step)
-
-    monkeypatch.setattr(agent, "learn", stop_in_the_third_round)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(agent, "learn", lambda call, _: call == 3):
         launch(replace(config, runs=tmp_path / "cut"), agent)
-    monkeypatch.setattr(agent, "learn", learn)
     (folder,) = (tmp_path / "cut").glob("*-toy-1")
     cut = launch(replace(config, resume=folder), agent)
-    tensors = [load_checkpoint(run.last_checkpoint).all_tensors for run in (whole, cut)]
-    assert set(tensors[0]) == set(tensors[1])
-    assert [key for key in tensors[0] if not torch.equal(tensors[0][key], tensors[1][key])] == []
-    assert read_metrics(whole.path) == read_metrics(cut.path)
+    assert_same_training(whole, cut)
 
 
 @pytest.mark.slow
@@ -179,9 +122,8 @@ def test_a_finished_run_is_an_lstm_policy_that_needs_no_stable_baselines3(name: 
     values = json.loads((run.path / "evaluation.json").read_text())["values"]
     assert nll(policy, *texts)[0] == pytest.approx(values["nll_test"], abs=1e-6)
     last = read_metrics(run.path)[-1]
-    assert {"reward", "length", "train/loss" if name != "a2c" else "train/policy_loss", "d_auc", "nll_oracle"} <= set(
-        last
-    )
+    loss = "train/policy_loss" if name == "a2c" else "train/loss"
+    assert {"reward", "length", loss, "d_auc", "nll_oracle"} <= set(last)
     assert last["length"] == 4
     assert (run.path / "curve.png").exists() or run.curve_file.exists()
 
@@ -206,7 +148,7 @@ def test_prefixes_are_completed_by_the_actor_as_it_is_and_judged_by_a_copy() -> 
         game = made.envs.game
         assert game.rollout_policy is made.policy
         assert made.discriminator not in game.discriminators.versions
-        assert [judge.training for judge in game.discriminators.versions] == [False, False]
+        assert [version.training for version in game.discriminators.versions] == [False, False]
 
 
 @pytest.mark.slow
@@ -225,46 +167,27 @@ def test_texts_with_an_end_and_unknown_words_are_learnt(name: str, tmp_path: Pat
     assert "<unk>" not in (run.path / "final_samples.txt").read_text()
 
 
-# -- What is refused ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "field", "value"),
-    [
-        ("ppo", "envs", 0),
-        ("a2c", "texts", 0),
-        ("a2c", "learning_rate", 0.0),
-        ("a2c", "d_steps", -1),
-        ("ppo", "epochs", 0),
-        ("ppo", "clip_range", 0.0),
-        ("ppo", "gae_lambda", 1.5),
-        ("a2c", "gae_lambda", -0.1),
-        ("ppo", "num_minibatches", 5),
-        ("dqn", "buffer_size", 7),
-        ("dqn", "batch_size", 0),
-        ("dqn", "temperature", 0),
-        ("ppo", "rollouts", 0),
-    ],
-)
+# -- What is refused --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(("name", "field", "value"), [
+    ("ppo", "envs", 0), ("a2c", "texts", 0), ("a2c", "learning_rate", 0.0), ("a2c", "d_steps", -1),
+    ("ppo", "epochs", 0), ("ppo", "clip_range", 0.0), ("ppo", "gae_lambda", 1.5), ("a2c", "gae_lambda", -0.1),
+    ("ppo", "num_minibatches", 5), ("dqn", "buffer_size", 7), ("dqn", "batch_size", 0),
+    ("dqn", "temperature", 0), ("ppo", "rollouts", 0),
+])  # fmt: skip
 def test_numbers_out_of_range_are_refused(name: str, field: str, value: float) -> None:
     agent, config = AGENTS[name]
-    with pytest.raises(InputError, match=f"{field} .* found {value}"):
-        agent(replace(config, **{field: value}), TASK)
+    assert_refused(f"{field} .* found {value}", agent, replace(config, **{field: value}), TASK)
 
 
 def test_a_pre_trained_run_of_another_task_is_refused(tmp_path: Path) -> None:
     run = launch(MLEConfig(task="toy", epochs=1, threads=1, show_samples=0, runs=tmp_path), MLE)
-    with pytest.raises(InputError, match=r"V=4, T=4; expected task .*V=3, T=3"):
-        PPO(PPOConfig(**SMALL, pretrained=run.path), TASK)
+    assert_refused(r"V=4, T=4; expected task .*V=3, T=3", PPO, PPOConfig(**SMALL, pretrained=run.path), TASK)
 
 
 @pytest.mark.moves_global_rng  # the library that reads command lines does
 @pytest.mark.parametrize("main", [ppo_main, a2c_main, dqn_main], ids=["ppo", "a2c", "dqn"])
 def test_a_mistake_on_the_command_line_is_one_sentence(main: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as leaving:
-        main(["--task", "toy", "--preset", "smoke", "--envs", "0"])
-    assert leaving.value.code == 2
-    assert "error: envs" in capsys.readouterr().err
+    assert "error: envs" in mistake_of(main, ["--task", "toy", "--preset", "smoke", "--envs", "0"], capsys)
 
 
 def test_without_stable_baselines3_the_agent_says_what_to_install() -> None:

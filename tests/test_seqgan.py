@@ -1,8 +1,8 @@
 """SeqGAN: the estimator against enumeration, baselines and controls by hand, the whole agent, and what it refuses."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,19 @@ from torch import Tensor, nn
 
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import PRESETS, SeqGAN, SeqGANConfig, main
-from conftest import WatchedToyTask, step_of, steps_of
+from conftest import WatchedToyTask, assert_same_training, interrupted, mistake_of, step_of, steps_of
 from textgan_env import load
 from textgan_env.discriminators import ReplayedTexts
-from textgan_env.envs import TextGANVectorEnv
+from textgan_env.envs import EpisodeBatch, TextGANVectorEnv
 from textgan_env.ops import metrics
 from textgan_env.ops.losses import baseline, policy_gradient_sum
 from textgan_env.ops.sampling import derived_seed
-from textgan_env.policies import LSTMPolicy, TablePolicy
+from textgan_env.policies import LSTMPolicy, PolicyModule, TablePolicy
 from textgan_env.rewards import EntropyCredit
-from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.logs import read_metrics
-from textgan_env.runs.numbers import Numbers
 from textgan_env.tasks import ToyTask
 from textgan_env.training.launch import launch
-from textgan_env.training.schedule import Step, Steps
+from textgan_env.training.schedule import Steps
 from textgan_env.utils.errors import InputError
 
 V, T = 3, 3
@@ -62,7 +60,7 @@ def judge() -> TableJudge:
     return TableJudge(logits_S)
 
 
-def exact_return(policy: TablePolicy, reward_S: Tensor) -> Tensor:
+def exact_return(policy: PolicyModule, reward_S: Tensor) -> Tensor:
     """E[R] by listing all texts, differentiable."""
     texts_ST = TASK.texts_ST
     probability_S = policy.log_prob(texts_ST, torch.ones_like(texts_ST, dtype=torch.bool)).sum(1).exp()
@@ -135,8 +133,7 @@ def test_a_reward_that_knows_nothing_learns_nothing(control: str) -> None:
 
 def test_a_constant_reward_has_exactly_no_gradient_with_the_leave_one_out_baseline() -> None:
     agent = learner(control="constant")
-    values = agent.g_step(step_of(0, "test"))
-    assert values["gradient_norm"] == 0
+    assert agent.g_step(step_of(0, "test"))["gradient_norm"] == 0
     assert torch.equal(agent.policy.logits_PV, torch.zeros_like(agent.policy.logits_PV))
 
 
@@ -167,6 +164,22 @@ def test_signal_and_noise_of_the_gradient_are_what_many_batches_show() -> None:
     assert 0.35 < sum(value > 0 for value in nothing) / 100 < 0.65
 
 
+def assert_estimates(
+    envs: TextGANVectorEnv, policy: TablePolicy, objective: Callable[[EpisodeBatch, Tensor], Tensor], exact: Tensor
+) -> None:
+    """The mean gradient of 60 batches is the exact one, within four standard errors."""
+    envs.reset(seed=0)
+    estimates = []
+    for _ in range(60):
+        batch = envs.collect(policy)
+        policy.zero_grad()
+        objective(batch, policy.log_prob(batch.tokens_BT, batch.mask_BT)).backward()
+        assert policy.logits_PV.grad is not None
+        estimates.append(policy.logits_PV.grad.clone())
+    mean, error = torch.stack(estimates).mean(0), torch.stack(estimates).std(0) / len(estimates) ** 0.5
+    assert ((mean - exact).abs() <= 4 * error + 1e-6).all()
+
+
 def test_the_entropy_of_texts_rises_along_the_estimated_gradient_of_entropy() -> None:
     logits_PV = torch.randn(13, V, generator=torch.Generator().manual_seed(1))
     policy = TablePolicy(V, max_length=T, logits_PV=logits_PV)
@@ -175,19 +188,13 @@ def test_the_entropy_of_texts_rises_along_the_estimated_gradient_of_entropy() ->
     (-(logp_S.exp() * logp_S).sum()).backward()
     assert policy.logits_PV.grad is not None
     exact = policy.logits_PV.grad.clone()
-    envs = TextGANVectorEnv(200, TASK, control="constant")
-    envs.reset(seed=0)
-    estimates = []
-    for _ in range(60):
-        batch = envs.collect(policy)
-        policy.zero_grad()
+
+    def entropy(batch: EpisodeBatch, logp_BT: Tensor) -> Tensor:
         credit_BT = EntropyCredit(policy, 1.0).credit(batch.texts, batch.mask_BT)
-        logp_BT = policy.log_prob(batch.tokens_BT, batch.mask_BT)
         total, rows = policy_gradient_sum(logp_BT, credit_BT, batch.mask_BT)
-        (-total / rows).backward()
-        estimates.append(policy.logits_PV.grad.clone())
-    mean, error = torch.stack(estimates).mean(0), torch.stack(estimates).std(0) / len(estimates) ** 0.5
-    assert ((mean - exact).abs() <= 4 * error + 1e-6).all()
+        return -total / rows
+
+    assert_estimates(TextGANVectorEnv(200, TASK, control="constant"), policy, entropy, exact)
 
 
 @pytest.mark.parametrize("rollouts", [0, 2])
@@ -200,19 +207,13 @@ def test_the_estimated_gradient_is_the_exact_one_within_four_standard_errors(rol
     envs = TextGANVectorEnv(
         200, TASK, reward="rollout" if rollouts else "terminal", rollouts=max(1, rollouts), discriminator=judge()
     )
-    envs.reset(seed=0)
-    estimates = []
-    for _ in range(60):
-        batch = envs.collect(policy)
-        policy.zero_grad()
-        logp_BT = policy.log_prob(batch.tokens_BT, batch.mask_BT)
-        credit_BT = batch.credit_BT
-        advantage_BT = credit_BT - baseline("leave-one-out", credit_BT, batch.mask_BT)
+
+    def advantage(batch: EpisodeBatch, logp_BT: Tensor) -> Tensor:
+        advantage_BT = batch.credit_BT - baseline("leave-one-out", batch.credit_BT, batch.mask_BT)
         total, rows = policy_gradient_sum(logp_BT, advantage_BT, batch.mask_BT)
-        (total / rows).backward()
-        estimates.append(-policy.logits_PV.grad.clone())
-    mean, error = torch.stack(estimates).mean(0), torch.stack(estimates).std(0) / len(estimates) ** 0.5
-    assert ((mean - exact).abs() <= 4 * error + 1e-6).all()
+        return -total / rows
+
+    assert_estimates(envs, policy, advantage, exact)
 
 
 def test_discriminators_that_judge_are_copies_and_steps_of_d_change_the_next_one() -> None:
@@ -329,28 +330,12 @@ def test_a_lagged_rollout_policy_trails_the_learner() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"negatives": "replayed", "mle_steps": 1, "rollout_lag": 0.5}])
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
-    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(options: dict[str, Any], tmp_path: Path) -> None:
     whole = launch(replace(TINY, runs=tmp_path / "whole", **options), SeqGAN)
-    g_step, calls = SeqGAN.g_step, []
-
-    @wraps(g_step)  # its name seeds the random draws
-    def stop_in_the_second(agent: SeqGAN, step: Step) -> Numbers:
-        calls.append(step)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return g_step(agent, step)
-
-    monkeypatch.setattr(SeqGAN, "g_step", stop_in_the_second)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(SeqGAN, "g_step", lambda call, _: call == 2):
         launch(replace(TINY, runs=tmp_path / "cut", **options), SeqGAN)
-    monkeypatch.setattr(SeqGAN, "g_step", g_step)
     cut = launch(replace(TINY, resume=tmp_path / "cut" / "seqgan-toy-1"), SeqGAN)
-    expected, found = (load_checkpoint(run.last_checkpoint).all_tensors for run in (whole, cut))
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert read_metrics(whole.path) == read_metrics(cut.path)
+    assert_same_training(whole, cut)
 
 
 def test_it_begins_as_a_pre_trained_run_and_says_what_d_can_tell(tmp_path: Path) -> None:
@@ -370,31 +355,23 @@ def test_a_pre_trained_run_of_another_task_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.moves_global_rng  # the library that reads command lines does
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["--learning-rate", "-1"], "learning_rate must be above 0, found -1.0"),
-        (["--rollouts", "-1"], "rollouts must be at least 0, found -1"),
-        (["--batch-size", "1"], "batch_size must be at least 2, found 1"),
-        (["--kl-coef", "-1"], "kl_coef must be at least 0"),
-        (["--ent-coef", "-1"], "ent_coef must be at least 0"),
-        (["--gamma", "1.5"], "gamma must be 0 to 1, found 1.5"),
-        (["--writing-temperature", "0"], "temperature must be above 0"),
-        (["--rollout-lag", "2"], "rate of a lagged copy must be 0 to 1"),
-        (["--pretrained", "nowhere"], "no run folder at 'nowhere'"),
-        (["--discriminator", "bleu", "--control", "untrained"], "--discriminator bleu never learns"),
-        (["--preset", "papers"], "unknown preset 'papers'"),
-    ],
-)
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["--learning-rate", "-1"], "learning_rate must be above 0, found -1.0"),
+    (["--rollouts", "-1"], "rollouts must be at least 0, found -1"),
+    (["--batch-size", "1"], "batch_size must be at least 2, found 1"),
+    (["--kl-coef", "-1"], "kl_coef must be at least 0"),
+    (["--ent-coef", "-1"], "ent_coef must be at least 0"),
+    (["--gamma", "1.5"], "gamma must be 0 to 1, found 1.5"),
+    (["--writing-temperature", "0"], "temperature must be above 0"),
+    (["--rollout-lag", "2"], "rate of a lagged copy must be 0 to 1"),
+    (["--pretrained", "nowhere"], "no run folder at 'nowhere'"),
+    (["--discriminator", "bleu", "--control", "untrained"], "--discriminator bleu never learns"),
+    (["--preset", "papers"], "unknown preset 'papers'"),
+])  # fmt: skip
 def test_a_mistake_on_the_command_line_is_one_sentence(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["--task", "toy", *words, "--runs", str(tmp_path / "runs")])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert sentence in error
-    assert len(error.splitlines()) == 1
+    assert sentence in mistake_of(main, ["--task", "toy", *words, "--runs", str(tmp_path / "runs")], capsys)
     assert not (tmp_path / "runs").exists()
 
 

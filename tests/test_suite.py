@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from benchmarks import arms, code, engines, jobs, measure, report, suite, text_scores
-from conftest import PROJECT
+from conftest import PROJECT, assert_refused, mistake_of
 from textgan_env.tasks import Task, ToyTask, make_task
 from textgan_env.utils.errors import InputError
 from textgan_env.utils.options import parse
@@ -25,8 +25,7 @@ from textgan_env.utils.options import parse
 OPTIONS = suite.Options(agents=("seqgan-n0",), tasks=("toy",), seeds=2, preset="smoke", parallel=2)
 
 
-# ----------------------------------------------------------------------------------------------------
-# Which jobs
+# -- Which jobs -------------------------------------------------------------------------------------------------------
 def test_jobs_stand_after_what_they_need_and_the_baseline_joins_by_itself() -> None:
     labels = [job.label for job in suite.planned(replace(OPTIONS, agents=("mle-ensemble",)))]
     assert labels == [
@@ -102,28 +101,15 @@ def test_an_arm_without_a_setting_or_for_other_tasks_is_left_out_and_said_so() -
     assert left_out == ["mle-large is not for task wordnet"]
 
 
-# ----------------------------------------------------------------------------------------------------
-# Bad input
+# -- Bad input --------------------------------------------------------------------------------------------------------
 @pytest.mark.moves_global_rng  # the library that reads command lines does
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        ("--agents nobody", "nobody"),
-        ("--tasks nothing", "nothing"),
-        ("--seeds 0", "--seeds"),
-        ("--parallel 0", "--parallel"),
-        ("--preset huge", "invalid"),
-        ("--tasks corpus", "--corpus"),
-        ("--tasks toy --corpus mine.txt", "toy"),
-    ],
-)
+@pytest.mark.parametrize(("words", "sentence"), [
+    ("--agents nobody", "nobody"), ("--tasks nothing", "nothing"), ("--seeds 0", "--seeds"),
+    ("--parallel 0", "--parallel"), ("--preset huge", "invalid"), ("--tasks corpus", "--corpus"),
+    ("--tasks toy --corpus mine.txt", "toy"),
+])  # fmt: skip
 def test_bad_input_is_one_sentence(words: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:  # type: ignore[type-arg]
-    with pytest.raises(SystemExit) as leaving:
-        suite.main([*shlex.split(words), "--out", str(tmp_path / "suite")])
-    assert leaving.value.code == 2
-    said = capsys.readouterr().err
-    assert sentence in said
-    assert said.count("\n") == 1
+    assert sentence in mistake_of(suite.main, [*shlex.split(words), "--out", str(tmp_path / "suite")], capsys)
     assert not (tmp_path / "suite").exists()
 
 
@@ -239,8 +225,7 @@ def test_results_of_other_code_are_refused_kept_and_marked_or_made_again(
 ) -> None:
     run(FakeEngine())
     monkeypatch.setattr(jobs, "code_version", lambda _: "newer")
-    with pytest.raises(InputError, match=r"4 results .* mle\.toy\.s0"):
-        run(FakeEngine())
+    assert_refused(r"4 results .* mle\.toy\.s0", run, FakeEngine())
     kept, _ = run(FakeEngine(), other_code="keep")
     assert kept.started == []
     assert report.tables(report.load(tmp_path / "suite")).count("results of another version of the code") == 2
@@ -253,12 +238,10 @@ def test_a_result_that_is_cut_off_is_named(run: Run, tmp_path: Path) -> None:
     run(FakeEngine())
     file = next((tmp_path / "suite" / "jobs").glob("mle.toy.s0.*/result.json"))
     file.write_text(file.read_text()[:100])
-    with pytest.raises(InputError, match=r"result\.json"):
-        run(FakeEngine())
+    assert_refused(r"result\.json", run, FakeEngine())
     whole = tmp_path / "suite" / "results.json"
     whole.write_text(whole.read_text()[:100])
-    with pytest.raises(InputError, match=r"results\.json"):
-        report.load(tmp_path / "suite")
+    assert_refused(r"results\.json", report.load, tmp_path / "suite")
 
 
 def test_two_suites_in_one_folder_are_refused(tmp_path: Path) -> None:
@@ -285,8 +268,7 @@ def test_time_left_is_that_of_like_jobs_less_what_has_passed() -> None:
     assert state.seconds_left(1) == 20 + 100 + 100
 
 
-# ----------------------------------------------------------------------------------------------------
-# What is measured
+# -- What is measured -------------------------------------------------------------------------------------------------
 def test_a_sweep_brings_neighbours_within_the_gap_and_holds_temperature_one() -> None:
     def measured(temperature: float) -> dict[str, float]:
         return {"cover": 1 / temperature, "fit": temperature}
@@ -338,12 +320,10 @@ def test_points_on_text_have_the_scores_by_lstms(tmp_path: Path) -> None:
     point = measure.point(measure.ngram(task, [])[""], task, sizes, 0)
     assert set(point) >= {"nll_test", "lstm_forward", "lstm_reverse", "bleu_4", "self_bleu_4", "unique"}
     text_BT = task.split("train").tokens_BT[:1]
-    with pytest.raises(InputError, match="texts"):
-        text_scores.reader(task, text_BT)
+    assert_refused("texts", text_scores.reader, task, text_BT)
 
 
-# ----------------------------------------------------------------------------------------------------
-# The whole, in its own processes
+# -- The whole, in its own processes ----------------------------------------------------------------------------------
 def command(out: Path, *more: str) -> list[str]:
     words = "--agents control-random --tasks toy --seeds 2 --preset smoke --parallel 2"
     return [sys.executable, "-m", "benchmarks.suite", *words.split(), "--out", str(out), *more]
@@ -423,5 +403,4 @@ def test_a_killed_job_is_resumed_on_a_local_ray_with_two_workers(tmp_path: Path)
 
 def test_a_missing_ray_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match="ray"):
-        engines.RayEngine(None, 1, 0)
+    assert_refused("ray", engines.RayEngine, None, 1, 0)

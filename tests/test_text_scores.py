@@ -149,11 +149,9 @@ def test_features_are_the_mean_state_over_the_tokens_of_a_text_and_filling_has_n
 def test_the_distance_is_zero_to_the_texts_themselves_small_to_real_ones_and_large_to_others(task: WatchedTask) -> None:
     themselves = text_scores.real_texts(task, 150)
     texts = {
-        "same": themselves,
-        "real": real(task),
-        "shuffled": shuffled(task),
+        "same": themselves, "real": real(task), "shuffled": shuffled(task),
         "one text": real(task)[:1].expand(150, -1),
-    }
+    }  # fmt: skip
     distance = {
         name: text_scores.frechet_scores(task, tokens_BT, 150, 150)[0]["frechet_lstm"]
         for name, tokens_BT in texts.items()
@@ -170,8 +168,7 @@ def test_too_few_texts_to_read_leave_dashes_with_their_reason(tmp_path: Path) ->
     task = CorpusTask(load_corpus(tmp_path / "mine.txt"))
     assert len(task.split("valid")) == 1
     values, missing = text_scores.lstm_scores(task, task.split("train").tokens_BT, 50)
-    assert values == {}
-    assert missing["lstm_forward"] == "an LSTM needs 2 texts to read, there are 1"
+    assert (values, missing["lstm_forward"]) == ({}, "an LSTM needs 2 texts to read, there are 1")
     values, missing = text_scores.frechet_scores(task, task.split("train").tokens_BT, 50, 50)
     assert (values, set(missing)) == ({}, {"frechet_lstm", "frechet_minilm"})
 

@@ -12,10 +12,10 @@ from benchmarks.reference import PlainDiscriminator, PlainGenerator, PlainLeakGA
 from benchmarks.throughput import Options
 from benchmarks.work import Sizes, Work
 from benchmarks.works import WORKS
+from conftest import assert_refused
 from textgan_env.discriminators import ConvDiscriminator, make_discriminator
 from textgan_env.policies import LeakedPolicy, LSTMPolicy
 from textgan_env.rewards import Completions, Keys, RolloutCredit, Texts
-from textgan_env.utils.errors import InputError
 
 V, T, B, N = 11, 6, 8, 3
 TINY = Sizes(rows=4, rollouts=2, leakgan_rollouts=2, max_length=6, vocab_size=11, hidden_size=3, samples=9, envs=4)
@@ -143,10 +143,7 @@ def test_a_row_has_the_ratio_of_speeds(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("benchmarks.throughput.time.perf_counter", lambda: next(clock))
     work = Work(lambda _: None, lambda _: None, 8, "texts", "B=8", plain_count=2)
     row = throughput._row("piece", work, Options(repeats=1))
-    assert row["seconds"] == 1.0
-    assert row["plain seconds"] == 8.0
-    assert row["ratio"] == 8.0
-    assert row["a second"] == "8 texts"
+    assert (row["seconds"], row["plain seconds"], row["ratio"], row["a second"]) == (1.0, 8.0, 8.0, "8 texts")
 
 
 def test_the_command_keeps_rows_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,5 +166,4 @@ def test_an_unknown_piece_is_one_sentence(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         throughput.main(["--works", "everything"])
     assert "everything" in capsys.readouterr().err
-    with pytest.raises(InputError, match="repeats"):
-        throughput._chosen(Options(repeats=0))
+    assert_refused("repeats", throughput._chosen, Options(repeats=0))

@@ -13,7 +13,7 @@ from agents.mle import MLE
 from agents.mle import smoke as mle_smoke
 from agents.seqgan import SeqGAN
 from agents.seqgan import smoke as seqgan_smoke
-from conftest import make_run
+from conftest import assert_refused, make_run
 from textgan_env import load
 from textgan_env.discriminators import (
     ConvDiscriminator,
@@ -31,7 +31,6 @@ from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.folder import RunFolder
 from textgan_env.show.traces import Judge, Plane, real_texts, trace, write_traces
 from textgan_env.tasks import CorpusTask, make_task
-from textgan_env.utils.errors import InputError
 
 WORDS = ("cat", "dog", "fox", "cow", "bee")
 LINES = [f"{article} {noun} {verb}" for article in ("the", "a") for noun in WORDS for verb in ("sat", "ran", "ate")]
@@ -77,9 +76,7 @@ def padded(task: CorpusTask, tokens: tuple[int, ...]) -> Tensor:
     return torch.tensor([[*tokens, *[task.vocab_size] * (task.max_length - len(tokens))]])
 
 
-# -- Texts, Q and completions --------------------------------------------------------------------------------------
-
-
+# -- Texts, Q and completions -----------------------------------------------------------------------------------------
 def test_q_is_the_mean_of_the_scores_shown_and_what_the_environment_pays(
     task: CorpusTask, policy: LSTMPolicy, judge: DiscriminatorModule
 ) -> None:
@@ -96,8 +93,7 @@ def test_q_is_the_mean_of_the_scores_shown_and_what_the_environment_pays(
         for q, completions in zip(found.q[:-1], found.completions[:-1], strict=True):
             assert len(completions) == 4
             assert q == pytest.approx(math.fsum(one.score_real for one in completions) / 4, abs=1e-7)
-        assert found.completions[-1] == ()
-        assert found.q[-1] == found.score_real
+        assert (found.completions[-1], found.q[-1]) == ((), found.score_real)
 
 
 def test_completions_are_whole_texts_whose_score_is_the_judges(
@@ -140,30 +136,22 @@ def test_a_text_that_is_over_at_once_has_one_q_and_no_completions(
 ) -> None:
     assert task.end_token is not None
     found = trace(policy, task, judge, [task.end_token], rollouts=3)
-    assert found.completions == ((),)
-    assert found.q == (found.score_real,)
+    assert (found.completions, found.q) == (((),), (found.score_real,))
 
 
-@pytest.mark.parametrize(
-    "tokens",
-    [[], [2] * 8, [2, 99]],
-)
+@pytest.mark.parametrize("tokens", [[], [2] * 8, [2, 99]])
 def test_what_is_no_text_of_the_task_is_refused(
     task: CorpusTask, policy: LSTMPolicy, judge: DiscriminatorModule, tokens: list[int]
 ) -> None:
     assert task.max_length == 7
-    with pytest.raises(InputError, match="tokens"):
-        trace(policy, task, judge, tokens)
+    assert_refused("tokens", trace, policy, task, judge, tokens)
 
 
 def test_no_texts_are_refused(task: CorpusTask, policy: LSTMPolicy, judge: DiscriminatorModule) -> None:
-    with pytest.raises(InputError, match="number of texts"):
-        write_traces(policy, task, judge, 0)
+    assert_refused("number of texts", write_traces, policy, task, judge, 0)
 
 
-# -- Parts of a logit ----------------------------------------------------------------------------------------------
-
-
+# -- Parts of a logit -------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("length", [0, 1, 2, 5, 7])
 @pytest.mark.parametrize("kind", ["pair", "conv"])
 def test_the_parts_of_a_logit_add_up_to_it(task: CorpusTask, kind: str, length: int) -> None:
@@ -230,9 +218,7 @@ def test_a_judge_of_another_kind_names_its_features_by_number(task: CorpusTask) 
     assert (parts[-1].name, parts[-1].value) == ("constant", -1.0)
 
 
-# -- The plane -----------------------------------------------------------------------------------------------------
-
-
+# -- The plane --------------------------------------------------------------------------------------------------------
 def test_the_plane_is_that_of_the_largest_variances() -> None:
     generator = torch.Generator().manual_seed(0)
     features_BF = torch.randn(400, 3, generator=generator) * torch.tensor([1.0, 9.0, 3.0]) + torch.tensor(
@@ -250,13 +236,10 @@ def test_the_plane_is_that_of_the_largest_variances() -> None:
 
 
 def test_a_plane_needs_two_texts() -> None:
-    with pytest.raises(InputError, match="plane"):
-        Plane.through(torch.ones(1, 5))
+    assert_refused("plane", Plane.through, torch.ones(1, 5))
 
 
-# -- The judge of a run --------------------------------------------------------------------------------------------
-
-
+# -- The judge of a run -----------------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def seqgan(text_file: Path) -> RunFolder:
     run: RunFolder = make_run(SeqGAN, seqgan_smoke, text_file)

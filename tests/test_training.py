@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from agents.mle import MLE, PRESETS, MLEConfig, main
+from conftest import assert_refused, assert_same_training, interrupted, mistake_of
 from textgan_env.evaluation import evaluate, nll
 from textgan_env.ops.sampling import seeded
 from textgan_env.policies import UniformPolicy
@@ -25,7 +26,6 @@ from textgan_env.text.dataset import Split, TokenDataset
 from textgan_env.training import loop, mle
 from textgan_env.training.launch import launch
 from textgan_env.training.schedule import Memory, Phase, Round, Schedule, Step, Steps
-from textgan_env.utils.errors import InputError
 from textgan_env.utils.options import parse
 
 TINY = MLEConfig(task="toy", epochs=3, embed_size=4, hidden_size=4, batch_size=100, threads=1, show_samples=1)
@@ -105,8 +105,7 @@ def test_numbers_of_a_round_are_collected_by_name_and_a_loss_must_be_finite() ->
     numbers.add({"credit": 2.0})
     assert str(numbers.lists()) == "{'credit': [1.0, 2.0], 'd_loss': [3.0], 'explained': [nan]}"
     assert numbers.means()["credit"] == 1.5
-    with pytest.raises(InputError, match="d_loss is nan"):
-        numbers.add({"d_loss": torch.tensor(math.nan)})
+    assert_refused("d_loss is nan", numbers.add, {"d_loss": torch.tensor(math.nan)})
 
 
 def test_the_exact_mean_of_a_round_does_not_depend_on_the_order_of_its_numbers() -> None:
@@ -122,8 +121,7 @@ def test_the_exact_mean_of_a_round_does_not_depend_on_the_order_of_its_numbers()
 
 @pytest.mark.parametrize("rounds", [0, -1])
 def test_schedule_without_work_or_with_negative_rounds_is_refused(rounds: int) -> None:
-    with pytest.raises(InputError, match="0 rounds"):
-        Schedule((Phase("a", rounds, ()),))
+    assert_refused("0 rounds", Schedule, (Phase("a", rounds, ()),))
 
 
 def test_a_run_leaves_everything_a_person_looks_for(tmp_path: Path) -> None:
@@ -135,8 +133,7 @@ def test_a_run_leaves_everything_a_person_looks_for(tmp_path: Path) -> None:
     assert run.curve_file.read_bytes().startswith(b"\x89PNG")
     assert len((run.path / "final_samples.txt").read_text().splitlines()) == 20
     assert json.loads((run.path / "evaluation.json").read_text())["values"]["nll_test"] > 0
-    assert run.about["config"]["epochs"] == 3
-    assert run.about["seed"] == 0
+    assert (run.about["config"]["epochs"], run.about["seed"]) == (3, 0)
     assert [step for step, _ in run.samples()] == [1, 2, 3]
 
 
@@ -148,26 +145,12 @@ def test_same_seed_gives_the_same_run_bit_for_bit_and_another_seed_another(tmp_p
     assert (one.path / "final_samples.txt").read_text() == (two.path / "final_samples.txt").read_text()
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights_and_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights_and_rows(tmp_path: Path) -> None:
     whole = run_with(tmp_path / "whole")
-    batch = MLE.mle_batch
-
-    def stop_in_the_third_round(agent: MLE, step: Step) -> Numbers:
-        if step.round == 2:
-            raise KeyboardInterrupt
-        return batch(agent, step)
-
-    monkeypatch.setattr(MLE, "mle_batch", stop_in_the_third_round)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(MLE, "mle_batch", lambda _, step: step.round == 2):
         run_with(tmp_path / "cut", checkpoint_every=0.0)
-    monkeypatch.setattr(MLE, "mle_batch", batch)
     cut = launch(replace(TINY, resume=tmp_path / "cut" / "mle-toy-1"), MLE)
-
-    expected, found = (load_checkpoint(run.last_checkpoint).all_tensors for run in (whole, cut))
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert read_metrics(whole.path) == read_metrics(cut.path)
+    assert_same_training(whole, cut)
     assert (whole.path / "final_samples.txt").read_text() == (cut.path / "final_samples.txt").read_text()
 
 
@@ -204,8 +187,7 @@ def test_a_loaded_policy_scores_and_writes_as_the_run_said(tmp_path: Path) -> No
     run = run_with(tmp_path, temperature=0.7)
     policy, task = load_policy(run.path)
     assert policy.decoding.temperature == 0.7
-    said = json.loads((run.path / "evaluation.json").read_text())["values"]
-    assert evaluate(policy, task).values == said
+    assert evaluate(policy, task).values == json.loads((run.path / "evaluation.json").read_text())["values"]
 
 
 def test_best_keeps_the_weights_of_the_lowest_validation_nll(tmp_path: Path) -> None:
@@ -275,8 +257,7 @@ def test_a_run_of_another_version_is_not_gone_on_with(tmp_path: Path) -> None:
     about = run.about
     del about["config"]["max_grad_norm"]
     run.config_file.write_text(json.dumps(about))
-    with pytest.raises(InputError, match="max_grad_norm"):
-        launch(replace(TINY, resume=run.path), MLE)
+    assert_refused("max_grad_norm", launch, replace(TINY, resume=run.path), MLE)
 
 
 @pytest.mark.slow
@@ -291,36 +272,29 @@ def test_maximum_likelihood_reaches_the_enumerated_entropy_of_the_toy_task(tmp_p
 
 
 @pytest.mark.moves_global_rng  # the library that reads command lines does
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["--preset", "fats"], "unknown preset 'fats'"),
-        (["--task", "nope"], "unknown task 'nope'"),
-        (["--task", "toy", "--max-length", "0"], "max_length must be at least 1, found 0"),
-        (["--task", "toy", "--batch-size", "0"], "batch_size must be at least 1"),
-        (["--task", "toy", "--learning-rate", "-1"], "learning_rate must be above 0"),
-        (["--task", "toy", "--epochs", "-2"], "at least 0 rounds"),
-        (["--task", "toy", "--temperature", "0"], "deterministic"),
-        (["--task", "toy", "--temperature", "-1"], "temperature must be a finite number above 0"),
-        (["--task", "toy", "--temperature", "nan"], "temperature must be a finite number above 0"),
-        (["--task", "toy", "--min-count", "2"], "has no option min_count"),
-        (["--task", "toy", "--device", "abacus"], "device 'abacus' cannot be used"),
-        (["--task", "toy", "--threads", "0"], "threads must be at least 1"),
-        (["--resume", "no-such-run"], "leave out --runs"),
-        (["--task", "corpus"], "no text: give --corpus FILE"),
-        (["--task", "toy", "--corpus", "my.txt"], "task 'toy' reads no file: --corpus is for task corpus"),
-    ],
-)
+@pytest.mark.parametrize(("words", "sentence"), [
+    (["--preset", "fats"], "unknown preset 'fats'"),
+    (["--task", "nope"], "unknown task 'nope'"),
+    (["--task", "toy", "--max-length", "0"], "max_length must be at least 1, found 0"),
+    (["--task", "toy", "--batch-size", "0"], "batch_size must be at least 1"),
+    (["--task", "toy", "--learning-rate", "-1"], "learning_rate must be above 0"),
+    (["--task", "toy", "--epochs", "-2"], "at least 0 rounds"),
+    (["--task", "toy", "--temperature", "0"], "deterministic"),
+    (["--task", "toy", "--temperature", "-1"], "temperature must be a finite number above 0"),
+    (["--task", "toy", "--temperature", "nan"], "temperature must be a finite number above 0"),
+    (["--task", "toy", "--min-count", "2"], "has no option min_count"),
+    (["--task", "toy", "--device", "abacus"], "device 'abacus' cannot be used"),
+    (["--task", "toy", "--threads", "0"], "threads must be at least 1"),
+    (["--resume", "no-such-run"], "leave out --runs"),
+    (["--task", "corpus"], "no text: give --corpus FILE"),
+    (["--task", "toy", "--corpus", "my.txt"], "task 'toy' reads no file: --corpus is for task corpus"),
+])  # fmt: skip
 def test_a_mistake_on_the_command_line_is_one_sentence_and_leaves_no_folder(
     words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main([*words, "--runs", str(tmp_path / "runs")])
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert sentence in error
+    error = mistake_of(main, [*words, "--runs", str(tmp_path / "runs")], capsys)
     assert error.startswith("error: ")
-    assert len(error.splitlines()) == 1
+    assert sentence in error
     assert not (tmp_path / "runs").exists()
 
 
@@ -332,10 +306,10 @@ def test_a_text_file_is_found_again_from_another_folder(tmp_path: Path, monkeypa
 
 @pytest.mark.moves_global_rng
 def test_going_on_with_a_run_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["--resume", "no-such-run", "--threads", "1"])
-    assert stop.value.code == 2
-    assert capsys.readouterr().err == "error: no run folder at 'no-such-run'\n"
+    assert (
+        mistake_of(main, ["--resume", "no-such-run", "--threads", "1"], capsys)
+        == "error: no run folder at 'no-such-run'\n"
+    )
 
 
 @pytest.mark.moves_global_rng
@@ -343,22 +317,19 @@ def test_what_may_be_overridden_to_a_run_is_told_from_what_may_not(tmp_path: Pat
     words = ["--resume", str(tmp_path), "--learning-rate=0.001", "--threads", "1"]
     config = parse(PRESETS, "", words)
     assert (config.learning_rate, config.overrides) == (0.001, ("learning_rate", "threads"))
-    with pytest.raises(InputError, match="leave out --epochs, --seed"):
-        parse(PRESETS, "", [*words, "--seed", "1", "--epochs", "2"])
+    assert_refused("leave out --epochs, --seed", parse, PRESETS, "", [*words, "--seed", "1", "--epochs", "2"])
 
 
 def test_phases_need_different_names() -> None:
-    with pytest.raises(InputError, match="different names"):
-        Schedule((Phase("a", 1, ()), Phase("a", 1, ())))
+    assert_refused("different names", Schedule, (Phase("a", 1, ()), Phase("a", 1, ())))
 
 
 @pytest.mark.moves_global_rng
 def test_an_unwritable_place_for_runs_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(SystemExit) as stop:
-        main(["--task", "toy", "--preset", "smoke", "--runs", str(tmp_path / "file" / "runs")])
-    assert stop.value.code == 2
-    assert "run" in capsys.readouterr().err
+    assert "run" in mistake_of(
+        main, ["--task", "toy", "--preset", "smoke", "--runs", str(tmp_path / "file" / "runs")], capsys
+    )
 
 
 def test_every_preset_can_be_made_for_every_kind_of_task() -> None:

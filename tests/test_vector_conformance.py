@@ -93,9 +93,7 @@ def test_a_worker_holds_the_judge_and_the_policy_as_they_were_when_it_was_given_
     there.close()
 
 
-# -- Videos ---------------------------------------------------------------------------------------------------------
-
-
+# -- Videos -----------------------------------------------------------------------------------------------------------
 def frames(path: Path) -> tuple[list[int], int]:
     """Width and height of a video, and how many frames it has."""
     from moviepy import VideoFileClip
@@ -116,8 +114,7 @@ def test_a_text_is_recorded_as_a_video(tmp_path: Path) -> None:
     recorded.close()  # type: ignore[no-untyped-call]
     (path,) = (tmp_path / "videos").iterdir()
     size, number = frames(path)
-    assert size == [width - width % 2, height - height % 2]
-    assert number == 5
+    assert (size, number) == ([width - width % 2, height - height % 2], 5)
 
 
 def test_texts_side_by_side_are_recorded_as_a_video(tmp_path: Path) -> None:
@@ -133,7 +130,7 @@ def test_texts_side_by_side_are_recorded_as_a_video(tmp_path: Path) -> None:
     assert frames(path)[1] == 5
 
 
-# -- Gymnasium's vector wrappers ------------------------------------------------------------------------------------
+# -- Gymnasium's vector wrappers --------------------------------------------------------------------------------------
 
 NATIVE_AND_SYNC: dict[str, Callable[..., VectorEnv[Any, Any, Any]]] = {
     "native": lambda **options: TextGANVectorEnv(2, "toy", size=40, **options),
@@ -154,8 +151,7 @@ def test_episode_statistics_count_each_text(make: Callable[..., VectorEnv[Any, A
     assert ends == [3, 7]
     for number in ends:
         episode = told[number]["episode"]
-        assert episode["r"].tolist() == [4, 4]
-        assert episode["l"].tolist() == [4, 4]
+        assert (episode["r"].tolist(), episode["l"].tolist()) == ([4, 4], [4, 4])
 
 
 @BOTH

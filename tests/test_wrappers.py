@@ -12,13 +12,12 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import Tensor
 
 import textgan_env.envs.wrappers
-from conftest import PositionDiscriminator, StubPolicy
+from conftest import PositionDiscriminator, StubPolicy, assert_refused
 from textgan_env.discriminators import DiscriminatorModule, discriminator_report, fit_discriminator, make_discriminator
 from textgan_env.envs import TextGANEnv, TextGANVectorEnv
 from textgan_env.envs.wrappers import DiscriminatorTraining, DiscriminatorVectorTraining
 from textgan_env.tasks import CorpusTask, Task, ToyTask
 from textgan_env.text.corpus import load_corpus
-from textgan_env.utils.errors import InputError
 
 LINES = [
     f"{a} {b} {c} {d}" for a in ("the", "a") for b in ("big", "red") for c in ("cat", "dog") for d in ("ran", "sat")
@@ -75,9 +74,7 @@ def logit_of(discriminator: Any, tokens: list[int]) -> float:
         return float(discriminator.logits(torch.tensor([padded])))
 
 
-# -- When, on what, and who judges ----------------------------------------------------------------------------------
-
-
+# -- When, on what, and who judges ------------------------------------------------------------------------------------
 def test_every_so_many_texts_a_copy_is_refitted_and_the_old_judge_is_left_alone(toy: Task) -> None:
     env = single(toy)
     game = env.trainer.game
@@ -120,8 +117,7 @@ def test_held_out_texts_are_never_fitted_on_and_old_ones_are_forgotten(
         return fit_discriminator(discriminator, optimizer, real_BT, fake_BT, **options)
 
     monkeypatch.setattr(textgan_env.envs.wrappers, "fit_discriminator", recorded)
-    env = single(toy, every=10, hold_out=5, buffer=20)
-    play(env, range(40))
+    play(single(toy, every=10, hold_out=5, buffer=20), range(40))
     # The 1st text is number 0: the 5th, 10th ... are numbers 4, 9 ...
     expected = [[numbered(n) for n in range(max(0, end - 20), end) if n % 5 != 4] for end in (10, 20, 30, 40)]
     assert [fit["fake"] for fit in fits] == expected
@@ -133,12 +129,9 @@ def test_statistics_are_those_of_the_judge_that_was_queued(toy: Task) -> None:
     play(env, range(20))
     names = ["accuracy", "accuracy_fake", "accuracy_real", "auc", "loss", "value"]
     keys = [
-        "equilibrium",
-        *(f"fit/{name}" for name in names),
-        *(f"held_out/{name}" for name in names),
-        "refits",
+        "equilibrium", *(f"fit/{name}" for name in names), *(f"held_out/{name}" for name in names), "refits",
         "texts",
-    ]
+    ]  # fmt: skip
     assert sorted(env.stats) == keys
     assert env.stats["equilibrium"] == pytest.approx(-2 * math.log(2))
     assert env.history[-1] == env.stats
@@ -161,8 +154,7 @@ def test_the_judge_learns_to_tell_what_is_written(toy: Task) -> None:
 def test_the_optimizer_goes_on_where_the_last_refit_stopped(toy: Task) -> None:
     env = single(toy, steps=3)
     play(env, range(30))
-    steps = {int(state["step"]) for state in env.trainer._optimizer.state.values()}
-    assert steps == {9}
+    assert {int(state["step"]) for state in env.trainer._optimizer.state.values()} == {9}
 
 
 def test_a_text_keeps_its_judge_and_a_refit_waits_for_the_slowest_row(words: Task) -> None:
@@ -202,8 +194,6 @@ def test_the_seed_decides_everything(toy: Task, setting: dict[str, int]) -> None
 
 
 # -- Which texts count ------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("mode", AutoresetMode, ids=lambda mode: mode.value)
 def test_every_finished_text_is_gathered_once_in_each_autoreset_mode(words: Task, mode: AutoresetMode) -> None:
     envs = vector(words, 3, mode)
@@ -242,8 +232,7 @@ def test_collected_batches_count_when_they_are_collected_through_the_wrapper(toy
     envs = vector(toy, 6, AutoresetMode.SAME_STEP)
     envs.reset(seed=0)
     policy = StubPolicy([0.0] * 4)
-    batch = envs.collect(policy)
-    assert batch.tokens_BT.shape == (6, 4)
+    assert envs.collect(policy).tokens_BT.shape == (6, 4)
     envs.unwrapped.collect(policy)  # type: ignore[attr-defined]
     assert len(envs.history) == 0
     envs.collect(policy)
@@ -270,8 +259,7 @@ def test_a_wrapper_inside_that_hides_the_final_observations_is_refused(toy: Task
     envs = TextGANVectorEnv(2, toy, reward="terminal", discriminator=judge_of(toy))
     hidden = DiscriminatorVectorTraining(gym.wrappers.vector.DictInfoToList(envs))
     hidden.reset(seed=0)
-    with pytest.raises(InputError, match="final_obs"):
-        hidden.step(np.array([0, 0]))
+    assert_refused("final_obs", hidden.step, np.array([0, 0]))
 
 
 def test_texts_that_a_time_limit_cuts_off_do_not_count(toy: Task) -> None:
@@ -296,8 +284,6 @@ def test_nothing_about_the_judge_is_put_into_infos(toy: Task) -> None:
 
 
 # -- Specs and refusals -----------------------------------------------------------------------------------------------
-
-
 def test_a_wrapped_env_is_made_again_from_its_spec() -> None:
     env = DiscriminatorTraining(gym.make("TextGAN/Toy-v0", size=100, reward="terminal"), every=10, steps=2, seed=4)
     assert env.spec is not None
@@ -315,41 +301,36 @@ def loop_and_wrapper(toy: Task) -> None:
     play(env, range(3, 4))
 
 
-@pytest.mark.parametrize(
-    ("act", "names"),
-    [
-        (loop_and_wrapper, "changed the discriminator"),
-        (lambda toy: play(DiscriminatorTraining(single(toy), every=5), range(10)), "changed the discriminator"),
-        (lambda toy: DiscriminatorTraining(TextGANEnv(toy, control="constant")), "'constant' control"),
-        (lambda toy: DiscriminatorTraining(TextGANEnv(toy, control="random")), "'random' control"),
-        (
-            lambda toy: DiscriminatorTraining(TextGANEnv(toy, discriminator=PositionDiscriminator(4, 4))),
-            "make_optimizer",
-        ),
-        (lambda _: DiscriminatorTraining(gym.make("CartPole-v1")), "CartPoleEnv"),
-        (
-            lambda toy: DiscriminatorTraining(TextGANVectorEnv(2, toy, control="constant")),  # type: ignore[arg-type]
-            "take DiscriminatorVectorTraining",
-        ),
-        (
-            lambda toy: DiscriminatorVectorTraining(TextGANEnv(toy, control="constant")),  # type: ignore[arg-type]
-            "take DiscriminatorTraining",
-        ),
-        (
-            lambda toy: DiscriminatorVectorTraining(SyncVectorEnv([lambda: TextGANEnv(toy, control="constant")])),
-            "SyncVectorEnv",
-        ),
-        (lambda toy: single(toy, hold_out=1), "hold_out"),
-        (lambda toy: single(toy, every=4, hold_out=5), "every"),
-        (lambda toy: single(toy, every=30, buffer=20), "buffer"),
-        (lambda toy: single(toy, steps=0), "steps"),
-        (lambda toy: single(toy, batch_size=0), "batch_size"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
+@pytest.mark.parametrize(("act", "names"), [
+    (loop_and_wrapper, "changed the discriminator"),
+    (lambda toy: play(DiscriminatorTraining(single(toy), every=5), range(10)), "changed the discriminator"),
+    (lambda toy: DiscriminatorTraining(TextGANEnv(toy, control="constant")), "'constant' control"),
+    (lambda toy: DiscriminatorTraining(TextGANEnv(toy, control="random")), "'random' control"),
+    (
+        lambda toy: DiscriminatorTraining(TextGANEnv(toy, discriminator=PositionDiscriminator(4, 4))),
+        "make_optimizer",
+    ),
+    (lambda _: DiscriminatorTraining(gym.make("CartPole-v1")), "CartPoleEnv"),
+    (
+        lambda toy: DiscriminatorTraining(TextGANVectorEnv(2, toy, control="constant")),  # type: ignore[arg-type]
+        "take DiscriminatorVectorTraining",
+    ),
+    (
+        lambda toy: DiscriminatorVectorTraining(TextGANEnv(toy, control="constant")),  # type: ignore[arg-type]
+        "take DiscriminatorTraining",
+    ),
+    (
+        lambda toy: DiscriminatorVectorTraining(SyncVectorEnv([lambda: TextGANEnv(toy, control="constant")])),
+        "SyncVectorEnv",
+    ),
+    (lambda toy: single(toy, hold_out=1), "hold_out"),
+    (lambda toy: single(toy, every=4, hold_out=5), "every"),
+    (lambda toy: single(toy, every=30, buffer=20), "buffer"),
+    (lambda toy: single(toy, steps=0), "steps"),
+    (lambda toy: single(toy, batch_size=0), "batch_size"),
+], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
 def test_what_cannot_work_is_refused(toy: Task, act: Callable[[Task], Any], names: str) -> None:
-    with pytest.raises(InputError, match=names):
-        act(toy)
+    assert_refused(names, act, toy)
 
 
 def test_the_smallest_settings_work(toy: Task) -> None:

@@ -63,10 +63,8 @@ def main(args: list[str] | None = None) -> None:
         name = options.name or Path(options.file).stem
         result = scored(lines, options.task, name, command, options.protocol)
         print(table([{"texts": result["label"], **result["rows"][0]["values"]}]))
-        for key, value in result["rows"][0]["settings"].items():
-            print(f"{key}: {value}")
-        for line in missing_lines(result["rows"][0]["missing"]):
-            print(line)
+        told = [f"{key}: {value}" for key, value in result["rows"][0]["settings"].items()]
+        print("\n".join([*told, *missing_lines(result["rows"][0]["missing"])]))
         if options.into is not None:
             print(f"kept: {put(result, options.into)}")
 
@@ -96,27 +94,13 @@ def scored(
     if task.vocabulary is not None:
         scores, none, how = text_scores(as_written(found.tokens_BT, task), task, SIZES["fast"])
         values, missing, settings = values | scores, missing | none, settings | how
-    row = {
-        "variant": "",
-        "values": values,
-        "missing": missing,
-        "settings": settings,
-        "samples": [line for line in lines if line.strip()][:20],
-    }
-    return {
-        "label": name,
-        "config": {"arm": name, "task": options.task, "seed": 0, "member": 0, "task_options": options.task_options()},
-        "group": "scored",
-        "how": f"{found.settings['samples']:,} texts of a file",
-        "tries": None,
-        "command": command,
-        "seconds": {"training": None, "all": None},
-        "peak_memory_mb": None,
-        "other_code": False,
-        "rows": [row],
-        "curve": [],
-        "learning_curve": [],
-    }
+    samples = [line for line in lines if line.strip()][:20]
+    row = {"variant": "", "values": values, "missing": missing, "settings": settings, "samples": samples}
+    config = {"arm": name, "task": options.task, "seed": 0, "member": 0, "task_options": options.task_options()}
+    about = f"{found.settings['samples']:,} texts of a file"
+    nothing = {"tries": None, "seconds": {"training": None, "all": None}, "peak_memory_mb": None, "other_code": False}
+    made = {"label": name, "config": config, "group": "scored", "how": about, "command": command}
+    return {**made, **nothing, "rows": [row], "curve": [], "learning_curve": []}
 
 
 def as_written(tokens_BT: "Tensor", task: "Task") -> "Tensor":

@@ -12,15 +12,8 @@ from torch.optim import Adam
 
 import textgan_env  # noqa: F401  registers the ids
 from agents.leakgan import LeakGAN, LeakGANConfig
-from benchmarks.reference import (
-    PlainDiscriminator,
-    PlainGenerator,
-    PlainLeakGAN,
-    plain_d_step,
-    plain_generator_step,
-    plain_leakgan_step,
-    plain_mle_step,
-)
+from benchmarks import reference
+from benchmarks.reference import PlainDiscriminator, PlainGenerator, PlainLeakGAN, descend
 from benchmarks.work import LETTERS, Sizes, Work
 from textgan_env.discriminators import ConvDiscriminator, fit_discriminator, score_logits
 from textgan_env.ops import metrics
@@ -70,16 +63,12 @@ def generator_step(sizes: Sizes) -> Work:
         texts = Texts.finished(tokens_BT, lengths_B, keys, None)
         credit_BT = source.credit(texts, texts.mask_BT)
         total, rows = policy_gradient_sum(policy.log_prob(tokens_BT, texts.mask_BT), credit_BT, texts.mask_BT)
-        loss = total / rows
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(policy.parameters(), 5.0)
-        optimizer.step()
+        descend(total / rows, optimizer, policy)
 
     def plain(turn: int) -> None:
         """One turn of the plain version."""
         size = {"rows": sizes.rows, "max_length": sizes.max_length, "rollouts": sizes.rollouts}
-        plain_generator_step(slow, slow_judge, slow_optimizer, draws=_draws(sizes, turn), **size)
+        reference.plain_generator_step(slow, slow_judge, slow_optimizer, draws=_draws(sizes, turn), **size)
 
     return Work(ours, plain, sizes.rows, "texts", f"{_names(sizes, 'B', 'N', 'T', 'V')} F={judge.feature_size}")
 
@@ -116,10 +105,8 @@ def draws(sizes: Sizes) -> Work:
 
     def ours(turn: int) -> None:
         """One turn of ours."""
-        uniform_NB = torch.rand(
-            times, sizes.rows, generator=_draws(sizes, turn), dtype=torch.float64, device=sizes.device
-        )
-        for uniform_B in uniform_NB:
+        draws = _draws(sizes, turn)
+        for uniform_B in torch.rand(times, sizes.rows, generator=draws, dtype=torch.float64, device=sizes.device):
             sample_categorical(logits_BV, uniform_B)
 
     def plain(turn: int) -> None:
@@ -188,7 +175,7 @@ def d_step(sizes: Sizes) -> Work:
     def plain(turn: int) -> None:
         """One turn of the plain version."""
         with seeded(turn):
-            plain_d_step(slow, slow_optimizer, tokens_BT, real_is_one_B)
+            reference.plain_d_step(slow, slow_optimizer, tokens_BT, real_is_one_B)
 
     return Work(ours, plain, len(tokens_BT), "texts", f"{_names(sizes, 'B', 'T', 'V')} F={judge.feature_size}")
 
@@ -205,15 +192,11 @@ def mle_step(sizes: Sizes) -> Work:
     def ours(_: int) -> None:
         """One turn of ours."""
         total, count = nll_sum(policy.log_prob(tokens_BT, mask_BT), mask_BT)
-        loss = total / count
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(policy.parameters(), 5.0)
-        optimizer.step()
+        descend(total / count, optimizer, policy)
 
     def plain(_: int) -> None:
         """One turn of the plain version."""
-        plain_mle_step(slow, slow_optimizer, tokens_BT)
+        reference.plain_mle_step(slow, slow_optimizer, tokens_BT)
 
     return Work(ours, plain, sizes.rows, "texts", _names(sizes, "B", "T", "V"))
 
@@ -244,7 +227,7 @@ def leakgan_step(sizes: Sizes) -> Work:
     def plain(turn: int) -> None:
         """One turn of the plain version."""
         draws = torch.Generator(sizes.device).manual_seed(turn)
-        plain_leakgan_step(slow, optimizers, rows=sizes.rows, rollouts=sizes.leakgan_rollouts, draws=draws)
+        reference.plain_leakgan_step(slow, optimizers, rows=sizes.rows, rollouts=sizes.leakgan_rollouts, draws=draws)
 
     named = _names(replace(sizes, rollouts=sizes.leakgan_rollouts), "B", "N", "T", "V")
     return Work(ours, plain, sizes.rows, "texts", f"{named} c={config.goal_steps} F={agent.policy.feature_size}")

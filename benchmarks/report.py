@@ -16,7 +16,7 @@ from tyro.conf import Positional
 from benchmarks import compare
 from benchmarks.arms import BASELINE, BASELINES
 from benchmarks.charts import Drawn, Interval, Point, chart, escaped, figure, intervals, legend
-from benchmarks.compare import SLACK, Line, best_of_any_size, cover_limits, lines_of, points_of
+from benchmarks.compare import SLACK, Line, Results, best_of_any_size, cover_limits, lines_of, points_of
 from benchmarks.jobs import read_json
 from benchmarks.results import command, commit_of, save, table
 from textgan_env.ops.metric_table import METRICS, columns
@@ -24,7 +24,6 @@ from textgan_env.utils.errors import require
 from textgan_env.utils.files import write_safely
 from textgan_env.utils.options import ORACLES
 
-Results = Sequence[Mapping[str, Any]]
 HERE = Path(__file__).parent
 
 SHARES = tuple(metric.name for metric in METRICS.values() if metric.unit == "share")

@@ -15,7 +15,6 @@ from benchmarks.works import WORKS
 from textgan_env.discriminators import ConvDiscriminator, make_discriminator
 from textgan_env.policies import LeakedPolicy, LSTMPolicy
 from textgan_env.rewards import Completions, Keys, RolloutCredit, Texts
-from textgan_env.utils.errors import InputError
 
 V, T, B, N = 11, 6, 8, 3
 TINY = Sizes(rows=4, rollouts=2, leakgan_rollouts=2, max_length=6, vocab_size=11, hidden_size=3, samples=9, envs=4)
@@ -169,5 +168,6 @@ def test_an_unknown_piece_is_one_sentence(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         throughput.main(["--works", "everything"])
     assert "everything" in capsys.readouterr().err
-    with pytest.raises(InputError, match="repeats"):
-        throughput._chosen(Options(repeats=0))
+    with pytest.raises(SystemExit):
+        throughput.main(["--repeats", "0"])
+    assert "repeats" in capsys.readouterr().err

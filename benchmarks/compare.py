@@ -214,15 +214,12 @@ def _line(task: str, arm: str, variant: str, group: Results, results: Results) -
     own = [ours[seed] for seed in sorted(ours)]
     marks = ["results of another version of the code"] if any(result["other_code"] for result in group) else []
     improvement = probability_of_improvement(own, of_baseline) if arm != BASELINE else math.nan
-    made: dict[str, Any] = {
-        "group": group[0]["group"],
-        "how": group[0]["how"],
-        "tries": group[0]["tries"],
-        "marks": marks,
-    }
-    commands, name = [result["command"] for result in group], f"{arm} {variant}".strip()
-    found: dict[str, Any] = {"each": each, "values": values, "primary": own, "gaps": gaps, "improvement": improvement}
-    return Line(name=name, task=task, seeds=len(group), commands=commands, **made, **found)
+    commands, made = [result["command"] for result in group], group[0]
+    return Line(
+        name=f"{arm} {variant}".strip(), group=made["group"], task=task, seeds=len(group), each=each, values=values,
+        primary=own, gaps=gaps, improvement=improvement, how=made["how"], commands=commands, tries=made["tries"],
+        marks=marks,
+    )  # fmt: skip
 
 
 def _costs(group: Results) -> dict[str, float]:

@@ -33,14 +33,9 @@ def start_process(folder: Path) -> "subprocess.Popen[bytes]":
     # One thread a process: jobs side by side slow one another down otherwise.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with (folder / "log.txt").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.jobs", str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=PROJECT,
-            env=environment,
-        )
+        streams: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": log, "stderr": subprocess.STDOUT}
+        command = [sys.executable, "-m", "benchmarks.jobs", str(folder)]
+        return subprocess.Popen(command, cwd=PROJECT, env=environment, **streams)
 
 
 class LocalEngine:
@@ -61,13 +56,10 @@ class LocalEngine:
     def close(self) -> None:
         """Kill what runs; what it has written is whole."""
         for process in self.running:
-            if process.poll() is None:
-                process.kill()
+            process.kill()
         for process in self.running:
-            process.wait()
-            if process.stdin is not None:
-                with contextlib.suppress(OSError):
-                    process.stdin.close()
+            with contextlib.suppress(OSError), process:  # closes its standard input, and waits
+                pass
 
 
 class RayEngine:

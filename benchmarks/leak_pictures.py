@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.pictures import words_of
 from benchmarks.results import command, save_picture
 from textgan_env.discriminators import score_features
 from textgan_env.ops.plots import new_figure
@@ -69,7 +70,7 @@ def draw(options: Options) -> tuple[Path, Path]:
     tokens_BT, lengths_B = texts[str(options.run)]
     longest = int(lengths_B.argmax())
     heard_tk, cosine_t = goal_trace(leaked, tokens_BT[longest : longest + 1, : int(lengths_B[longest])])
-    words = _words(task, tokens_BT[longest, : int(lengths_B[longest])].tolist())
+    words = words_of(task, tokens_BT[longest, : int(lengths_B[longest])])
     return (
         save_picture(_paths_figure(real_B2, paths, lengths), f"{options.name}_paths"),
         save_picture(_goals_figure(words, heard_tk, cosine_t, leaked.goal_steps), f"{options.name}_goals"),
@@ -127,11 +128,6 @@ def goal_trace(policy: LeakedPolicy, tokens_1t: Tensor) -> tuple[NDArray[Any], N
         cosine_1K = manager_cosines(features_1SF, goals_1TF, steps)[:, : max(0, length - steps + 1)]
         cosine_1t = functional.pad(cosine_1K, (0, length - cosine_1K.shape[1]), value=float("nan"))
     return heard_1Tk[0, :length].numpy(), cosine_1t[0].numpy()
-
-
-def _words(task: Task, tokens: list[int]) -> list[str]:
-    """One word a token."""
-    return ["<eos>" if token == task.end_token else task.words([token])[0] for token in tokens]
 
 
 def _paths_figure(real_B2: NDArray[Any], paths: Mapping[str, NDArray[Any]], lengths: Mapping[str, list[int]]) -> Figure:

@@ -48,7 +48,7 @@ class Credit(Picture):
         for title, writer in writers.items():
             envs.reset(seed=self.seed)
             batch = envs.collect(writer)
-            words = _words(task, batch.tokens_BT[0, : batch.lengths_B[0]])
+            words = words_of(task, batch.tokens_BT[0, : batch.lengths_B[0]])
             credit = batch.credit_BT[0, : len(words)].tolist()
             frames.append(rgb_array(words, credit, limits=(0.0, 1.0), size=(960, 300), title=title))
         save_png(np.concatenate(frames), self.path)
@@ -166,7 +166,7 @@ class Rollouts(Picture):
         fresh = written(policy, task, len(held_out_BT), derived_seed(self.seed, "held out"))
         print(f"AUC of D on texts it has not seen: {discriminator_report(judge, held_out_BT, fresh.tokens_BT).auc:.3f}")
         texts = written(policy, task, 1, self.seed)
-        words = _words(task, texts.tokens_BT[0, : texts.lengths_B[0]])
+        words = words_of(task, texts.tokens_BT[0, : texts.lengths_B[0]])
         return words, completions(policy, judge, task, texts, self.rollouts)
 
 
@@ -196,7 +196,7 @@ def largest_changes(values: Sequence[float], count: int) -> list[int]:
     return sorted(places[:count])
 
 
-def _words(task: Task, tokens_T: Tensor) -> list[str]:
+def words_of(task: Task, tokens_T: Tensor) -> list[str]:
     """One word a token of a written text, its end token included."""
     words = task.words(tokens_T.tolist())
     return words + ["<eos>"] * (len(tokens_T) - len(words))

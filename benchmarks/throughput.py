@@ -17,8 +17,7 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks.results import command, peak_memory_mb, save_picture, show
-from benchmarks.work import LETTERS, Sizes, Work
-from benchmarks.works import WORKS
+from benchmarks.works import LETTERS, WORKS, Sizes, Work
 from textgan_env.ops.plots import new_figure, plain_axes
 from textgan_env.utils.errors import require
 from textgan_env.utils.options import at_least

@@ -10,8 +10,7 @@ import torch
 from benchmarks import results, throughput
 from benchmarks.reference import PlainDiscriminator, PlainGenerator, PlainLeakGAN, plain_leakgan_step, plain_q
 from benchmarks.throughput import Options
-from benchmarks.work import Sizes, Work
-from benchmarks.works import WORKS
+from benchmarks.works import WORKS, Sizes, Work
 from textgan_env.discriminators import ConvDiscriminator, make_discriminator
 from textgan_env.policies import LeakedPolicy, LSTMPolicy
 from textgan_env.rewards import Completions, Keys, RolloutCredit, Texts

@@ -18,6 +18,8 @@ from textgan_env.rewards import Keys, for_texts, generate
 from textgan_env.tasks import Task
 from textgan_env.utils.errors import require
 
+#: Splits that no policy learns from.
+HeldOut = Literal["valid", "test"]
 #: Texts that are scored at once.
 TILE = 512
 #: Texts that BLEU and Self-BLEU are taken of.
@@ -121,7 +123,7 @@ def evaluate(
     policy: Policy,
     task: Task,
     *,
-    split: Literal["valid", "test"] = "test",
+    split: HeldOut = "test",
     samples: int = 10_000,
     bleu_samples: int = BLEU_SAMPLES,
     seed: int = 0,
@@ -170,7 +172,7 @@ def score_texts(
     lines: Iterable[str],
     task: Task,
     *,
-    split: Literal["valid", "test"] = "test",
+    split: HeldOut = "test",
     bleu_samples: int = BLEU_SAMPLES,
     protocol: str = "ours",
 ) -> Evaluation:
@@ -243,7 +245,7 @@ def _check_protocol(split: str, bleu_samples: int) -> None:
 
 def _evaluation(
     values: Mapping[str, float], missing: Mapping[str, str], settings: Mapping[str, object], task: Task,
-    tokens_BT: Tensor, split: Literal["valid", "test"], bleu_samples: int, protocol: BleuProtocol = PROTOCOLS["ours"],
+    tokens_BT: Tensor, split: HeldOut, bleu_samples: int, protocol: BleuProtocol = PROTOCOLS["ours"],
 ) -> Evaluation:  # fmt: skip
     """Set apart what is no number, and say how all was measured."""
     why_not = {True: "no text is long enough", False: "infinite: the policy never writes some of these tokens"}
@@ -257,9 +259,7 @@ def _evaluation(
     return Evaluation(kept, missing, described | dict(settings), tokens_BT)
 
 
-def likelihoods(
-    policy: Policy, task: Task, real_BT: Tensor, tokens_BT: Tensor, split: Literal["valid", "test"]
-) -> dict[str, float]:
+def likelihoods(policy: Policy, task: Task, real_BT: Tensor, tokens_BT: Tensor, split: HeldOut) -> dict[str, float]:
     """NLLs, cover and fit (see `evaluate`) of a policy from two sets of texts.
 
     Args:
@@ -292,7 +292,7 @@ def _has(task: Task, policy: Policy | None = None) -> set[Need]:
     return found
 
 
-def _unmet(split: Literal["valid", "test"], has: set[Need]) -> dict[str, str]:
+def _unmet(split: HeldOut, has: set[Need]) -> dict[str, str]:
     """Name -> why, of the metrics of an evaluation that cannot be measured."""
     return {name: why for name in evaluated(split) if (why := why_missing(name, has)) is not None}
 
@@ -312,11 +312,7 @@ def diversity(task: Task, tokens_BT: Tensor) -> dict[str, float]:
 
 
 def overlaps(
-    task: Task,
-    tokens_BT: Tensor,
-    split: Literal["valid", "test"],
-    bleu_samples: int,
-    protocol: BleuProtocol = PROTOCOLS["ours"],
+    task: Task, tokens_BT: Tensor, split: HeldOut, bleu_samples: int, protocol: BleuProtocol = PROTOCOLS["ours"]
 ) -> dict[str, float]:
     """What can be said of texts by comparing them with each other, with a split and with the training texts.
 

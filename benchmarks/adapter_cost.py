@@ -75,16 +75,12 @@ def measure(options: Options) -> list[dict[str, Any]]:
         if repeat >= 0:
             for name, value in parts.items():
                 seconds.setdefault(name, []).append(value)
-    whole = statistics.median(seconds["whole iteration"])
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    shares = {name: f"{value / medians['whole iteration']:.2%}" for name, value in medians.items()}
+    size, threads = f"B={options.envs} T={options.max_length} V={options.vocab_size}", torch.get_num_threads()
     return [
-        {
-            "part": name,
-            "sizes": f"B={options.envs} T={options.max_length} V={options.vocab_size}",
-            "seconds": statistics.median(values),
-            "share": f"{statistics.median(values) / whole:.2%}",
-            "threads": torch.get_num_threads(),
-        }
-        for name, values in seconds.items()
+        {"part": name, "sizes": size, "seconds": value, "share": shares[name], "threads": threads}
+        for name, value in medians.items()
     ]
 
 

@@ -74,8 +74,7 @@ def draw(options: Options) -> Path:
             panel.plot(xs, ys, color=colour, label="" if order else label, **look)
     for temperature, x, y in next(iter(next(iter(lines.values())).values())):
         panel.annotate(f"T={temperature:g}", (x, y), xytext=(5, -11), textcoords="offset points", fontsize=8.5)
-    panel.set_xlabel(f"{options.x} (nats per token)")
-    panel.set_ylabel(f"{options.y} (nats per token)")
+    panel.set(xlabel=f"{options.x} (nats per token)", ylabel=f"{options.y} (nats per token)")
     plain_axes(panel)
     panel.legend(frameon=False, fontsize=9)
     return results.save_picture(figure, options.result, options.title)

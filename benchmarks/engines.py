@@ -6,26 +6,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from benchmarks.code import PROJECT
 from textgan_env.utils.errors import InputError, MissingDataError
 
 KILLED = -9
 _STARTS = 3  # of a Ray cluster, before we give up
-
-
-class Engine(Protocol):
-    """Runs jobs by their folders."""
-
-    def start(self, folder: Path) -> Any:
-        """Begin with a job; returns what the other calls know it by."""
-
-    def ended(self, job: Any) -> int | None:
-        """The exit code of a job, negative where a signal killed it; None while it runs."""
-
-    def close(self) -> None:
-        """Stop whatever runs."""
 
 
 def start_process(folder: Path) -> "subprocess.Popen[bytes]":
@@ -45,12 +32,12 @@ class LocalEngine:
         self.running: list[subprocess.Popen[bytes]] = []
 
     def start(self, folder: Path) -> "subprocess.Popen[bytes]":
-        """Begin with a job."""
+        """Begin with a job; returns what the other calls know it by."""
         self.running.append(start_process(folder))
         return self.running[-1]
 
     def ended(self, job: "subprocess.Popen[bytes]") -> int | None:
-        """Its exit code."""
+        """The exit code of a job, negative where a signal killed it; None while it runs."""
         return job.poll()
 
     def close(self) -> None:

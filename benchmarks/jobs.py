@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.arms import ARMS, BASELINE, Arm, Preset
 from benchmarks.code import code_version, short_hash
+from benchmarks.results import origin, peak_memory_mb
 from textgan_env.ops.metric_table import METRICS
 from textgan_env.utils.errors import InputError, friendly_errors, require
 from textgan_env.utils.files import write_safely
@@ -204,9 +205,6 @@ def run(folder: Path) -> None:
     """
     import torch
 
-    from benchmarks.results import peak_memory_mb
-    from textgan_env.runs.folder import machine, source_state
-    from textgan_env.runs.snapshot import library_versions
     from textgan_env.tasks import make_task
 
     torch.set_num_threads(1)
@@ -224,23 +222,12 @@ def run(folder: Path) -> None:
     # Of a job that was interrupted nobody knows how long the first part took.
     known = {"training": trained_for if trained else None, "all": time.monotonic() - began}
     seconds = known if attempt == 1 else dict.fromkeys(known)
-    result = {
-        **document,
-        "label": folder.name.rpartition(".")[0],
-        "how": ARMS[config["arm"]].how,
-        "tries": ARMS[config["arm"]].tries,
-        "command": command_of(config),
-        "source": source_state(),
-        "machine": machine(document["device"]),
-        "versions": library_versions(),
-        "seconds": seconds,
-        "attempts": attempt,
-        "peak_memory_mb": peak_memory_mb(),
-        "rows": rows,
-        "curve": curve,
-        "learning_curve": learning_curve(trained) if trained else [],
-        "run": os.path.relpath(trained, folder) if trained else None,
-    }
+    arm = ARMS[config["arm"]]
+    result = document | {"label": folder.name.rpartition(".")[0], "how": arm.how, "tries": arm.tries}
+    result |= {"command": command_of(config), **origin(document["device"]), "seconds": seconds, "attempts": attempt}
+    result |= {"peak_memory_mb": peak_memory_mb(), "rows": rows, "curve": curve}
+    result["learning_curve"] = learning_curve(trained) if trained else []
+    result["run"] = os.path.relpath(trained, folder) if trained else None
     write_safely(folder / "result.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
 

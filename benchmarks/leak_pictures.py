@@ -155,12 +155,10 @@ def _goals_figure(words: list[str], heard_tk: NDArray[Any], cosine_t: NDArray[An
     largest = float(abs(heard_tk).max()) or 1.0
     image = above.imshow(heard_tk.T, aspect="auto", cmap="RdBu_r", vmin=-largest, vmax=largest)
     figure.colorbar(image, ax=above, label="heard goal w")
-    above.set_yticks([])
-    above.set_ylabel("components, 1 to k")
+    above.set(yticks=[], ylabel="components, 1 to k")
     below.plot(range(len(words)), cosine_t, color="#1c5190", marker="o", markersize=3.5)
     below.axhline(0, color="#b9bcc0", linewidth=0.8)
-    below.set_ylabel(f"cosine of the goal set here\nand the move of the next {steps}")
-    below.set_ylim(-1.05, 1.05)
+    below.set(ylabel=f"cosine of the goal set here\nand the move of the next {steps}", ylim=(-1.05, 1.05))
     below.set_xticks(range(len(words)), words, rotation=60, ha="right", fontsize=9)
     return figure
 

@@ -48,19 +48,22 @@ def save(name: str, rows: Sequence[Mapping[str, Any]], *, module: str, notes: st
     Returns:
         The JSON file.
     """
-    from textgan_env.runs.folder import machine, source_state
-    from textgan_env.runs.snapshot import library_versions
-
-    words = f"python -m {module} {shlex.join(sys.argv[1:])}".strip()
-    source, where = source_state(), machine(device)
-    document: dict[str, Any] = {"command": words, "notes": notes, "source": source, "machine": where}
-    document |= {"versions": library_versions(), "rows": list(rows)}
+    words, made = f"python -m {module} {shlex.join(sys.argv[1:])}".strip(), origin(device)
+    document = {"command": words, "notes": notes, **made, "rows": list(rows)}
     file = RESULTS / f"{name}.json"
     RESULTS.mkdir(exist_ok=True)
     write_safely(file, json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n")
-    text = f"# {name}\n\n{notes}\n\n{table(rows)}\n\n`{words}`, {commit_of(source)}, {where['cpu']}\n"
+    text = f"# {name}\n\n{notes}\n\n{table(rows)}\n\n`{words}`, {commit_of(made['source'])}, {made['machine']['cpu']}\n"
     write_safely(file.with_suffix(".md"), text)
     return file
+
+
+def origin(device: str) -> dict[str, Any]:
+    """What a result was made with: source, machine and versions."""
+    from textgan_env.runs.folder import machine, source_state
+    from textgan_env.runs.snapshot import library_versions
+
+    return {"source": source_state(), "machine": machine(device), "versions": library_versions()}
 
 
 def commit_of(source: Mapping[str, Any] | None) -> str:

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.arms import chosen
-from benchmarks.engines import Engine, LocalEngine, RayEngine
+from benchmarks.engines import LocalEngine, RayEngine
 from benchmarks.jobs import Job, other_code, plan, progress_of, result_of, write_job
+from benchmarks.report import load, summary, write_tables
 from benchmarks.results import command
 from textgan_env.runs.logs import clock_text
 from textgan_env.utils.errors import require
@@ -125,8 +126,6 @@ def run_suite(options: Options) -> Mapping[str, str]:
             _run(state, options)
         finally:  # a suite that is stopped leaves something to report, too
             failed = collect(state, options)
-    from benchmarks.report import load, summary, write_tables
-
     for label, why in failed.items():
         print(f"failed: {label}: {why}", file=sys.stderr)
     print(f"\n{summary(load(options.out))}")
@@ -189,7 +188,7 @@ def _note_seconds(state: _State, job: Job, result: Mapping[str, Any]) -> None:
         state.seconds.setdefault(job.arm.name, []).append(seconds)
 
 
-def _engine(options: Options) -> Engine:
+def _engine(options: Options) -> LocalEngine | RayEngine:
     """Where jobs run, as the options say."""
     gpus = int(options.device.startswith("cuda"))
     return RayEngine(options.address, options.parallel, gpus) if options.engine == "ray" else LocalEngine()
@@ -203,7 +202,7 @@ def _run(state: _State, options: Options) -> None:
         _loop(state, engine, options)
 
 
-def _loop(state: _State, engine: Engine, options: Options) -> None:
+def _loop(state: _State, engine: LocalEngine | RayEngine, options: Options) -> None:
     """Start what can start, wait, report what ends."""
     with _Screen(state, options) as screen:
         while True:

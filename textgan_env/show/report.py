@@ -206,13 +206,8 @@ def _tokens(trace: Trace) -> list[int]:
 def _task_data(task: Task, folder: RunFolder) -> Data:
     """What the page says of the task."""
     about = folder.about["task"] or {}
-    return {
-        "name": task.name,
-        "about": str(about.get("about", task)),
-        "tokens": task.vocab_size,
-        "length": task.max_length,
-        "oracle": task.oracle is not None,
-    }
+    sizes = {"tokens": task.vocab_size, "length": task.max_length, "oracle": task.oracle is not None}
+    return {"name": task.name, "about": str(about.get("about", task)), **sizes}
 
 
 def _run_data(run: SavedRun, policy: Policy) -> Data:
@@ -221,17 +216,12 @@ def _run_data(run: SavedRun, policy: Policy) -> Data:
     rows, before = read_metrics(folder.path), _pretraining(about["config"].get("pretrained"))
     names = dict.fromkeys(name for row in [*before, *rows] for name in row if name not in ("step", "phase"))
     evaluations = _evenly(folder.samples(), _EVALUATIONS)
+    command = [str(word) for word in about.get("command", [])]
+    made = {"command": command, "source": about.get("source"), "python": about.get("python")}
+    made |= {"versions": about.get("versions", {}), "machine": about.get("machine", {})}
     return {
         "name": folder.path.resolve().name,
-        "made": {
-            "command": [str(word) for word in about.get("command", [])],
-            "source": about.get("source"),
-            "python": about.get("python"),
-            "versions": about.get("versions", {}),
-            "machine": about.get("machine", {}),
-            "seed": about.get("seed"),
-            "config": about["config"],
-        },
+        "made": made | {"seed": about.get("seed"), "config": about["config"]},
         "control": about["config"].get("control"),
         "decoding": _decoding(policy),
         "evaluation": _evaluation(folder),
@@ -293,13 +283,9 @@ def _evaluation(folder: RunFolder) -> Data | None:
 def _judge_data(judge: Judge) -> Data:
     """Who scored the texts, and how well."""
     names = ("auc", "accuracy", "accuracy_real", "accuracy_fake")
-    return {
-        "own": judge.own,
-        "kind": judge.discriminator.kind,
-        "features": judge.discriminator.feature_size,
-        "texts": judge.texts,
-        **{name: None if judge.report is None else _short(getattr(judge.report, name)) for name in names},
-    }
+    found = {name: None if judge.report is None else _short(getattr(judge.report, name)) for name in names}
+    kind, features = judge.discriminator.kind, judge.discriminator.feature_size
+    return {"own": judge.own, "kind": kind, "features": features, "texts": judge.texts, **found}
 
 
 def _traces_data(task: Task, judge: Judge, traces: Sequence[Trace], place: Mapping[int, int]) -> Data:
@@ -308,29 +294,20 @@ def _traces_data(task: Task, judge: Judge, traces: Sequence[Trace], place: Mappi
     features_BF = score_features(judge.discriminator, real_BT)
     onto = Plane.through(features_BF)
     shown_dF = features_BF[:_DOTS]
-    return {
-        "judge": _judge_data(judge),
-        "variance": [_short(share) for share in onto.shares],
-        "real_split": split,
-        "real": _points(onto.project(shown_dF)),
-        "real_texts": [task.text(tokens) for tokens in real_BT[:_DOTS].tolist()],
-        "texts": [
-            {
-                "text": task.text(trace.tokens),
-                "tokens": [place[token] for token in trace.tokens],
-                "q": [round(value, _DIGITS) for value in trace.q],
-                "stopped": [round(value, _DIGITS) for value in trace.stopped],
-                "completions": [
-                    [[round(one.score_real, _DIGITS), [place[token] for token in one.tokens]] for one in each]
-                    for each in trace.completions
-                ],
-                "parts": _parts(trace),
-                "path": _points(onto.project(trace.features_SF)),
-                "nearest": int(torch.cdist(trace.features_SF[-1:], shown_dF).argmin()),
-            }
-            for trace in traces
-        ],
-    }
+    texts = []
+    for trace in traces:
+        rounded = [[(round(one.score_real, _DIGITS), one.tokens) for one in each] for each in trace.completions]
+        text: Data = {"text": task.text(trace.tokens), "tokens": [place[token] for token in trace.tokens]}
+        text |= {"q": [round(value, _DIGITS) for value in trace.q]}
+        text |= {"stopped": [round(value, _DIGITS) for value in trace.stopped]}
+        text["completions"] = [[[score, [place[at] for at in tokens]] for score, tokens in each] for each in rounded]
+        text |= {"parts": _parts(trace), "path": _points(onto.project(trace.features_SF))}
+        text["nearest"] = int(torch.cdist(trace.features_SF[-1:], shown_dF).argmin())
+        texts.append(text)
+    real: Data = {"variance": [_short(share) for share in onto.shares], "real_split": split}
+    real |= {"real": _points(onto.project(shown_dF))}
+    real |= {"real_texts": [task.text(tokens) for tokens in real_BT[:_DOTS].tolist()]}
+    return {"judge": _judge_data(judge), **real, "texts": texts}
 
 
 def _parts(trace: Trace) -> Data:

@@ -45,13 +45,8 @@ class Picture:
 
 
 # Transform of D's judgement, and what is taken off it.
-GRADIENTS = {
-    "prob": ("prob", "none"),
-    "log": ("log", "none"),
-    "logit": ("logit", "none"),
-    "rank": ("rank", "none"),
-    "prob, baseline": ("prob", "leave-one-out"),
-}
+GRADIENTS = {name: (name, "none") for name in ("prob", "log", "logit", "rank")}
+GRADIENTS["prob, baseline"] = ("prob", "leave-one-out")
 
 
 @dataclass(frozen=True)

@@ -206,6 +206,7 @@ def _orders(rows: int, batch_size: int, generator: torch.Generator) -> Iterator[
 
 
 def _check_sides(real_BT: Tensor, fake_BT: Tensor) -> None:
+    """Refuse texts of two lengths, and a side without texts."""
     real, fake = tuple(real_BT.shape), tuple(fake_BT.shape)
     alike = len(real) == len(fake) == 2 and real[1] == fake[1]
     require(alike, f"real and fake texts must have shapes (B, T) with the same T, found {real} and {fake}")

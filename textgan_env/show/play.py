@@ -236,6 +236,7 @@ def as_html(page: Page) -> str:
 
 
 def _tile(token: Token) -> str:
+    """A token on its colour, with its Q."""
     colour = credit_colour(token.q, _LIMITS)
     paint = f"background:rgb{colour};color:rgb{ink_on(colour)}"
     value = "given" if math.isnan(token.q) else f"{token.q:.2f}"

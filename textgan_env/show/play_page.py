@@ -61,9 +61,13 @@ def serve(runs: Sequence[Path], host: str, port: int) -> None:
     count = len(player.runs)
     print(f"{count} run{'s' if count > 1 else ''}: {', '.join(player.runs)}\nopening the page ...", flush=True)
     page = build_page(player)
+    import gradio as gr
+
+    # The fonts of the machine that shows the page.
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     # Without ssr_mode there is no node process, and one port.
     quiet: dict[str, Any] = {"share": False, "quiet": True, "footer_links": [], "ssr_mode": False}
-    page.launch(server_name=host, server_port=port, prevent_thread_lock=True, theme=_theme(), css=STYLE, **quiet)
+    page.launch(server_name=host, server_port=port, prevent_thread_lock=True, theme=theme, css=STYLE, **quiet)
     try:
         seen_at = "127.0.0.1" if host == "0.0.0.0" else host
         print(f"textgan play: http://{seen_at}:{port}\nCtrl-C ends it.", flush=True)
@@ -137,13 +141,6 @@ def _answer(player: Player, *values: Any) -> Iterator[tuple[str, str, Any]]:
         halves = [f"<h3>{html.escape(name)}</h3>{as_html(page)}" for name, page in zip(names, pages, strict=True)]
         yield halves[0], halves[-1], gr.update(visible=len(halves) > 1)
         time.sleep(_PAUSE)
-
-
-def _theme() -> Any:
-    """Gradio's plain theme in the fonts of the machine that shows the page."""
-    import gradio as gr
-
-    return gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 
 
 def _require_gradio() -> None:

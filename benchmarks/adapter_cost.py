@@ -10,7 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from textgan_env.utils.errors import friendly_errors
+import torch
+
+from agents.ppo import PPO, PPOConfig
+from benchmarks.results import command, show
+from textgan_env.ops.sampling import derived_seed
+from textgan_env.tasks import OracleTask
+from textgan_env.training.schedule import Step
 
 
 @dataclass(frozen=True)
@@ -31,36 +37,22 @@ class Options:
     """Of the result files."""
 
 
-def main(args: list[str] | None = None) -> None:
+@command
+def main(options: Options) -> None:
     """The command."""
-    import tyro
-
-    with friendly_errors():
-        options = tyro.cli(Options, description=__doc__, args=args)
-        rows = measure(options)
-        from benchmarks.results import show
-
-        notes = (
-            "One iteration of agents/ppo.py with the terminal reward, in its parts; seconds of the process, median of "
-            "the repeats. Adapter: everything in SB3VecEnv but the environment that it calls."
-        )
-        show(options.name, rows, module="benchmarks.adapter_cost", notes=notes)
+    notes = (
+        "One iteration of agents/ppo.py with the terminal reward, in its parts; seconds of the process, median of "
+        "the repeats. Adapter: everything in SB3VecEnv but the environment that it calls."
+    )
+    show(options.name, measure(options), module="benchmarks.adapter_cost", notes=notes)
 
 
 def measure(options: Options) -> list[dict[str, Any]]:
     """A row for each part and one for the whole."""
-    import torch
-
-    from agents.ppo import PPO, PPOConfig
-    from textgan_env.ops.sampling import derived_seed
-    from textgan_env.tasks import OracleTask
-    from textgan_env.training.schedule import Step
-
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    task = OracleTask(
-        max_length=options.max_length, vocab_size=options.vocab_size, train_size=1, valid_size=1, test_size=1
-    )
+    sizes: dict[str, Any] = {"max_length": options.max_length, "vocab_size": options.vocab_size}
+    task = OracleTask(**sizes, train_size=1, valid_size=1, test_size=1)
     agent = PPO(PPOConfig(task="oracle", envs=options.envs), task)
     spent = dict.fromkeys(("adapter", "environment"), 0.0)
     adapter = agent.model.get_env().venv
@@ -83,16 +75,12 @@ def measure(options: Options) -> list[dict[str, Any]]:
         if repeat >= 0:
             for name, value in parts.items():
                 seconds.setdefault(name, []).append(value)
-    whole = statistics.median(seconds["whole iteration"])
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    shares = {name: f"{value / medians['whole iteration']:.2%}" for name, value in medians.items()}
+    size, threads = f"B={options.envs} T={options.max_length} V={options.vocab_size}", torch.get_num_threads()
     return [
-        {
-            "part": name,
-            "sizes": f"B={options.envs} T={options.max_length} V={options.vocab_size}",
-            "seconds": statistics.median(values),
-            "share": f"{statistics.median(values) / whole:.2%}",
-            "threads": torch.get_num_threads(),
-        }
-        for name, values in seconds.items()
+        {"part": name, "sizes": size, "seconds": value, "share": shares[name], "threads": threads}
+        for name, value in medians.items()
     ]
 
 
@@ -102,10 +90,9 @@ def _clocked(call: Callable[..., Any], spent: dict[str, float], name: str) -> Ca
     def clocked(*args: Any, **options: Any) -> Any:
         """Call, and add up the seconds."""
         began = time.process_time()
-        try:
-            return call(*args, **options)
-        finally:
-            spent[name] += time.process_time() - began
+        found = call(*args, **options)
+        spent[name] += time.process_time() - began
+        return found
 
     return clocked
 

@@ -1,8 +1,7 @@
 """The arms of the suite: every policy that is compared, a row each, and how it is made.
 
-An arm trains an agent (``agent`` and its ``words``), or is made without training by a function of
-`benchmarks.measure` (``build``), from finished jobs of other arms, its ``sources``. All arms of a seed see the
-same training texts.
+An arm trains an agent (``agent`` and its ``words``), or is made without training by one of `benchmarks.measure.BUILDS`
+(``build``), from finished jobs of other arms, its ``sources``. All arms of a seed see the same training texts.
 """
 
 import re
@@ -44,7 +43,7 @@ class Arm:
         fast: Options for `--preset fast`.
         paper: Options for `--preset paper`; None: there is no published setting.
         sources: What it is built from.
-        build: The function of `benchmarks.measure` that makes its policies; "": the trained one.
+        build: The name in `benchmarks.measure.BUILDS` of what makes its policies; "": the trained one.
         sweep: Whether it is measured at several temperatures.
         only: "oracle" where it stands on oracle tasks only, "text" where on text only.
         tries: How many settings of it had been tried on SeqGAN's oracle before these, these included; None: nobody
@@ -104,17 +103,9 @@ def _decoder(name: str, how: str) -> Arm:
 
 def _seqgan(name: str, how: str, own: str, group: str = "adversarial", tries: int = 10) -> Arm:
     """SeqGAN from maximum likelihood, with options of its own."""
-    return Arm(
-        name,
-        group,
-        how,
-        agent="seqgan",
-        smoke=f"{_FROM_MLE} {own}",
-        fast=f"--preset fast --rounds 10 --pretrained {{mle}} {own}",
-        paper=f"--preset paper --pretrained {{mle-paper}} {own}",
-        sweep=True,
-        tries=tries,
-    )
+    fast = f"--preset fast --rounds 10 --pretrained {{mle}} {own}"
+    paper = f"--preset paper --pretrained {{mle-paper}} {own}"
+    return Arm(name, group, how, "seqgan", f"{_FROM_MLE} {own}", fast, paper, sweep=True, tries=tries)
 
 
 def _leakgan(name: str, how: str, own: str) -> tuple[Arm, ...]:
@@ -140,10 +131,7 @@ def _leakgan(name: str, how: str, own: str) -> tuple[Arm, ...]:
 
 def _sb3(name: str, how: str) -> Arm:
     """An agent of Stable-Baselines3 from maximum likelihood."""
-    return Arm(
-        name, "sb3", how, agent=name, smoke=_FROM_MLE, fast="--preset fast --pretrained {mle}", paper=None, sweep=True,
-        tries=None,
-    )  # fmt: skip
+    return Arm(name, "sb3", how, name, _FROM_MLE, "--preset fast --pretrained {mle}", None, sweep=True, tries=None)
 
 
 ARMS: dict[str, Arm] = {

@@ -15,8 +15,9 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from textgan_env.utils.errors import friendly_errors, require
-from textgan_env.utils.options import RENAMED, read_words
+from benchmarks.results import command
+from textgan_env.utils.errors import require
+from textgan_env.utils.options import RENAMED
 
 #: Name of a run -> agent and options. All are of the toy task and the smoke preset, and take seconds.
 RUNS = {
@@ -50,23 +51,19 @@ class Options:
     """Only runs whose name begins with this."""
 
 
-def main(args: list[str] | None = None) -> None:
+@command
+def main(options: Options) -> None:
     """The command; exits with 1 where a run differs."""
-    with friendly_errors():
-        options = read_words(Options, sys.argv[1:] if args is None else args, description=__doc__)
-        chosen = [name for name in RUNS if name.startswith(options.only)]
-        require(bool(chosen), f"only must begin the name of a run ({', '.join(RUNS)}), found '{options.only}'")
-        equal = [_compare(name, options) for name in chosen]
-    sys.exit(not all(equal))
+    chosen = [name for name in RUNS if name.startswith(options.only)]
+    require(bool(chosen), f"only must begin the name of a run ({', '.join(RUNS)}), found '{options.only}'")
+    sys.exit(not all([_compare(name, options) for name in chosen]))
 
 
 def _compare(name: str, options: Options) -> bool:
     """Train one run in both checkouts, and say what differs; whether nothing does."""
     with tempfile.TemporaryDirectory() as folder:
-        before, after = (
-            _train(checkout, RUNS[name].split(), Path(folder) / side)
-            for side, checkout in (("before", options.before), ("after", options.after))
-        )
+        before = _train(options.before, RUNS[name].split(), Path(folder) / "before")
+        after = _train(options.after, RUNS[name].split(), Path(folder) / "after")
     different = [key for key in before.keys() & after.keys() if before[key] != after[key]]
     alone = sorted(before.keys() ^ after.keys())
     said = f"{name}: {len(before.keys() & after.keys()) - len(different)} of {len(before)} tensors equal"
@@ -84,10 +81,9 @@ def _train(checkout: Path, words: list[str], runs: Path) -> dict[str, tuple[str,
     script = checkout / "agents" / f"{words[0]}.py"
     require(script.is_file(), f"'{checkout}' is no checkout of this project: it has no agents/{words[0]}.py")
     common = ["--task", "toy", "--preset", "smoke", "--threads", "1", "--runs", str(runs)]
-    options = list(_options_known_to(checkout, words[1:]))
+    line = [sys.executable, str(script), *common, *_options_known_to(checkout, words[1:])]
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(script), *common, *options]
-    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+    done = subprocess.run(line, cwd=checkout, env=environment, capture_output=True, text=True)
     last = done.stderr.strip().rpartition("\n")[2]
     require(done.returncode == 0, f"{script.name} of '{checkout}' ended with code {done.returncode}: {last}")
     (path,) = runs.glob("*/checkpoints/last.safetensors")

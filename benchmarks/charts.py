@@ -64,11 +64,8 @@ def chart(lines: Sequence[Drawn], x: str, y: str, seen: Sequence[Drawn] = ()) ->
 
     def place(px: float, py: float) -> Point:
         """Where a point lies, in pixels."""
-        width, height = WIDTH - LEFT - RIGHT, HEIGHT - BOTTOM - TOP
-        return (
-            LEFT + (px - across[0]) / (across[-1] - across[0]) * width,
-            HEIGHT - BOTTOM - (py - up[0]) / (up[-1] - up[0]) * height,
-        )
+        right, above = (px - across[0]) / (across[-1] - across[0]), (py - up[0]) / (up[-1] - up[0])
+        return LEFT + right * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - above * (HEIGHT - BOTTOM - TOP)
 
     grid = [
         *(_tick(place(value, up[0]), value, "x") for value in across),
@@ -91,24 +88,18 @@ def _line(line: Drawn, places: Sequence[Point]) -> str:
     """One line with its dots, in pixels."""
     dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{2 if len(places) > 1 else 4}"/>' for x, y in places)
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    return (
-        f'<g data-arm="{escaped(line.arm)}" class="{_style(line.number)}"><title>{escaped(line.arm)}</title>'
-        f'<polyline points="{path}"/>{dots}</g>'
-    )
+    opening = f'<g data-arm="{escaped(line.arm)}" class="{_style(line.number)}"><title>{escaped(line.arm)}</title>'
+    return f'{opening}<polyline points="{path}"/>{dots}</g>'
 
 
 def _tick(at: Point, value: float, along: str) -> str:
     """A line of the grid with its number."""
     x, y = at
     if along == "x":
-        return (
-            f'<line class=grid x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{y:.1f}"/>'
-            f'<text x="{x:.1f}" y="{y + 13:.1f}" text-anchor="middle">{value:g}</text>'
-        )
-    return (
-        f'<line class=grid x1="{x:.1f}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
-        f'<text x="{x - 5:.1f}" y="{y + 3:.1f}" text-anchor="end">{value:g}</text>'
-    )
+        line = f'<line class=grid x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{y:.1f}"/>'
+        return f'{line}<text x="{x:.1f}" y="{y + 13:.1f}" text-anchor="middle">{value:g}</text>'
+    line = f'<line class=grid x1="{x:.1f}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>'
+    return f'{line}<text x="{x - 5:.1f}" y="{y + 3:.1f}" text-anchor="end">{value:g}</text>'
 
 
 def axis(values: Sequence[float]) -> list[float]:

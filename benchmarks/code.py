@@ -11,13 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-_NO_MATTER = {
-    f"textgan_env.{module}"
-    for module in (
-        *("utils.errors", "utils.files", "ops.colours", "ops.render", "ops.plots"),
-        *("runs.logs", "runs.folder", "runs.checkpoints"),
-    )
-}
+_SHOW = "utils.errors utils.files ops.colours ops.render ops.plots runs.logs runs.folder runs.checkpoints"
+_NO_MATTER = {f"textgan_env.{module}" for module in _SHOW.split()}
 
 
 @lru_cache

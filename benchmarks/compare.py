@@ -19,6 +19,8 @@ from textgan_env.utils.errors import require
 
 Floats = NDArray[np.float64]
 Curve = Sequence[tuple[float, float]]
+#: Results of jobs.
+Results = Sequence[Mapping[str, Any]]
 
 SLACK = 0.05  # nats a token of cover; two seeds of tuned maximum likelihood differed by 0.001 when this was chosen
 RESAMPLES = 2_000
@@ -171,7 +173,7 @@ class Line:
     marks: Sequence[str]
 
 
-def lines_of(results: Sequence[Mapping[str, Any]]) -> list[Line]:
+def lines_of(results: Results) -> list[Line]:
     """Every line of the tables of all tasks, in the order of the results.
 
     Args:
@@ -193,9 +195,7 @@ def lines_of(results: Sequence[Mapping[str, Any]]) -> list[Line]:
     return [_line(task, arm, variant, group, results) for (task, arm, variant), group in groups.items()]
 
 
-def _line(
-    task: str, arm: str, variant: str, group: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]
-) -> Line:
+def _line(task: str, arm: str, variant: str, group: Results, results: Results) -> Line:
     """One line of a table, from the results of its seeds."""
     measured = [next(row["values"] for row in result["rows"] if row["variant"] == variant) for result in group]
     shared = [name for name in measured[0] if all(name in values for values in measured)]
@@ -213,47 +213,35 @@ def _line(
     of_baseline = list(_primary(baselines.get(BASELINE, []), results, None).values())
     own = [ours[seed] for seed in sorted(ours)]
     marks = ["results of another version of the code"] if any(result["other_code"] for result in group) else []
+    improvement = probability_of_improvement(own, of_baseline) if arm != BASELINE else math.nan
+    commands, made = [result["command"] for result in group], group[0]
     return Line(
-        name=f"{arm} {variant}".strip(),
-        group=group[0]["group"],
-        task=task,
-        seeds=len(group),
-        each=each,
-        values=values,
-        primary=own,
-        gaps=gaps,
-        improvement=probability_of_improvement(own, of_baseline) if arm != BASELINE else math.nan,
-        how=group[0]["how"],
-        commands=[result["command"] for result in group],
-        tries=group[0]["tries"],
+        name=f"{arm} {variant}".strip(), group=made["group"], task=task, seeds=len(group), each=each, values=values,
+        primary=own, gaps=gaps, improvement=improvement, how=made["how"], commands=commands, tries=made["tries"],
         marks=marks,
-    )
+    )  # fmt: skip
 
 
-def _costs(group: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _costs(group: Results) -> dict[str, float]:
     """What training cost, and how well D did on texts that neither it nor G had seen, at the end."""
-    found: dict[str, list[float]] = {"training_minutes": [], "peak_memory_mb": [], "d_auc": [], "d_accuracy": []}
+    found: dict[str, list[float]] = {}
     for result in group:
-        if result["seconds"]["training"] is not None:
-            found["training_minutes"].append(result["seconds"]["training"] / 60)
-        if result["peak_memory_mb"] is not None:
-            found["peak_memory_mb"].append(result["peak_memory_mb"])
+        seconds, peak = result["seconds"]["training"], result["peak_memory_mb"]
+        known = {"training_minutes": None if seconds is None else seconds / 60, "peak_memory_mb": peak}
         for name in ("d_auc", "d_accuracy"):
-            seen = [row[name] for row in result["learning_curve"] if name in row]
-            found[name] += seen[-1:]
+            known[name] = next((row[name] for row in reversed(result["learning_curve"]) if name in row), None)
+        for name, value in known.items():
+            found.setdefault(name, []).extend([] if value is None else [value])
     return {name: interquartile_mean(values) for name, values in found.items() if len(values) == len(group)}
 
 
-def _of_arm(results: Sequence[Mapping[str, Any]], task: str, arm: str) -> list[Mapping[str, Any]]:
+def _of_arm(results: Results, task: str, arm: str) -> Results:
     """The results of an arm on a task, without further members of an ensemble."""
-    return [
-        result
-        for result in results
-        if (result["config"]["task"], result["config"]["arm"], result["config"]["member"]) == (task, arm, 0)
-    ]
+    asked = {"task": task, "arm": arm, "member": 0}
+    return [result for result in results if asked.items() <= result["config"].items()]
 
 
-def best_of_any_size(results: Sequence[Mapping[str, Any]], task: str) -> str | None:
+def best_of_any_size(results: Results, task: str) -> str | None:
     """The maximum likelihood arm with the lowest mean NLL on the valid split: the second baseline."""
     means = {}
     for arm in BASELINES:
@@ -263,7 +251,7 @@ def best_of_any_size(results: Sequence[Mapping[str, Any]], task: str) -> str | N
     return min(means, key=means.__getitem__, default=None)
 
 
-def cover_limits(results: Sequence[Mapping[str, Any]], task: str) -> dict[int, float]:
+def cover_limits(results: Results, task: str) -> dict[int, float]:
     """Seed -> the most cover that counts as no worse: the baseline's at temperature 1, plus the slack."""
     limits = {}
     for result in _of_arm(results, task, BASELINE):
@@ -273,9 +261,7 @@ def cover_limits(results: Sequence[Mapping[str, Any]], task: str) -> dict[int, f
     return limits
 
 
-def _primary(
-    group: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]], variant: str | None
-) -> dict[int, float]:
+def _primary(group: Results, results: Results, variant: str | None) -> dict[int, float]:
     """Seed -> fit at no worse cover; infinity where the curve never covers so well."""
     found = {}
     for result in group:

@@ -4,12 +4,15 @@ For example ``python -m benchmarks.curves --result seqgan_tuned`` draws docs/ima
 benchmarks/results/seqgan_tuned.json. A policy that is better at every temperature lies nearer to the lower left.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textgan_env.utils.errors import friendly_errors, require
+from benchmarks import results
+from textgan_env.ops.plots import LINE_COLOURS, new_figure, plain_axes
+from textgan_env.utils.errors import require
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,10 @@ class Options:
     """A line above."""
 
 
-def main(args: list[str] | None = None) -> None:
+@results.command
+def main(options: Options) -> None:
     """The command."""
-    import tyro
-
-    with friendly_errors():
-        print(draw(tyro.cli(Options, description=__doc__, args=args)))
+    print(draw(options))
 
 
 def curves(rows: Sequence[Mapping[str, Any]], x: str, y: str) -> dict[str, dict[int, list[tuple[float, float, float]]]]:
@@ -58,12 +59,7 @@ def curves(rows: Sequence[Mapping[str, Any]], x: str, y: str) -> dict[str, dict[
 
 def draw(options: Options) -> Path:
     """Write the picture; returns its path."""
-    import json
-
-    from benchmarks.results import RESULTS, save_picture
-    from textgan_env.ops.plots import LINE_COLOURS, new_figure, plain_axes
-
-    kept = RESULTS / f"{options.result}.json"
+    kept = results.RESULTS / f"{options.result}.json"
     require(kept.exists(), f"no kept result '{options.result}': expected the file {kept}")
     lines = curves(json.loads(kept.read_text())["rows"], options.x, options.y)
     require(bool(lines), f"no policy of '{options.result}' has {options.x} and {options.y} at several temperatures")
@@ -74,17 +70,14 @@ def draw(options: Options) -> Path:
         for order, points in enumerate(seeds.values()):
             label = f"{policy} ({len(seeds)} seeds)" if len(seeds) > 1 else policy
             xs, ys = [at for _, at, _ in points], [at for _, _, at in points]
-            panel.plot(
-                xs, ys, color=colour, linewidth=1.3, marker="o", markersize=3.5, alpha=0.8,
-                label="" if order else label,
-            )  # fmt: skip
+            look: dict[str, Any] = {"linewidth": 1.3, "marker": "o", "markersize": 3.5, "alpha": 0.8}
+            panel.plot(xs, ys, color=colour, label="" if order else label, **look)
     for temperature, x, y in next(iter(next(iter(lines.values())).values())):
         panel.annotate(f"T={temperature:g}", (x, y), xytext=(5, -11), textcoords="offset points", fontsize=8.5)
-    panel.set_xlabel(f"{options.x} (nats per token)")
-    panel.set_ylabel(f"{options.y} (nats per token)")
+    panel.set(xlabel=f"{options.x} (nats per token)", ylabel=f"{options.y} (nats per token)")
     plain_axes(panel)
     panel.legend(frameon=False, fontsize=9)
-    return save_picture(figure, options.result, options.title)
+    return results.save_picture(figure, options.result, options.title)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textgan_env.utils.errors import friendly_errors
+from benchmarks.policies import policy_of
+from benchmarks.results import command, show
+from textgan_env.discriminators import discriminator_report
+from textgan_env.envs import default_discriminator
+from textgan_env.policies import UniformPolicy
+from textgan_env.rewards import Keys, generate
+from textgan_env.tasks import fit_ngram, shared_task
 
 READY = "import gymnasium as gym, textgan_env; gym.make('TextGAN-v0').reset(seed=0)"
 
@@ -29,31 +35,18 @@ class Options:
     """Timings of a fresh process that makes TextGAN-v0 and resets it."""
 
 
-def main(args: list[str] | None = None) -> None:
+@command
+def main(options: Options) -> None:
     """The command."""
-    import tyro
-
-    with friendly_errors():
-        options = tyro.cli(Options, description=__doc__, args=args)
-        rows = measure(options)
-        from benchmarks.results import show
-
-        notes = (
-            f"Task {options.task}: {options.samples} texts of the test split, as many fresh ones of each policy, "
-            "none of them seen by the judge. Last row: seconds until a fresh process has made and reset TextGAN-v0."
-        )
-        show("default_judge", rows, module="benchmarks.default_judge", notes=notes)
+    notes = (
+        f"Task {options.task}: {options.samples} texts of the test split, as many fresh ones of each policy, "
+        "none of them seen by the judge. Last row: seconds until a fresh process has made and reset TextGAN-v0."
+    )
+    show("default_judge", measure(options), module="benchmarks.default_judge", notes=notes)
 
 
 def measure(options: Options) -> list[dict[str, Any]]:
     """One row a policy, and the time to be ready."""
-    from benchmarks.policies import policy_of
-    from textgan_env.discriminators import discriminator_report
-    from textgan_env.envs import default_discriminator
-    from textgan_env.policies import UniformPolicy
-    from textgan_env.rewards import Keys, generate
-    from textgan_env.tasks import fit_ngram, shared_task
-
     seconds = []
     for _ in range(options.repeats):
         start = time.perf_counter()
@@ -62,9 +55,8 @@ def measure(options: Options) -> list[dict[str, Any]]:
     task = shared_task(options.task)
     judge = default_discriminator(task, 0)
     uniform = UniformPolicy(task.vocab_size, start_token=task.start_token, forbidden=task.forbidden)
-    policies: dict[str, Any] = {"uniform tokens": uniform}
-    policies |= {"unigram": fit_ngram(task, order=1), "bigram": fit_ngram(task, order=2)}
-    policies |= {run.name: policy_of(run, task) for run in options.runs}
+    policies: dict[str, Any] = {"uniform tokens": uniform, "unigram": fit_ngram(task, order=1)}
+    policies |= {"bigram": fit_ngram(task, order=2)} | {run.name: policy_of(run, task) for run in options.runs}
     real_BT = task.writable("test")[: options.samples]
     rows: list[dict[str, Any]] = []
     for name, policy in policies.items():

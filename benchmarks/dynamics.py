@@ -3,26 +3,28 @@
 ``python -m benchmarks.pictures vanishing`` and ``chase`` draw them.
 """
 
-from __future__ import annotations
-
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from benchmarks.results import image_path
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.seqgan import SeqGAN, SeqGANConfig
+from benchmarks.results import image_path, table
+from textgan_env.discriminators import DiscriminatorModule, fit_discriminator, make_discriminator, score_logits
+from textgan_env.ops.losses import baseline, policy_gradient_sum
+from textgan_env.ops.plots import heat_map, learning_curve
+from textgan_env.ops.sampling import derived_generator, derived_seed
+from textgan_env.policies import PolicyModule
+from textgan_env.rewards import Keys, TextCredit, Texts, generate
+from textgan_env.runs.loading import load_policy
+from textgan_env.tasks import Task
 from textgan_env.utils.errors import require
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-    from torch import Tensor
-
-    from textgan_env.discriminators import DiscriminatorModule
-    from textgan_env.policies import PolicyModule
-    from textgan_env.rewards import Texts
-    from textgan_env.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,8 @@ class Picture:
 
 
 # Transform of D's judgement, and what is taken off it.
-GRADIENTS = {
-    "prob": ("prob", "none"),
-    "log": ("log", "none"),
-    "logit": ("logit", "none"),
-    "rank": ("rank", "none"),
-    "prob, baseline": ("prob", "leave-one-out"),
-}
+GRADIENTS = {name: (name, "none") for name in ("prob", "log", "logit", "rank")}
+GRADIENTS["prob, baseline"] = ("prob", "leave-one-out")
 
 
 @dataclass(frozen=True)
@@ -71,47 +68,31 @@ class Vanishing(Picture):
 
     def draw(self) -> Path:
         """Write the picture; returns its path."""
-        from benchmarks.results import table
-        from textgan_env.ops.plots import learning_curve
-
         rows = self.measure()
         print(table(rows))
-        of_d = {"real_train": "real, learnt", "real_valid": "real, unseen", "written": "of G, unseen"}
-        learning_curve(
-            rows,
-            self.path,
-            x="epoch",
-            x_label="epochs of D",
-            lines={
-                "D(text), mean": of_d,
-                "norm of the gradient": {f"norm {name}": name for name in GRADIENTS},
-                "signal / noise": {f"signal {name}": name for name in GRADIENTS},
-            },
-            log=("norm of the gradient",),
-            title="D learns by heart: the gradient of prob shrinks, that of rank never does",
+        lines = {
+            "D(text), mean": {"real_train": "real, learnt", "real_valid": "real, unseen", "written": "of G, unseen"},
+            "norm of the gradient": {f"norm {name}": name for name in GRADIENTS},
+            "signal / noise": {f"signal {name}": name for name in GRADIENTS},
+        }
+        title, log = (
+            "D learns by heart: the gradient of prob shrinks, that of rank never does",
+            {"norm of the gradient"},
         )
+        learning_curve(rows, self.path, x="epoch", x_label="epochs of D", lines=lines, log=log, title=title)
         return self.path
 
     def measure(self) -> list[dict[str, float]]:
         """One row for each of `epochs`: what D makes of texts; norm, and signal to noise, of each reward's gradient."""
-        import torch
-
-        from textgan_env.discriminators import make_discriminator, score_logits
-        from textgan_env.ops.sampling import derived_seed
-        from textgan_env.runs.loading import load_policy
-
         require(self.batches >= 2, f"signal and noise need at least 2 batches, found {self.batches}")
         policy, task = load_policy(self.run)
-        sizes = {"vocab_size": task.vocab_size, "max_length": task.max_length}
-        judge = make_discriminator("pair", **sizes, seed=derived_seed(self.seed, "discriminator"))
+        judge = pair_judge(task, self.seed)
         optimizer = judge.make_optimizer()
         for group in optimizer.param_groups:
             group["weight_decay"] = 0.0
         real_BT, unseen_BT = task.writable("train")[: self.texts], task.writable("valid")
-        batches = [
-            written(policy, task, self.batch_size, derived_seed(self.seed, "gradient", number))
-            for number in range(self.batches)
-        ]
+        seeds = [derived_seed(self.seed, "gradient", number) for number in range(self.batches)]
+        batches = [written(policy, task, self.batch_size, seed) for seed in seeds]
         written_BT = torch.cat([texts.tokens_BT for texts in batches])
         rows = []
         for epoch in range(max(self.epochs, default=0) + 1):
@@ -164,11 +145,6 @@ def gradient_estimates(
     policy: PolicyModule, judge: DiscriminatorModule, batches: Sequence[Texts]
 ) -> dict[str, Estimates]:
     """The policy gradient under each of `GRADIENTS`, estimated once a batch of finished texts."""
-    import torch
-
-    from textgan_env.ops.losses import baseline, policy_gradient_sum
-    from textgan_env.rewards import TextCredit
-
     weights = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     found = {name: Estimates() for name in GRADIENTS}
     for texts in batches:
@@ -205,20 +181,15 @@ class Chase(Picture):
 
     def draw(self) -> Path:
         """Write the picture; returns its path."""
-        from textgan_env.ops.plots import heat_map
-
         score_DG = self.measure()
         rounds = [str(number) for number in range(self.rounds + 1)]
-        heat_map(
-            score_DG,
-            self.path,
-            rows=rounds,
-            columns=[*rounds, "real"],
-            x_label="texts of G after round",
-            y_label="D after round",
-            label="D(text), mean",
-            title="Each D on the texts of every G",
-        )
+        said: dict[str, Any] = {
+            "x_label": "texts of G after round",
+            "y_label": "D after round",
+            "label": "D(text), mean",
+        }
+        title = "Each D on the texts of every G"
+        heat_map(score_DG, self.path, rows=rounds, columns=[*rounds, "real"], title=title, **said)
         print(chase_summary(score_DG))
         return self.path
 
@@ -227,29 +198,12 @@ class Chase(Picture):
 
         In a round G learns from the D of the round before, then D from the texts of this G.
         """
-        import copy
-
-        import numpy as np
-
-        from agents.seqgan import SeqGAN, SeqGANConfig
-        from textgan_env.discriminators import score_logits
-        from textgan_env.ops.sampling import derived_seed
-        from textgan_env.runs.loading import load_policy
-
         task = load_policy(self.run)[1]
         config = SeqGANConfig(
-            task=task.name,
-            pretrained=self.run,
-            rounds=self.rounds,
-            g_steps=self.g_steps,
-            rollouts=self.rollouts,
-            d_pretraining=3,
-            d_epochs=self.d_epochs,
-            learning_rate=self.learning_rate,
-            kl_coef=self.kl,
-            transform=self.transform,
-            seed=self.seed,
-        )
+            task=task.name, pretrained=self.run, rounds=self.rounds, g_steps=self.g_steps, rollouts=self.rollouts,
+            d_pretraining=3, d_epochs=self.d_epochs, learning_rate=self.learning_rate, kl_coef=self.kl,
+            transform=self.transform, seed=self.seed,
+        )  # fmt: skip
         agent = SeqGAN(config, task)
         judges: list[DiscriminatorModule] = []
         texts: list[Tensor] = []
@@ -262,14 +216,12 @@ class Chase(Picture):
                 texts.append(written(agent.policy, task, self.texts, seed).tokens_BT)
         texts.append(task.writable("valid"))
         return np.array(
-            [[float(score_logits(judge, tokens_BT).sigmoid().mean()) for tokens_BT in texts] for judge in judges]
+            [[float(score_logits(judge, part_BT).sigmoid().mean()) for part_BT in texts] for judge in judges]
         )
 
 
 def chase_summary(score_DG: np.ndarray) -> str:
     """What the matrix says in means: D on its own G, on the next, on older ones, on real text."""
-    import numpy as np
-
     own = np.diag(score_DG[:, :-1])
     after = np.diag(score_DG[:, :-1], 1)
     older = score_DG[:, :-1][np.tril_indices(len(score_DG), -1)]
@@ -279,25 +231,22 @@ def chase_summary(score_DG: np.ndarray) -> str:
 
 def written(policy: PolicyModule, task: Task, rows: int, seed: int) -> Texts:
     """Fresh texts of a policy."""
-    from textgan_env.rewards import Keys, Texts, generate
-
     keys = Keys.counted(seed, rows)
     tokens_BT, lengths_B = generate(policy, keys, task.max_length, end_token=task.end_token)
     return Texts.finished(tokens_BT, lengths_B, keys, task.end_token)
 
 
-def fit_epoch(
-    judge: DiscriminatorModule,
-    optimizer: torch.optim.Optimizer,
-    policy: PolicyModule,
-    task: Task,
-    real_BT: Tensor,
-    seed: int,
-) -> None:
-    """One pass of D over real texts and as many fresh ones of the policy."""
-    from textgan_env.discriminators import fit_discriminator
-    from textgan_env.ops.sampling import derived_generator
+def pair_judge(task: Task, seed: int) -> DiscriminatorModule:
+    """A D that has learnt nothing yet."""
+    sizes = {"vocab_size": task.vocab_size, "max_length": task.max_length}
+    return make_discriminator("pair", **sizes, seed=derived_seed(seed, "discriminator"))
 
+
+def fit_epoch(
+    judge: DiscriminatorModule, optimizer: torch.optim.Optimizer, policy: PolicyModule, task: Task, real_BT: Tensor,
+    seed: int,
+) -> None:  # fmt: skip
+    """One pass of D over real texts and as many fresh ones of the policy."""
     written_BT = written(policy, task, len(real_BT), seed).tokens_BT
     steps, generator = -(-len(real_BT) // 64), derived_generator(seed, "order")
     fit_discriminator(judge, optimizer, real_BT, written_BT, steps=steps, batch_size=64, generator=generator)

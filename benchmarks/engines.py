@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from benchmarks.code import PROJECT
 from textgan_env.utils.errors import InputError, MissingDataError
@@ -15,32 +15,14 @@ KILLED = -9
 _STARTS = 3  # of a Ray cluster, before we give up
 
 
-class Engine(Protocol):
-    """Runs jobs by their folders."""
-
-    def start(self, folder: Path) -> Any:
-        """Begin with a job; returns what the other calls know it by."""
-
-    def ended(self, job: Any) -> int | None:
-        """The exit code of a job, negative where a signal killed it; None while it runs."""
-
-    def close(self) -> None:
-        """Stop whatever runs."""
-
-
 def start_process(folder: Path) -> "subprocess.Popen[bytes]":
     """Start the process of a job; it ends when this process does (see `benchmarks.jobs.end_with_parent`)."""
     # One thread a process: jobs side by side slow one another down otherwise.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with (folder / "log.txt").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.jobs", str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=PROJECT,
-            env=environment,
-        )
+        streams: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": log, "stderr": subprocess.STDOUT}
+        command = [sys.executable, "-m", "benchmarks.jobs", str(folder)]
+        return subprocess.Popen(command, cwd=PROJECT, env=environment, **streams)
 
 
 class LocalEngine:
@@ -50,24 +32,21 @@ class LocalEngine:
         self.running: list[subprocess.Popen[bytes]] = []
 
     def start(self, folder: Path) -> "subprocess.Popen[bytes]":
-        """Begin with a job."""
+        """Begin with a job; returns what the other calls know it by."""
         self.running.append(start_process(folder))
         return self.running[-1]
 
     def ended(self, job: "subprocess.Popen[bytes]") -> int | None:
-        """Its exit code."""
+        """The exit code of a job, negative where a signal killed it; None while it runs."""
         return job.poll()
 
     def close(self) -> None:
         """Kill what runs; what it has written is whole."""
         for process in self.running:
-            if process.poll() is None:
-                process.kill()
+            process.kill()
         for process in self.running:
-            process.wait()
-            if process.stdin is not None:
-                with contextlib.suppress(OSError):
-                    process.stdin.close()
+            with contextlib.suppress(OSError), process:  # closes its standard input, and waits
+                pass
 
 
 class RayEngine:

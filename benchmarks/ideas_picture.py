@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textgan_env.utils.errors import friendly_errors
+from PIL import Image
 
-IMAGES = Path(__file__).parent.parent / "docs" / "images"
+from benchmarks.results import IMAGES, command
+from docs.examples.reinforce import Args, learn
+from textgan_env.discriminators import score_logits
+from textgan_env.envs import default_discriminator
+from textgan_env.ops.plots import learning_curve
+from textgan_env.policies import TablePolicy
+from textgan_env.tasks import ToyTask
 
 
 @dataclass(frozen=True)
@@ -24,25 +30,14 @@ class Options:
     """The file to write."""
 
 
-def main(args: list[str] | None = None) -> None:
+@command
+def main(options: Options) -> None:
     """The command."""
-    import tyro
-
-    with friendly_errors():
-        print(draw(tyro.cli(Options, description=__doc__, args=args)))
+    print(draw(options))
 
 
 def draw(options: Options) -> Path:
     """Write the picture; returns its path."""
-    from PIL import Image
-
-    from docs.examples.reinforce import Args, learn
-    from textgan_env.discriminators import score_logits
-    from textgan_env.envs import default_discriminator
-    from textgan_env.ops.plots import learning_curve
-    from textgan_env.policies import TablePolicy
-    from textgan_env.tasks import ToyTask
-
     common: dict[str, Any] = {"steps": options.steps, "seed": options.seed}
     arms = {
         "baseline and entropy bonus": Args(**common),
@@ -58,17 +53,10 @@ def draw(options: Options) -> Path:
         curve = learn(args, TablePolicy(task.vocab_size, max_length=task.max_length), task, reward_S)
         for row, (value, entropy) in zip(rows, curve, strict=True):
             row |= {f"value {name}": value, f"entropy {name}": entropy}
-    learning_curve(
-        rows,
-        options.path,
-        lines={
-            "expected R of a text": {f"value {name}": name for name in arms},
-            "entropy of texts, nats": {f"entropy {name}": name for name in arms},
-        },
-        x="step",
-        x_label="gradient step",
-        levels={"best text": reward_S.max().item(), "second best": reward_S.topk(2).values[1].item()},
-    )
+    values, entropies = {f"value {name}": name for name in arms}, {f"entropy {name}": name for name in arms}
+    lines = {"expected R of a text": values, "entropy of texts, nats": entropies}
+    levels = dict(zip(("best text", "second best"), reward_S.topk(2).values.tolist(), strict=True))
+    learning_curve(rows, options.path, lines=lines, x_label="gradient step", levels=levels)
     with Image.open(options.path) as picture:
         smaller = picture.convert("RGB").quantize(64)
     smaller.save(options.path, optimize=True)

@@ -16,18 +16,19 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.arms import ARMS, BASELINE, Arm, Preset
 from benchmarks.code import code_version, short_hash
+from benchmarks.results import origin, peak_memory_mb
 from textgan_env.ops.metric_table import METRICS
 from textgan_env.utils.errors import InputError, friendly_errors, require
 from textgan_env.utils.files import write_safely
 from textgan_env.utils.options import ORACLES, path_option
 
 if TYPE_CHECKING:
-    from benchmarks.measure import Sizes
     from textgan_env.policies import PolicyModule
     from textgan_env.tasks import Task
 
@@ -89,19 +90,9 @@ def plan(
     def add(arm: Arm, task: str, seed: int, member: int = 0) -> Job:
         """Plan a job and those it needs; returns it."""
         needs = tuple(add(ARMS[need.arm], task, seed, need.member) for need in arm.needs(preset))
-        config = {
-            "arm": arm.name,
-            "agent": arm.agent,
-            "build": arm.build,
-            "words": arm.words(preset),
-            "sweep": arm.sweep,
-            "task": task,
-            "task_options": task_options(task, seed, corpus),
-            "seed": seed,
-            "member": member,
-            "preset": preset,
-            "needs": [need.config for need in needs],
-        }
+        config: dict[str, Any] = {"arm": arm.name, "agent": arm.agent, "build": arm.build, "words": arm.words(preset)}
+        config |= {"sweep": arm.sweep, "task": task, "task_options": task_options(task, seed, corpus)}
+        config |= {"seed": seed, "member": member, "preset": preset, "needs": [need.config for need in needs]}
         job = Job(arm, config, code_version(arm.agent), needs)
         return jobs.setdefault(job.id, job)
 
@@ -149,9 +140,8 @@ def read_json(path: Path, names: Sequence[str]) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"'{path}' cannot be read: {error.strerror or error}") from None
     except ValueError as error:
-        raise InputError(
-            f"'{path}' is not whole ({error}): delete it, and the suite makes it again when it is started again"
-        ) from None
+        again = "delete it, and the suite makes it again when it is started again"
+        raise InputError(f"'{path}' is not whole ({error}): {again}") from None
     lost = [name for name in names if not isinstance(document, dict) or name not in document]
     require(not lost, f"'{path}' is not a result of the suite: expected {', '.join(names)}, {', '.join(lost)} missing")
     return dict(document)
@@ -201,12 +191,8 @@ def write_job(job: Job, out: Path, needs: Mapping[str, Path], device: str) -> Pa
     """
     folder = job.folder(out)
     folder.mkdir(parents=True, exist_ok=True)
-    document = {
-        "config": job.config,
-        "code": job.code,
-        "device": device,
-        "needs": {name: os.path.relpath(path, folder) for name, path in needs.items()},
-    }
+    paths = {name: os.path.relpath(path, folder) for name, path in needs.items()}
+    document = {"config": job.config, "code": job.code, "device": device, "needs": paths}
     write_safely(folder / "job.json", json.dumps(document, indent=1) + "\n")
     return folder
 
@@ -219,64 +205,41 @@ def run(folder: Path) -> None:
     """
     import torch
 
-    from benchmarks import measure
-    from benchmarks.results import peak_memory_mb
-    from textgan_env.runs.folder import machine, source_state
-    from textgan_env.runs.snapshot import library_versions
     from textgan_env.tasks import make_task
 
     torch.set_num_threads(1)
     document = read_json(folder / "job.json", ("config", "code", "device", "needs"))
     config = document["config"]
-    attempt = _count_attempt(folder)
+    attempts = folder / "attempts"
+    attempt = 1 + (int(attempts.read_text()) if attempts.exists() else 0)
+    write_safely(attempts, f"{attempt}\n")
     began = time.monotonic()
     needed = {name: trained_run((folder / path).resolve()) for name, path in document["needs"].items()}
     trained = _train(folder, config, needed, document["device"]) if config["agent"] else None
     trained_for = time.monotonic() - began
     task = make_task(config["task"], **config["task_options"])
-    sizes = measure.require_sizes(config["preset"])
-    rows, curve = _measured(config, task, trained, list(needed.values()), sizes, document["device"])
-    result = {
-        **document,
-        "label": folder.name.rpartition(".")[0],
-        "how": ARMS[config["arm"]].how,
-        "tries": ARMS[config["arm"]].tries,
-        "command": command_of(config),
-        "source": source_state(),
-        "machine": machine(document["device"]),
-        "versions": library_versions(),
-        # Of a job that was interrupted nobody knows how long the first part took.
-        "seconds": {
-            "training": trained_for if trained and attempt == 1 else None,
-            "all": time.monotonic() - began if attempt == 1 else None,
-        },
-        "attempts": attempt,
-        "peak_memory_mb": peak_memory_mb(),
-        "rows": rows,
-        "curve": curve,
-        "learning_curve": learning_curve(trained) if trained else [],
-        "run": os.path.relpath(trained, folder) if trained else None,
-    }
+    rows, curve = _measured(config, task, trained, list(needed.values()), document["device"])
+    # Of a job that was interrupted nobody knows how long the first part took.
+    known = {"training": trained_for if trained else None, "all": time.monotonic() - began}
+    seconds = known if attempt == 1 else dict.fromkeys(known)
+    arm = ARMS[config["arm"]]
+    result = document | {"label": folder.name.rpartition(".")[0], "how": arm.how, "tries": arm.tries}
+    result |= {"command": command_of(config), **origin(document["device"]), "seconds": seconds, "attempts": attempt}
+    result |= {"peak_memory_mb": peak_memory_mb(), "rows": rows, "curve": curve}
+    result["learning_curve"] = learning_curve(trained) if trained else []
+    result["run"] = os.path.relpath(trained, folder) if trained else None
     write_safely(folder / "result.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
 
 def _measured(
-    config: Mapping[str, Any],
-    task: "Task",
-    trained: Path | None,
-    needed: Sequence[Path],
-    sizes: "Sizes",
-    device: str,
+    config: Mapping[str, Any], task: "Task", trained: Path | None, needed: Sequence[Path], device: str
 ) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
     """Rows and curve of the policies of an arm."""
     from benchmarks import measure
     from textgan_env.runs.loading import load_policy
 
-    def say(line: str) -> None:
-        """One line of the log."""
-        print(line, flush=True)
-
-    seed = config["seed"]
+    say = partial(print, flush=True)
+    seed, sizes = config["seed"], measure.SIZES[config["preset"]]
     if config["build"] == "real":
         say("measuring real text ...")
         return [{"variant": "", **measure.real_row(task, sizes, seed)}], []
@@ -351,14 +314,6 @@ def learning_curve(run: Path) -> list[dict[str, Any]]:
         if kept:
             rows.append({"step": row["step"], "phase": row["phase"], **kept})
     return rows
-
-
-def _count_attempt(folder: Path) -> int:
-    """Which attempt at the job this is, from 1."""
-    path = folder / "attempts"
-    attempt = 1 + (int(path.read_text()) if path.exists() else 0)
-    write_safely(path, f"{attempt}\n")
-    return attempt
 
 
 def end_with_parent() -> None:

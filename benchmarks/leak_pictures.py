@@ -6,17 +6,25 @@ For example ``python -m benchmarks.leak_pictures --run runs/leakgan-coco-1 --oth
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from textgan_env.utils.errors import friendly_errors, require
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from numpy.typing import NDArray
-    from torch import Tensor
-
-    from textgan_env.policies import LeakedPolicy, Policy
-    from textgan_env.tasks import Task
+from benchmarks.pictures import words_of
+from benchmarks.results import command, save_picture
+from textgan_env.discriminators import score_features
+from textgan_env.ops.plots import new_figure
+from textgan_env.policies import LeakedPolicy, Policy
+from textgan_env.policies.manager_worker import block_sum, manager_cosines, sliding_sum
+from textgan_env.rewards import Keys, generate
+from textgan_env.runs.loading import load_policy
+from textgan_env.show.traces import Plane
+from textgan_env.tasks import Task
+from textgan_env.utils.errors import require
 
 
 @dataclass(frozen=True)
@@ -37,21 +45,14 @@ class Options:
     """Of the PNG files in docs/images: NAME_paths.png and NAME_goals.png."""
 
 
-def main(args: list[str] | None = None) -> None:
+@command
+def main(options: Options) -> None:
     """The command."""
-    import tyro
-
-    with friendly_errors():
-        for path in draw(tyro.cli(Options, description=__doc__, args=args)):
-            print(path)
+    print(*draw(options), sep="\n")
 
 
 def draw(options: Options) -> tuple[Path, Path]:
     """Write both pictures; returns their paths."""
-    from benchmarks.results import save_picture
-    from textgan_env.rewards import Keys, generate
-    from textgan_env.runs.loading import load_policy
-
     leaked, task = load_leaked(options.run)
     writers: dict[str, Policy] = {}
     for run in (*options.others, options.run):
@@ -69,22 +70,19 @@ def draw(options: Options) -> tuple[Path, Path]:
     tokens_BT, lengths_B = texts[str(options.run)]
     longest = int(lengths_B.argmax())
     heard_tk, cosine_t = goal_trace(leaked, tokens_BT[longest : longest + 1, : int(lengths_B[longest])])
-    words = _words(task, tokens_BT[longest, : int(lengths_B[longest])].tolist())
+    words = words_of(task, tokens_BT[longest, : int(lengths_B[longest])])
     return (
         save_picture(_paths_figure(real_B2, paths, lengths), f"{options.name}_paths"),
         save_picture(_goals_figure(words, heard_tk, cosine_t, leaked.goal_steps), f"{options.name}_goals"),
     )
 
 
-def load_leaked(run: Path) -> tuple["LeakedPolicy", "Task"]:
+def load_leaked(run: Path) -> tuple[LeakedPolicy, Task]:
     """The policy and the task of a run of agents/leakgan.py.
 
     Raises:
         InputError: If it is a run of another agent.
     """
-    from textgan_env.policies import LeakedPolicy
-    from textgan_env.runs.loading import load_policy
-
     policy, task = load_policy(run)
     require(isinstance(policy, LeakedPolicy), f"'{run}' is no run of agents/leakgan.py: nothing leaks there")
     assert isinstance(policy, LeakedPolicy)
@@ -92,8 +90,8 @@ def load_leaked(run: Path) -> tuple["LeakedPolicy", "Task"]:
 
 
 def plane(
-    policy: "LeakedPolicy", real_BT: "Tensor", written: Mapping[str, "Tensor"]
-) -> tuple["NDArray[Any]", dict[str, "NDArray[Any]"]]:
+    policy: LeakedPolicy, real_BT: Tensor, written: Mapping[str, Tensor]
+) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
     """D's features on the two directions in which real texts differ most (PCA of whole real texts).
 
     Args:
@@ -104,16 +102,13 @@ def plane(
     Returns:
         The real texts, float (B, 2), and by name every prefix of the written ones, float (B, T + 1, 2).
     """
-    from textgan_env.discriminators import score_features
-    from textgan_env.show.traces import Plane
-
     features_BF = score_features(policy.discriminator, real_BT)
     onto = Plane.through(features_BF)
     paths = {name: onto.project(policy.prefix_features(tokens)).numpy() for name, tokens in written.items()}
     return onto.project(features_BF).numpy(), paths
 
 
-def goal_trace(policy: "LeakedPolicy", tokens_1t: "Tensor") -> tuple["NDArray[Any]", "NDArray[Any]"]:
+def goal_trace(policy: LeakedPolicy, tokens_1t: Tensor) -> tuple[NDArray[Any], NDArray[Any]]:
     """What the Worker hears before each token of a text, and how well each goal was reached.
 
     Args:
@@ -123,11 +118,6 @@ def goal_trace(policy: "LeakedPolicy", tokens_1t: "Tensor") -> tuple["NDArray[An
     Returns:
         Heard goals, float (t, k), and cos(f_{s+c} - f_s, g_s), float (t,), NaN where the text ends before s + c.
     """
-    import torch
-    from torch.nn import functional
-
-    from textgan_env.policies.manager_worker import block_sum, manager_cosines, sliding_sum
-
     length, steps = tokens_1t.shape[1], policy.goal_steps
     room = policy.discriminator.max_length - length
     with torch.no_grad():
@@ -140,17 +130,8 @@ def goal_trace(policy: "LeakedPolicy", tokens_1t: "Tensor") -> tuple["NDArray[An
     return heard_1Tk[0, :length].numpy(), cosine_1t[0].numpy()
 
 
-def _words(task: "Task", tokens: list[int]) -> list[str]:
-    """One word a token."""
-    return ["<eos>" if token == task.end_token else task.words([token])[0] for token in tokens]
-
-
-def _paths_figure(
-    real_B2: "NDArray[Any]", paths: Mapping[str, "NDArray[Any]"], lengths: Mapping[str, list[int]]
-) -> "Figure":
+def _paths_figure(real_B2: NDArray[Any], paths: Mapping[str, NDArray[Any]], lengths: Mapping[str, list[int]]) -> Figure:
     """A panel a policy: real end points in grey, each text's way from the empty prefix to its end."""
-    from textgan_env.ops.plots import new_figure
-
     figure = new_figure(0.6 + 4.2 * len(paths), 4.4)
     panels = figure.subplots(1, len(paths), sharex=True, sharey=True, squeeze=False)[0]
     for panel, (name, path_BS2) in zip(panels, paths.items(), strict=True):
@@ -167,21 +148,17 @@ def _paths_figure(
     return figure
 
 
-def _goals_figure(words: list[str], heard_tk: "NDArray[Any]", cosine_t: "NDArray[Any]", steps: int) -> "Figure":
+def _goals_figure(words: list[str], heard_tk: NDArray[Any], cosine_t: NDArray[Any], steps: int) -> Figure:
     """Above what the Worker hears, below how well the goals were reached, over the words of one text."""
-    from textgan_env.ops.plots import new_figure
-
     figure = new_figure(1.8 + 0.42 * len(words), 4.6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     largest = float(abs(heard_tk).max()) or 1.0
     image = above.imshow(heard_tk.T, aspect="auto", cmap="RdBu_r", vmin=-largest, vmax=largest)
     figure.colorbar(image, ax=above, label="heard goal w")
-    above.set_yticks([])
-    above.set_ylabel("components, 1 to k")
+    above.set(yticks=[], ylabel="components, 1 to k")
     below.plot(range(len(words)), cosine_t, color="#1c5190", marker="o", markersize=3.5)
     below.axhline(0, color="#b9bcc0", linewidth=0.8)
-    below.set_ylabel(f"cosine of the goal set here\nand the move of the next {steps}")
-    below.set_ylim(-1.05, 1.05)
+    below.set(ylabel=f"cosine of the goal set here\nand the move of the next {steps}", ylim=(-1.05, 1.05))
     below.set_xticks(range(len(words)), words, rotation=60, ha="right", fontsize=9)
     return figure
 

@@ -1,6 +1,6 @@
 """What a job of the suite measures: the policies of an arm at temperature 1, and along their temperatures.
 
-Functions named as `benchmarks.arms.Arm.build` says make policies without training; each returns label -> policy.
+`BUILDS` makes policies without training, by the names that `benchmarks.arms.Arm.build` says: label -> policy.
 """
 
 import math
@@ -15,17 +15,9 @@ from torch import Tensor
 from benchmarks.text_scores import about, frechet_scores, lstm_scores
 from textgan_env.evaluation import diversity, evaluate, likelihoods, nll, overlaps
 from textgan_env.ops.sampling import derived_seed
-from textgan_env.policies import (
-    Decoding,
-    EnsemblePolicy,
-    MemoriserPolicy,
-    MixturePolicy,
-    PolicyModule,
-    UniformPolicy,
-)
+from textgan_env.policies import Decoding, EnsemblePolicy, MemoriserPolicy, MixturePolicy, PolicyModule, UniformPolicy
 from textgan_env.rewards import Keys, generate
 from textgan_env.tasks import Task, fit_ngram
-from textgan_env.utils.errors import require
 
 Point = dict[str, float]
 Policies = dict[str, PolicyModule]
@@ -70,32 +62,6 @@ def _kind(task: Task) -> dict[str, Any]:
     return {"vocab_size": task.vocab_size, "start_token": task.start_token, "forbidden": task.forbidden}
 
 
-def uniform(task: Task, _: Sequence[PolicyModule]) -> Policies:
-    """Every token alike."""
-    return {"": UniformPolicy(**_kind(task))}
-
-
-def unigram(task: Task, _: Sequence[PolicyModule]) -> Policies:
-    """Tokens by how often the training texts have them."""
-    return {"": fit_ngram(task, order=1)}
-
-
-def ngram(task: Task, _: Sequence[PolicyModule]) -> Policies:
-    """Trigrams with back-off."""
-    return {"": fit_ngram(task, order=3)}
-
-
-def memoriser(task: Task, _: Sequence[PolicyModule]) -> Policies:
-    """The training texts, again and again."""
-    texts_BT = task.writable("train")
-    return {"": MemoriserPolicy(texts_BT, **_kind(task))}
-
-
-def ensemble(_: Task, members: Sequence[PolicyModule]) -> Policies:
-    """The mean probability of all."""
-    return {"": EnsemblePolicy(members)}
-
-
 def top_k(task: Task, members: Sequence[PolicyModule]) -> Policies:
     """Some k."""
     return {f"k={k}": members[0].with_decoding(Decoding(top_k=k)) for k in (2, 10, 100, 1000) if k < task.vocab_size}
@@ -112,8 +78,16 @@ def mixture(_: Task, members: Sequence[PolicyModule]) -> Policies:
     return {f"e={share}": MixturePolicy(parts, [1 - share, share]) for share in COLD_SHARES}
 
 
+#: Name -> function of the task and of the trained policies that it builds from.
 BUILDS: dict[str, Callable[[Task, Sequence[PolicyModule]], Policies]] = {
-    build.__name__: build for build in (uniform, unigram, ngram, memoriser, ensemble, top_k, nucleus, mixture)
+    "uniform": lambda task, _: {"": UniformPolicy(**_kind(task))},
+    "unigram": lambda task, _: {"": fit_ngram(task, order=1)},
+    "ngram": lambda task, _: {"": fit_ngram(task, order=3)},
+    "memoriser": lambda task, _: {"": MemoriserPolicy(task.writable("train"), **_kind(task))},
+    "ensemble": lambda _, members: {"": EnsemblePolicy(members)},
+    "top_k": top_k,
+    "nucleus": nucleus,
+    "mixture": mixture,
 }
 
 
@@ -231,13 +205,3 @@ def curve(policy: PolicyModule, task: Task, sizes: Sizes, seed: int, say: Callab
         return point(policy.with_decoding(decoding), task, sizes, seed)
 
     return sweep(measure, sizes.gap)
-
-
-def require_sizes(preset: str) -> Sizes:
-    """The sizes of a preset.
-
-    Raises:
-        InputError: If there is none of this name.
-    """
-    require(preset in SIZES, f"unknown preset '{preset}', expected one of: {', '.join(SIZES)}")
-    return SIZES[preset]

@@ -4,15 +4,17 @@
 mixture has learnt nothing; see docs/benchmarks.md.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from textgan_env.utils.errors import friendly_errors, require
-from textgan_env.utils.options import read_words
+from benchmarks import measure as suite
+from benchmarks.results import command, show
+from textgan_env.policies import Decoding
+from textgan_env.runs.loading import load_policy
+from textgan_env.utils.errors import require
 
 TEMPERATURES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 
@@ -31,22 +33,16 @@ class Options:
     """Of the result files."""
 
 
-def main(args: list[str] | None = None) -> None:
+@command
+def main(options: Options) -> None:
     """The command."""
-    with friendly_errors():
-        options = read_words(
-            Options, sys.argv[1:] if args is None else args, description=__doc__, program="python -m benchmarks.mixture"
-        )
-        from benchmarks.results import show
-
-        rows = measure(options)
-        notes = (
-            f"One run at several temperatures, and mixtures of it that write a text at 0.4 with probability e, else at "
-            f"1; {options.samples:,} texts a row, seed {options.seed}. Nats per token. gain: NLL-test of the "
-            "temperatures at the same NLL-oracle (on the straight line between neighbours) less that of the mixture: "
-            "what the mixture seems to have won."
-        )
-        show(options.name, rows, module="benchmarks.mixture", notes=notes)
+    notes = (
+        "One run at several temperatures, and mixtures of it that write a text at 0.4 with probability e, else at "
+        f"1; {options.samples:,} texts a row, seed {options.seed}. Nats per token. gain: NLL-test of the "
+        "temperatures at the same NLL-oracle (on the straight line between neighbours) less that of the mixture: "
+        "what the mixture seems to have won."
+    )
+    show(options.name, measure(options), module="benchmarks.mixture", notes=notes)
 
 
 def measure(options: Options) -> list[dict[str, Any]]:
@@ -55,10 +51,6 @@ def measure(options: Options) -> list[dict[str, Any]]:
     Raises:
         InputError: If the run is not one on an oracle task.
     """
-    from benchmarks import measure as suite
-    from textgan_env.policies import Decoding
-    from textgan_env.runs.loading import load_policy
-
     policy, task = load_policy(options.run)
     require(task.oracle is not None, f"run '{options.run}' is on task '{task.name}', which has no oracle")
     policies = {f"temperature {at:g}": policy.with_decoding(Decoding(at)) for at in TEMPERATURES}

@@ -3,24 +3,28 @@
 For example ``python -m benchmarks.pictures credit --run runs/mle-coco-1``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.dynamics import Chase, Picture, Vanishing, fit_epoch, written
-from benchmarks.results import image_path
-from textgan_env.utils.errors import friendly_errors, require
+import numpy as np
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from textgan_env.discriminators import DiscriminatorModule
-    from textgan_env.policies import PolicyModule
-    from textgan_env.rewards import Texts
-    from textgan_env.tasks import Task
+from benchmarks.dynamics import Chase, Picture, Vanishing, fit_epoch, pair_judge, written
+from benchmarks.results import command, image_path
+from textgan_env.discriminators import DiscriminatorModule, discriminator_report
+from textgan_env.envs import TextGANVectorEnv
+from textgan_env.ops.plots import learning_curve, save_png
+from textgan_env.ops.render import rgb_array, score_list
+from textgan_env.ops.sampling import derived_seed
+from textgan_env.policies import PolicyModule, UniformPolicy
+from textgan_env.rewards import RolloutCredit, Texts
+from textgan_env.runs.folder import RunFolder
+from textgan_env.runs.loading import load_policy
+from textgan_env.runs.logs import read_metrics
+from textgan_env.tasks import Task, fit_ngram
+from textgan_env.utils.errors import require
 
 
 @dataclass(frozen=True)
@@ -32,15 +36,6 @@ class Credit(Picture):
 
     def draw(self) -> Path:
         """Write the picture; returns its path."""
-        import numpy as np
-
-        from textgan_env.envs import TextGANVectorEnv
-        from textgan_env.ops.plots import save_png
-        from textgan_env.ops.render import rgb_array
-        from textgan_env.policies import UniformPolicy
-        from textgan_env.runs.loading import load_policy
-        from textgan_env.tasks import fit_ngram
-
         policy, task = load_policy(self.run)
         uniform = UniformPolicy(task.vocab_size, start_token=task.start_token, forbidden=task.forbidden)
         writers = {
@@ -53,7 +48,7 @@ class Credit(Picture):
         for title, writer in writers.items():
             envs.reset(seed=self.seed)
             batch = envs.collect(writer)
-            words = _words(task, batch.tokens_BT[0, : batch.lengths_B[0]])
+            words = words_of(task, batch.tokens_BT[0, : batch.lengths_B[0]])
             credit = batch.credit_BT[0, : len(words)].tolist()
             frames.append(rgb_array(words, credit, limits=(0.0, 1.0), size=(960, 300), title=title))
         save_png(np.concatenate(frames), self.path)
@@ -79,24 +74,18 @@ class Curve:
 
     def draw(self) -> Path:
         """Write the picture; returns its path."""
-        from textgan_env.ops.plots import learning_curve
-
         rows = curve_rows(self.runs, self.measures, self.phase)
         names = self.names or tuple(run.name for run in self.runs)
         require(len(names) == len(self.runs), f"a name a run is needed, found {len(names)} for {len(self.runs)} runs")
         path = image_path(self.name)
-        lines = {
-            f"{key.replace('nll_', 'NLL-')} (nats per token)": {
-                f"{key} {number}": name for number, name in enumerate(names)
-            }
-            for key in self.measures
-        }
+        lines = {}
+        for key in self.measures:
+            unit = f"{key.replace('nll_', 'NLL-')} (nats per token)"
+            lines[unit] = {f"{key} {number}": name for number, name in enumerate(names)}
         label = f"round of phase {self.phase}" if self.phase else "round (an epoch of MLE, or an adversarial round)"
         drawn = learning_curve(rows, path, lines=lines, x_label=label, title=self.title)
-        require(
-            drawn,
-            f"none of {', '.join(self.measures)} is logged in {', '.join(map(str, self.runs))}: have these runs begun?",
-        )
+        logged = f"{', '.join(self.measures)} is logged in {', '.join(map(str, self.runs))}"
+        require(drawn, f"none of {logged}: have these runs begun?")
         return path
 
 
@@ -117,9 +106,6 @@ def curve_rows(
     Raises:
         InputError: If there is no run, or a folder is none.
     """
-    from textgan_env.runs.folder import RunFolder
-    from textgan_env.runs.logs import read_metrics
-
     require(bool(runs), "a curve needs at least one run folder")
     folders = [RunFolder.open(run) for run in runs]
     logs: list[list[dict[str, Any]]] = [[*read_metrics(folder.path)] for folder in folders]
@@ -154,11 +140,6 @@ class Rollouts(Picture):
 
     def draw(self) -> Path:
         """Write the picture; returns its path."""
-        import numpy as np
-
-        from textgan_env.ops.plots import save_png
-        from textgan_env.ops.render import rgb_array, score_list
-
         words, rests = self.measure()
         q = [sum(scores) / len(scores) for scores in ([score for _, score in rest] for rest in rests)]
         furthest = max(abs(score - 0.5) for rest in rests for _, score in rest)
@@ -176,13 +157,8 @@ class Rollouts(Picture):
 
     def measure(self) -> tuple[list[str], list[list[tuple[str, float]]]]:
         """The words of the text, and the `completions` of each prefix that ends with one of them."""
-        from textgan_env.discriminators import discriminator_report, make_discriminator
-        from textgan_env.ops.sampling import derived_seed
-        from textgan_env.runs.loading import load_policy
-
         policy, task = load_policy(self.run)
-        sizes = {"vocab_size": task.vocab_size, "max_length": task.max_length}
-        judge = make_discriminator("pair", **sizes, seed=derived_seed(self.seed, "discriminator"))
+        judge = pair_judge(task, self.seed)
         optimizer = judge.make_optimizer()
         for epoch in range(self.d_epochs):
             fit_epoch(judge, optimizer, policy, task, task.writable("train"), derived_seed(self.seed, "epoch", epoch))
@@ -190,7 +166,7 @@ class Rollouts(Picture):
         fresh = written(policy, task, len(held_out_BT), derived_seed(self.seed, "held out"))
         print(f"AUC of D on texts it has not seen: {discriminator_report(judge, held_out_BT, fresh.tokens_BT).auc:.3f}")
         texts = written(policy, task, 1, self.seed)
-        words = _words(task, texts.tokens_BT[0, : texts.lengths_B[0]])
+        words = words_of(task, texts.tokens_BT[0, : texts.lengths_B[0]])
         return words, completions(policy, judge, task, texts, self.rollouts)
 
 
@@ -203,15 +179,12 @@ def completions(
         For each token, the texts that are completions of the prefix which ends with it: what stands behind that
         prefix, and D of the whole. For the last token: nothing, and D of the text.
     """
-    from textgan_env.rewards import RolloutCredit
-
     length = int(texts.lengths_B[0])
     estimate = RolloutCredit(policy, judge, rollouts=rollouts).estimate(texts, texts.mask_BT)
     done = estimate.completions
     found: list[list[tuple[str, float]]] = [[] for _ in range(length)]
-    for prefix, tokens, score in zip(
-        done.prefix_R.tolist(), done.tokens_RT.tolist(), estimate.reward_R.tolist(), strict=True
-    ):
+    rows = done.prefix_R.tolist(), done.tokens_RT.tolist(), estimate.reward_R.tolist()
+    for prefix, tokens, score in zip(*rows, strict=True):
         found[prefix - 1].append((task.text(tokens[prefix:]), score))
     found[-1].append(("", float(estimate.q_BT[0, length - 1])))
     return found
@@ -223,21 +196,16 @@ def largest_changes(values: Sequence[float], count: int) -> list[int]:
     return sorted(places[:count])
 
 
-def _words(task: Task, tokens_T: Tensor) -> list[str]:
+def words_of(task: Task, tokens_T: Tensor) -> list[str]:
     """One word a token of a written text, its end token included."""
     words = task.words(tokens_T.tolist())
     return words + ["<eos>"] * (len(tokens_T) - len(words))
 
 
-def main(args: list[str] | None = None) -> None:
+@command
+def main(options: Credit | Vanishing | Chase | Curve | Rollouts) -> None:
     """The command."""
-    import tyro
-
-    with friendly_errors():
-        picture: Credit | Vanishing | Chase | Curve | Rollouts = tyro.cli(
-            Credit | Vanishing | Chase | Curve | Rollouts, description=__doc__, args=args
-        )
-        print(picture.draw())
+    print(options.draw())
 
 
 if __name__ == "__main__":

@@ -3,20 +3,22 @@
 For example ``python -m benchmarks.policies --runs runs/mle-seqgan-oracle-1 --temperatures 1 0.8 0.6``.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from benchmarks.results import command, show
+from textgan_env.evaluation import BLEU_SAMPLES, evaluate, overlaps
 from textgan_env.ops.metric_table import evaluated
-from textgan_env.utils.errors import friendly_errors, require
+from textgan_env.policies import PolicyModule, UniformPolicy
+from textgan_env.runs.folder import RunFolder
+from textgan_env.runs.loading import load_policy
+from textgan_env.tasks import PLACE_OPTIONS, Task, fit_ngram, make_task
+from textgan_env.utils.errors import require
 from textgan_env.utils.options import SharedConfig, path_option
-
-if TYPE_CHECKING:
-    from textgan_env.policies import PolicyModule
-    from textgan_env.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -44,56 +46,37 @@ class Options:
 COLUMNS = evaluated("test")
 
 
-def main(args: list[str] | None = None) -> None:
+@command
+def main(options: Options) -> None:
     """The command."""
-    import tyro
-
-    with friendly_errors():
-        options = tyro.cli(Options, description=__doc__, args=args)
-        rows = measure(options)
-        from benchmarks.results import show
-        from textgan_env.evaluation import BLEU_SAMPLES
-
-        shown = min(BLEU_SAMPLES, options.samples)
-        notes = (
-            f"Task {options.task}, {options.samples:,} texts a row against the test split, seed {options.seed}; "
-            f"BLEU and Self-BLEU (nltk's sentence BLEU, smoothing method 1) of the first {shown:,} of them, the whole "
-            "split as references. "
-            "NLLs, cover and fit in nats per token. A dash: it does not apply, or it is infinite."
-        )
-        show(options.name, rows, module="benchmarks.policies", notes=notes)
+    shown = min(BLEU_SAMPLES, options.samples)
+    notes = (
+        f"Task {options.task}, {options.samples:,} texts a row against the test split, seed {options.seed}; "
+        f"BLEU and Self-BLEU (nltk's sentence BLEU, smoothing method 1) of the first {shown:,} of them, the whole "
+        "split as references. NLLs, cover and fit in nats per token. A dash: it does not apply, or it is infinite."
+    )
+    show(options.name, measure(options), module="benchmarks.policies", notes=notes)
 
 
-def policy_of(run: Path, task: "Task") -> "PolicyModule":
+def policy_of(run: Path, task: Task) -> PolicyModule:
     """The finished policy of a run, which must be one of this task.
 
     Raises:
         InputError: If it is not.
     """
-    from textgan_env.runs.loading import load_policy
-
     policy, of_run = load_policy(run)
     same = _settings(of_run) == _settings(task) and of_run.vocabulary == task.vocabulary
     require(same, f"run '{run}' is of another task ({_settings(of_run)}), expected {_settings(task)}")
     return policy
 
 
-def _settings(task: "Task") -> dict[str, Any]:
+def _settings(task: Task) -> dict[str, Any]:
     """What makes a task what it is; its files may lie elsewhere."""
-    from textgan_env.tasks import PLACE_OPTIONS
-
     return {name: value for name, value in task.config().items() if name not in PLACE_OPTIONS}
 
 
 def measure(options: Options) -> list[dict[str, Any]]:
     """One row a policy and temperature."""
-    from dataclasses import replace
-
-    from textgan_env.evaluation import BLEU_SAMPLES, evaluate, overlaps
-    from textgan_env.policies import UniformPolicy
-    from textgan_env.runs.folder import RunFolder
-    from textgan_env.tasks import fit_ngram, make_task
-
     given: dict[str, Any] = {} if options.corpus is None else {path_option(options.task): options.corpus}
     if options.max_length is not None:
         given["max_length"] = options.max_length
@@ -125,7 +108,7 @@ def measure(options: Options) -> list[dict[str, Any]]:
     return rows + over_seeds(rows)
 
 
-def label_of(agent: str, config: Mapping[str, Any], policy: "PolicyModule") -> str:
+def label_of(agent: str, config: Mapping[str, Any], policy: PolicyModule) -> str:
     """What a run was: agent, preset, sizes, and every option of its own that is not the preset's."""
     module = import_module(f"agents.{agent}")
     usual = asdict(module.PRESETS[config["preset"]](config["task"]))
@@ -149,14 +132,12 @@ def over_seeds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for (policy, temperature), group in groups.items():
         if len(group) < 2:
             continue
-        told: dict[str, Callable[[list[float]], float]] = {
-            "mean": fmean,
-            "range": lambda values: max(values) - min(values),
-        }
-        for name, tell in told.items():
-            summary = {"policy": policy, "seed": f"{name} of {len(group)}", "temperature": temperature}
-            columns = [column for column in COLUMNS if all(row.get(column) is not None for row in group)]
-            found.append(summary | {column: tell([row[column] for row in group]) for column in columns})
+        columns = [column for column in COLUMNS if all(row.get(column) is not None for row in group)]
+        values = {column: [row[column] for row in group] for column in columns}
+        for name in ("mean", "range"):
+            told = {at: fmean(each) if name == "mean" else max(each) - min(each) for at, each in values.items()}
+            seeds = f"{name} of {len(group)}"
+            found.append({"policy": policy, "seed": seeds, "temperature": temperature, **told})
     return found
 
 

@@ -7,13 +7,17 @@ Every class takes the weights of ours, so that a test can hold both to the same 
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import Optimizer
 
 from textgan_env.discriminators import ConvDiscriminator
 from textgan_env.policies import LeakedPolicy, LSTMPolicy
+from textgan_env.policies.manager_worker import intrinsic_reward, manager_cosines
+from textgan_env.rewards import rank_rescaled
 
 State = tuple[Tensor, Tensor]
 
@@ -57,10 +61,7 @@ class PlainGenerator(nn.Module):
         tokens = []
         for position in range(max_length):
             logits_BV, state = self.step(last_B, state)
-            if position < prefix_Bt.shape[1]:
-                last_B = prefix_Bt[:, position]
-            else:
-                last_B = torch.multinomial(logits_BV.softmax(1), 1, generator=generator)[:, 0]
+            last_B = _next(prefix_Bt, position, logits_BV, generator)
             tokens.append(last_B)
         return torch.stack(tokens, dim=1)
 
@@ -150,12 +151,16 @@ class PlainLeakGAN(nn.Module):
             logits_BV = self.logits(hidden_B1H[:, 0], heard)
             goal_B1F, manager = self.manager(self.leaked(tokens_BT, position)[:, None], manager)
             heard.append(self.worker.goal_embedding(goal_B1F[:, 0]))
-            if position < prefix_Bt.shape[1]:
-                last_B = prefix_Bt[:, position]
-            else:
-                last_B = torch.multinomial(logits_BV.softmax(1), 1, generator=generator)[:, 0]
+            last_B = _next(prefix_Bt, position, logits_BV, generator)
             tokens_BT[:, position] = last_B
         return tokens_BT
+
+
+def _next(prefix_Bt: Tensor, position: int, logits_BV: Tensor, generator: torch.Generator) -> Tensor:
+    """The next token, int64 (B,): that of the prefix, or a draw behind it."""
+    if position < prefix_Bt.shape[1]:
+        return prefix_Bt[:, position]
+    return torch.multinomial(logits_BV.softmax(1), 1, generator=generator)[:, 0]
 
 
 def plain_q(
@@ -175,49 +180,36 @@ def plain_q(
     length = tokens_BT.shape[1]
     q_BT = torch.zeros(tokens_BT.shape, device=tokens_BT.device)
     with torch.no_grad():
-        for _ in range(rollouts):
-            for position in positions:
-                whole = position == length - 1
-                done_BT = tokens_BT if whole else write(tokens_BT[:, : position + 1])
-                q_BT[:, position] += judge(done_BT).sigmoid() / rollouts
+        for position in positions * rollouts:
+            done_BT = tokens_BT if position == length - 1 else write(tokens_BT[:, : position + 1])
+            q_BT[:, position] += judge(done_BT).sigmoid() / rollouts
     return q_BT
 
 
-def plain_generator_step(
-    generator: PlainGenerator,
-    judge: PlainDiscriminator,
-    optimizer: torch.optim.Optimizer,
-    *,
-    rows: int,
-    max_length: int,
-    rollouts: int,
-    draws: torch.Generator,
-) -> None:
-    """Write B texts, take Q of every token, make a step of REINFORCE."""
-    no_prefix = torch.empty(rows, 0, dtype=torch.int64, device=generator.projection.weight.device)
-    tokens_BT = generator.write(no_prefix, max_length, draws)
-    q_BT = plain_q(
-        lambda prefix: generator.write(prefix, max_length, draws), judge, tokens_BT, rollouts, list(range(max_length))
-    )
-    loss = -(q_BT * generator.log_prob(tokens_BT)).sum(1).mean()
+def descend(loss: Tensor, optimizer: Optimizer, clipped: nn.Module | None = None) -> None:
+    """A step down a loss, with the norm of the gradient clipped at 5 where a module is named."""
     optimizer.zero_grad()
     loss.backward()
-    nn.utils.clip_grad_norm_(generator.parameters(), 5.0)
+    if clipped is not None:
+        nn.utils.clip_grad_norm_(clipped.parameters(), 5.0)
     optimizer.step()
 
 
+def plain_generator_step(
+    generator: PlainGenerator, judge: PlainDiscriminator, optimizer: Optimizer, *, rows: int, max_length: int,
+    rollouts: int, draws: torch.Generator,
+) -> None:  # fmt: skip
+    """Write B texts, take Q of every token, make a step of REINFORCE."""
+    write = partial(generator.write, max_length=max_length, generator=draws)
+    tokens_BT = write(torch.empty(rows, 0, dtype=torch.int64, device=generator.projection.weight.device))
+    q_BT = plain_q(write, judge, tokens_BT, rollouts, list(range(max_length)))
+    descend(-(q_BT * generator.log_prob(tokens_BT)).sum(1).mean(), optimizer, generator)
+
+
 def plain_leakgan_step(
-    policy: PlainLeakGAN,
-    optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
-    *,
-    rows: int,
-    rollouts: int,
-    draws: torch.Generator,
+    policy: PlainLeakGAN, optimizers: tuple[Optimizer, Optimizer], *, rows: int, rollouts: int, draws: torch.Generator
 ) -> None:
     """Write B texts, take Q after every c-th token, make a step of the Manager and one of the Worker."""
-    from textgan_env.policies.manager_worker import intrinsic_reward, manager_cosines
-    from textgan_env.rewards import rank_rescaled
-
     steps, length = policy.goal_steps, policy.max_length
     device = policy.worker.output.device
     tokens_BT = policy.write(torch.empty(rows, 0, dtype=torch.int64, device=device), draws)
@@ -244,26 +236,15 @@ def plain_leakgan_step(
     reward_BT = intrinsic_reward(features_BSF, goals_BTF, steps)
     worker_loss = -(reward_BT * torch.stack(logp, dim=1)).sum(1).mean()
     for optimizer, loss in zip(optimizers, (manager_loss, worker_loss), strict=True):
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        descend(loss, optimizer)
 
 
-def plain_d_step(
-    judge: PlainDiscriminator, optimizer: torch.optim.Optimizer, tokens_BT: Tensor, real_is_one_B: Tensor
-) -> None:
+def plain_d_step(judge: PlainDiscriminator, optimizer: Optimizer, tokens_BT: Tensor, real_is_one_B: Tensor) -> None:
     """One step of D: cross entropy and the L2 of its head."""
     loss = functional.binary_cross_entropy_with_logits(judge(tokens_BT), real_is_one_B)
-    loss = loss + judge.l2 / 2 * sum(part.square().sum() for part in judge.output.parameters())
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
+    descend(loss + judge.l2 / 2 * sum(part.square().sum() for part in judge.output.parameters()), optimizer)
 
 
-def plain_mle_step(generator: PlainGenerator, optimizer: torch.optim.Optimizer, tokens_BT: Tensor) -> None:
+def plain_mle_step(generator: PlainGenerator, optimizer: Optimizer, tokens_BT: Tensor) -> None:
     """One step of maximum likelihood."""
-    loss = -generator.log_prob(tokens_BT).mean()
-    optimizer.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_(generator.parameters(), 5.0)
-    optimizer.step()
+    descend(-generator.log_prob(tokens_BT).mean(), optimizer, generator)

@@ -5,7 +5,6 @@ runs/suite/tables.md. ``--keep NAME`` also keeps the raw results as benchmarks/r
 """
 
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,15 +16,14 @@ from tyro.conf import Positional
 from benchmarks import compare
 from benchmarks.arms import BASELINE, BASELINES
 from benchmarks.charts import Drawn, Interval, Point, chart, escaped, figure, intervals, legend
-from benchmarks.compare import SLACK, Line, best_of_any_size, cover_limits, lines_of, points_of
+from benchmarks.compare import SLACK, Line, Results, best_of_any_size, cover_limits, lines_of, points_of
 from benchmarks.jobs import read_json
-from benchmarks.results import table
+from benchmarks.results import command, commit_of, save, table
 from textgan_env.ops.metric_table import METRICS, columns
-from textgan_env.utils.errors import friendly_errors, require
+from textgan_env.utils.errors import require
 from textgan_env.utils.files import write_safely
-from textgan_env.utils.options import ORACLES, read_words
+from textgan_env.utils.options import ORACLES
 
-Results = Sequence[Mapping[str, Any]]
 HERE = Path(__file__).parent
 
 SHARES = tuple(metric.name for metric in METRICS.values() if metric.unit == "share")
@@ -59,16 +57,13 @@ class Options:
     """Name under which the raw results and the tables are kept in benchmarks/results; left out: nowhere."""
 
 
-def main(args: list[str] | None = None) -> None:
+@command
+def main(options: Options) -> None:
     """The command."""
-    with friendly_errors():
-        options = read_words(
-            Options, sys.argv[1:] if args is None else args, description=__doc__, program="python -m benchmarks.report"
-        )
-        write_tables(options.out)
-        print(write_page(options.out))
-        if options.keep:
-            print(keep(options.out, options.keep))
+    write_tables(options.out)
+    print(write_page(options.out))
+    if options.keep:
+        print(keep(options.out, options.keep))
 
 
 def load(out: Path) -> dict[str, Any]:
@@ -217,18 +212,14 @@ def keep(out: Path, name: str) -> Path:
 
     Learning curves and samples stay in the suite's folder and on the page.
     """
-    from benchmarks import results as kept
-
     document = load(out)
-    left_out = ("learning_curve", "samples", "settings")
-    rows = [
-        {
-            **{key: value for key, value in result.items() if key not in left_out},
-            "rows": [{key: value for key, value in row.items() if key not in left_out} for row in result["rows"]],
-        }
-        for result in document["results"]
-    ]
-    path = kept.save(name, rows, module="benchmarks.report", notes=f"{PRIMARY} {NOTES}")
+
+    def short(row: Mapping[str, Any]) -> dict[str, Any]:
+        """A result, or a row of it, without what is left out."""
+        return {key: value for key, value in row.items() if key not in ("learning_curve", "samples", "settings")}
+
+    rows = [short(result) | {"rows": list(map(short, result["rows"]))} for result in document["results"]]
+    path = save(name, rows, module="benchmarks.report", notes=f"{PRIMARY} {NOTES}")
     write_safely(path.with_suffix(".md"), tables(document))
     return path
 
@@ -328,10 +319,8 @@ def _origin(results: Results) -> str:
     found: dict[str, None] = {}
     for result in results:
         if "machine" in result:
-            source = result["source"]
-            changed = " with changes" if source and source["dirty"] else ""
-            commit = f"commit {source['commit'][:10]}{changed}" if source else "not under git"
-            found[f"{result['machine']['cpu']}, {result['machine']['device']}; {commit}"] = None
+            where = result["machine"]
+            found[f"{where['cpu']}, {where['device']}; {commit_of(result['source'])}"] = None
     return "".join(f"<p>{escaped(line)}</p>" for line in found)
 
 
@@ -339,12 +328,11 @@ def _samples(of_task: Results) -> str:
     """Texts of each arm, side by side."""
     first = min((result["config"]["seed"] or 0 for result in of_task), default=0)
     cards = []
-    for result in of_task:
-        if (result["config"]["seed"] or 0) == first:
-            for row in result["rows"]:
-                texts = "".join(f"<li>{escaped(text)}</li>" for text in row["samples"][:6])
-                name = f"{result['config']['arm']} {row['variant']}".strip()
-                cards.append(f"<article><h4>{escaped(name)}</h4><ol>{texts}</ol></article>")
+    for result in [result for result in of_task if (result["config"]["seed"] or 0) == first]:
+        for row in result["rows"]:
+            texts = "".join(f"<li>{escaped(text)}</li>" for text in row["samples"][:6])
+            name = f"{result['config']['arm']} {row['variant']}".strip()
+            cards.append(f"<article><h4>{escaped(name)}</h4><ol>{texts}</ol></article>")
     return f"<div class=cards>{''.join(cards)}</div>"
 
 
@@ -383,11 +371,8 @@ def _learning(of_task: Results) -> str:
 
 def _gaps(lines: Sequence[Line]) -> str:
     """Gap to the baseline with its interval: a line for each arm, the controls beside what they are controls of."""
-    rows = [
-        Interval(line.name, *line.gaps[BASELINE], hollow=line.group.endswith("controls"))
-        for line in lines
-        if BASELINE in line.gaps
-    ]
+    known = [line for line in lines if BASELINE in line.gaps]
+    rows = [Interval(line.name, *line.gaps[BASELINE], hollow=line.group.endswith("controls")) for line in known]
     about = f"{BASELINE}'s fit at no worse cover less the arm's, paired by seed; right of 0 is better; hollow: controls"
     drawn = figure("gap", about, intervals(rows))
     return drawn and f"<h3>Gap to {BASELINE}</h3><div class=charts>{drawn}</div>"

@@ -1,19 +1,38 @@
-"""How a measurement is kept: rows, and all that is needed to make them again."""
+"""What the commands here share: how one is made, and how a measurement is kept with all that it takes to repeat it."""
 
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
+from textgan_env.utils.errors import friendly_errors
 from textgan_env.utils.files import write_safely
+from textgan_env.utils.options import read_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).parent / "results"
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
+
+
+def command(do: Callable[[Any], object]) -> Callable[..., None]:
+    """Make a command of a function of one argument, ``options``, whose type says what can be given.
+
+    The help is the docstring of the module, and those of the options. The command takes its words, or those of
+    ``sys.argv``, and shows a person's mistake as one line.
+    """
+
+    def main(args: list[str] | None = None) -> None:
+        """The command."""
+        with friendly_errors():
+            program = f"python -m benchmarks.{Path(do.__code__.co_filename).stem}"
+            kind, about = get_type_hints(do)["options"], do.__globals__["__doc__"]
+            do(read_words(kind, sys.argv[1:] if args is None else args, description=about, program=program))
+
+    return main
 
 
 def save(name: str, rows: Sequence[Mapping[str, Any]], *, module: str, notes: str, device: str = "cpu") -> Path:
@@ -29,26 +48,27 @@ def save(name: str, rows: Sequence[Mapping[str, Any]], *, module: str, notes: st
     Returns:
         The JSON file.
     """
-    from textgan_env.runs.folder import machine, source_state
-    from textgan_env.runs.snapshot import library_versions
-
-    command = f"python -m {module} {shlex.join(sys.argv[1:])}".strip()
-    document: dict[str, Any] = {
-        "command": command,
-        "notes": notes,
-        "source": source_state(),
-        "machine": machine(device),
-        "versions": library_versions(),
-        "rows": list(rows),
-    }
+    words, made = f"python -m {module} {shlex.join(sys.argv[1:])}".strip(), origin(device)
+    document = {"command": words, "notes": notes, **made, "rows": list(rows)}
     file = RESULTS / f"{name}.json"
     RESULTS.mkdir(exist_ok=True)
     write_safely(file, json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n")
-    source = document["source"]
-    commit = f"{source['commit'][:10]}{' with changes' if source['dirty'] else ''}" if source else "not under git"
-    text = f"# {name}\n\n{notes}\n\n{table(rows)}\n\n`{command}`, commit {commit}, {document['machine']['cpu']}\n"
+    text = f"# {name}\n\n{notes}\n\n{table(rows)}\n\n`{words}`, {commit_of(made['source'])}, {made['machine']['cpu']}\n"
     write_safely(file.with_suffix(".md"), text)
     return file
+
+
+def origin(device: str) -> dict[str, Any]:
+    """What a result was made with: source, machine and versions."""
+    from textgan_env.runs.folder import machine, source_state
+    from textgan_env.runs.snapshot import library_versions
+
+    return {"source": source_state(), "machine": machine(device), "versions": library_versions()}
+
+
+def commit_of(source: Mapping[str, Any] | None) -> str:
+    """The state of the code that made a result, as a person reads it."""
+    return f"commit {source['commit'][:10]}{' with changes' * source['dirty']}" if source else "not under git"
 
 
 def show(name: str, rows: Sequence[Mapping[str, Any]], *, module: str, notes: str, device: str = "cpu") -> None:

@@ -4,14 +4,13 @@ A room is a folder. An arrow runs from a room to one that it imports; arrows tha
 """
 
 import ast
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
-from benchmarks.results import image_path
-from textgan_env.utils.errors import friendly_errors
-from textgan_env.utils.options import read_words
+from benchmarks.results import command, save_picture
+from textgan_env.ops.plots import new_figure
 
 PROJECT = Path(__file__).parent.parent
 
@@ -26,12 +25,10 @@ class Options:
 
 def room_of(module: str) -> str | None:
     """The room of a dotted module name; None for what is not of this project, or lies in no room."""
-    head, *rest = module.split(".")
+    head, room = [*module.split("."), ""][:2]
     if head in ("agents", "benchmarks"):
         return head
-    if head != "textgan_env" or not rest:
-        return None
-    return rest[0] if (PROJECT / "textgan_env" / rest[0]).is_dir() else None
+    return room if head == "textgan_env" and room and (PROJECT / head / room).is_dir() else None
 
 
 def imports() -> tuple[dict[str, set[str]], dict[str, int]]:
@@ -50,50 +47,31 @@ def imports() -> tuple[dict[str, set[str]], dict[str, int]]:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module:
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            rooms = {other for name in names if (other := room_of(name)) not in (None, room)}
-            found.setdefault(room, set()).update(room for room in rooms if room is not None)
+            found.setdefault(room, set()).update(
+                other for name in names if (other := room_of(name)) not in (None, room)
+            )
     return found, lines
 
 
 def floors(arrows: Mapping[str, set[str]]) -> dict[str, int]:
     """Room -> its floor: 0 imports nothing, every other stands one above the highest that it imports."""
     known: dict[str, int] = {}
-
-    def floor(room: str, above: tuple[str, ...] = ()) -> int:
-        """The floor of one room; a circle counts once."""
-        if room not in known:
-            below = [floor(other, (*above, room)) for other in arrows.get(room, ()) if other not in (*above, room)]
-            known[room] = 1 + max(below, default=-1)
-        return known[room]
-
-    for room in arrows:
-        floor(room)
-    return known
+    for room in TopologicalSorter(arrows).static_order():
+        known[room] = 1 + max((known[other] for other in arrows.get(room, ())), default=-1)
+    return {room: known[room] for room in arrows}
 
 
 def direct(arrows: Mapping[str, set[str]]) -> list[tuple[str, str]]:
     """Arrows that do not follow from others."""
-    reach: dict[str, set[str]] = {}
-
-    def reached(room: str) -> set[str]:
-        """All rooms below one."""
-        if room not in reach:
-            reach[room] = set()
-            reach[room] = set().union(*({other} | reached(other) for other in arrows.get(room, ())))
-        return reach[room]
-
-    return [
-        (room, other)
-        for room, others in arrows.items()
-        for other in sorted(others)
-        if not any(other in reached(between) for between in others - {other})
-    ]
+    below: dict[str, set[str]] = {}
+    for room in TopologicalSorter(arrows).static_order():
+        below[room] = set().union(*({other} | below[other] for other in arrows.get(room, ())))
+    every = [(room, other) for room, others in arrows.items() for other in sorted(others)]
+    return [(room, other) for room, other in every if not any(other in below[one] for one in arrows[room] - {other})]
 
 
 def draw(options: Options) -> Path:
     """Draw the picture; returns its file."""
-    from textgan_env.ops.plots import new_figure, save_figure
-
     arrows, lines = imports()
     floor, widest = floors(arrows), 5.0
     by_floor: dict[int, list[str]] = {}
@@ -115,18 +93,15 @@ def draw(options: Options) -> Path:
         ends = {"patchA": boxes[room], "patchB": boxes[other], "shrinkA": 2, "shrinkB": 2}
         style = {"arrowstyle": "-|>", "color": "#70757a", "connectionstyle": "arc3,rad=0.08", **ends}
         panel.annotate("", xy=places[other], xytext=places[room], arrowprops=style, zorder=0)
-    panel.set_xlim(0, widest)
-    panel.set_ylim(-0.5, 0.8 * max(by_floor) + 0.5)
+    panel.set(xlim=(0, widest), ylim=(-0.5, 0.8 * max(by_floor) + 0.5))
     panel.axis("off")
-    path = image_path(options.name)
-    save_figure(figure, path, "Rooms of the project: an arrow runs to what is imported")
-    return path
+    return save_picture(figure, options.name, "Rooms of the project: an arrow runs to what is imported")
 
 
-def main(args: list[str] | None = None) -> None:
+@command
+def main(options: Options) -> None:
     """The command."""
-    with friendly_errors():
-        print(draw(read_words(Options, sys.argv[1:] if args is None else args, description=__doc__)))
+    print(draw(options))
 
 
 if __name__ == "__main__":

@@ -11,17 +11,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from tyro.conf import Positional, arg
 
+from benchmarks.measure import SIZES, text_scores
+from benchmarks.report import load, tasks_of
+from benchmarks.results import table
+from textgan_env.evaluation import missing_lines, score_texts
+from textgan_env.tasks import Task, make_task
+from textgan_env.text.corpus import read_lines
 from textgan_env.utils.errors import friendly_errors, require
+from textgan_env.utils.files import write_safely
 from textgan_env.utils.options import TaskOptions, read_words
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from textgan_env.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -46,27 +51,17 @@ def main(args: list[str] | None = None) -> None:
     with friendly_errors():
         words = sys.argv[1:] if args is None else args
         options = read_words(Options, words, description=__doc__, program="python -m benchmarks.score")
-        import torch
-
-        from benchmarks.results import table
-        from textgan_env.evaluation import missing_lines
-        from textgan_env.text.corpus import read_lines
-
         torch.set_num_threads(1)  # as in the jobs of a suite: the LSTMs that read must be the same
-
         lines = list(read_lines("/dev/stdin" if options.file == "-" else options.file))
         command = f"python -m benchmarks.score {shlex.join(words)}"
-        require(
-            options.into is None or options.protocol == "ours",
-            f"texts in the table of a suite are measured as its arms are: leave out --protocol {options.protocol}",
-        )
+        leave_out = f"leave out --protocol {options.protocol}"
+        comparable = options.into is None or options.protocol == "ours"
+        require(comparable, f"texts in the table of a suite are measured as its arms are: {leave_out}")
         name = options.name or Path(options.file).stem
         result = scored(lines, options.task, name, command, options.protocol)
         print(table([{"texts": result["label"], **result["rows"][0]["values"]}]))
-        for key, value in result["rows"][0]["settings"].items():
-            print(f"{key}: {value}")
-        for line in missing_lines(result["rows"][0]["missing"]):
-            print(line)
+        told = [f"{key}: {value}" for key, value in result["rows"][0]["settings"].items()]
+        print("\n".join([*told, *missing_lines(result["rows"][0]["missing"])]))
         if options.into is not None:
             print(f"kept: {put(result, options.into)}")
 
@@ -86,40 +81,22 @@ def scored(
     Raises:
         InputError: If the task or a text is refused.
     """
-    from benchmarks.measure import SIZES, text_scores
-    from textgan_env.evaluation import score_texts
-    from textgan_env.tasks import make_task
-
     task = make_task(options.task, **options.task_options())
     found = score_texts(lines, task, protocol=protocol)
     values, missing, settings = dict(found.values), dict(found.missing), dict(found.settings)
     if task.vocabulary is not None:
         scores, none, how = text_scores(as_written(found.tokens_BT, task), task, SIZES["fast"])
         values, missing, settings = values | scores, missing | none, settings | how
-    row = {
-        "variant": "",
-        "values": values,
-        "missing": missing,
-        "settings": settings,
-        "samples": [line for line in lines if line.strip()][:20],
-    }
-    return {
-        "label": name,
-        "config": {"arm": name, "task": options.task, "seed": 0, "member": 0, "task_options": options.task_options()},
-        "group": "scored",
-        "how": f"{found.settings['samples']:,} texts of a file",
-        "tries": None,
-        "command": command,
-        "seconds": {"training": None, "all": None},
-        "peak_memory_mb": None,
-        "other_code": False,
-        "rows": [row],
-        "curve": [],
-        "learning_curve": [],
-    }
+    samples = [line for line in lines if line.strip()][:20]
+    row = {"variant": "", "values": values, "missing": missing, "settings": settings, "samples": samples}
+    config = {"arm": name, "task": options.task, "seed": 0, "member": 0, "task_options": options.task_options()}
+    about = f"{found.settings['samples']:,} texts of a file"
+    nothing = {"tries": None, "seconds": {"training": None, "all": None}, "peak_memory_mb": None, "other_code": False}
+    made = {"label": name, "config": config, "group": "scored", "how": about, "command": command}
+    return {**made, **nothing, "rows": [row], "curve": [], "learning_curve": []}
 
 
-def as_written(tokens_BT: "Tensor", task: "Task") -> "Tensor":
+def as_written(tokens_BT: Tensor, task: Task) -> Tensor:
     """Texts of a file as a policy of the task would have written them.
 
     Args:
@@ -130,9 +107,6 @@ def as_written(tokens_BT: "Tensor", task: "Task") -> "Tensor":
     Returns:
         int64 (B, any length), PAD after the end.
     """
-    import torch
-    from torch.nn.utils.rnn import pad_sequence
-
     unknown, end = list(task.forbidden[:1]), [] if task.end_token is None else [task.end_token]
     rows = []
     for tokens in tokens_BT.tolist():
@@ -147,9 +121,6 @@ def put(result: dict[str, Any], suite: Path) -> Path:
     Raises:
         InputError: If it is no suite's folder, or has no such task.
     """
-    from benchmarks.report import load, tasks_of
-    from textgan_env.utils.files import write_safely
-
     tasks = tasks_of([result for result in load(suite)["results"] if result["group"] != "scored"])
     task = result["config"]["task"]
     require(task in tasks, f"the suite in '{suite}' has no task '{task}', only: {', '.join(tasks)}")

@@ -9,6 +9,7 @@ Kill it at any moment and start it again: finished jobs stay, others resume from
 tables: python -m benchmarks.report runs/suite
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -20,12 +21,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.arms import chosen
-from benchmarks.engines import Engine, LocalEngine, RayEngine
+from benchmarks.engines import LocalEngine, RayEngine
 from benchmarks.jobs import Job, other_code, plan, progress_of, result_of, write_job
+from benchmarks.report import load, summary, write_tables
+from benchmarks.results import command
 from textgan_env.runs.logs import clock_text
-from textgan_env.utils.errors import friendly_errors, require
+from textgan_env.utils.errors import require
 from textgan_env.utils.files import locked, write_safely
-from textgan_env.utils.options import read_words
 
 RESULTS_FILE = "results.json"
 _LINE_EVERY = 30.0  # seconds between two lines on what runs, where there is no terminal
@@ -100,15 +102,11 @@ class _State:
         return total / parallel
 
 
-def main(args: list[str] | None = None) -> None:
+@command
+def main(options: Options) -> None:
     """The command."""
-    with friendly_errors():
-        options = read_words(
-            Options, sys.argv[1:] if args is None else args, description=__doc__, program="python -m benchmarks.suite"
-        )
-        failed = run_suite(options)
-        if failed:
-            raise SystemExit(1)
+    if run_suite(options):
+        raise SystemExit(1)
 
 
 def run_suite(options: Options) -> Mapping[str, str]:
@@ -128,8 +126,6 @@ def run_suite(options: Options) -> Mapping[str, str]:
             _run(state, options)
         finally:  # a suite that is stopped leaves something to report, too
             failed = collect(state, options)
-    from benchmarks.report import load, summary, write_tables
-
     for label, why in failed.items():
         print(f"failed: {label}: {why}", file=sys.stderr)
     print(f"\n{summary(load(options.out))}")
@@ -192,25 +188,21 @@ def _note_seconds(state: _State, job: Job, result: Mapping[str, Any]) -> None:
         state.seconds.setdefault(job.arm.name, []).append(seconds)
 
 
-def _engine(options: Options) -> Engine:
+def _engine(options: Options) -> LocalEngine | RayEngine:
     """Where jobs run, as the options say."""
-    if options.engine == "ray":
-        return RayEngine(options.address, options.parallel, int(options.device.startswith("cuda")))
-    return LocalEngine()
+    gpus = int(options.device.startswith("cuda"))
+    return RayEngine(options.address, options.parallel, gpus) if options.engine == "ray" else LocalEngine()
 
 
 def _run(state: _State, options: Options) -> None:
     """Run what is not finished."""
     if len(state.finished) == len(state.jobs):
         return
-    engine = _engine(options)
-    try:
+    with contextlib.closing(_engine(options)) as engine:
         _loop(state, engine, options)
-    finally:
-        engine.close()
 
 
-def _loop(state: _State, engine: Engine, options: Options) -> None:
+def _loop(state: _State, engine: LocalEngine | RayEngine, options: Options) -> None:
     """Start what can start, wait, report what ends."""
     with _Screen(state, options) as screen:
         while True:
@@ -247,15 +239,10 @@ def _settle(state: _State, job: Job, code: int, options: Options, screen: "_Scre
         state.kills[job.id] = state.kills.get(job.id, 0) + 1
         screen.say(f"killed by signal {-code}: {job.label} after {took}; it is resumed (log: {log})")
         return
-    why = f"killed by signal {-code}" if code < 0 else f"exit code {code}: {_last_line(log)}"
+    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"]
+    why = f"killed by signal {-code}" if code < 0 else f"exit code {code}: {said[-1]}"
     state.failed[job.id] = f"{why} (log: {log})"
     screen.say(f"failed {job.label} after {took}: {state.failed[job.id]}")
-
-
-def _last_line(log: Path) -> str:
-    """The last line of a log."""
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
 
 
 def collect(state: _State, options: Options) -> dict[str, str]:
@@ -270,12 +257,10 @@ def collect(state: _State, options: Options) -> dict[str, str]:
     for job in state.jobs:
         if job.id in state.finished:
             folder = state.finished[job.id]
-            result = result_of(folder)
-            assert result is not None
-            results.append({**result, "other_code": folder != job.folder(options.out), "group": job.arm.group})
-    told = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()}
-    document = {"options": told, "failed": failed, "results": results}
-    write_safely(options.out / RESULTS_FILE, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+            made = {"other_code": folder != job.folder(options.out), "group": job.arm.group}
+            results.append({**(result_of(folder) or {}), **made})
+    document = {"options": asdict(options), "failed": failed, "results": results}
+    write_safely(options.out / RESULTS_FILE, json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n")
     return failed
 
 
@@ -321,10 +306,8 @@ class _Screen:
         state = self.state
         left = clock_text(state.seconds_left(self.options.parallel))
         failed = f", {len(state.failed)} failed" if state.failed else ""
-        return (
-            f"{len(state.finished)} of {len(state.jobs)} jobs finished, {len(state.running)} running{failed}, about "
-            f"{left} left"
-        )
+        done = f"{len(state.finished)} of {len(state.jobs)} jobs finished"
+        return f"{done}, {len(state.running)} running{failed}, about {left} left"
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
         """Job, for how long, how far: of all that run."""
@@ -339,9 +322,7 @@ class _Screen:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, header_style="dim")
-        for column in ("job", "runs for", "how far"):
-            table.add_column(column)
+        table = Table("job", "runs for", "how far", box=None, header_style="dim")
         for cells in self.rows():
             table.add_row(*map(Text, cells))
         return Group(Text(self.summary(), style="bold"), table)

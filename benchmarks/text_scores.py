@@ -13,6 +13,7 @@ from functools import lru_cache
 from itertools import count
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,13 +72,9 @@ def reader(task: Task, tokens_BT: Tensor) -> LSTMPolicy:
     require(len(tokens_BT) >= 2, f"an LSTM must have at least 2 texts to read, found {len(tokens_BT)}")
     own = _OwnTexts(task, tokens_BT)
     policy = LSTMPolicy(
-        task.vocab_size,
-        start_token=task.start_token,
-        embed_size=EMBED_SIZE,
-        hidden_size=HIDDEN_SIZE,
-        dropout=DROPOUT,
-        forbidden=task.forbidden,
-    )
+        task.vocab_size, start_token=task.start_token, embed_size=EMBED_SIZE, hidden_size=HIDDEN_SIZE,
+        dropout=DROPOUT, forbidden=task.forbidden,
+    )  # fmt: skip
     average = LaggedCopy(policy, AVERAGE)
     trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
@@ -86,14 +83,10 @@ def reader(task: Task, tokens_BT: Tensor) -> LSTMPolicy:
     lowest, best, best_epoch = math.inf, policy.state_dict(), 0
     for epoch in range(MOST_EPOCHS):
         mle_epoch(
-            policy,
-            optimizer,
-            own,
-            batch_size=BATCH_SIZE,
-            max_grad_norm=CLIP_NORM,
+            policy, optimizer, own, batch_size=BATCH_SIZE, max_grad_norm=CLIP_NORM,
             generator=derived_generator(0, "reader", epoch),
             after_step=lambda: average.update(policy, step=next(steps)),
-        )
+        )  # fmt: skip
         loss = nll(average.policy, held_out_BT, task.scored(held_out_BT))[0]
         if loss < lowest:
             lowest, best_epoch = loss, epoch
@@ -183,8 +176,7 @@ def state_features(lstm: LSTMPolicy, tokens_BT: Tensor) -> Floats:
             mask_BT1 = (tile_BT != lstm.vocab_size)[..., None]
             state_BTH = lstm.lstm(lstm.embedding(tile_BT))[0] * mask_BT1
             found.append(state_BTH.double().sum(1) / mask_BT1.sum(1).clamp(min=1))
-    features: Floats = torch.cat(found).numpy()
-    return features
+    return np.asarray(torch.cat(found))
 
 
 @lru_cache(maxsize=1)
@@ -205,8 +197,7 @@ def sentence_embeddings(lines: Sequence[str]) -> Floats:
     Raises:
         MissingDataError: If the extra embed is not installed.
     """
-    embeddings: Floats = _minilm().encode(list(lines), batch_size=64, show_progress_bar=False).astype("float64")
-    return embeddings
+    return np.asarray(_minilm().encode(list(lines), batch_size=64, show_progress_bar=False), dtype=np.float64)
 
 
 @lru_cache(maxsize=1)

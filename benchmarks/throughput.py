@@ -10,16 +10,17 @@
 import statistics
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from benchmarks.work import LETTERS, Sizes, Work
-from textgan_env.utils.errors import friendly_errors, require
+import torch
+from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from benchmarks.results import command, peak_memory_mb, save_picture, show
+from benchmarks.works import LETTERS, WORKS, Sizes, Work
+from textgan_env.ops.plots import new_figure, plain_axes
+from textgan_env.utils.errors import require
+from textgan_env.utils.options import at_least
 
 # What grows, together, and the values it takes.
 GROWTH = {
@@ -48,65 +49,30 @@ class Options(Sizes):
     """Of the result files, and of the picture in docs/images."""
 
 
-def main(args: list[str] | None = None) -> None:
+@command
+def main(options: Options) -> None:
     """The command."""
-    import tyro
-
-    with friendly_errors():
-        options = tyro.cli(Options, description=__doc__, args=args, config=(tyro.conf.FlagCreatePairsOff,))
-        works = _chosen(options)
-        from benchmarks.results import save_picture, show
-
-        with _threads(options.threads):
-            rows = grow(options, works) if options.grow else measure(options, works)
-            notes = (
-                "Seconds of wall clock, median of the turns (lowest - highest); the ratio is the median, over turns, "
-                "of plain seconds by ours, for the same amount of work; peak resident memory of the process so far."
-            )
-            show(options.name, rows, module="benchmarks.throughput", notes=notes, device=options.device)
-            print(save_picture(_growth_figure(rows) if options.grow else _ratio_figure(rows), options.name))
-
-
-def _chosen(options: Options) -> list[str]:
-    """The pieces that are asked for.
-
-    Raises:
-        InputError: If one does not exist, or a number is too small.
-    """
-    from benchmarks.works import WORKS
-
     unknown = [name for name in options.works if name not in WORKS]
     require(not unknown, f"unknown work '{next(iter(unknown), '')}', expected some of: {', '.join(WORKS)}")
-    require(options.repeats >= 1, f"repeats must be at least 1, found {options.repeats}")
-    for name in ("rows", "rollouts", "leakgan_rollouts", "max_length", "vocab_size", "hidden_size", "samples", "envs"):
-        require(getattr(options, name) >= 1, f"{name} must be at least 1, found {getattr(options, name)}")
-    return list(options.works or WORKS)
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """With so many threads of torch; their number is given back."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    at_least(1, options, "repeats", *(field.name for field in fields(Sizes) if field.name != "device"))
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    works = list(options.works or WORKS)
+    rows = grow(options, works) if options.grow else measure(options, works)
+    notes = (
+        "Seconds of wall clock, median of the turns (lowest - highest); the ratio is the median, over turns, "
+        "of plain seconds by ours, for the same amount of work; peak resident memory of the process so far."
+    )
+    show(options.name, rows, module="benchmarks.throughput", notes=notes, device=options.device)
+    print(save_picture(_growth_figure(rows) if options.grow else _ratio_figure(rows), options.name))
 
 
 def measure(options: Options, works: list[str]) -> list[dict[str, Any]]:
     """A row a piece."""
-    from benchmarks.works import WORKS
-
     return [_row(name, WORKS[name](options), options) for name in works]
 
 
 def grow(options: Options, works: list[str]) -> list[dict[str, Any]]:
     """A row for each piece and each value that B, N, T and V take in turn, where it has such; ours alone."""
-    from benchmarks.works import WORKS
-
     rows = []
     for name in works:
         for what, values in GROWTH.items():
@@ -120,10 +86,6 @@ def grow(options: Options, works: list[str]) -> list[dict[str, Any]]:
 
 def _row(name: str, work: Work, options: Options) -> dict[str, Any]:
     """Time a piece: ours and the plain one in turn."""
-    import torch
-
-    from benchmarks.results import peak_memory_mb
-
     print(f"timing {name} ...", file=sys.stderr, flush=True)
     sides = {"ours": work.ours} | ({"plain": work.plain} if options.plain and work.plain is not None else {})
     seconds: dict[str, list[float]] = {side: [] for side in sides}
@@ -137,13 +99,9 @@ def _row(name: str, work: Work, options: Options) -> dict[str, Any]:
                 seconds[side].append(time.perf_counter() - started)
     peak = peak_memory_mb()
     middle = statistics.median(seconds["ours"])
-    row: dict[str, Any] = {
-        "work": name,
-        "sizes": work.sizes,
-        "seconds": middle,
-        "range": f"{min(seconds['ours']):.3f} - {max(seconds['ours']):.3f}",
-        "a second": f"{work.count / middle:,.0f} {work.unit}",
-    }
+    row: dict[str, Any] = {"work": name, "sizes": work.sizes, "seconds": middle}
+    row |= {"range": f"{min(seconds['ours']):.3f} - {max(seconds['ours']):.3f}"}
+    row |= {"a second": f"{work.count / middle:,.0f} {work.unit}"}
     if "plain" in sides:
         share = (work.plain_count or work.count) / work.count
         ratios = [slow / share / fast for fast, slow in zip(seconds["ours"], seconds["plain"], strict=True)]
@@ -154,26 +112,18 @@ def _row(name: str, work: Work, options: Options) -> dict[str, Any]:
 
 def _ratio_figure(rows: list[dict[str, Any]]) -> "Figure":
     """A bar a piece, ours and plain, on a logarithmic scale."""
-    from textgan_env.ops.plots import new_figure, plain_axes
-
     figure = new_figure(8, 0.9 + 0.55 * len(rows))
     axes = figure.subplots()
-    places = range(len(rows))
+
     for shift, key, label in ((-0.2, "seconds", "ours"), (0.2, "plain seconds", "plain")):
-        values = [row.get(key) for row in rows]
-        known = {place + shift: value for place, value in zip(places, values, strict=True) if value is not None}
+        known = {place + shift: row[key] for place, row in enumerate(rows) if row.get(key) is not None}
         if known:
             axes.barh(list(known), list(known.values()), height=0.38, label=label)
-    for place, row in zip(places, rows, strict=True):
+    for place, row in enumerate(rows):
         if "ratio" in row:
-            axes.annotate(
-                f"{row['ratio']:.1f} times",
-                (max(row["seconds"], row["plain seconds"]), place),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-            )
-    axes.set(xscale="log", xlabel="seconds", yticks=list(places), yticklabels=[row["work"] for row in rows])
+            end = (max(row["seconds"], row["plain seconds"]), place)
+            axes.annotate(f"{row['ratio']:.1f} times", end, xytext=(4, 0), textcoords="offset points", va="center")
+    axes.set(xscale="log", xlabel="seconds", yticks=range(len(rows)), yticklabels=[row["work"] for row in rows])
     axes.margins(x=0.2)
     axes.invert_yaxis()
     plain_axes(axes)
@@ -183,8 +133,6 @@ def _ratio_figure(rows: list[dict[str, Any]]) -> "Figure":
 
 def _growth_figure(rows: list[dict[str, Any]]) -> "Figure":
     """A panel for each of B, N, T and V, a line a piece."""
-    from textgan_env.ops.plots import new_figure, plain_axes
-
     figure = new_figure(10, 3.6)
     names = list(dict.fromkeys(row["work"] for row in rows))
     letters = list(dict.fromkeys(row["changed"] for row in rows))

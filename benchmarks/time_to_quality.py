@@ -12,13 +12,17 @@ that is busy with other things. The evaluations are included, as for anybody who
 import importlib
 import json
 import tempfile
-import threading
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-from textgan_env.utils.errors import friendly_errors, require
+from benchmarks.results import command, show
+from textgan_env.runs.logs import MetricLog
+from textgan_env.utils.errors import require
 
 
 @dataclass(frozen=True)
@@ -58,64 +62,34 @@ class Evaluated:
     processor: float
 
 
-class Watch:
-    """Reads the log of a run as it grows, in a thread of its own, while ``with`` is entered.
+@contextmanager
+def timed_evaluations() -> Iterator[list[Evaluated]]:
+    """Inside, every evaluation that a run logs is noted with the seconds since the start."""
+    found: list[Evaluated] = []
+    wall, processor, write = time.monotonic(), time.process_time(), MetricLog.write
 
-    Attributes:
-        evaluations: In order.
-    """
+    def noting(log: MetricLog, step: int, values: Mapping[str, Any], phase: str = "") -> None:
+        """Log a row, and note it."""
+        write(log, step, values, phase)
+        if values.get("nll_valid") is not None:
+            seconds = time.monotonic() - wall, time.process_time() - processor
+            found.append(Evaluated(step, float(values["nll_valid"]), *seconds))
 
-    def __init__(self, runs: Path, every: float = 0.2) -> None:
-        self.evaluations: list[Evaluated] = []
-        self._runs, self._every = runs, every
-        self._began = time.monotonic(), time.process_time()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> "Watch":
-        """Start to read."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop, and read what is left."""
-        self._over.set()
-        self._thread.join()
-        self._read()
-
-    def _watch(self) -> None:
-        """Read again and again until the end."""
-        while not self._over.wait(self._every):
-            self._read()
-
-    def _read(self) -> None:
-        """Note evaluations that were logged since the last time."""
-        now = time.monotonic() - self._began[0], time.process_time() - self._began[1]
-        for log in self._runs.glob("*/metrics.jsonl"):
-            lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-            rows = [json.loads(line) for line in lines if line.endswith("\n")]
-            evaluations = [(row["step"], row["nll_valid"]) for row in rows if row.get("nll_valid") is not None]
-            self.evaluations += [
-                Evaluated(number, value, *now) for number, value in evaluations[len(self.evaluations) :]
-            ]
+    with patch.object(MetricLog, "write", noting):
+        yield found
 
 
-def main(args: list[str] | None = None) -> None:
+@command
+def main(options: Options) -> None:
     """The command."""
-    import tyro
-
-    with friendly_errors():
-        options = tyro.cli(Options, description=__doc__, args=args)
-        known = sorted(path.stem for path in (Path(__file__).parents[1] / "agents").glob("[a-z]*.py"))
-        require(options.agent in known, f"unknown agent '{options.agent}', expected one of: {', '.join(known)}")
-        from benchmarks.results import show
-
-        rows = [attempt(words, options) for words in options.tries]
-        notes = (
-            f"agents/{options.agent}.py on {options.task}, its options beside those named; seconds until NLL-valid was "
-            f"{options.target:g}, and to the end of training; then the finished policy on the test split."
-        )
-        show(options.name, rows, module="benchmarks.time_to_quality", notes=notes)
+    known = sorted(path.stem for path in (Path(__file__).parents[1] / "agents").glob("[a-z]*.py"))
+    require(options.agent in known, f"unknown agent '{options.agent}', expected one of: {', '.join(known)}")
+    notes = (
+        f"agents/{options.agent}.py on {options.task}, its options beside those named; seconds until NLL-valid was "
+        f"{options.target:g}, and to the end of training; then the finished policy on the test split."
+    )
+    rows = [attempt(words, options) for words in options.tries]
+    show(options.name, rows, module="benchmarks.time_to_quality", notes=notes)
 
 
 def attempt(words: str, options: Options) -> dict[str, Any]:
@@ -126,10 +100,11 @@ def attempt(words: str, options: Options) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder)
         told = ["--task", options.task, "--seed", str(options.seed), "--threads", str(options.threads)]
-        with Watch(runs) as watch:
+        with timed_evaluations() as evaluations:
             train([*told, *options_of_try, "--show-samples", "1", "--runs", str(runs)])
         measured = json.loads(next(runs.glob("*/evaluation.json")).read_text(encoding="utf-8"))["values"]
-    return {"options": words, **summary(watch.evaluations, options.target), **_of_interest(measured)}
+    of_interest = {name: measured[name] for name in ("nll_oracle", "nll_test", "cover", "fit") if name in measured}
+    return {"options": words, **summary(evaluations, options.target), **of_interest}
 
 
 def _option(word: str) -> tuple[str, str]:
@@ -150,11 +125,6 @@ def summary(evaluations: list[Evaluated], target: float) -> dict[str, Any]:
         "rounds": evaluations[-1].round,
         "processor seconds": evaluations[-1].processor,
     }
-
-
-def _of_interest(measured: dict[str, float]) -> dict[str, float]:
-    """What is kept of the final evaluation."""
-    return {name: measured[name] for name in ("nll_oracle", "nll_test", "cover", "fit") if name in measured}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The pieces of training that `benchmarks.throughput` times: ours, and the published algorithm done plainly."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,16 +12,8 @@ from torch.optim import Adam
 
 import textgan_env  # noqa: F401  registers the ids
 from agents.leakgan import LeakGAN, LeakGANConfig
-from benchmarks.reference import (
-    PlainDiscriminator,
-    PlainGenerator,
-    PlainLeakGAN,
-    plain_d_step,
-    plain_generator_step,
-    plain_leakgan_step,
-    plain_mle_step,
-)
-from benchmarks.work import LETTERS, Sizes, Work
+from benchmarks import reference
+from benchmarks.reference import PlainDiscriminator, PlainGenerator, PlainLeakGAN, descend
 from textgan_env.discriminators import ConvDiscriminator, fit_discriminator, score_logits
 from textgan_env.ops import metrics
 from textgan_env.ops.losses import nll_sum, policy_gradient_sum
@@ -29,6 +21,54 @@ from textgan_env.ops.sampling import sample_categorical, seeded
 from textgan_env.policies import LSTMPolicy
 from textgan_env.rewards import Keys, RolloutCredit, Texts, complete, generate
 from textgan_env.tasks import OracleTask
+
+Run = Callable[[int], object]
+LETTERS = {"rows": "B", "rollouts": "N", "max_length": "T", "vocab_size": "V"}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the pieces are."""
+
+    rows: int = 64
+    """B, also the texts of a step of D (half real, half written) and of maximum likelihood."""
+    rollouts: int = 16
+    """N of SeqGAN's generator step."""
+    leakgan_rollouts: int = 4
+    """N of LeakGAN's step, which takes Q after every c-th token."""
+    max_length: int = 20
+    """T."""
+    vocab_size: int = 5000
+    """V."""
+    hidden_size: int = 32
+    """Of embedding and LSTM."""
+    samples: int = 10_000
+    """Texts that are written in one go."""
+    envs: int = 1024
+    """Environments side by side where their steps are counted."""
+    device: str = "cpu"
+    """cpu, cuda ..."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One piece, ours and plain; both take the number of the turn, from which their draws follow.
+
+    Attributes:
+        ours: Does it our way.
+        plain: Does it plainly, or None.
+        count: How much ours deals with, in ``unit``.
+        unit: For example "texts".
+        sizes: Those that matter.
+        plain_count: How much the plain one deals with, where that is less; the ratio is one of speeds.
+    """
+
+    ours: Run
+    plain: Run | None
+    count: int
+    unit: str
+    sizes: str
+    plain_count: int | None = None
 
 
 def _names(sizes: Sizes, *letters: str) -> str:
@@ -70,16 +110,12 @@ def generator_step(sizes: Sizes) -> Work:
         texts = Texts.finished(tokens_BT, lengths_B, keys, None)
         credit_BT = source.credit(texts, texts.mask_BT)
         total, rows = policy_gradient_sum(policy.log_prob(tokens_BT, texts.mask_BT), credit_BT, texts.mask_BT)
-        loss = total / rows
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(policy.parameters(), 5.0)
-        optimizer.step()
+        descend(total / rows, optimizer, policy)
 
     def plain(turn: int) -> None:
         """One turn of the plain version."""
         size = {"rows": sizes.rows, "max_length": sizes.max_length, "rollouts": sizes.rollouts}
-        plain_generator_step(slow, slow_judge, slow_optimizer, draws=_draws(sizes, turn), **size)
+        reference.plain_generator_step(slow, slow_judge, slow_optimizer, draws=_draws(sizes, turn), **size)
 
     return Work(ours, plain, sizes.rows, "texts", f"{_names(sizes, 'B', 'N', 'T', 'V')} F={judge.feature_size}")
 
@@ -116,10 +152,8 @@ def draws(sizes: Sizes) -> Work:
 
     def ours(turn: int) -> None:
         """One turn of ours."""
-        uniform_NB = torch.rand(
-            times, sizes.rows, generator=_draws(sizes, turn), dtype=torch.float64, device=sizes.device
-        )
-        for uniform_B in uniform_NB:
+        draws = _draws(sizes, turn)
+        for uniform_B in torch.rand(times, sizes.rows, generator=draws, dtype=torch.float64, device=sizes.device):
             sample_categorical(logits_BV, uniform_B)
 
     def plain(turn: int) -> None:
@@ -188,7 +222,7 @@ def d_step(sizes: Sizes) -> Work:
     def plain(turn: int) -> None:
         """One turn of the plain version."""
         with seeded(turn):
-            plain_d_step(slow, slow_optimizer, tokens_BT, real_is_one_B)
+            reference.plain_d_step(slow, slow_optimizer, tokens_BT, real_is_one_B)
 
     return Work(ours, plain, len(tokens_BT), "texts", f"{_names(sizes, 'B', 'T', 'V')} F={judge.feature_size}")
 
@@ -205,15 +239,11 @@ def mle_step(sizes: Sizes) -> Work:
     def ours(_: int) -> None:
         """One turn of ours."""
         total, count = nll_sum(policy.log_prob(tokens_BT, mask_BT), mask_BT)
-        loss = total / count
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(policy.parameters(), 5.0)
-        optimizer.step()
+        descend(total / count, optimizer, policy)
 
     def plain(_: int) -> None:
         """One turn of the plain version."""
-        plain_mle_step(slow, slow_optimizer, tokens_BT)
+        reference.plain_mle_step(slow, slow_optimizer, tokens_BT)
 
     return Work(ours, plain, sizes.rows, "texts", _names(sizes, "B", "T", "V"))
 
@@ -244,7 +274,7 @@ def leakgan_step(sizes: Sizes) -> Work:
     def plain(turn: int) -> None:
         """One turn of the plain version."""
         draws = torch.Generator(sizes.device).manual_seed(turn)
-        plain_leakgan_step(slow, optimizers, rows=sizes.rows, rollouts=sizes.leakgan_rollouts, draws=draws)
+        reference.plain_leakgan_step(slow, optimizers, rows=sizes.rows, rollouts=sizes.leakgan_rollouts, draws=draws)
 
     named = _names(replace(sizes, rollouts=sizes.leakgan_rollouts), "B", "N", "T", "V")
     return Work(ours, plain, sizes.rows, "texts", f"{named} c={config.goal_steps} F={agent.policy.feature_size}")

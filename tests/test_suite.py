@@ -293,7 +293,7 @@ def corpus(folder: Path) -> Task:
 
 def test_rows_of_policies_without_training_have_what_applies() -> None:
     task, sizes = ToyTask(), measure.SIZES["smoke"]
-    memoriser = measure.row(measure.memoriser(task, [])[""], task, sizes, 0)
+    memoriser = measure.row(measure.BUILDS["memoriser"](task, [])[""], task, sizes, 0)
     assert "nll_self" in memoriser["values"]
     assert memoriser["values"]["copied_texts"] == 1
     real = measure.real_row(task, sizes, 0)
@@ -317,7 +317,7 @@ def test_real_text_is_measured_on_other_texts_for_each_seed_and_says_how(tmp_pat
 def test_points_on_text_have_the_scores_by_lstms(tmp_path: Path) -> None:
     task = corpus(tmp_path)
     sizes = replace(measure.SIZES["smoke"], curve=20, read=10)
-    point = measure.point(measure.ngram(task, [])[""], task, sizes, 0)
+    point = measure.point(measure.BUILDS["ngram"](task, [])[""], task, sizes, 0)
     assert set(point) >= {"nll_test", "lstm_forward", "lstm_reverse", "bleu_4", "self_bleu_4", "unique"}
     text_BT = task.split("train").tokens_BT[:1]
     assert_refused("texts", text_scores.reader, task, text_BT)

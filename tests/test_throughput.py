@@ -10,9 +10,7 @@ import torch
 from benchmarks import results, throughput
 from benchmarks.reference import PlainDiscriminator, PlainGenerator, PlainLeakGAN, plain_leakgan_step, plain_q
 from benchmarks.throughput import Options
-from benchmarks.work import Sizes, Work
-from benchmarks.works import WORKS
-from conftest import assert_refused
+from benchmarks.works import WORKS, Sizes, Work
 from textgan_env.discriminators import ConvDiscriminator, make_discriminator
 from textgan_env.policies import LeakedPolicy, LSTMPolicy
 from textgan_env.rewards import Completions, Keys, RolloutCredit, Texts
@@ -166,4 +164,6 @@ def test_an_unknown_piece_is_one_sentence(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         throughput.main(["--works", "everything"])
     assert "everything" in capsys.readouterr().err
-    assert_refused("repeats", throughput._chosen, Options(repeats=0))
+    with pytest.raises(SystemExit):
+        throughput.main(["--repeats", "0"])
+    assert "repeats" in capsys.readouterr().err

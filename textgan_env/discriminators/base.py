@@ -91,9 +91,7 @@ class DiscriminatorModule(nn.Module):
         require(max_length >= 1, f"max_length must be at least 1, found {max_length}")
         require(0 <= dropout < 1, f"dropout must be at least 0 and below 1, found {dropout}")
         check_weights(feature_size + 1, "the head of a discriminator")
-        self.vocab_size = vocab_size
-        self.max_length = max_length
-        self.feature_size = feature_size
+        self.vocab_size, self.max_length, self.feature_size = vocab_size, max_length, feature_size
         self.dropout = nn.Dropout(dropout)
         self.output = nn.utils.skip_init(nn.Linear, feature_size, 1)
 
@@ -138,10 +136,8 @@ class DiscriminatorModule(nn.Module):
         # PAD after the last token makes no prefix longer.
         length_B = torch.where(tokens_B == self.vocab_size, length_B.clamp(max=self.max_length), length_B)
         if not length_B.is_cuda and len(length_B):
-            require(
-                int(length_B.max()) <= self.max_length,
-                f"the discriminator reads texts of {self.max_length} tokens, and was given one more",
-            )
+            too_long = f"the discriminator reads texts of {self.max_length} tokens, and was given one more"
+            require(int(length_B.max()) <= self.max_length, too_long)
         place_B1 = (length_B - 1).clamp(min=0)[:, None]
         held_B = state["tokens"].gather(1, place_B1)[:, 0]
         written_B = torch.where(length_B > state["length"].clamp(min=0), tokens_B, held_B)
@@ -189,7 +185,7 @@ class DiscriminatorModule(nn.Module):
         Args:
             tokens_T: int64, PAD after the end.
         """
-        places: list[tuple[str, tuple[int, ...]]] = [(f"feature {f + 1}", ()) for f in range(self.feature_size)]
+        places = [(f"feature {f + 1}", ()) for f in range(self.feature_size)]
         return self._weighted(places, self.features(tokens_T[None])[0] * self.output.weight[0])
 
     def _weighted(self, places: Sequence[tuple[str, tuple[int, ...]]], values_R: Tensor) -> list[Part]:
@@ -199,17 +195,13 @@ class DiscriminatorModule(nn.Module):
 
     def _check(self, tokens_BT: Tensor) -> None:
         """Refuse what is not a batch of texts; values are looked at on CPU only, as it would stall a GPU."""
-        require(
-            tokens_BT.dim() == 2 and tokens_BT.shape[1] == self.max_length,
-            f"tokens must have shape (B, T={self.max_length}), found {tuple(tokens_BT.shape)}",
-        )
+        shape = tuple(tokens_BT.shape)
+        require(shape[1:] == (self.max_length,), f"tokens must have shape (B, T={self.max_length}), found {shape}")
         require(tokens_BT.dtype == torch.int64, f"tokens must be int64, found {tokens_BT.dtype}")
         if tokens_BT.is_cpu and len(tokens_BT):
             low, high = (int(value) for value in torch.aminmax(tokens_BT))
-            require(
-                low >= 0 and high <= self.vocab_size,
-                f"tokens must be 0 to V={self.vocab_size} (V is PAD), found {low if low < 0 else high}",
-            )
+            wrong = low if low < 0 else high
+            require(0 <= wrong <= self.vocab_size, f"tokens must be 0 to V={self.vocab_size} (V is PAD), found {wrong}")
 
 
 def score_logits(discriminator: Discriminator, tokens_RT: Tensor, tile: int | None = None) -> Tensor:

@@ -14,6 +14,9 @@ from textgan_env.utils.errors import require
 from textgan_env.utils.reading import check_weights
 
 _MOST_WIDTHS = 1000
+# As published.
+_WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20)
+_FILTERS = (100, 200, 200, 200, 200, 100, 100, 100, 100, 100, 160, 160)
 
 
 def leakgan_options(max_length: int) -> dict[str, Any]:
@@ -22,10 +25,7 @@ def leakgan_options(max_length: int) -> dict[str, Any]:
     Neither dropout nor L2: its "keep" is 1, and its L2 is declared but never used. For 40 tokens and for captions it
     adds a width of 30 to the default ones, which reach 20.
     """
-    wide = {
-        "widths": (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20, 30),
-        "filters": (100, 200, 200, 200, 200, 100, 100, 100, 100, 100, 160, 160, 160),
-    }
+    wide = {"widths": (*_WIDTHS, 30), "filters": (*_FILTERS, 160)}
     return {"dropout": 0.0, "l2": 0.0, **(wide if max_length > 30 else {})}
 
 
@@ -64,17 +64,15 @@ class ConvDiscriminator(DiscriminatorModule):
         max_length: int,
         *,
         embed_size: int = 64,
-        widths: Sequence[int] = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15, 20),
-        filters: Sequence[int] = (100, 200, 200, 200, 200, 100, 100, 100, 100, 100, 160, 160),
+        widths: Sequence[int] = _WIDTHS,
+        filters: Sequence[int] = _FILTERS,
         dropout: float = 0.25,
         l2: float = 0.1,
         seed: int = 0,
     ) -> None:
-        require(
-            len(set(widths)) == len(widths) == len(filters) and min([*widths, *filters], default=1) >= 1,
-            f"widths must be different numbers of at least 1, and filters as many numbers of at least 1, "
-            f"found widths {list(widths)} and filters {list(filters)}",
-        )
+        found = f"found widths {list(widths)} and filters {list(filters)}"
+        suit = len(set(widths)) == len(widths) == len(filters) and min([*widths, *filters], default=1) >= 1
+        require(suit, f"widths must be different numbers of at least 1, and filters as many of at least 1, {found}")
         require(len(widths) <= _MOST_WIDTHS, f"there may be at most {_MOST_WIDTHS} widths, found {len(widths)}")
         require(embed_size >= 1, f"embed_size must be at least 1, found {embed_size}")
         require(l2 >= 0, f"l2 must be at least 0, found {l2}")
@@ -86,11 +84,8 @@ class ConvDiscriminator(DiscriminatorModule):
         too_wide = [width for width in widths if width > max_length]
         if too_wide:
             logging.getLogger(__name__).warning("T is %d: convolutions of widths %s left out", max_length, too_wide)
-        self.embed_size = embed_size
-        # Those that were left out are in no checkpoint.
-        self.widths = list(fitting)
-        self.filters = list(fitting.values())
-        self.l2 = l2
+        # Widths that were left out are in no checkpoint.
+        self.embed_size, self.l2, self.widths, self.filters = embed_size, l2, list(fitting), list(fitting.values())
         self.embedding = nn.Parameter(torch.empty(vocab_size + 1, embed_size))
         # One row a filter: its `width` embeddings side by side, the first token's first.
         self.kernels = nn.ParameterList(torch.empty(count, width * embed_size) for width, count in fitting.items())
@@ -173,9 +168,8 @@ class ConvDiscriminator(DiscriminatorModule):
                 torch.maximum(closed_Bf, last @ kernel.t(), out=closed_Bf)
             best_Bf.copy_(closed_Bf)
             # What the padding adds to a window that sees m tokens before it, m = 0 to width - 1.
-            padding_mf = (
-                (kernel.view(len(kernel), width, embed_size) @ self.embedding[-1]).t().flip(0).cumsum(0).flip(0)
-            )
+            padding_wf = (kernel.view(len(kernel), width, embed_size) @ self.embedding[-1]).t()
+            padding_mf = padding_wf.flip(0).cumsum(0).flip(0)
             # A window starts at T - width at the latest, and not before the text does.
             for seen in range(max(0, length + width - self.max_length), min(width - 1, length) + 1):
                 tail = embedded_BX[:, (length - seen) * embed_size : length * embed_size]
@@ -262,9 +256,8 @@ class _BestMatch(torch.autograd.Function):
         length, batch, widest = windows_TBX.shape
         grad_windows_TBX = torch.zeros_like(windows_TBX)
         grad_kernels = []
-        for grad_Bf, kernel, place_Bf in zip(
-            grad_BF.split([len(kernel) for kernel in kernels], dim=1), kernels, places, strict=True
-        ):
+        grads = grad_BF.split([len(kernel) for kernel in kernels], dim=1)
+        for grad_Bf, kernel, place_Bf in zip(grads, kernels, places, strict=True):
             starts = length - kernel.shape[1] // ctx.embed_size + 1
             # The gradient reaches the window that matched best, and no other.
             match = grad_Bf.new_zeros(starts, batch, len(kernel))

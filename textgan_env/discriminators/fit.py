@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -52,8 +52,16 @@ class ReplayedTexts(nn.Module):
         return self.tokens_RT.clone()
 
 
+class _Numbers:
+    """What the reports here share."""
+
+    def as_dict(self, prefix: str = "") -> dict[str, float]:
+        """Name -> number, for a log."""
+        return {f"{prefix}{name}": value for name, value in vars(self).items()}
+
+
 @dataclass(frozen=True)
-class FitReport:
+class FitReport(_Numbers):
     """What a fit did: means over its steps, each batch looked at before its step and with dropout on.
 
     Not a judgement of D, which has seen these texts: that is `discriminator_report` on others. NaN after 0 steps.
@@ -69,10 +77,6 @@ class FitReport:
     loss: float
     penalty: float
     accuracy: float
-
-    def as_dict(self, prefix: str = "") -> dict[str, float]:
-        """Name -> number, for a log."""
-        return {f"{prefix}{name}": value for name, value in asdict(self).items()}
 
 
 def fit_discriminator(
@@ -163,10 +167,8 @@ def fit_step(discriminator: Discriminator, optimizer: torch.optim.Optimizer, tok
     if not isinstance(discriminator, nn.Module):
         raise InputError(f"only an nn.Module can be fitted, found a {type(discriminator).__name__}")
     weights = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
-    require(
-        bool(weights),
-        "a discriminator without trainable weights cannot be fitted: fit a copy of it, after requires_grad_(True)",
-    )
+    frozen = "a discriminator without trainable weights cannot be fitted: fit a copy of it, after requires_grad_(True)"
+    require(bool(weights), frozen)
     half = len(tokens_BT) // 2
     real_is_one_B = torch.tensor([1.0, 0.0], device=tokens_BT.device).repeat_interleave(half)
     # `evaluating` gives every part its own mode back, whatever it is switched to inside.
@@ -176,11 +178,8 @@ def fit_step(discriminator: Discriminator, optimizer: torch.optim.Optimizer, tok
         objective = partial(_cross_entropy, discriminator)
         numbers, _ = backward(weights, (tokens_BT, real_is_one_B), objective, minimise=minimise, dropout=True)
     loss = float(numbers["loss"] + numbers["penalty"])
-    require(
-        math.isfinite(loss),
-        f"the loss of the discriminator must be finite, found {loss}: "
-        "its learning rate is too high, or its weights were not finite before",
-    )
+    why = "its learning rate is too high, or its weights were not finite before"
+    require(math.isfinite(loss), f"the loss of the discriminator must be finite, found {loss}: {why}")
     optimizer.step()
     return numbers
 
@@ -201,26 +200,22 @@ def _orders(rows: int, batch_size: int, generator: torch.Generator) -> Iterator[
     waiting = torch.empty(0, dtype=torch.int64, device=generator.device)
     while True:
         while len(waiting) < batch_size:
-            order = torch.randperm(rows, generator=generator, device=generator.device)
-            waiting = torch.cat([waiting, order])
+            waiting = torch.cat([waiting, torch.randperm(rows, generator=generator, device=generator.device)])
         yield waiting[:batch_size]
         waiting = waiting[batch_size:]
 
 
 def _check_sides(real_BT: Tensor, fake_BT: Tensor) -> None:
-    require(
-        real_BT.dim() == fake_BT.dim() == 2 and real_BT.shape[1] == fake_BT.shape[1],
-        f"real and fake texts must have shapes (B, T) with the same T, "
-        f"found {tuple(real_BT.shape)} and {tuple(fake_BT.shape)}",
-    )
-    require(
-        len(real_BT) > 0 and len(fake_BT) > 0,
-        f"at least one real and one fake text are needed, found {len(real_BT)} and {len(fake_BT)}",
-    )
+    """Refuse texts of two lengths, and a side without texts."""
+    real, fake = tuple(real_BT.shape), tuple(fake_BT.shape)
+    alike = len(real) == len(fake) == 2 and real[1] == fake[1]
+    require(alike, f"real and fake texts must have shapes (B, T) with the same T, found {real} and {fake}")
+    some = min(real[0], fake[0]) > 0
+    require(some, f"at least one real and one fake text are needed, found {real[0]} and {fake[0]}")
 
 
 @dataclass(frozen=True)
-class DiscriminatorReport:
+class DiscriminatorReport(_Numbers):
     """How well D tells real from fake; meaningful on texts that neither D nor the generator has seen.
 
     Both sides count the same, whatever their sizes. A logit of 0 or below says "fake".
@@ -241,10 +236,6 @@ class DiscriminatorReport:
     auc: float
     value: float
 
-    def as_dict(self, prefix: str = "") -> dict[str, float]:
-        """Name -> number, for a log."""
-        return {f"{prefix}{name}": value for name, value in asdict(self).items()}
-
 
 def discriminator_report(discriminator: Discriminator, real_BT: Tensor, fake_BT: Tensor) -> DiscriminatorReport:
     """Measure D on texts of known origin, in eval mode; changes nothing.
@@ -262,11 +253,5 @@ def discriminator_report(discriminator: Discriminator, real_BT: Tensor, fake_BT:
     fake_B = score_logits(discriminator, fake_BT).double().cpu()
     value = float(functional.logsigmoid(real_B).mean() + functional.logsigmoid(-fake_B).mean())
     accuracy_real, accuracy_fake = float((real_B > 0).double().mean()), float((fake_B <= 0).double().mean())
-    return DiscriminatorReport(
-        loss=-value / 2,
-        accuracy=(accuracy_real + accuracy_fake) / 2,
-        accuracy_real=accuracy_real,
-        accuracy_fake=accuracy_fake,
-        auc=roc_auc(real_B.numpy(), fake_B.numpy()),
-        value=value,
-    )
+    accuracy, auc = (accuracy_real + accuracy_fake) / 2, roc_auc(real_B.numpy(), fake_B.numpy())
+    return DiscriminatorReport(-value / 2, accuracy, accuracy_real, accuracy_fake, auc, value)

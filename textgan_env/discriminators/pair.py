@@ -53,8 +53,7 @@ class PairDiscriminator(DiscriminatorModule):
         require(distances >= 1, f"distances must be at least 1, found {distances}")
         check_weights((vocab_size + 1) * (2 * distances * rank + 1), "a pair discriminator")
         super().__init__(vocab_size, max_length, distances * rank + 1, dropout)
-        self.rank = rank
-        self.distances = distances
+        self.rank, self.distances = rank, distances
         generator = torch.Generator().manual_seed(seed)
         # Small: what rare words start with is noise that fitting would first have to undo.
         self.left = nn.Parameter(0.03 * torch.randn(vocab_size + 1, distances * rank, generator=generator))
@@ -65,12 +64,9 @@ class PairDiscriminator(DiscriminatorModule):
 
     def make_optimizer(self, learning_rate: float | None = None) -> torch.optim.Optimizer:
         """AdamW, weight decay 2 on the tables and 0 on the head, at rate 5e-3 unless another is given."""
-        groups = [
-            {"params": [self.left, self.right, self.single], "weight_decay": 2.0},
-            {"params": list(self.output.parameters()), "weight_decay": 0.0},
-        ]
-        rate = 5e-3 if learning_rate is None else learning_rate
-        return torch.optim.AdamW(groups, lr=rate, fused=True)
+        tables = {"params": [self.left, self.right, self.single], "weight_decay": 2.0}
+        head = {"params": list(self.output.parameters()), "weight_decay": 0.0}
+        return torch.optim.AdamW([tables, head], lr=5e-3 if learning_rate is None else learning_rate, fused=True)
 
     def features(self, tokens_BT: Tensor) -> Tensor:
         """Sums over the text: the products of each distance, then the single scores; float (B, D * r + 1)."""

@@ -18,6 +18,8 @@ from textgan_env.rewards import Keys, for_texts, generate
 from textgan_env.tasks import Task
 from textgan_env.utils.errors import require
 
+#: Splits that no policy learns from.
+HeldOut = Literal["valid", "test"]
 #: Texts that are scored at once.
 TILE = 512
 #: Texts that BLEU and Self-BLEU are taken of.
@@ -49,21 +51,13 @@ PROTOCOLS = {
     "ours": BleuProtocol("nltk sentence BLEU, smoothing method 1", None, None, None, True),
     "texygen": BleuProtocol(
         "as Texygen's code in its fast way: nltk sentence BLEU, smoothing method 1; all texts against the first 500 "
-        "references; Self-BLEU of the first 500 texts",
-        10**9,
-        500,
-        500,
-        True,
+        "references; Self-BLEU of the first 500 texts", 10**9, 500, 500, True,
     ),
     "leakgan": BleuProtocol(
         "as LeakGAN's eval_bleu.py: nltk sentence BLEU without smoothing, 2,000 texts (ours: the first) against the "
-        "whole split; it has no Self-BLEU",
-        2_000,
-        None,
-        0,
-        False,
+        "whole split; it has no Self-BLEU", 2_000, None, 0, False,
     ),
-}
+}  # fmt: skip
 _MOST_CELLS = 2**27  # 1 GiB of int64
 
 
@@ -129,7 +123,7 @@ def evaluate(
     policy: Policy,
     task: Task,
     *,
-    split: Literal["valid", "test"] = "test",
+    split: HeldOut = "test",
     samples: int = 10_000,
     bleu_samples: int = BLEU_SAMPLES,
     seed: int = 0,
@@ -161,10 +155,8 @@ def evaluate(
         InputError: If the split is the training split, a number is below 2, or the policy writes other tokens.
     """
     _check_protocol(split, min(samples, bleu_samples))
-    require(
-        policy.vocab_size == task.vocab_size,
-        f"the policy writes V={policy.vocab_size} tokens, task '{task.name}' has V={task.vocab_size}",
-    )
+    ours, its = policy.vocab_size, task.vocab_size
+    require(ours == its, f"the policy writes V={ours} tokens, task '{task.name}' has V={its}")
     keys = Keys.counted(derived_seed(seed, "evaluate"), samples, device=policy.device)
     tokens_BT = generate(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
     real_BT = task.split(split).tokens_BT
@@ -180,7 +172,7 @@ def score_texts(
     lines: Iterable[str],
     task: Task,
     *,
-    split: Literal["valid", "test"] = "test",
+    split: HeldOut = "test",
     bleu_samples: int = BLEU_SAMPLES,
     protocol: str = "ours",
 ) -> Evaluation:
@@ -216,15 +208,19 @@ def score_texts(
     missing = _unmet(split, _has(task))
     values: dict[str, float] = {}
     if task.oracle is not None and tokens_BT.shape[1] == task.max_length and (tokens_BT != task.vocab_size).all():
-        mean, each_B = nll(task.oracle, tokens_BT, task.scored(tokens_BT))
-        values |= {"nll_oracle": mean, "nll_oracle_median": float(each_B.median())}
+        values |= _oracle_nll(task.oracle, tokens_BT, task.scored(tokens_BT))
     elif task.oracle is not None:
         why = f"the oracle writes texts of exactly {task.max_length} tokens"
         missing |= {"nll_oracle": why, "nll_oracle_median": why}
-    values["unknown_words"] = unknown
-    values |= overlaps(task, tokens_BT, split, bleu_samples, PROTOCOLS[protocol])
-    blank_lines = {"blank_lines": blank}
-    return _evaluation(values, missing, blank_lines, task, tokens_BT, split, bleu_samples, PROTOCOLS[protocol])
+    values |= {"unknown_words": unknown} | overlaps(task, tokens_BT, split, bleu_samples, PROTOCOLS[protocol])
+    found = {"blank_lines": blank}
+    return _evaluation(values, missing, found, task, tokens_BT, split, bleu_samples, PROTOCOLS[protocol])
+
+
+def _oracle_nll(oracle: Policy, tokens_BT: Tensor, mask_BT: Tensor) -> dict[str, float]:
+    """What the oracle says of texts: the mean over tokens, and the median over texts."""
+    mean, each_B = nll(oracle, tokens_BT, mask_BT)
+    return {"nll_oracle": mean, "nll_oracle_median": float(each_B.median())}
 
 
 def _tokens_of(lines: Iterable[str], task: Task) -> tuple[list[list[int]], int, float]:
@@ -248,33 +244,22 @@ def _check_protocol(split: str, bleu_samples: int) -> None:
 
 
 def _evaluation(
-    values: Mapping[str, float],
-    missing: Mapping[str, str],
-    settings: Mapping[str, object],
-    task: Task,
-    tokens_BT: Tensor,
-    split: Literal["valid", "test"],
-    bleu_samples: int,
-    protocol: BleuProtocol = PROTOCOLS["ours"],
-) -> Evaluation:
+    values: Mapping[str, float], missing: Mapping[str, str], settings: Mapping[str, object], task: Task,
+    tokens_BT: Tensor, split: HeldOut, bleu_samples: int, protocol: BleuProtocol = PROTOCOLS["ours"],
+) -> Evaluation:  # fmt: skip
     """Set apart what is no number, and say how all was measured."""
-    missing = {name: _why_not(value) for name, value in values.items() if not math.isfinite(value)} | dict(missing)
-    described: dict[str, object] = {
-        "task": task.name,
-        "split": split,
-        "samples": len(tokens_BT),
-        "bleu_samples": min(protocol.texts or bleu_samples, len(tokens_BT)),
-        "references": len(task.split(split).tokens_BT[: protocol.references]),
-        "bleu": protocol.about,
-        "tokens": task.rules,
-    }
+    why_not = {True: "no text is long enough", False: "infinite: the policy never writes some of these tokens"}
+    no_number = {name: why_not[math.isnan(value)] for name, value in values.items() if not math.isfinite(value)}
+    missing = no_number | dict(missing)
+    described: dict[str, object] = {"task": task.name, "split": split, "samples": len(tokens_BT)}
+    described["bleu_samples"] = min(protocol.texts or bleu_samples, len(tokens_BT))
+    described["references"] = len(task.split(split).tokens_BT[: protocol.references])
+    described |= {"bleu": protocol.about, "tokens": task.rules}
     kept = {name: value for name, value in values.items() if name not in missing}
     return Evaluation(kept, missing, described | dict(settings), tokens_BT)
 
 
-def likelihoods(
-    policy: Policy, task: Task, real_BT: Tensor, tokens_BT: Tensor, split: Literal["valid", "test"]
-) -> dict[str, float]:
+def likelihoods(policy: Policy, task: Task, real_BT: Tensor, tokens_BT: Tensor, split: HeldOut) -> dict[str, float]:
     """NLLs, cover and fit (see `evaluate`) of a policy from two sets of texts.
 
     Args:
@@ -290,30 +275,24 @@ def likelihoods(
     real_mask_BT, mask_BT = task.scored(real_BT), task.scored(tokens_BT)
     values = {f"nll_{split}": nll(policy, real_BT, real_mask_BT)[0], "nll_self": nll(policy, tokens_BT, mask_BT)[0]}
     if task.oracle is not None:
-        oracle_mean, oracle_B = nll(task.oracle, tokens_BT, mask_BT)
-        entropy = nll(task.oracle, real_BT, real_mask_BT)[0]
-        values |= {
-            "nll_oracle": oracle_mean,
-            "nll_oracle_median": float(oracle_B.median()),
-            "cover": values[f"nll_{split}"] - entropy,
-            "fit": oracle_mean - values["nll_self"],
-        }
+        values |= _oracle_nll(task.oracle, tokens_BT, mask_BT)
+        values["cover"] = values[f"nll_{split}"] - nll(task.oracle, real_BT, real_mask_BT)[0]
+        values["fit"] = values["nll_oracle"] - values["nll_self"]
     has = _has(task, policy)
     return {name: value for name, value in values.items() if why_missing(name, has) is None}
 
 
 def _has(task: Task, policy: Policy | None = None) -> set[Need]:
     """What there is to measure with: a policy, one that always begins in the same state, an oracle."""
-    random_start = isinstance(policy, PolicyModule) and policy.random_start
-    there: dict[Need, bool] = {
-        "policy": policy is not None,
-        "fixed start": policy is not None and not random_start,
-        "oracle": task.oracle is not None,
-    }
-    return {need for need, met in there.items() if met}
+    found: set[Need] = set() if task.oracle is None else {"oracle"}
+    if policy is not None:
+        found.add("policy")
+        if not (isinstance(policy, PolicyModule) and policy.random_start):
+            found.add("fixed start")
+    return found
 
 
-def _unmet(split: Literal["valid", "test"], has: set[Need]) -> dict[str, str]:
+def _unmet(split: HeldOut, has: set[Need]) -> dict[str, str]:
     """Name -> why, of the metrics of an evaluation that cannot be measured."""
     return {name: why for name in evaluated(split) if (why := why_missing(name, has)) is not None}
 
@@ -333,11 +312,7 @@ def diversity(task: Task, tokens_BT: Tensor) -> dict[str, float]:
 
 
 def overlaps(
-    task: Task,
-    tokens_BT: Tensor,
-    split: Literal["valid", "test"],
-    bleu_samples: int,
-    protocol: BleuProtocol = PROTOCOLS["ours"],
+    task: Task, tokens_BT: Tensor, split: HeldOut, bleu_samples: int, protocol: BleuProtocol = PROTOCOLS["ours"]
 ) -> dict[str, float]:
     """What can be said of texts by comparing them with each other, with a split and with the training texts.
 
@@ -372,10 +347,3 @@ def token_lists(tokens_BT: Tensor, task: Task) -> list[list[Hashable]]:
         [object() if token in unknown else token for token in tokens if token not in left_out]
         for tokens in tokens_BT.tolist()
     ]
-
-
-def _why_not(value: float) -> str:
-    """Why a value is not a finite number."""
-    if math.isnan(value):
-        return "no text is long enough"
-    return "infinite: the policy never writes some of these tokens"

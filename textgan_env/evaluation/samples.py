@@ -31,8 +31,7 @@ def stream_texts(policy: Policy, task: Task, count: int, seed: int, prefix: Sequ
     Raises:
         InputError: If ``count`` is below 1, or no text can begin with the prefix.
     """
-    require(count >= 1, f"the number of texts must be at least 1, found {count}")
-    for first in range(0, count, TILE):
+    for first in range(0, max(1, count), TILE):  # a count below 1 is refused by the first call
         texts = generate_texts(policy, task, min(TILE, count - first), seed, prefix, first=first)
         yield from (task.text(tokens) for tokens in texts.tokens_BT.tolist())
 

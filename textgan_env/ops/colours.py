@@ -23,12 +23,9 @@ SCALE = np.array(
      (117, 168, 214), (64, 125, 186), (28, 81, 144)],
     dtype=np.float64,
 )  # fmt: skip
-#: Of a value that is NaN.
-NO_VALUE: Colour = (222, 222, 220)
-#: Of text.
-INK: Colour = (33, 37, 41)
-#: Of text that says less.
-FAINT: Colour = (120, 124, 130)
+NO_VALUE: Colour = (222, 222, 220)  # of a value that is NaN
+INK: Colour = (33, 37, 41)  # of text
+FAINT: Colour = (120, 124, 130)  # of text that says less
 _PALE: Colour = (255, 255, 255)
 
 
@@ -42,9 +39,7 @@ def credit_limits(credit: Sequence[float]) -> Limits:
         (lowest, highest), never equal; (0, 1) where there is no value.
     """
     values = [float(value) for value in credit if math.isfinite(value)]
-    if not values:
-        return 0.0, 1.0
-    low, high = min(values), max(values)
+    low, high = min(values, default=0.0), max(values, default=1.0)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
@@ -89,15 +84,11 @@ def checked_limits(words: Sequence[str], credit: Sequence[float], limits: Limits
     Raises:
         InputError: If there are not as many values as words, or the limits are not a range.
     """
-    require(
-        len(credit) == len(words),
-        f"credit needs one value a word, got {len(credit)} values for {len(words)} words",
-    )
+    values, named = len(credit), len(words)
+    require(values == named, f"credit needs one value a word, got {values} values for {named} words")
     limits = credit_limits(credit) if limits is None else limits
-    require(
-        math.isfinite(limits[0]) and math.isfinite(limits[1]) and limits[0] < limits[1],
-        f"the limits of a colour scale must be two finite numbers, the lower first, got {limits}",
-    )
+    ordered = -math.inf < limits[0] < limits[1] < math.inf
+    require(ordered, f"the limits of a colour scale must be two finite numbers, the lower first, got {limits}")
     return limits
 
 
@@ -114,7 +105,6 @@ def contrast(one: Colour, other: Colour) -> float:
 
 def _luminance(colour: Colour) -> float:
     """Relative luminance of an sRGB colour, 0 to 1 (WCAG 2.1)."""
-    linear = [
-        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (c / 255 for c in colour)
-    ]
+    shares = (part / 255 for part in colour)
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

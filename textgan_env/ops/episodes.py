@@ -42,9 +42,7 @@ class Episodes:
     ) -> None:
         for name, value in (("the number of texts", rows), ("T", max_length), ("V", vocab_size)):
             require(value >= 1, f"{name} must be at least 1, found {value}")
-        self.max_length = max_length
-        self.vocab_size = vocab_size
-        self.end_token = end_token
+        self.max_length, self.vocab_size, self.end_token = max_length, vocab_size, end_token
         self.writable_V: Bools = np.ones(vocab_size, dtype=np.bool_)
         self.writable_V[list(forbidden)] = False
         self.tokens_BT: Ints = np.full((rows, max_length), vocab_size, dtype=np.int64)

@@ -207,11 +207,8 @@ def require_shards(shards: int, batch_sizes: dict[str, int]) -> None:
         InputError: If it is below 1, below the number of processes, or above the rows of a batch.
     """
     require(shards >= 1, f"shards must be at least 1, found {shards}")
-    require(
-        _here.size <= shards,
-        f"{_here.size} processes cannot share out {shards} shard{'s' * (shards > 1)}, which is what --shards of this "
-        f"run says: start at most {shards}",
-    )
+    told = f"{shards} shard{'s' * (shards > 1)}, which is what --shards of this run says: start at most {shards}"
+    require(_here.size <= shards, f"{_here.size} processes cannot share out {told}")
     small = [f"{name} {rows}" for name, rows in batch_sizes.items() if 1 <= rows < shards]
     require(not small, f"each batch is cut into {shards} shards and must have as many texts, found {', '.join(small)}")
 
@@ -380,12 +377,8 @@ def _of_all(sizes: Sequence[int], compute: Callable[[int], tuple[Tensor, ...]]) 
     if _here.size > 1:
         import torch.distributed as dist
 
+        owned = [(part, owner) for parts, owner in zip(found, owners, strict=True) for part in parts]
         with _together():
-            sent = [
-                dist.broadcast(part, owner, async_op=True)
-                for parts, owner in zip(found, owners, strict=True)
-                for part in parts
-            ]
-            for work in sent:
+            for work in [dist.broadcast(part, owner, async_op=True) for part, owner in owned]:
                 work.wait()
     return found

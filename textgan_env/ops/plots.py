@@ -9,18 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textgan_env.ops.colours import (
-    FAINT,
-    INK,
-    NO_VALUE,
-    SCALE,
-    Colour,
-    Limits,
-    checked_limits,
-    credit_colour,
-    ink_on,
-    short,
-)
+from textgan_env.ops import colours
+from textgan_env.ops.colours import FAINT, INK, Colour, Limits, checked_limits, credit_colour, ink_on, short
 from textgan_env.utils.errors import require
 from textgan_env.utils.files import write_safely
 
@@ -123,18 +113,16 @@ def heat_map(
         InputError: If there are not as many names as rows and columns, or the limits are not a range.
         OSError: If the file cannot be written; an older picture stays as it was.
     """
-    require(
-        values_RC.shape == (len(rows), len(columns)),
-        f"a heat map needs a name a row and a column, got {len(rows)} x {len(columns)} names for {values_RC.shape}",
-    )
+    names = len(rows), len(columns)
+    require(values_RC.shape == names, f"a heat map needs a name a row and a column, got {names} for {values_RC.shape}")
     checked_limits([], [], limits)
     from matplotlib.colors import LinearSegmentedColormap
 
     figure = new_figure(2.2 + 0.62 * len(columns), 1.6 + 0.44 * len(rows))
     panel = figure.subplots()
-    colours = LinearSegmentedColormap.from_list("credit", SCALE / 255)
-    panel.set_facecolor(_hex(NO_VALUE))  # where a value is NaN
-    shown = panel.imshow(values_RC, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
+    scale = LinearSegmentedColormap.from_list("credit", colours.SCALE / 255)
+    panel.set_facecolor(_hex(colours.NO_VALUE))  # where a value is NaN
+    shown = panel.imshow(values_RC, cmap=scale, vmin=limits[0], vmax=limits[1], aspect="auto")
     for (row, column), value in np.ndenumerate(values_RC):
         ink = ink_on(credit_colour(float(value), limits))
         panel.text(column, row, short(float(value)), ha="center", va="center", fontsize=9.5, color=_hex(ink))

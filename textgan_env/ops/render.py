@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     Font = ImageFont.FreeTypeFont
 
+#: Left, top, right and lower edge, in pixels.
+Room = tuple[int, int, int, int]
+
 _PAPER: Colour = (252, 251, 248)
 # Characters that act on a terminal or turn the direction of the text around them, instead of being shown.
 _ACTING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -58,10 +61,8 @@ def ansi(
         colours = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     if not colours:
         return " ".join(f"{word}({value:.2f})" for word, value in zip(shown, credit, strict=True))
-    pad = " " if separator else ""
-    tiles = [
-        _paint(f"{pad}{word}{pad}", credit_colour(value, limits)) for word, value in zip(shown, credit, strict=True)
-    ]
+    pad, values = " " if separator else "", zip(shown, credit, strict=True)
+    tiles = [_paint(f"{pad}{word}{pad}", credit_colour(value, limits)) for word, value in values]
     steps = np.linspace(limits[0], limits[1], 24)
     bar = "".join(_paint(" ", credit_colour(float(step), limits)) for step in steps)
     return f"{separator.join(tiles)}\nQ {limits[0]:.2f} {bar} {limits[1]:.2f}"
@@ -97,10 +98,8 @@ def rgb_array(
             small.
     """
     width, height = size
-    require(
-        width >= 320 and height >= 200,
-        f"a picture of text needs at least 320 x 200 pixels, got {width} x {height}",
-    )
+    fits = width >= 320 and height >= 200
+    require(fits, f"a picture of text needs at least 320 x 200 pixels, got {width} x {height}")
     limits = (0.0, 1.0) if credit is None else checked_limits(words, credit, limits)
     picture, pen = _canvas(size)
     if title:
@@ -195,7 +194,7 @@ class _Tile:
     small: "Font"
 
 
-def _layout(words: Sequence[str], values: Sequence[float | None], room: tuple[int, int, int, int]) -> list[_Tile]:
+def _layout(words: Sequence[str], values: Sequence[float | None], room: Room) -> list[_Tile]:
     """Place the words in lines, at the largest type in which they fit the room."""
     tiles: list[_Tile] = []
     for points in (30, 26, 22, 18, 15):
@@ -210,9 +209,7 @@ def _layout(words: Sequence[str], values: Sequence[float | None], room: tuple[in
     return _place(["…", *words[start + 1 :]], [None, *values[start + 1 :]], room, 15 * _ZOOM)
 
 
-def _place(
-    words: Sequence[str], values: Sequence[float | None], room: tuple[int, int, int, int], points: int
-) -> list[_Tile]:
+def _place(words: Sequence[str], values: Sequence[float | None], room: Room, points: int) -> list[_Tile]:
     """Place the words in lines of the given type size (pixels), from the left upper corner of the room on."""
     pad, gap = 0.32 * points, 0.24 * points
     valued = any(value is not None for value in values)
@@ -244,8 +241,7 @@ def _cut(word: str, font: "Font", room: float) -> str:
 def _draw_tile(pen: "ImageDraw.ImageDraw", tile: _Tile, limits: Limits) -> None:
     """Draw a word on its tile, with its value below it."""
     x0, y0, x1, y1 = tile.box
-    middle = (x0 + x1) / 2
-    ink = INK
+    middle, ink = (x0 + x1) / 2, INK
     if tile.value is not None:
         colour = credit_colour(tile.value, limits)
         ink = ink_on(colour)
@@ -272,9 +268,8 @@ def _draw_scale(pen: "ImageDraw.ImageDraw", size: tuple[int, int], limits: Limit
 
 def _font(word: str, pixels: int) -> "Font":
     """A font of the given size that has the characters of the word, as far as one is installed."""
-    return _load_font(
-        next((file for char in word if (file := _font_file(char)) != _usual_font()), _usual_font()), pixels
-    )
+    special = (file for char in word if (file := _font_file(char)) != _usual_font())
+    return _load_font(next(special, _usual_font()), pixels)
 
 
 @lru_cache(maxsize=64)
@@ -285,7 +280,7 @@ def _load_font(file: str, pixels: int) -> "Font":
     return ImageFont.truetype(file, pixels)
 
 
-@lru_cache(maxsize=1)
+@cache
 def _usual_font() -> str:
     """DejaVu Sans, which comes with matplotlib."""
     import matplotlib

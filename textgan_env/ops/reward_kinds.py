@@ -45,6 +45,7 @@ def _minimax(logits: Tensor) -> Tensor:
     return softplus(logits)
 
 
+_RANK = "D, then its rank among the texts of the batch: LeakGAN; needs several rows"
 #: Every transform by its name: a new one is one row here. None loses precision where a probability rounds to 0 or 1.
 TRANSFORMS: Mapping[str, Transform] = {
     "prob": Transform(lambda logits: logits.sigmoid(), "D: SeqGAN", (0.0, 1.0)),
@@ -52,12 +53,7 @@ TRANSFORMS: Mapping[str, Transform] = {
     "log": Transform(_log, "log D, the non-saturating reward"),
     "minimax": Transform(_minimax, "-log(1 - D), the reward of the minimax game"),
     "2p-1": Transform(lambda logits: (logits / 2).tanh(), "2D - 1", (-1.0, 1.0)),
-    "rank": Transform(
-        lambda logits: logits.sigmoid(),
-        "D, then its rank among the texts of the batch: LeakGAN; needs several rows",
-        (0.0, 1.0),
-        compares_rows=True,
-    ),
+    "rank": Transform(lambda logits: logits.sigmoid(), _RANK, (0.0, 1.0), compares_rows=True),
 }
 
 #: How an environment pays, see `textgan_env.rewards.RewardSpec`.

@@ -114,10 +114,8 @@ def sample_categorical(logits_BV: Tensor, uniform: Tensor, *, overwrite: bool = 
     mass_BK = mass_BK.double()
     edges_BK = mass_BK.cumsum(1)
     total_B1 = edges_BK[:, -1:]
-    if not logits_BV.is_cuda:
-        require(
-            bool(torch.isfinite(total_B1).all()), "a row of logits holds NaN or allows no token, so none can be drawn"
-        )
+    drawable = logits_BV.is_cuda or bool(torch.isfinite(total_B1).all())
+    require(drawable, "a row of logits holds NaN or allows no token, so none can be drawn")
 
     target_BN = (uniform if uniform.dim() == 2 else uniform[:, None]) * total_B1
     block_BN = _first_above(edges_BK, target_BN)

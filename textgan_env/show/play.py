@@ -171,17 +171,12 @@ class Player:
         given = task.encode_writable(request.prefix)
         texts = generate_texts(policy, task, request.texts, request.seed, given)
         judge, who = self.judge(name, request.own_judge)
-        credit_BT = RolloutCredit(policy, judge, rollouts=request.rollouts).credit(
-            texts, texts.mask_BT & (torch.arange(task.max_length, device=texts.mask_BT.device) >= len(given))
-        )
+        asked_BT = texts.mask_BT & (torch.arange(task.max_length, device=texts.mask_BT.device) >= len(given))
+        credit_BT = RolloutCredit(policy, judge, rollouts=request.rollouts).credit(texts, asked_BT)
         credit_BT[:, : len(given)] = math.nan
+        rows = zip(texts.tokens_BT.tolist(), texts.lengths_B.tolist(), credit_BT.tolist(), strict=True)
         # A text that fills T has a word for every token; one that ends earlier has an end token, which is no word.
-        whole = [
-            tuple(map(Token, [*task.words(tokens), EOS][:length], credit))
-            for tokens, length, credit in zip(
-                texts.tokens_BT.tolist(), texts.lengths_B.tolist(), credit_BT.tolist(), strict=True
-            )
-        ]
+        whole = [tuple(map(Token, [*task.words(tokens), EOS][:end], credit)) for tokens, end, credit in rows]
         joined = task.vocabulary is not None and task.vocabulary.mode == "char"
         page = Page(note=f"judged by {who}", command=request.command(saved.folder.path), joined=joined)
         for position in range(len(given), int(texts.lengths_B.max())):
@@ -197,15 +192,14 @@ def find_runs(paths: Sequence[Path]) -> dict[str, Path]:
     Raises:
         InputError: If a path is not there or holds no run; the sentence names it.
     """
-    found: list[Path] = []
+    found: dict[Path, None] = {}
     for path in paths:
         if (path / "config.json").exists() or not path.is_dir():
-            found.append(RunFolder.open(path).path)
+            found[RunFolder.open(path).path] = None
             continue
         inside = sorted(folder for folder in path.iterdir() if RunFolder(folder).last_checkpoint.is_file())
         require(bool(inside), f"no run in '{path}': train one first, with textgan train mle --corpus FILE")
-        found += inside
-    found = list(dict.fromkeys(found))
+        found |= dict.fromkeys(inside)
     names = [path.name for path in found]
     return {path.name if names.count(path.name) == 1 else str(path): path for path in found}
 
@@ -236,15 +230,13 @@ def as_html(page: Page) -> str:
     if page.error:
         return f'<div class="tg-error" role="alert">{html.escape(page.error)}</div>'
     lines = "".join(f'<li dir="auto">{"".join(map(_tile, tokens))}</li>' for tokens in page.texts)
-    joined = " tg-joined" if page.joined else ""
+    texts = f'<ul class="tg-texts{" tg-joined" if page.joined else ""}">{lines}</ul>'
     command = f'<p class="tg-command">The same texts: <code>{html.escape(page.command)}</code></p>'
-    return (
-        f'<p class="tg-note">{html.escape(page.note)}</p><ul class="tg-texts{joined}">{lines}</ul>'
-        f"{command if page.command else ''}"
-    )
+    return f'<p class="tg-note">{html.escape(page.note)}</p>{texts}{command if page.command else ""}'
 
 
 def _tile(token: Token) -> str:
+    """A token on its colour, with its Q."""
     colour = credit_colour(token.q, _LIMITS)
     paint = f"background:rgb{colour};color:rgb{ink_on(colour)}"
     value = "given" if math.isnan(token.q) else f"{token.q:.2f}"

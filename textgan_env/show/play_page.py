@@ -61,17 +61,13 @@ def serve(runs: Sequence[Path], host: str, port: int) -> None:
     count = len(player.runs)
     print(f"{count} run{'s' if count > 1 else ''}: {', '.join(player.runs)}\nopening the page ...", flush=True)
     page = build_page(player)
-    page.launch(
-        server_name=host,
-        server_port=port,
-        share=False,
-        quiet=True,
-        prevent_thread_lock=True,
-        footer_links=[],
-        ssr_mode=False,  # no node process, one port
-        theme=_theme(),
-        css=STYLE,
-    )
+    import gradio as gr
+
+    # The fonts of the machine that shows the page.
+    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    # Without ssr_mode there is no node process, and one port.
+    quiet: dict[str, Any] = {"share": False, "quiet": True, "footer_links": [], "ssr_mode": False}
+    page.launch(server_name=host, server_port=port, prevent_thread_lock=True, theme=theme, css=STYLE, **quiet)
     try:
         seen_at = "127.0.0.1" if host == "0.0.0.0" else host
         print(f"textgan play: http://{seen_at}:{port}\nCtrl-C ends it.", flush=True)
@@ -95,14 +91,12 @@ def build_page(player: Player) -> "gradio.Blocks":
     own = RunFolder.open(player.runs[names[0]]).about["config"].get("temperature", 1.0)
     page = gr.Blocks(title="textgan play", analytics_enabled=False)
     with page:
-        gr.Markdown(
-            "# textgan play\nA policy writes token by token; colours say how real a judge finds the text from there."
-        )
+        about = "A policy writes token by token; colours say how real a judge finds the text from there."
+        gr.Markdown(f"# textgan play\n{about}")
         with gr.Row():
             first = gr.Dropdown(names, value=names[0], label="Run", elem_id="run-1", min_width=220)
-            second = gr.Dropdown(
-                [_ALONE, *names], value=_ALONE, label="Beside it (compare)", elem_id="run-2", min_width=220
-            )
+            beside_it, others = "Beside it (compare)", [_ALONE, *names]
+            second = gr.Dropdown(others, value=_ALONE, label=beside_it, elem_id="run-2", min_width=220)
         with gr.Row():
             prefix = gr.Textbox(label="Texts begin with", placeholder="nothing given", elem_id="prefix", min_width=220)
             temperature = gr.Slider(0.1, 2.0, own, step=0.05, label="Temperature", min_width=220, elem_id="temperature")
@@ -129,56 +123,24 @@ def build_page(player: Player) -> "gradio.Blocks":
             yield from _answer(player, *values)
 
         asked = [first, second, prefix, temperature, seed, texts, top_k, top_p, rollouts, judge]
-        writing = gr.on(
-            [start.click, prefix.submit],
-            write,
-            asked,
-            [left, right, beside],
-            show_progress="hidden",
-            api_visibility="private",
-        )
+        hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        writing = gr.on([start.click, prefix.submit], write, asked, [left, right, beside], **hidden)
         stop.click(None, cancels=[writing], api_visibility="private")
     return page
 
 
-def _answer(
-    player: Player,
-    first: str,
-    second: str,
-    prefix: str,
-    temperature: float,
-    seed: int,
-    texts: int,
-    top_k: int,
-    top_p: float,
-    rollouts: int,
-    judge: str,
-) -> Iterator[tuple[str, str, Any]]:
-    """What the page shows after Write, in its two halves."""
+def _answer(player: Player, *values: Any) -> Iterator[tuple[str, str, Any]]:
+    """What the page shows after Write, in its two halves; the values are those of its controls, in their order."""
     import gradio as gr
 
-    request = Request(
-        prefix=prefix.strip(),
-        texts=texts,
-        seed=seed or 0,
-        temperature=temperature,
-        top_k=top_k or None,
-        top_p=top_p if top_p < 1 else None,
-        rollouts=rollouts,
-        own_judge=judge == _OWN,
-    )
+    first, second, prefix, temperature, seed, texts, top_k, top_p, rollouts, judge = values
+    cut = top_k or None, top_p if top_p < 1 else None
+    request = Request(prefix.strip(), texts, seed or 0, temperature, *cut, rollouts, own_judge=judge == _OWN)
     names = [first] if second == _ALONE else [first, second]
     for pages in player.side_by_side(names, request):
         halves = [f"<h3>{html.escape(name)}</h3>{as_html(page)}" for name, page in zip(names, pages, strict=True)]
         yield halves[0], halves[-1], gr.update(visible=len(halves) > 1)
         time.sleep(_PAUSE)
-
-
-def _theme() -> Any:
-    """Gradio's plain theme in the fonts of the machine that shows the page."""
-    import gradio as gr
-
-    return gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 
 
 def _require_gradio() -> None:

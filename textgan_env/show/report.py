@@ -44,6 +44,7 @@ _PARTS = 8  # of D's logit, the strongest
 _POINTS = 300  # of a curve
 _EVALUATIONS = 60
 _TEXTS_OF_AN_EVALUATION = 8
+_DIGITS = 4  # of a probability
 _LEAST_SPAN = 0.2  # of the colour scale: what differs by less shall not look like day and night
 
 
@@ -151,14 +152,7 @@ def _shown(traced: Sequence[_Traced]) -> Data:
         "glue": "" if task.vocabulary is not None and task.vocabulary.mode == "char" else " ",
         "limits": [_short(low), _short(high)],
         "scale": [list(credit_colour(step / 8, (0.0, 1.0))) for step in range(9)],
-        "runs": [
-            {
-                **_run_data(one.run, one.policy),
-                "judge": _judge_data(one.judge),
-                **_traces_data(task, one.judge, one.traces, place),
-            }
-            for one in traced
-        ],
+        "runs": [_run_data(one.run, one.policy) | _traces_data(task, one.judge, one.traces, place) for one in traced],
     }
 
 
@@ -171,14 +165,11 @@ def page(data: Data) -> str:
     Args:
         data: As `report_data` gives it.
     """
-    style, script, template = (
-        (files("textgan_env") / "show" / "viewer" / f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html")
-    )
+    viewer = files("textgan_env") / "show" / "viewer"
+    style, script, template = ((viewer / f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
     inline = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    policy = (
-        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    policy = f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
+    policy += "base-uri 'none'; form-action 'none'"
     names = ", ".join(run["name"] for run in data["runs"])
     parts = {"title": html.escape(names), "policy": policy, "style": style, "script": script, "data": inline}
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
@@ -193,15 +184,10 @@ def _of_one_task(runs: list[SavedRun]) -> list[SavedRun]:
     """The runs with one task object for all: its default judge is fitted once."""
     first = runs[0]
     for run in runs[1:]:
-        one, other = (
-            f"task '{each.task.name}' with V={each.task.vocab_size} and T={each.task.max_length}"
-            for each in (first, run)
-        )
-        require(
-            one == other and first.task.vocabulary == run.task.vocabulary,
-            f"a report compares runs of one task: '{run.folder.path}' is of {other}, '{first.folder.path}' of {one}"
-            + (", but their words differ" if one == other else ""),
-        )
+        one, other = (f"task '{at.name}' with V={at.vocab_size} and T={at.max_length}" for at in (first.task, run.task))
+        same, differ = one == other and first.task.vocabulary == run.task.vocabulary, ", but their words differ"
+        found = f"'{run.folder.path}' is of {other}, '{first.folder.path}' of {one}{differ * (one == other)}"
+        require(same, f"a report compares runs of one task: {found}")
     return [replace(run, task=first.task) for run in runs]
 
 
@@ -220,13 +206,8 @@ def _tokens(trace: Trace) -> list[int]:
 def _task_data(task: Task, folder: RunFolder) -> Data:
     """What the page says of the task."""
     about = folder.about["task"] or {}
-    return {
-        "name": task.name,
-        "about": str(about.get("about", task)),
-        "tokens": task.vocab_size,
-        "length": task.max_length,
-        "oracle": task.oracle is not None,
-    }
+    sizes = {"tokens": task.vocab_size, "length": task.max_length, "oracle": task.oracle is not None}
+    return {"name": task.name, "about": str(about.get("about", task)), **sizes}
 
 
 def _run_data(run: SavedRun, policy: Policy) -> Data:
@@ -235,17 +216,12 @@ def _run_data(run: SavedRun, policy: Policy) -> Data:
     rows, before = read_metrics(folder.path), _pretraining(about["config"].get("pretrained"))
     names = dict.fromkeys(name for row in [*before, *rows] for name in row if name not in ("step", "phase"))
     evaluations = _evenly(folder.samples(), _EVALUATIONS)
+    command = [str(word) for word in about.get("command", [])]
+    made = {"command": command, "source": about.get("source"), "python": about.get("python")}
+    made |= {"versions": about.get("versions", {}), "machine": about.get("machine", {})}
     return {
         "name": folder.path.resolve().name,
-        "made": {
-            "command": [str(word) for word in about.get("command", [])],
-            "source": about.get("source"),
-            "python": about.get("python"),
-            "versions": about.get("versions", {}),
-            "machine": about.get("machine", {}),
-            "seed": about.get("seed"),
-            "config": about["config"],
-        },
+        "made": made | {"seed": about.get("seed"), "config": about["config"]},
         "control": about["config"].get("control"),
         "decoding": _decoding(policy),
         "evaluation": _evaluation(folder),
@@ -266,21 +242,14 @@ def _pretraining(run: str | None) -> list[Row]:
 
 def _phases(rows: Sequence[Row]) -> list[Data]:
     """Where each phase begins and ends."""
-    found = []
-    for name, group in groupby(rows, key=lambda row: row["phase"]):
-        steps = [row["step"] for row in group]
-        found.append({"name": name, "first": steps[0], "last": steps[-1]})
-    return found
+    groups = [(name, [row["step"] for row in group]) for name, group in groupby(rows, key=lambda row: row["phase"])]
+    return [{"name": name, "first": steps[0], "last": steps[-1]} for name, steps in groups]
 
 
 def _curve(rows: Sequence[Row], name: str) -> list[list[float]]:
     """Steps and values of a measurement; [] where there is no finite number."""
-    points = [
-        (int(row["step"]), float(value))
-        for row in rows
-        if isinstance(value := row.get(name), (int, float)) and math.isfinite(value)
-    ]
-    points = _evenly(points, _POINTS)
+    numbers = [(int(row["step"]), float(at)) for row in rows if isinstance(at := row.get(name), int | float)]
+    points = _evenly([point for point in numbers if math.isfinite(point[1])], _POINTS)
     return [[step for step, _ in points], [_short(value, 6) for _, value in points]] if points else []
 
 
@@ -293,8 +262,7 @@ def _evenly(items: Sequence[Item], most: int) -> list[Item]:
 
 def _decoding(policy: Policy) -> Data:
     """How the texts were drawn."""
-    decoding = getattr(policy, "decoding", None)
-    names = ("temperature", "top_k", "top_p", "deterministic")
+    names, decoding = ("temperature", "top_k", "top_p", "deterministic"), getattr(policy, "decoding", None)
     return {name: getattr(decoding, name, None) for name in names}
 
 
@@ -315,13 +283,9 @@ def _evaluation(folder: RunFolder) -> Data | None:
 def _judge_data(judge: Judge) -> Data:
     """Who scored the texts, and how well."""
     names = ("auc", "accuracy", "accuracy_real", "accuracy_fake")
-    return {
-        "own": judge.own,
-        "kind": judge.discriminator.kind,
-        "features": judge.discriminator.feature_size,
-        "texts": judge.texts,
-        **{name: None if judge.report is None else _short(getattr(judge.report, name)) for name in names},
-    }
+    found = {name: None if judge.report is None else _short(getattr(judge.report, name)) for name in names}
+    kind, features = judge.discriminator.kind, judge.discriminator.feature_size
+    return {"own": judge.own, "kind": kind, "features": features, "texts": judge.texts, **found}
 
 
 def _traces_data(task: Task, judge: Judge, traces: Sequence[Trace], place: Mapping[int, int]) -> Data:
@@ -330,28 +294,20 @@ def _traces_data(task: Task, judge: Judge, traces: Sequence[Trace], place: Mappi
     features_BF = score_features(judge.discriminator, real_BT)
     onto = Plane.through(features_BF)
     shown_dF = features_BF[:_DOTS]
-    return {
-        "variance": [_short(share) for share in onto.shares],
-        "real_split": split,
-        "real": _points(onto.project(shown_dF)),
-        "real_texts": [task.text(tokens) for tokens in real_BT[:_DOTS].tolist()],
-        "texts": [
-            {
-                "text": task.text(trace.tokens),
-                "tokens": [place[token] for token in trace.tokens],
-                "q": [_probability(value) for value in trace.q],
-                "stopped": [_probability(value) for value in trace.stopped],
-                "completions": [
-                    [[_probability(one.score_real), [place[token] for token in one.tokens]] for one in each]
-                    for each in trace.completions
-                ],
-                "parts": _parts(trace),
-                "path": _points(onto.project(trace.features_SF)),
-                "nearest": int(torch.cdist(trace.features_SF[-1:], shown_dF).argmin()),
-            }
-            for trace in traces
-        ],
-    }
+    texts = []
+    for trace in traces:
+        rounded = [[(round(one.score_real, _DIGITS), one.tokens) for one in each] for each in trace.completions]
+        text: Data = {"text": task.text(trace.tokens), "tokens": [place[token] for token in trace.tokens]}
+        text |= {"q": [round(value, _DIGITS) for value in trace.q]}
+        text |= {"stopped": [round(value, _DIGITS) for value in trace.stopped]}
+        text["completions"] = [[[score, [place[at] for at in tokens]] for score, tokens in each] for each in rounded]
+        text |= {"parts": _parts(trace), "path": _points(onto.project(trace.features_SF))}
+        text["nearest"] = int(torch.cdist(trace.features_SF[-1:], shown_dF).argmin())
+        texts.append(text)
+    real: Data = {"variance": [_short(share) for share in onto.shares], "real_split": split}
+    real |= {"real": _points(onto.project(shown_dF))}
+    real |= {"real_texts": [task.text(tokens) for tokens in real_BT[:_DOTS].tolist()]}
+    return {"judge": _judge_data(judge), **real, "texts": texts}
 
 
 def _parts(trace: Trace) -> Data:
@@ -376,8 +332,3 @@ def _points(points_B2: torch.Tensor) -> list[list[float]]:
 def _short(value: float, digits: int = 4) -> float:
     """As many digits as a page can show."""
     return float(f"{value:.{digits}g}")
-
-
-def _probability(value: float) -> float:
-    """A probability, rounded."""
-    return round(value, 4)

@@ -105,11 +105,7 @@ def sample(
         print(text)
 
 
-def play(
-    runs: Positional[tuple[Path, ...]] = (Path("runs"),),
-    host: str = "127.0.0.1",
-    port: int = 7860,
-) -> None:
+def play(runs: Positional[tuple[Path, ...]] = (Path("runs"),), host: str = "127.0.0.1", port: int = 7860) -> None:
     """Open a page on which runs generate token by token, each token on the colour of its score.
 
     Needs the extra demo (Gradio). For example: textgan play runs/mle-corpus-1 runs/seqgan-corpus-1
@@ -250,9 +246,7 @@ def data_fetch(names: Positional[tuple[str, ...]]) -> None:
 
 
 def data_inspect(
-    text: Positional[str],
-    reading: Annotated[_Reading, arg(name="")] = _Reading(),
-    json: bool = False,
+    text: Positional[str], reading: Annotated[_Reading, arg(name="")] = _Reading(), json: bool = False
 ) -> None:
     """Show what training would make of a text: splits, lengths, vocabulary, unknown words, what is dropped.
 

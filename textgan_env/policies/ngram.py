@@ -34,11 +34,7 @@ class UniformPolicy(PolicyModule):
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, as plain data."""
-        return {
-            "vocab_size": self.vocab_size,
-            "start_token": self.start_token,
-            "forbidden": self.forbidden.tolist(),
-        }
+        return {"vocab_size": self.vocab_size, "start_token": self.start_token, "forbidden": self.forbidden.tolist()}
 
     def begin(self, batch_size: int) -> State:
         """Nothing to remember."""

@@ -9,13 +9,7 @@ from torch.nn import functional
 from textgan_env.discriminators import Discriminator
 from textgan_env.ops.reward_kinds import CONTROLS, REWARDS, TRANSFORMS, ControlName, RewardName, TransformName
 from textgan_env.policies.base import Policy
-from textgan_env.rewards.credit import (
-    CreditSource,
-    RolloutCredit,
-    TextCredit,
-    check_gamma,
-    check_transform,
-)
+from textgan_env.rewards.credit import CreditSource, RolloutCredit, TextCredit, check_gamma, check_transform
 from textgan_env.rewards.texts import Texts
 from textgan_env.utils.errors import require
 

@@ -19,7 +19,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from textgan_env import __version__
-from textgan_env.utils.errors import DEBUG, InputError, friendly_errors, require
+from textgan_env.utils.errors import DEBUG, InputError, friendly_errors, require, require_known
 from textgan_env.utils.options import TaskOptions, read_words
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def train(words: list[str]) -> None:
         print(f"usage: textgan train AGENT [--corpus FILE] [options]\n\n{train.__doc__}\n\n{_table(rows)}\n")
         print("For example: textgan train mle --corpus my.txt\nAll options: textgan train mle --help")
         return
-    if name not in AGENTS:
-        raise InputError(f"unknown agent '{name}', expected one of: {', '.join(AGENTS)}")
+    require_known("agent", name, AGENTS)
     module = importlib.import_module(f"{__package__}.{name}" if __package__ else name)
     command, sys.argv = sys.argv, [f"textgan train {name}", *words[1:]]  # its help and its run folder show this
     try:
@@ -278,15 +277,8 @@ def data_inspect(
 
 #: Words after `textgan` -> the function that they call.
 COMMANDS: dict[str, Callable[..., None]] = {
-    "train": train,
-    "sample": sample,
-    "play": play,
-    "evaluate": evaluate,
-    "score": score,
-    "report": report,
-    "data list": data_list,
-    "data fetch": data_fetch,
-    "data inspect": data_inspect,
+    command.__name__.replace("_", " "): command
+    for command in (train, sample, play, evaluate, score, report, data_list, data_fetch, data_inspect)
 }
 
 

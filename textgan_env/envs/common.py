@@ -1,6 +1,5 @@
 """What the single and the vector environment share around the game: their manual, arguments, spaces and input."""
 
-from collections.abc import Sequence
 from dataclasses import fields
 from inspect import signature
 from typing import Any, cast
@@ -15,7 +14,7 @@ from textgan_env.ops.reward_kinds import TRANSFORMS
 from textgan_env.policies.base import Policy
 from textgan_env.rewards import RewardSpec
 from textgan_env.tasks import Task, shared_task
-from textgan_env.utils.errors import InputError, require
+from textgan_env.utils.errors import InputError, require, require_known
 
 #: What a wrong action is told.
 ACTIONS = "actions must be whole numbers, one a text"
@@ -72,7 +71,9 @@ class GameEnv:
         self, rows: int, task: str | Task, render_mode: str | None, options: dict[str, Any]
     ) -> tuple[spaces.Space[Observation], spaces.Discrete]:
         """Make task and game of an environment's arguments; returns the spaces of one text."""
-        self.render_mode = _checked_render_mode(render_mode, self.metadata["render_modes"])  # type: ignore[attr-defined]
+        if render_mode is not None:
+            require_known("render mode", render_mode, self.metadata["render_modes"])  # type: ignore[attr-defined]
+        self.render_mode = render_mode
         self.task = shared_task(task, **{name: value for name, value in options.items() if name not in OF_GAME})
         self.game = TextGame(rows, self.task, **{name: options[name] for name in options if name in OF_GAME})
         parts: dict[str, spaces.Space[Any]] = {
@@ -106,18 +107,10 @@ def tokens_given(values: Any, expected: str) -> Ints:
 def given_prefix(task: Task, options: dict[str, Any] | None) -> Ints | None:
     """The tokens of ``options["prefix"]``, a text or a list of tokens."""
     unknown = set(options or {}) - {"prefix"}
-    require(
-        not unknown, f"unknown reset options {sorted(unknown)}, expected 'prefix' (and 'reset_mask' in a vector env)"
-    )
+    known = "'prefix' (and 'reset_mask' in a vector env)"
+    require(not unknown, f"unknown reset options {sorted(unknown)}, expected {known}")
     prefix = (options or {}).get("prefix")
     if prefix is None:
         return None
-    return tokens_given(
-        task.encode(prefix) if isinstance(prefix, str) else prefix, "a prefix must be whole numbers in a list"
-    )
-
-
-def _checked_render_mode(mode: str | None, modes: Sequence[str]) -> str | None:
-    """The mode, or a sentence that it is none of these."""
-    require(mode is None or mode in modes, f"unknown render mode '{mode}', expected one of: {', '.join(modes)}")
-    return mode
+    tokens = task.encode(prefix) if isinstance(prefix, str) else prefix
+    return tokens_given(tokens, "a prefix must be whole numbers in a list")

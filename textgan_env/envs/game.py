@@ -241,15 +241,10 @@ def check_policy(policy: Policy, name: str, task: Task, *, leaks: bool) -> None:
     Raises:
         InputError: If it does; the sentence begins with ``name``.
     """
-    require(
-        policy.vocab_size == task.vocab_size,
-        f"the {name} must write the V={task.vocab_size} tokens of task '{task.name}', found V={policy.vocab_size}",
-    )
-    require(
-        leaks or not getattr(policy, "reads_features", False),
-        f"the {name} reads the discriminator's features, but this environment leaks none: make it with "
-        "leak_features=True",
-    )
+    expected = f"the {name} must write the V={task.vocab_size} tokens of task '{task.name}'"
+    require(policy.vocab_size == task.vocab_size, f"{expected}, found V={policy.vocab_size}")
+    blind = f"the {name} reads the discriminator's features: make the environment with leak_features=True"
+    require(leaks or not getattr(policy, "reads_features", False), blind)
 
 
 def check_level(reward: RewardSpec, lengths_B: Ints, rows_B: Bools, paid_B: Bools) -> None:
@@ -259,11 +254,8 @@ def check_level(reward: RewardSpec, lengths_B: Ints, rows_B: Bools, paid_B: Bool
         InputError: If the reward compares texts, and they are not at one position.
     """
     level = bool((paid_B == rows_B).all()) and len(np.unique(lengths_B[rows_B])) == 1
-    require(
-        level or not reward.compares_rows,
-        "the rank transform and the shuffled control compare texts at one position: let all rows start and end "
-        "together, or write them with collect",
-    )
+    why = "the rank transform and the shuffled control compare texts at one position"
+    require(level or not reward.compares_rows, f"{why}: let all rows start and end together, or use collect")
 
 
 def asked_columns(reward: RewardSpec, max_length: int, positions: Sequence[int] | None) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from textgan_env.utils.errors import InputError, require
+from textgan_env.utils.errors import InputError, require, require_at_least
 
 #: Tensors with axis B first, nested in tuples, lists and dicts as the policy likes; () for a policy without memory.
 State = Any
@@ -104,18 +104,12 @@ class Decoding:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require(
-            self.temperature != 0,
-            "temperature must be above 0, found 0: ask for deterministic=True (or top_k=1) to write the most probable "
-            "token always",
-        )
-        require(
-            0 < self.temperature <= sys.float_info.max,
-            f"temperature must be a finite number above 0, found {self.temperature}",
-        )
+        advice = "" if self.temperature else ": deterministic=True (or top_k=1) writes the most probable token"
+        finite = 0 < self.temperature <= sys.float_info.max
+        require(finite, f"temperature must be a finite number above 0, found {self.temperature}{advice}")
         # A file may say a whole number of a hundred digits, which torch does not divide by.
         object.__setattr__(self, "temperature", float(self.temperature))
-        require(self.top_k is None or self.top_k >= 1, f"top_k must be at least 1, found {self.top_k}")
+        require_at_least(1, top_k=self.top_k)
         require(self.top_p is None or 0 < self.top_p <= 1, f"top_p must be above 0 and at most 1, found {self.top_p}")
 
     def apply(self, logits_BV: Tensor) -> Tensor:
@@ -178,14 +172,12 @@ class PolicyModule(nn.Module):
 
     def __init__(self, vocab_size: int, start_token: int, forbidden: Sequence[int] = ()) -> None:
         super().__init__()
-        require(vocab_size >= 1, f"vocab_size must be at least 1, found {vocab_size}")
+        require_at_least(1, vocab_size=vocab_size)
         require(0 <= start_token <= vocab_size, f"start_token must be 0 to V={vocab_size}, found {start_token}")
         wrong = [token for token in forbidden if not 0 <= token < vocab_size]
         require(not wrong, f"forbidden tokens must be 0 to {vocab_size - 1}, found {wrong}")
-        different = len(set(forbidden))
-        again = f"forbidden tokens must be named once each, found {len(forbidden)} names of {different} tokens"
-        require(different == len(forbidden), again)
-        require(different < vocab_size, f"all {vocab_size} tokens are forbidden, so nothing can be written")
+        require(len(set(forbidden)) == len(forbidden), f"forbidden tokens must be named once each, found {forbidden}")
+        require(len(forbidden) < vocab_size, f"all {vocab_size} tokens are forbidden, so nothing can be written")
         self._vocab_size = vocab_size
         self._start_token = start_token
         self.decoding = Decoding()

@@ -52,18 +52,13 @@ class CausalLMPolicy(PolicyModule):
         super().__init__(vocab_size, start_token, forbidden)
         self.model: Any = model if isinstance(model, nn.Module) else _untrained(model)
         config: Any = self.model.config
-        require(
-            len(token_ids) == vocab_size + 1,
-            f"token_ids must be V + 1 = {vocab_size + 1} numbers (the last for PAD), found {len(token_ids)}",
-        )
+        expected = f"token_ids must be V + 1 = {vocab_size + 1} numbers (the last for PAD)"
+        require(len(token_ids) == vocab_size + 1, f"{expected}, found {len(token_ids)}")
         wrong = [number for number in token_ids if not 0 <= number < config.vocab_size]
         require(not wrong, f"token_ids must be 0 to {config.vocab_size - 1}, the model's tokens, found {wrong[:3]}")
         most = getattr(config, "max_position_embeddings", None) or max_length
-        require(
-            1 <= max_length <= most,
-            f"max_length must be 1 to {most}, the most tokens that the {config.model_type} model reads, "
-            f"found {max_length}",
-        )
+        expected = f"max_length must be 1 to {most}, the most tokens that the {config.model_type} model reads"
+        require(1 <= max_length <= most, f"{expected}, found {max_length}")
         self.max_length = max_length
         self.register_buffer("token_ids", torch.tensor([*token_ids]), persistent=False)
         self.token_ids: Tensor
@@ -211,9 +206,8 @@ def _transformers() -> Any:
     try:
         import transformers
     except ImportError:
-        raise MissingDataError(
-            "a causal language model needs the package transformers: pip install 'textgan-env[hf]'"
-        ) from None
+        install = "pip install 'textgan-env[hf]'"
+        raise MissingDataError(f"a causal language model needs the package transformers: {install}") from None
     return transformers
 
 

@@ -76,10 +76,8 @@ class _Combination(PolicyModule):
 
     def __init__(self, policies: Sequence[PolicyModule], weights: Sequence[float]) -> None:
         require(len(policies) == len(weights) >= 1, f"expected a weight for each of {len(policies)} policies")
-        require(
-            all(weight > 0 for weight in weights) and abs(sum(weights) - 1) < 1e-6,
-            f"weights must be above 0 and add up to 1, found {list(weights)}",
-        )
+        shares = all(weight > 0 for weight in weights) and abs(sum(weights) - 1) < 1e-6
+        require(shares, f"weights must be above 0 and add up to 1, found {list(weights)}")
         first = policies[0]
         for other in policies:
             require(not other.random_start, "policies with a random initial state cannot be combined")

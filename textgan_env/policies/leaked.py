@@ -15,7 +15,7 @@ from textgan_env.ops.sampling import seeded
 from textgan_env.policies.base import PolicyModule, State
 from textgan_env.policies.goals import GOALS
 from textgan_env.policies.manager_worker import Manager, Worker, check_goal_steps, outer_product
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_at_least
 from textgan_env.utils.reading import check_weights
 
 
@@ -74,18 +74,14 @@ class LeakedPolicy(PolicyModule):
     ) -> None:
         super().__init__(vocab_size, start_token, forbidden)
         sizes = {"embed_size": embed_size, "hidden_size": hidden_size, "manager_size": manager_size}
-        for name, size in {**sizes, "goal_size": goal_size}.items():
-            require(size is None or size >= 1, f"{name} must be at least 1, found {size}")
+        require_at_least(1, **sizes, goal_size=goal_size)
+        require_at_least(0, init_scale=init_scale)
         require(variant in GOALS, f"variant must be {' or '.join(GOALS)}, found '{variant}'")
         require(0 <= dropout < 1, f"dropout must be at least 0 and below 1, found {dropout}")
-        require(init_scale >= 0, f"init_scale must be at least 0, found {init_scale}")
         leaking = copy.deepcopy(discriminator) if isinstance(discriminator, DiscriminatorModule) else None
         leaking = leaking or make_discriminator(**discriminator)  # type: ignore[arg-type]
-        require(
-            leaking.vocab_size == vocab_size,
-            f"the discriminator that leaks must read the V={vocab_size} tokens of the policy, "
-            f"found V={leaking.vocab_size}",
-        )
+        expected, found = f"the discriminator that leaks must read the policy's V={vocab_size}", leaking.vocab_size
+        require(found == vocab_size, f"{expected}, found V={found}")
         check_goal_steps(goal_steps, leaking.max_length)
         published = 32 if leaking.max_length <= 20 else 64
         embed_size, hidden_size, manager_size = (size or published for size in sizes.values())
@@ -149,11 +145,8 @@ class LeakedPolicy(PolicyModule):
         """
         ours, theirs = ({"kind": judge.kind, **judge.config()} for judge in (self.discriminator, discriminator))
         changed = ", ".join(f"{key}={theirs.get(key)}" for key in theirs if theirs.get(key) != ours.get(key))
-        require(
-            theirs == ours,
-            f"the discriminator that leaks must be as the policy was made for, F={self.feature_size}, "
-            f"found F={discriminator.feature_size} ({changed})",
-        )
+        expected = f"the discriminator that leaks must be as the policy was made for, F={self.feature_size}"
+        require(theirs == ours, f"{expected}, found F={discriminator.feature_size} ({changed})")
         self.discriminator.load_state_dict(discriminator.state_dict())
 
     def with_first_inverse_temperature(self, inverse_temperature: float) -> Self:

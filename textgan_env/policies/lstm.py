@@ -12,7 +12,7 @@ from torch.nn import functional
 from textgan_env.ops.losses import linear_log_prob
 from textgan_env.ops.sampling import Stream, keyed_uniform, seeded
 from textgan_env.policies.base import PolicyModule, State
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_at_least
 from textgan_env.utils.reading import check_weights
 
 _MOST_LAYERS = 64
@@ -60,14 +60,13 @@ class LSTMPolicy(PolicyModule):
         seed: int = 0,
     ) -> None:
         super().__init__(vocab_size, start_token, forbidden)
-        for name, size in (("embed_size", embed_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
-            require(size >= 1, f"{name} must be at least 1, found {size}")
+        require_at_least(1, embed_size=embed_size, hidden_size=hidden_size, num_layers=num_layers)
+        require_at_least(0, init_scale=init_scale)
         require(num_layers <= _MOST_LAYERS, f"num_layers must be at most {_MOST_LAYERS}, found {num_layers}")
         gates = 4 * hidden_size * (embed_size + hidden_size + 2 + (num_layers - 1) * (2 * hidden_size + 2))
         tables = (vocab_size + 1) * embed_size + vocab_size * (hidden_size + 1)
         check_weights(tables + gates, "an LSTM policy")
         require(0 <= dropout < 1, f"dropout must be at least 0 and below 1, found {dropout}")
-        require(init_scale >= 0, f"init_scale must be at least 0, found {init_scale}")
         require(initial_state in ("zeros", "random"), f"initial_state must be zeros or random, found '{initial_state}'")
         self.dropout = dropout
         self.init_scale = init_scale
@@ -119,10 +118,8 @@ class LSTMPolicy(PolicyModule):
         """Hidden and cell state, each of shape (B, layers, hidden_size); the cell's is zeros."""
         zeros = self.projection.weight.new_zeros(batch_size, self.lstm.num_layers, self.lstm.hidden_size)
         if self._noise_BLH is not None:
-            require(
-                len(self._noise_BLH) == batch_size,
-                f"the policy was given initial states of {len(self._noise_BLH)} texts, asked for {batch_size}",
-            )
+            given = len(self._noise_BLH)
+            require(given == batch_size, f"the policy has initial states of {given} texts, asked for {batch_size}")
             return self._noise_BLH.clone(), zeros
         return torch.randn_like(zeros) if self.random_start and self.training else zeros.clone(), zeros
 

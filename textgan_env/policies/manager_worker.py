@@ -220,6 +220,4 @@ def check_goal_steps(steps: int, max_length: int) -> None:
     Raises:
         InputError: If c is below 1 or above T.
     """
-    require(
-        1 <= steps <= max_length, f"goal_steps (c) must be 1 to T={max_length}, the tokens of a text, found {steps}"
-    )
+    require(1 <= steps <= max_length, f"goal_steps (c) must be 1 to T={max_length}, found {steps}")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from textgan_env.policies.base import PolicyModule, State
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_at_least
 from textgan_env.utils.reading import check_weights
 
 # Above every packed context, so that a search among the sorted keys always ends at one of them.
@@ -83,11 +83,9 @@ class NGramPolicy(PolicyModule):
         forbidden: Sequence[int] = (),
     ) -> None:
         super().__init__(vocab_size, start_token, forbidden)
-        require(order >= 1, f"the order of an n-gram policy must be at least 1, found {order}")
-        require(
-            order < 63 and (vocab_size + 1) ** order < 2**63,
-            f"{order} tokens of a vocabulary of {vocab_size} do not fit into 63 bits: give a lower order",
-        )
+        require_at_least(1, order=order)
+        fits = order < 63 and (vocab_size + 1) ** order < 2**63
+        require(fits, f"order must be lower: {order} tokens of a vocabulary of {vocab_size} do not fit into 63 bits")
         sizes = sizes or [(0, 0)] * (order - 1)
         require(len(sizes) == order - 1, f"order {order} needs sizes of {order - 1} lengths, found {len(sizes)}")
         counts = [len(pair) for pair in sizes]
@@ -125,17 +123,13 @@ class NGramPolicy(PolicyModule):
                 its arguments.
         """
         policy = cls(vocab_size, start_token=start_token, order=order, forbidden=forbidden).to(tokens_BT.device)
-        require(
-            tokens_BT.shape == mask_BT.shape,
-            f"tokens and mask must have one shape, found {tuple(tokens_BT.shape)} and {tuple(mask_BT.shape)}",
-        )
+        shape, of_mask = tuple(tokens_BT.shape), tuple(mask_BT.shape)
+        require(shape == of_mask, f"tokens and mask must have one shape, found {shape} and {of_mask}")
         next_E = tokens_BT[mask_BT]
         require(len(next_E) > 0, "an n-gram policy needs at least one token to count, found none")
         lowest, highest = int(next_E.min()), int(next_E.max())
-        require(
-            lowest >= 0 and highest < vocab_size,
-            f"tokens to count must be 0 to {vocab_size - 1}, found {lowest if lowest < 0 else highest}",
-        )
+        known = lowest >= 0 and highest < vocab_size
+        require(known, f"tokens to count must be 0 to {vocab_size - 1}, found {lowest} to {highest}")
         history_BT = torch.cat(
             [
                 tokens_BT.new_full((len(tokens_BT), order - 1), vocab_size),

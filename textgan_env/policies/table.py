@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from textgan_env.policies.base import PolicyModule, State
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_at_least
 from textgan_env.utils.reading import check_weights
 
 _MOST_LOGITS = 10_000_000
@@ -42,15 +42,13 @@ class TablePolicy(PolicyModule):
         logits_PV: Tensor | None = None,
     ) -> None:
         super().__init__(vocab_size, start_token, forbidden)
-        require(max_length >= 1, f"max_length must be at least 1, found {max_length}")
+        require_at_least(1, max_length=max_length)
         logits = 0
         for _ in range(max_length):
             logits = (logits + 1) * vocab_size
             # Said before the sum is complete: of absurd lengths it would never be.
-            require(
-                logits <= _MOST_LOGITS,
-                f"a table for {max_length} tokens out of {vocab_size} needs more than {_MOST_LOGITS:,} logits",
-            )
+            size = f"a table for {max_length} tokens out of {vocab_size}"
+            require(logits <= _MOST_LOGITS, f"{size} needs more than {_MOST_LOGITS:,} logits")
         check_weights(logits, "a table")
         self.max_length = max_length
         shape = (logits // vocab_size, vocab_size)
@@ -76,10 +74,8 @@ class TablePolicy(PolicyModule):
             InputError: If there are not V^T numbers, one is negative or not finite, or all are 0.
         """
         texts, shape = vocab_size**max_length, tuple(probability_S.shape)
-        require(
-            shape == (texts,),
-            f"{max_length} tokens out of {vocab_size} make {texts} texts, found probabilities of shape {shape}",
-        )
+        expected = f"{max_length} tokens out of {vocab_size} make {texts} texts"
+        require(shape == (texts,), f"{expected}, found probabilities of shape {shape}")
         possible = torch.isfinite(probability_S).all() and (probability_S >= 0).all() and probability_S.any()
         require(bool(possible), "probabilities of texts must be finite, not negative and not all 0")
         rows = []
@@ -119,8 +115,6 @@ class TablePolicy(PolicyModule):
         """
         after_B = torch.where(tokens_B == self.vocab_size, state, state * self.vocab_size + 1 + tokens_B)
         prefix_B = torch.where(state < 0, 0, after_B)
-        require(
-            bool((prefix_B < len(self.logits_PV)).all()),
-            f"this table knows texts of {self.max_length} tokens, and was asked for one more",
-        )
+        known = bool((prefix_B < len(self.logits_PV)).all())
+        require(known, f"this table knows texts of {self.max_length} tokens, and was asked for one more")
         return self.logits_PV[prefix_B], prefix_B

@@ -18,7 +18,7 @@ from textgan_env.ops.sampling import Stream, derived_generator, evaluating, keye
 from textgan_env.policies.base import Policy
 from textgan_env.rewards.rollouts import Completions, complete, for_texts
 from textgan_env.rewards.texts import Texts
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_at_least, require_known
 
 
 class CreditSource(Protocol):
@@ -79,12 +79,9 @@ class RolloutCredit:
         """Check names and sizes."""
         check_transform(self.transform)
         check_gamma(self.gamma)
-        require(self.rollouts >= 1, f"rollouts must be at least 1, found {self.rollouts}")
-        require(
-            self.policy.vocab_size == self.discriminator.vocab_size,
-            f"the rollout policy writes V={self.policy.vocab_size} tokens, "
-            f"but the discriminator reads V={self.discriminator.vocab_size}",
-        )
+        require_at_least(1, rollouts=self.rollouts)
+        writes, reads = self.policy.vocab_size, self.discriminator.vocab_size
+        require(writes == reads, f"the rollout policy writes V={writes} tokens, but the discriminator reads V={reads}")
 
     def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
         """Q of the wanted tokens, float32 (B, T)."""
@@ -179,12 +176,9 @@ class KLCredit:
     def __post_init__(self) -> None:
         """Check numbers and sizes."""
         check_gamma(self.gamma)
-        require(self.weight >= 0, f"the weight of KL must be at least 0, found {self.weight}")
-        require(
-            self.policy.vocab_size == self.reference.vocab_size,
-            f"policy and reference policy must write one vocabulary, "
-            f"found V={self.policy.vocab_size} and V={self.reference.vocab_size}",
-        )
+        require_at_least(0, weight=self.weight)
+        ours, theirs = self.policy.vocab_size, self.reference.vocab_size
+        require(ours == theirs, f"policy and reference must write one vocabulary, found V={ours} and V={theirs}")
 
     def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
         """Minus the KL to go at the wanted tokens, float32 (B, T); raises InputError if a text is unfinished."""
@@ -215,7 +209,7 @@ class EntropyCredit:
     def __post_init__(self) -> None:
         """Check the numbers."""
         check_gamma(self.gamma)
-        require(self.weight >= 0, f"the weight of the entropy must be at least 0, found {self.weight}")
+        require_at_least(0, weight=self.weight)
 
     def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
         """The entropy to go at the wanted tokens, float32 (B, T); raises InputError if a text is unfinished."""
@@ -340,4 +334,4 @@ def check_transform(name: str) -> None:
     Raises:
         InputError: If it is not.
     """
-    require(name in TRANSFORMS, f"unknown reward transform '{name}', expected one of: {', '.join(TRANSFORMS)}")
+    require_known("reward transform", name, TRANSFORMS)

@@ -18,7 +18,7 @@ from textgan_env.ops.sampling import Stream, evaluating, keyed_uniform, sample_c
 from textgan_env.ops.tiles import Tile
 from textgan_env.policies.base import Policy, PolicyModule, State, map_state
 from textgan_env.rewards.texts import Keys
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_at_least
 
 #: Rows stepped at once. Larger tiles push the logits out of the cache; tiles under 32 rows would take other code paths
 #: in the matrix product and round differently, so that a draw could depend on how rows were grouped.
@@ -108,12 +108,9 @@ def complete(
 
 def _check_sizes(tokens_BT: Tensor, wanted_BT: Tensor, rollouts: int, tile: int) -> None:
     """Refuse shapes that do not fit, and numbers that are out of range."""
-    require(rollouts >= 1, f"rollouts must be at least 1, found {rollouts}")
-    require(
-        tokens_BT.shape == wanted_BT.shape,
-        f"tokens and wanted prefixes must have one shape, found {tuple(tokens_BT.shape)} and {tuple(wanted_BT.shape)}",
-    )
-    require(tile >= 1, f"tile must be at least 1 row, found {tile}")
+    require_at_least(1, rollouts=rollouts, tile=tile)
+    shape, wanted = tuple(tokens_BT.shape), tuple(wanted_BT.shape)
+    require(shape == wanted, f"tokens and wanted prefixes must have one shape, found {shape} and {wanted}")
     # Beyond these the keys of two draws would be one.
     require(tokens_BT.shape[1] < 2**16, f"a text has at most 65,535 tokens, found T={tokens_BT.shape[1]}")
     require(rollouts < 2**24, f"a prefix has at most 16,777,215 completions, found {rollouts}")

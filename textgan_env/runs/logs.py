@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from textgan_env.utils.errors import InputError, require
@@ -60,10 +59,8 @@ class MetricLog:
         self._jsonl, self._csv = folder / "metrics.jsonl", folder / "metrics.csv"
         self.rows = []
         if resume_at is None:
-            require(
-                not self._jsonl.exists(),
-                f"'{folder}' already holds the metrics of a run; resume it or use a new folder",
-            )
+            used = f"'{folder}' already holds the metrics of a run; resume it or use a new folder"
+            require(not self._jsonl.exists(), used)
         elif self._jsonl.exists():
             self.rows = [row for row in read_metrics(folder) if _step(row) <= resume_at]
         self._columns = list(dict.fromkeys(["step", "phase", *(key for row in self.rows for key in row)]))
@@ -286,9 +283,7 @@ class Progress:
         """Use the progress in a ``with`` block, which closes it."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
 

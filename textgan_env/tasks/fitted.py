@@ -47,12 +47,10 @@ def load_causal_lm(folder: str | os.PathLike[str], task: Task) -> CausalLMPolicy
         numbers = [*range(task.vocab_size)]
     else:
         subwords = isinstance(task, CorpusTask) and task.corpus.subwords is not None
-        require(
-            subwords, f"task '{task.name}' has words of its own: read its text with tokenizer='{os.fspath(folder)}'"
-        )
+        require(subwords, f"task '{task.name}' has words of its own: read its text with tokenizer='{folder}'")
         # EOS is the model's; UNK, which is never written, is read as it.
         numbers = [int(word) if word.isdecimal() else end for word in task.vocabulary.tokens]
-    require(None not in (start, *numbers), f"the config of the model at '{os.fspath(folder)}' has no eos_token_id")
+    require(None not in (start, *numbers), f"the config of the model at '{folder}' has no eos_token_id")
     return CausalLMPolicy(
         task.vocab_size,
         start_token=task.start_token,

@@ -21,7 +21,7 @@ from textgan_env.text.corpora import CORPORA, ORACLE_FILE
 from textgan_env.text.corpus import CorpusOptions, load_corpus
 from textgan_env.text.fetch import fetch
 from textgan_env.text.published import is_here, named_corpus
-from textgan_env.utils.errors import InputError, MissingDataError, require
+from textgan_env.utils.errors import MissingDataError, require, require_known
 from textgan_env.utils.reading import get_typed, most_weights, preview, read_typed
 
 
@@ -74,8 +74,7 @@ def make_task(name: str, **options: Any) -> Task:
         InputError: If there is no such task, it has no such option, or a value is refused.
         MissingDataError: If a file or package it needs is not here.
     """
-    if name not in TASKS:
-        raise InputError(f"unknown task '{name}', expected one of: {', '.join(TASKS)}")
+    require_known("task", name, TASKS)
     make, described = TASKS[name]
     known = [option for option in inspect.signature(described).parameters if option != "name"]
     unknown = [option for option in options if option not in known]
@@ -117,9 +116,8 @@ def saved_task(described: object, where: str, *, vocab_size: int | None = None) 
     require(vocab_size in (None, asked), f"{where} has V={preview(asked)}, but the policy beside it V={vocab_size}")
     for option in _FILE_OPTIONS:
         if isinstance(file := options.get(option), str):
-            missing = f"{where} was made from '{file}', which is not here"
             if not Path(file).exists():
-                raise MissingDataError(missing)
+                raise MissingDataError(f"{where} was made from '{file}', which is not here")
             require(Path(file).is_file(), f"{where} was made from '{file}', which is no ordinary file")
     folder = options.get("data_dir")
     if name in CORPORA:
@@ -131,10 +129,9 @@ def saved_task(described: object, where: str, *, vocab_size: int | None = None) 
         raise MissingDataError(f"the text of task '{name}' is not here; to fetch it: textgan data fetch {name}")
     with most_weights(_MOST_OF_A_FILE):
         task = make_task(name, **options)
-    require(  # words are compared one by one by whoever knows those of the policy
-        vocab_size in (None, task.vocab_size) or task.vocabulary is not None,
-        f"{where} has V={task.vocab_size} tokens, but the policy beside it V={vocab_size}",
-    )
+    # Words are compared one by one by whoever knows those of the policy.
+    fits = vocab_size in (None, task.vocab_size) or task.vocabulary is not None
+    require(fits, f"{where} has V={task.vocab_size} tokens, but the policy beside it V={vocab_size}")
     return task
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from textgan_env.text.corpus_report import CorpusReport
 from textgan_env.text.dataset import MOST_CELLS, PathLike, Split, TokenDataset, check_length
 from textgan_env.text.vocabulary import EOS, MODES, Mode, Subwords, Vocabulary, tokenize
-from textgan_env.utils.errors import InputError, MissingDataError, require
+from textgan_env.utils.errors import InputError, MissingDataError, require, require_at_least, require_known
 
 #: What happens to lines that are longer than T: cut to T, left out, or T grows.
 Longer = Literal["cut", "drop", "grow"]
@@ -96,21 +96,17 @@ class CorpusOptions:
         """Refuse what makes no sense."""
         one_of_two = "a corpus needs a path (a text file, one text a line) or texts, one of the two"
         require((self.path is None) != (self.texts is None), one_of_two)
-        require(self.mode in MODES, f"unknown token mode {self.mode!r}, expected one of: {', '.join(MODES)}")
+        require_known("token mode", self.mode, MODES)
         own_rules = f"a tokenizer has rules of its own: leave out mode, found '{self.mode}'"
         require(self.tokenizer is None or self.mode == "word", own_rules)
-        choices = get_args(Longer)
-        unknown = f"unknown choice {self.longer!r} for longer texts, expected one of: {', '.join(choices)}"
-        require(self.longer in choices, unknown)
-        for name in ("max_length", "min_count", "max_vocab"):
-            number = getattr(self, name)
-            require(number is None or number >= 1, f"{name} must be at least 1, found {number}")
+        require_known("choice for longer texts", self.longer, get_args(Longer))
+        require_at_least(1, max_length=self.max_length, min_count=self.min_count, max_vocab=self.max_vocab)
+        require_at_least(0, seed=self.seed)
         check_length(self.max_length or 1)
         for name, share in self.shares.items():
             require(0 <= share < 1, f"{name}_share must be at least 0 and below 1, found {share}")
         both = sum(self.shares.values())
         require(both < 1, f"valid_share and test_share together must be below 1, found {both:g}")
-        require(self.seed >= 0, f"seed must not be negative, found {self.seed}")
 
     @property
     def files(self) -> dict[Split, PathLike]:
@@ -341,11 +337,9 @@ def _check_memory(parts: Sequence[_Texts], width: int) -> None:
     """Refuse a table that one very long line blows up."""
     rows = sum(len(part) for part in parts)
     common = int(np.quantile(np.concatenate([part.lengths for part in parts]), 0.99))
-    require(
-        rows * width <= MOST_CELLS,
-        f"{parts[0].source}: {rows:,} texts of up to {width:,} tokens need {rows * width * 8 / 2**30:,.1f} GiB, more "
-        f"than {MOST_CELLS * 8 / 2**30:.0f}: set max_length (99 % of the texts have at most {common:,} words)",
-    )
+    need = f"{rows:,} texts of up to {width:,} tokens need more than {MOST_CELLS * 8 / 2**30:.0f} GiB"
+    advice = f"set max_length (99 % of the texts have at most {common:,} words)"
+    require(rows * width <= MOST_CELLS, f"{parts[0].source}: {need}: {advice}")
 
 
 def _split(texts: _Texts, asked: CorpusOptions) -> dict[Split, _Texts]:

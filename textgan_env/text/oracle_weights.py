@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from textgan_env.text.corpora import ORACLE_FILE
 from textgan_env.text.dataset import PathLike
-from textgan_env.utils.errors import InputError, MissingDataError, require
+from textgan_env.utils.errors import InputError, MissingDataError, require, require_at_least
 from textgan_env.utils.reading import check_weights, read_limited
 
 #: Names of the arrays of an oracle's weights, in the order of SeqGAN's file.
@@ -100,9 +100,7 @@ def _read_npz(content: bytes) -> Mapping[str, NDArray[Any]]:
     wrong = f"missing: {', '.join(sorted(missing)) or 'none'}, unknown: {', '.join(sorted(unknown)) or 'none'}"
     require(not missing and not unknown, f"it must hold the arrays {', '.join(ORACLE_ARRAYS)}; {wrong[:300]}")
     whole, most = sum(entry.file_size for entry in entries), _MOST_COMPRESSED * len(content)
-    require(
-        whole <= most, f"it unpacks to {whole:,} bytes, more than {_MOST_COMPRESSED} times its own {len(content):,}"
-    )
+    require(whole <= most, f"it unpacks to {whole:,} bytes, more than {_MOST_COMPRESSED} times its {len(content):,}")
     check_weights((whole - _NPY_HEADER * len(entries)) // _MOST_ITEM, "an oracle")
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         return {name: archive[name] for name in ORACLE_ARRAYS}
@@ -124,6 +122,5 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> None:
     for name in ORACLE_ARRAYS:
         expected, found = whole.get(name) or shapes[name[0]], arrays[name].shape
         require(found == expected, f"{name} must have the shape {expected}, found {found}")
-    sizes = f"V, E and H must be at least 1, found {size}, {inputs} and {hidden}"
-    require(min(size, inputs, hidden) >= 1, sizes)
+    require_at_least(1, V=size, E=inputs, H=hidden)
     check_weights(sum(values.size for values in arrays.values()), "an oracle")

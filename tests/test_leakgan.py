@@ -20,7 +20,7 @@ from textgan_env.envs import EpisodeBatch
 from textgan_env.evaluation import evaluate
 from textgan_env.ops.sampling import derived_generator
 from textgan_env.policies import LeakedPolicy
-from textgan_env.rewards import Keys, Texts, generate
+from textgan_env.rewards import Keys, generate
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.loading import load_policy
 from textgan_env.runs.logs import read_metrics
@@ -51,8 +51,9 @@ def written(agent: LeakGAN, lengths: list[int] | None = None) -> EpisodeBatch:
     lengths_B = torch.tensor(lengths or [T] * B)
     mask_BT = torch.arange(T) < lengths_B[:, None]
     credit_BT = torch.rand(B, T, generator=derived_generator(2)) * mask_BT
-    texts = Texts.finished(tokens_BT.masked_fill(~mask_BT, V), lengths_B, Keys.counted(0, B), None)
-    return EpisodeBatch(texts, credit_BT, credit_BT, credit_BT)
+    ended_B, keys = torch.ones(B, dtype=torch.bool), Keys.counted(0, B)
+    texts = (tokens_BT.masked_fill(~mask_BT, V), lengths_B, ended_B, keys, None)
+    return EpisodeBatch(*texts, credit_BT, credit_BT, credit_BT)
 
 
 def sharp(variant: str = "paper", **changes: Any) -> LeakGAN:

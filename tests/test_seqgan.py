@@ -181,7 +181,7 @@ def test_the_entropy_of_texts_rises_along_the_estimated_gradient_of_entropy() ->
     for _ in range(60):
         batch = envs.collect(policy)
         policy.zero_grad()
-        credit_BT = EntropyCredit(policy, 1.0).credit(batch.texts, batch.mask_BT)
+        credit_BT = EntropyCredit(policy, 1.0).credit(batch, batch.mask_BT)
         logp_BT = policy.log_prob(batch.tokens_BT, batch.mask_BT)
         total, rows = policy_gradient_sum(logp_BT, credit_BT, batch.mask_BT)
         (-total / rows).backward()

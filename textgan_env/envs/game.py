@@ -32,40 +32,18 @@ from textgan_env.utils.errors import require
 
 
 @dataclass(frozen=True)
-class EpisodeBatch:
+class EpisodeBatch(Texts):
     """B whole texts, generated and judged in one go by `TextGANVectorEnv.collect`.
 
     Attributes:
-        texts: The texts; ``tokens_BT``, ``lengths_B``, ``mask_BT`` and ``keys`` are theirs.
         credit_BT: float32; what each token is worth from there to the end, further ``sources`` included.
         reward_BT: float32; what `step` would have paid at each token.
         own_credit_BT: float32; the part of ``credit_BT`` that is not from ``sources``.
     """
 
-    texts: Texts
     credit_BT: Tensor
     reward_BT: Tensor
     own_credit_BT: Tensor
-
-    @property
-    def tokens_BT(self) -> Tensor:
-        """int64 (B, T), PAD after the end."""
-        return self.texts.tokens_BT
-
-    @property
-    def lengths_B(self) -> Tensor:
-        """int64 (B,)."""
-        return self.texts.lengths_B
-
-    @cached_property
-    def mask_BT(self) -> Tensor:
-        """The tokens generated, bool (B, T)."""
-        return self.texts.mask_BT
-
-    @property
-    def keys(self) -> Keys:
-        """Of the draws of each text."""
-        return self.texts.keys
 
 
 class TextGame:
@@ -212,7 +190,8 @@ class TextGame:
         # What stepping and pictures need to know: the only place where texts and credit leave their device.
         self.episodes.fill(texts.tokens_BT.cpu().numpy(), texts.lengths_B.cpu().numpy())
         self.credit_BT[:] = own_BT.masked_fill(~asked_BT, torch.nan).cpu().numpy()
-        return EpisodeBatch(texts, credit_BT, reward_BT, own_BT)
+        whole = (texts.tokens_BT, texts.lengths_B, texts.ended_B, texts.keys, texts.end_token)
+        return EpisodeBatch(*whole, credit_BT, reward_BT, own_BT)
 
     def score_real(self, rows_B: Bools) -> NDArray[np.float64]:
         """The probability that each of some rows' texts is real, by the D that judges it."""

@@ -270,8 +270,7 @@ class ReplayState(nn.Module):
         arrays |= {"dones": buffer.dones, "timeouts": buffer.timeouts}
         for name, array in arrays.items():
             self.register_buffer(name, torch.from_numpy(array))
-        self.register_buffer("place", torch.zeros(2, dtype=torch.int64))
-        self.place: Tensor
+        self.place = nn.Buffer(torch.zeros(2, dtype=torch.int64))
 
     def take(self) -> None:
         """Keep where the buffer stands."""

@@ -178,11 +178,10 @@ class PolicyModule(nn.Module):
         require(not wrong, f"forbidden tokens must be 0 to {vocab_size - 1}, found {wrong}")
         require(len(set(forbidden)) == len(forbidden), f"forbidden tokens must be named once each, found {forbidden}")
         require(len(forbidden) < vocab_size, f"all {vocab_size} tokens are forbidden, so nothing can be written")
-        self._vocab_size = vocab_size
-        self._start_token = start_token
+        self._vocab_size, self._start_token = vocab_size, start_token
+        self._settings: dict[str, Any] = {}
         self.decoding = Decoding()
-        self.register_buffer("forbidden", torch.tensor(sorted(forbidden), dtype=torch.int64), persistent=False)
-        self.forbidden: Tensor
+        self.forbidden = nn.Buffer(torch.tensor(sorted(forbidden), dtype=torch.int64), persistent=False)
 
     @property
     def vocab_size(self) -> int:
@@ -227,8 +226,12 @@ class PolicyModule(nn.Module):
         raise NotImplementedError
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain data: with the weights, all that a checkpoint needs."""
-        raise NotImplementedError
+        """The constructor's arguments, as plain data: with the weights, all that a checkpoint needs.
+
+        A subclass keeps its own arguments as ``_settings``, but for the seed of the weights.
+        """
+        own = {"start_token": self.start_token, "forbidden": self.forbidden.tolist()}
+        return {"vocab_size": self.vocab_size, **own, **self._settings}
 
     def require_sound(self, weights: Mapping[str, Tensor]) -> None:
         """Refuse weights, named as in ``state_dict``, that fit this policy's shapes but that it cannot write with.

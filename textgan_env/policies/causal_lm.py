@@ -60,22 +60,12 @@ class CausalLMPolicy(PolicyModule):
         expected = f"max_length must be 1 to {most}, the most tokens that the {config.model_type} model reads"
         require(1 <= max_length <= most, f"{expected}, found {max_length}")
         self.max_length = max_length
-        self.register_buffer("token_ids", torch.tensor([*token_ids]), persistent=False)
-        self.token_ids: Tensor
+        self.token_ids = nn.Buffer(torch.tensor([*token_ids]), persistent=False)
+        # Of the model its config, without what names code.
+        plain = {name: part for name, part in config.to_dict().items() if name not in ("auto_map", "_name_or_path")}
+        self._settings = {"max_length": max_length, "token_ids": self.token_ids.tolist(), "model": plain}
         self._cache_shapes = self._shapes()
         self.train(self.model.training)
-
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain data; of the model its config, without what names code."""
-        config = self.model.config.to_dict()
-        return {
-            "vocab_size": self.vocab_size,
-            "start_token": self.start_token,
-            "max_length": self.max_length,
-            "token_ids": self.token_ids.tolist(),
-            "model": {name: value for name, value in config.items() if name not in ("auto_map", "_name_or_path")},
-            "forbidden": self.forbidden.tolist(),
-        }
 
     @property
     def state_bytes(self) -> int:

@@ -34,10 +34,7 @@ class MemoriserPolicy(PolicyModule):
         require(bool(writable), "a memoriser cannot be given texts with forbidden tokens")
         # In lexical order the texts that begin with a prefix stand side by side.
         different_ST, times_S = torch.unique(tokens_BT, dim=0, return_counts=True)
-        self.register_buffer("tokens_ST", different_ST)
-        self.register_buffer("times_S", times_S.double())
-        self.tokens_ST: Tensor
-        self.times_S: Tensor
+        self.tokens_ST, self.times_S = nn.Buffer(different_ST), nn.Buffer(times_S.double())
 
     def begin(self, batch_size: int) -> State:
         """The first text that begins so, the one after the last, and how many tokens were read (-1: no start yet)."""
@@ -85,8 +82,7 @@ class _Combination(PolicyModule):
             require(same, "only policies of one task can be combined: V or the start token differ")
         super().__init__(first.vocab_size, first.start_token)
         self.members = nn.ModuleList(policies)
-        self.register_buffer("log_weights_K", torch.tensor(weights, dtype=torch.float64).log())
-        self.log_weights_K: Tensor
+        self.log_weights_K = nn.Buffer(torch.tensor(weights, dtype=torch.float64).log())
 
     @property
     def policies(self) -> list[PolicyModule]:

@@ -91,22 +91,17 @@ class LeakedPolicy(PolicyModule):
         tables = (vocab_size + 1) * embed_size + vocab_size * goal_size * (hidden_size + 1)
         check_weights(manager + worker + tables, "a leaked policy")
         self.discriminator = leaking.eval().requires_grad_(False)
-        self.goal_steps = goal_steps
-        self.variant = variant
-        self.init_scale = init_scale
+        self.goal_steps, self.variant = goal_steps, variant
+        sizes = {"embed_size": embed_size, "hidden_size": hidden_size, "manager_size": manager_size}
+        goals = {"goal_size": goal_size, "goal_steps": goal_steps, "variant": variant}
+        judge = {"kind": leaking.kind, **leaking.config()}
+        self._settings = {"discriminator": judge, **sizes, **goals, "dropout": dropout, "init_scale": init_scale}
         # Of the first two tokens, whatever the decoding says of the others; None: as the others.
         self.first_inverse_temperature: float | None = None
         with seeded(seed):
-            self.manager = Manager(leaking.feature_size, manager_size, init_scale)
-            self.worker = Worker(
-                vocab_size,
-                leaking.feature_size,
-                embed_size=embed_size,
-                hidden_size=hidden_size,
-                goal_size=goal_size,
-                init_scale=init_scale,
-                dropout=dropout,
-            )
+            self.manager = Manager(features, manager_size, init_scale)
+            widths = {"embed_size": embed_size, "hidden_size": hidden_size, "goal_size": goal_size}
+            self.worker = Worker(vocab_size, features, **widths, init_scale=init_scale, dropout=dropout)
         #: How goals reach the Worker, and what both learn from.
         self.rules = GOALS[variant](self.worker, goal_steps)
 
@@ -114,23 +109,6 @@ class LeakedPolicy(PolicyModule):
     def feature_size(self) -> int:
         """F."""
         return self.discriminator.feature_size
-
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain data."""
-        return {
-            "vocab_size": self.vocab_size,
-            "start_token": self.start_token,
-            "discriminator": {"kind": self.discriminator.kind, **self.discriminator.config()},
-            "embed_size": self.worker.embedding.embedding_dim,
-            "hidden_size": self.worker.lstm.hidden_size,
-            "manager_size": self.manager.lstm.hidden_size,
-            "goal_size": self.worker.psi.out_features,
-            "goal_steps": self.goal_steps,
-            "variant": self.variant,
-            "dropout": self.worker.dropout.p,
-            "init_scale": self.init_scale,
-            "forbidden": self.forbidden.tolist(),
-        }
 
     @property
     def learners(self) -> nn.ModuleDict:

@@ -68,10 +68,9 @@ class LSTMPolicy(PolicyModule):
         check_weights(tables + gates, "an LSTM policy")
         require(0 <= dropout < 1, f"dropout must be at least 0 and below 1, found {dropout}")
         require(initial_state in ("zeros", "random"), f"initial_state must be zeros or random, found '{initial_state}'")
-        self.dropout = dropout
-        self.init_scale = init_scale
-        self.initial_state = initial_state
-        self.random_start = initial_state == "random"
+        sizes = {"embed_size": embed_size, "hidden_size": hidden_size, "num_layers": num_layers}
+        self._settings = {**sizes, "dropout": dropout, "init_scale": init_scale, "initial_state": initial_state}
+        self.dropout, self.random_start = dropout, initial_state == "random"
         self._noise_BLH: Tensor | None = None
         with seeded(seed):
             # One row more than tokens: PAD, which doubles as the start of a text.
@@ -85,20 +84,6 @@ class LSTMPolicy(PolicyModule):
             if name.startswith("bias_hh"):
                 nn.init.zeros_(parameter)
                 parameter.requires_grad_(False)
-
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain data."""
-        return {
-            "vocab_size": self.vocab_size,
-            "start_token": self.start_token,
-            "embed_size": self.embedding.embedding_dim,
-            "hidden_size": self.lstm.hidden_size,
-            "num_layers": self.lstm.num_layers,
-            "dropout": self.dropout,
-            "init_scale": self.init_scale,
-            "forbidden": self.forbidden.tolist(),
-            "initial_state": self.initial_state,
-        }
 
     def for_texts(self, seed_B: Tensor, episode_B: Tensor) -> Self:
         """The same policy with the random initial states of these texts, if it has such."""
@@ -177,15 +162,12 @@ class LSTMPolicy(PolicyModule):
             weights: numpy arrays: ``embedding`` (V, E), ``W_g`` (E, H), ``U_g`` (H, H), ``b_g`` (H,) for the gates g in
                 i (input), f (forget), o (output), c (candidate), ``W_out`` (H, V), ``b_out`` (V,).
         """
-        gates = ("i", "f", "c", "o")  # PyTorch's order
-        values = {
-            "weight_ih_l0": torch.cat([torch.as_tensor(weights[f"W_{gate}"]).t() for gate in gates]),
-            "weight_hh_l0": torch.cat([torch.as_tensor(weights[f"U_{gate}"]).t() for gate in gates]),
-            "bias_ih_l0": torch.cat([torch.as_tensor(weights[f"b_{gate}"]) for gate in gates]),
-        }
         with torch.no_grad():
-            for name, value in values.items():
-                cast(Tensor, getattr(self.lstm, name)).copy_(value)
+            for name, part in (("weight_ih_l0", "W"), ("weight_hh_l0", "U"), ("bias_ih_l0", "b")):
+                gates = [torch.as_tensor(weights[f"{part}_{gate}"]) for gate in "ifco"]  # PyTorch's order
+                cast(Tensor, getattr(self.lstm, name)).copy_(
+                    torch.cat([gate.T if gate.ndim == 2 else gate for gate in gates])
+                )
             self.embedding.weight[: self.vocab_size].copy_(torch.as_tensor(weights["embedding"]))
             self.projection.weight.copy_(torch.as_tensor(weights["W_out"]).t())
             self.projection.bias.copy_(torch.as_tensor(weights["b_out"]))

@@ -29,13 +29,6 @@ class UniformPolicy(PolicyModule):
 
     kind: ClassVar[str] = "uniform"
 
-    def __init__(self, vocab_size: int, *, start_token: int, forbidden: Sequence[int] = ()) -> None:
-        super().__init__(vocab_size, start_token, forbidden)
-
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain data."""
-        return {"vocab_size": self.vocab_size, "start_token": self.start_token, "forbidden": self.forbidden.tolist()}
-
     def begin(self, batch_size: int) -> State:
         """Nothing to remember."""
         return ()
@@ -94,8 +87,7 @@ class NGramPolicy(PolicyModule):
         check_weights(vocab_size + sum(3 * contexts + 4 + 2 * pairs for contexts, pairs in sizes), "an n-gram policy")
         self.order = order
         self.levels = nn.ModuleList(_Level(contexts, pairs) for contexts, pairs in sizes)
-        self.register_buffer("log_unigram_V", torch.full((vocab_size,), -math.log(vocab_size)))
-        self.log_unigram_V: Tensor
+        self.log_unigram_V = nn.Buffer(torch.full((vocab_size,), -math.log(vocab_size)))
 
     @classmethod
     def fit(
@@ -155,13 +147,8 @@ class NGramPolicy(PolicyModule):
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, as plain data."""
-        return {
-            "vocab_size": self.vocab_size,
-            "start_token": self.start_token,
-            "order": self.order,
-            "sizes": [[len(level.keys_C) - 1, len(level.next_P)] for level in self._levels()],
-            "forbidden": self.forbidden.tolist(),
-        }
+        sizes = [[len(level.keys_C) - 1, len(level.next_P)] for level in self._levels()]
+        return {**super().config(), "order": self.order, "sizes": sizes}
 
     def require_sound(self, weights: Mapping[str, Tensor]) -> None:
         """As for any policy; and the numbers of contexts, pairs and tokens lie in their tables.
@@ -212,33 +199,14 @@ class UnigramPolicy(NGramPolicy):
 
     kind: ClassVar[str] = "unigram"
 
-    def __init__(
-        self,
-        vocab_size: int,
-        *,
-        start_token: int,
-        order: int = 1,
-        sizes: Sequence[Sequence[int]] = (),
-        forbidden: Sequence[int] = (),
-    ) -> None:
+    def __init__(self, vocab_size: int, *, start_token: int, order: int = 1, **settings: Any) -> None:
         require(order == 1, f"the order of a unigram policy is 1, found {order}: take NGramPolicy")
-        super().__init__(vocab_size, start_token=start_token, order=order, sizes=sizes, forbidden=forbidden)
+        super().__init__(vocab_size, start_token=start_token, order=order, **settings)
 
     @classmethod
-    def fit(
-        cls,
-        tokens_BT: Tensor,
-        mask_BT: Tensor,
-        *,
-        vocab_size: int,
-        start_token: int,
-        order: int = 1,
-        forbidden: Sequence[int] = (),
-    ) -> Self:
+    def fit(cls, tokens_BT: Tensor, mask_BT: Tensor, *, order: int = 1, **settings: Any) -> Self:
         """Count a corpus (see `NGramPolicy.fit`); refuses another order than 1."""
-        return super().fit(
-            tokens_BT, mask_BT, vocab_size=vocab_size, start_token=start_token, order=order, forbidden=forbidden
-        )
+        return super().fit(tokens_BT, mask_BT, order=order, **settings)
 
 
 class _Level(nn.Module):
@@ -249,16 +217,11 @@ class _Level(nn.Module):
 
     def __init__(self, contexts: int, pairs: int) -> None:
         super().__init__()
-        self.register_buffer("keys_C", torch.full((contexts + 1,), _NO_CONTEXT))
-        self.register_buffer("first_C", torch.zeros(contexts + 2, dtype=torch.int64))
-        self.register_buffer("log_left_C", torch.zeros(contexts + 1))
-        self.register_buffer("next_P", torch.zeros(pairs, dtype=torch.int64))
-        self.register_buffer("log_prob_P", torch.zeros(pairs))
-        self.keys_C: Tensor
-        self.first_C: Tensor
-        self.log_left_C: Tensor
-        self.next_P: Tensor
-        self.log_prob_P: Tensor
+        self.keys_C = nn.Buffer(torch.full((contexts + 1,), _NO_CONTEXT))
+        self.first_C = nn.Buffer(torch.zeros(contexts + 2, dtype=torch.int64))
+        self.log_left_C = nn.Buffer(torch.zeros(contexts + 1))
+        self.next_P = nn.Buffer(torch.zeros(pairs, dtype=torch.int64))
+        self.log_prob_P = nn.Buffer(torch.zeros(pairs))
 
     def find(self, key_B: Tensor) -> Tensor:
         """Number of each context; C for one never seen."""

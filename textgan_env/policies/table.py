@@ -1,7 +1,7 @@
 """The tabular policy: one row of logits for every prefix. Exact where all texts can be listed."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ class TablePolicy(PolicyModule):
             size = f"a table for {max_length} tokens out of {vocab_size}"
             require(logits <= _MOST_LOGITS, f"{size} needs more than {_MOST_LOGITS:,} logits")
         check_weights(logits, "a table")
-        self.max_length = max_length
+        self.max_length, self._settings = max_length, {"max_length": max_length}
         shape = (logits // vocab_size, vocab_size)
         if logits_PV is None:
             logits_PV = torch.zeros(shape)
@@ -83,15 +83,6 @@ class TablePolicy(PolicyModule):
             mass_pV = probability_S.double().view(vocab_size**length, vocab_size, -1).sum(2)
             rows.append((mass_pV / mass_pV.sum(1, keepdim=True)).log().nan_to_num(nan=0.0, neginf=-torch.inf))
         return cls(vocab_size, max_length=max_length, start_token=start_token, logits_PV=torch.cat(rows))
-
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain data."""
-        return {
-            "vocab_size": self.vocab_size,
-            "max_length": self.max_length,
-            "start_token": self.start_token,
-            "forbidden": self.forbidden.tolist(),
-        }
 
     def require_sound(self, weights: Mapping[str, Tensor]) -> None:
         """As for any policy, but a token may be impossible (minus infinity); not all after one prefix.

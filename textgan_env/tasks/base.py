@@ -1,7 +1,7 @@
 """What a task is: vocabulary, length, splits, and an oracle where one exists."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import torch
@@ -41,6 +41,7 @@ class Task(ABC):
 
     def __init__(self) -> None:
         self._splits: dict[str, TokenDataset] = {}
+        self._settings: Mapping[str, Any] = {}  # options of `make_task`
 
     def __str__(self) -> str:
         """One line for a person."""
@@ -61,9 +62,9 @@ class Task(ABC):
     def _load(self, name: Split) -> TokenDataset:
         """Make one split."""
 
-    @abstractmethod
     def config(self) -> dict[str, Any]:
         """Plain data from which `make_task` makes the same task."""
+        return {"name": self.name, **self._settings}
 
     def writable(self, name: Split) -> Tensor:
         """The texts of a split that a policy could have written, int64 (B, T): a discriminator is shown no others.

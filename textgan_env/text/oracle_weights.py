@@ -106,6 +106,13 @@ def _read_npz(content: bytes) -> Mapping[str, NDArray[Any]]:
         return {name: archive[name] for name in ORACLE_ARRAYS}
 
 
+def oracle_shapes(vocab_size: int, embed_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
+    """The shape of each array of an oracle, in the order of `ORACLE_ARRAYS`."""
+    gate = {"W": (embed_size, hidden_size), "U": (hidden_size, hidden_size), "b": (hidden_size,)}
+    ends = {"embedding": (vocab_size, embed_size), "W_out": (hidden_size, vocab_size), "b_out": (vocab_size,)}
+    return {name: ends.get(name) or gate[name[0]] for name in ORACLE_ARRAYS}
+
+
 def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> None:
     """Refuse what is no LSTM.
 
@@ -117,10 +124,8 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> None:
     for name in ("embedding", "U_i"):
         require(arrays[name].ndim == 2, f"{name} must have 2 axes, found {arrays[name].ndim}")
     (size, inputs), hidden = arrays["embedding"].shape, len(arrays["U_i"])
-    shapes = {"W": (inputs, hidden), "U": (hidden, hidden), "b": (hidden,)}
-    whole = {"embedding": (size, inputs), "W_out": (hidden, size), "b_out": (size,)}
-    for name in ORACLE_ARRAYS:
-        expected, found = whole.get(name) or shapes[name[0]], arrays[name].shape
+    for name, expected in oracle_shapes(size, inputs, hidden).items():
+        found = arrays[name].shape
         require(found == expected, f"{name} must have the shape {expected}, found {found}")
     require_at_least(1, V=size, E=inputs, H=hidden)
     check_weights(sum(values.size for values in arrays.values()), "an oracle")

@@ -153,19 +153,10 @@ ADDED = ("d_learning_rate", "policy")
 
 #: Options that have another name now: old -> new. Old ones are refused on the command line, and read in saved runs.
 RENAMED = {
-    "anew": "overrides",
-    "average": "ema_decay",
-    "buffer": "buffer_size",
-    "clip_norm": "max_grad_norm",
-    "critic": "vf_coef",
-    "d_slower": "d_lr_scale",
-    "entropy": "ent_coef",
-    "kl": "kl_coef",
-    "look_every": "eval_every",
-    "minibatches": "num_minibatches",
-    "mle_every": "mle_interval",
-    "q_every": "q_interval",
-}
+    "anew": "overrides", "average": "ema_decay", "buffer": "buffer_size", "clip_norm": "max_grad_norm",
+    "critic": "vf_coef", "d_slower": "d_lr_scale", "entropy": "ent_coef", "kl": "kl_coef", "look_every": "eval_every",
+    "minibatches": "num_minibatches", "mle_every": "mle_interval", "q_every": "q_interval",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from gymnasium import spaces
 from textgan_env.envs.game import TextGame
 from textgan_env.envs.views import Observation
 from textgan_env.ops.episodes import Ints
-from textgan_env.ops.reward_kinds import TRANSFORMS
 from textgan_env.policies.base import Policy
 from textgan_env.rewards import RewardSpec
 from textgan_env.tasks import Task, shared_task
@@ -23,8 +22,10 @@ OF_GAME = frozenset(
     {field.name for field in fields(RewardSpec)}
     | {name for name, part in signature(TextGame).parameters.items() if part.kind == part.KEYWORD_ONLY}
 )
-#: The manual page of both environments.
-MANUAL = f"""
+
+
+class GameEnv:
+    """Base of both environments, and their manual: a `TextGame`, made of plain arguments, and what is asked of it.
 
     Action space: ``Discrete(V)``, the next token. UNK is never allowed (`action_masks`).
 
@@ -34,7 +35,7 @@ MANUAL = f"""
     the last token; it is a return to go, so learn with gamma 0 (SeqGAN's objective). ``difference`` pays the change of
     Q and sums exactly to R(text), ``terminal`` pays R(text) at the end without completions: gamma 1 for both.
 
-    Starting state: the empty prefix, or ``reset(options={{"prefix": "some words"}})`` (or a list of tokens).
+    Starting state: the empty prefix, or ``reset(options={"prefix": "some words"})`` (or a list of tokens).
 
     Episode end: terminated with the end token or with the T-th token; never truncated. At the end
     ``info["score_real"]`` is D's probability that the text is real.
@@ -44,7 +45,7 @@ MANUAL = f"""
         |---|---|---|
         | task | "oracle" | a name of `textgan_env.tasks.TASKS`, or a `Task` |
         | reward | "rollout" | see above |
-        | transform | "prob" | f: {", ".join(TRANSFORMS)} |
+        | transform | "prob" | f: prob, logit, log, minimax, 2p-1, rank |
         | rollouts | 16 | N, completions of each prefix |
         | gamma | 1.0 | discount: credit counts gamma^k R of a text that ends k tokens later |
         | control | None | constant, random or shuffled: rewards that know nothing, to compare with |
@@ -58,10 +59,6 @@ MANUAL = f"""
 
     Version history: v0, the first.
     """
-
-
-class GameEnv:
-    """Base of both environments: a `TextGame`, made of plain arguments, and what is asked of it."""
 
     task: Task
     game: TextGame
@@ -87,6 +84,10 @@ class GameEnv:
     def set_rollout_policy(self, policy: Policy | None) -> None:
         """See `TextGame.set_rollout_policy`."""
         self.game.set_rollout_policy(policy)
+
+
+#: The manual of both environments, below their own first lines.
+MANUAL = "\n\n" + (GameEnv.__doc__ or "").partition("\n\n")[2]
 
 
 def tokens_given(values: Any, expected: str) -> Ints:

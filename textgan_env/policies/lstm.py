@@ -164,10 +164,8 @@ class LSTMPolicy(PolicyModule):
         """
         with torch.no_grad():
             for name, part in (("weight_ih_l0", "W"), ("weight_hh_l0", "U"), ("bias_ih_l0", "b")):
-                gates = [torch.as_tensor(weights[f"{part}_{gate}"]) for gate in "ifco"]  # PyTorch's order
-                cast(Tensor, getattr(self.lstm, name)).copy_(
-                    torch.cat([gate.T if gate.ndim == 2 else gate for gate in gates])
-                )
+                gates = [torch.as_tensor(weights[f"{part}_{gate}"]).t() for gate in "ifco"]  # PyTorch's order
+                cast(Tensor, getattr(self.lstm, name)).copy_(torch.cat(gates))
             self.embedding.weight[: self.vocab_size].copy_(torch.as_tensor(weights["embedding"]))
             self.projection.weight.copy_(torch.as_tensor(weights["W_out"]).t())
             self.projection.bias.copy_(torch.as_tensor(weights["b_out"]))

@@ -440,7 +440,7 @@ def test_an_oracle_of_any_size_comes_from_a_file_of_weights(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--goal-steps", "5"], "goal_steps (c) must be 1 to T=4, the tokens of a text, found 5"),
+        (["--goal-steps", "5"], "goal_steps (c) must be 1 to T=4, found 5"),
         (["--goal-size", "0"], "goal_size must be at least 1, found 0"),
         (["--learning-rate", "-1"], "learning_rate must be above 0, found -1.0"),
         (["--rollouts", "0"], "rollouts must be at least 1, found 0"),

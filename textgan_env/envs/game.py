@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,12 +84,8 @@ class TextGame:
                 discriminator = default_discriminator(task, discriminator_seed)
             self.queue_discriminator(discriminator)
         self.rollout_policy: Policy | None = None
+        self._default_policy: Policy | None = None  # completes prefixes in `step` where no policy was given
         self.set_rollout_policy(rollout_policy)
-
-    @cached_property
-    def default_policy(self) -> Policy:
-        """Completes prefixes in `step` where no rollout policy was given."""
-        return default_rollout_policy(self.task)
 
     @property
     def judged(self) -> bool:
@@ -148,7 +144,7 @@ class TextGame:
         check_level(self.reward, self.episodes.lengths_B, rows_B, paid_B)
         policy = self.rollout_policy
         if policy is None and self.reward.completes:
-            policy = self.default_policy
+            policy = self._default_policy = self._default_policy or default_rollout_policy(self.task)
         texts = Texts.of(self.episodes, torch.device("cpu") if policy is None else policy.device)
         rows, last = paid_B.nonzero()[0], self.episodes.lengths_B[paid_B] - 1
         source = credit_source(self.reward, self.discriminators, policy)
@@ -261,12 +257,8 @@ def _cells(texts: Texts, rows: Ints, columns: Ints) -> Tensor:
 
 def _generated(policy: Policy, keys: Keys, task: Task) -> Texts:
     """One whole text of the policy for each key."""
-
-    def some(rows: slice) -> tuple[Tensor, Tensor]:
-        """Texts of some keys."""
-        return generate(policy, keys.rows(rows), task.max_length, end_token=task.end_token)
-
-    tokens_BT, lengths_B = by_rows(len(keys.seed_B), some)
+    some = partial(generate, policy, max_length=task.max_length, end_token=task.end_token)
+    tokens_BT, lengths_B = by_rows(len(keys.seed_B), lambda rows: some(keys.rows(rows)))
     return Texts.finished(tokens_BT, lengths_B, keys, task.end_token)
 
 

@@ -80,6 +80,11 @@ def map_state(function: Callable[..., Tensor], *states: State) -> State:
     raise InputError(f"a policy's state must be tensors in tuples, lists or dicts, found {type(first).__name__}")
 
 
+def where_rows(mask_B: Tensor, chosen: State, other: State) -> State:
+    """Rows of ``chosen`` where the mask is True, else of ``other``."""
+    return map_state(lambda one, two: torch.where(mask_B.view(-1, *[1] * (one.dim() - 1)), one, two), chosen, other)
+
+
 @dataclass(frozen=True)
 class Decoding:
     """How a policy turns its logits into the distribution it writes from.
@@ -178,20 +183,10 @@ class PolicyModule(nn.Module):
         require(not wrong, f"forbidden tokens must be 0 to {vocab_size - 1}, found {wrong}")
         require(len(set(forbidden)) == len(forbidden), f"forbidden tokens must be named once each, found {forbidden}")
         require(len(forbidden) < vocab_size, f"all {vocab_size} tokens are forbidden, so nothing can be written")
-        self._vocab_size, self._start_token = vocab_size, start_token
+        self.vocab_size, self.start_token = vocab_size, start_token
         self._settings: dict[str, Any] = {}
         self.decoding = Decoding()
         self.forbidden = nn.Buffer(torch.tensor(sorted(forbidden), dtype=torch.int64), persistent=False)
-
-    @property
-    def vocab_size(self) -> int:
-        """V, the number of tokens that can be written; V itself is PAD."""
-        return self._vocab_size
-
-    @property
-    def start_token(self) -> int:
-        """What `step` is fed before the first token."""
-        return self._start_token
 
     @property
     def device(self) -> torch.device:
@@ -244,11 +239,7 @@ class PolicyModule(nn.Module):
 
     def reset_rows(self, state: State, mask_B: Tensor) -> State:
         """``state`` with the rows where the bool mask is True back at the empty prefix."""
-
-        def reset(old: Tensor, fresh: Tensor) -> Tensor:
-            return torch.where(mask_B.view(-1, *[1] * (old.dim() - 1)), fresh, old)
-
-        return map_state(reset, state, self.begin(len(mask_B)))
+        return where_rows(mask_B, self.begin(len(mask_B)), state)
 
     def step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
         """Read one token a row and say what may come next (see `Policy.step`)."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from textgan_env.policies.base import Decoding, PolicyModule, State, map_state
+from textgan_env.policies.base import Decoding, PolicyModule, State, where_rows
 from textgan_env.utils.errors import require
 
 
@@ -152,7 +152,7 @@ class MixturePolicy(_Combination):
         written_B11 = tokens_B.clamp(max=self.vocab_size - 1)[:, None, None].expand(-1, logp_BKV.shape[1], 1)
         seen_BK = log_weights_BK + logp_BKV.gather(2, written_B11)[..., 0]
         log_weights_BK = torch.where(fresh_B[:, None], log_weights_BK, seen_BK)
-        kept = _where(fresh_B, states, after)
+        kept = where_rows(fresh_B, states, after)
         logp_BKV, _ = self._steps(tokens_B, kept)
         share_BK = log_weights_BK.log_softmax(1)
         return (share_BK[..., None] + logp_BKV).logsumexp(1).float(), (kept, tokens_B, log_weights_BK)
@@ -165,12 +165,3 @@ class MixturePolicy(_Combination):
         after_BT = (logp_BTK.cumsum(1) + self.log_weights_K).logsumexp(2)
         before_BT = torch.cat([torch.zeros_like(after_BT[:, :1]), after_BT[:, :-1]], dim=1)
         return (after_BT - before_BT).masked_fill(~mask_BT, 0.0).float()
-
-
-def _where(mask_B: Tensor, chosen: State, other: State) -> State:
-    """Rows of ``chosen`` where the mask is True, else of ``other``."""
-
-    def pick(left: Tensor, right: Tensor) -> Tensor:
-        return torch.where(mask_B.view(-1, *[1] * (left.dim() - 1)), left, right)
-
-    return map_state(pick, chosen, other)

@@ -259,11 +259,8 @@ class RandomCredit:
     def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
         """U(0, 1) at the wanted tokens, float32 (B, T), keyed like every other draw."""
         positions_T = torch.arange(wanted_BT.shape[1], device=wanted_BT.device)
-        keys = texts.keys
-        uniform_BT = keyed_uniform(
-            keys.seed_B[:, None], keys.episode_B[:, None], position=positions_T, stream=Stream.REWARD
-        )
-        return uniform_BT.float() * wanted_BT
+        seed_B1, episode_B1 = texts.keys.seed_B[:, None], texts.keys.episode_B[:, None]
+        return keyed_uniform(seed_B1, episode_B1, position=positions_T, stream=Stream.REWARD).float() * wanted_BT
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ the first token.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,18 +92,9 @@ def complete(
         rollout_R=torch.arange(rollouts, device=tokens_BT.device).repeat(len(prefix_R) // rollouts),
     )
     if len(row_R):
+        how: Any = {"rollouts": rollouts, "end_token": end_token, "stream": stream, "tile": tile}
         with evaluating(policy), torch.inference_mode():
-            _generate(
-                for_texts(policy, keys),
-                tokens_BT,
-                wanted_BT,
-                texts,
-                keys_R=keys.rows(row_R),
-                rollouts=rollouts,
-                end_token=end_token,
-                stream=stream,
-                tile=tile,
-            )
+            _generate(for_texts(policy, keys), tokens_BT, wanted_BT, texts, keys_R=keys.rows(row_R), **how)
     return texts
 
 

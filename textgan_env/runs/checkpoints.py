@@ -102,16 +102,6 @@ class Checkpoint:
         return self.header.document
 
     @property
-    def versions(self) -> dict[str, str]:
-        """The library versions it was written with."""
-        return self.header.versions
-
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """The names of the modules in the file."""
-        return tuple(self.header.modules)
-
-    @property
     def vocabulary(self) -> Vocabulary | None:
         """The words of the run, ``None`` where it has none (an oracle task).
 
@@ -197,8 +187,8 @@ class Checkpoint:
             InputError: If the file has no such module, or a tensor is missing, left over, or of another shape
                 or dtype, or not finite; the module is then as it was.
         """
-        here, known = f"checkpoint '{self.path}'", ", ".join(self.modules) or "none"
-        require(name in self.modules, f"{here} holds no module '{name}', only: {known}")
+        here, known = f"checkpoint '{self.path}'", ", ".join(self.header.modules) or "none"
+        require(name in self.header.modules, f"{here} holds no module '{name}', only: {known}")
         expected, found = module.state_dict(), self._under(name)
         for key, tensor in expected.items():
             require(key in found, f"{here} lacks tensor '{name}/{key}', expected {shape_text(tensor)}")

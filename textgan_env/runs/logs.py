@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
+from tqdm import tqdm
+
 from textgan_env.utils.errors import InputError, require
 from textgan_env.utils.files import append_safely, force_to_disk, write_safely
 from textgan_env.utils.reading import get_typed, parse_json, read_typed
@@ -88,9 +90,8 @@ class MetricLog:
         row |= {key: _plain(value) for key, value in values.items()}
         append_safely(self._jsonl, _json_line(row))
         self.rows.append(row)
-        new = [key for key in row if key not in self._columns]
-        self._columns += new
-        if new:
+        if new := [key for key in row if key not in self._columns]:
+            self._columns += new
             self._rewrite_csv()
         else:
             append_safely(self._csv, _csv_text([row], self._columns))
@@ -161,13 +162,9 @@ def console_line(label: str, at: int, of: int, values: Mapping[str, Any], second
     Returns:
         For example ``epoch 12/60  loss 5.123  nll_test 7.410  00:41 left``.
     """
-    parts = [
-        f"{label} {at:>{len(str(of))}}/{of}",
-        *(f"{key} {_number(_plain(value))}" for key, value in values.items()),
-    ]
-    if seconds_left is not None:
-        parts.append(f"{clock_text(seconds_left)} left")
-    return "  ".join(parts)
+    numbers = (f"{key} {_number(_plain(value))}" for key, value in values.items())
+    end = () if seconds_left is None else (f"{clock_text(seconds_left)} left",)
+    return "  ".join([f"{label} {at:>{len(str(of))}}/{of}", *numbers, *end])
 
 
 def clock_text(seconds: float) -> str:
@@ -181,9 +178,7 @@ def clock_text(seconds: float) -> str:
     """
     if not math.isfinite(seconds):
         return "--:--"
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+    return str(tqdm.format_interval(max(0, round(seconds))))
 
 
 class Progress:
@@ -225,8 +220,6 @@ class Progress:
         self._started = self._shown = clock()
         self._bar: Any = None
         if self._stream.isatty():
-            from tqdm import tqdm
-
             self._bar = tqdm(
                 total=total,
                 initial=initial,
@@ -318,9 +311,7 @@ def _step(row: Row) -> int:
 
 def _json_line(row: Row) -> str:
     """A row as metrics.jsonl holds it: JSON has no NaN."""
-    finite = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
-    }
+    finite = {key: value if isinstance(value, str) or math.isfinite(value) else None for key, value in row.items()}
     return json.dumps(finite, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -7,7 +7,7 @@ reported is measured on ``test``.
 import inspect
 import os
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +42,9 @@ def _oracle40(**settings: Any) -> OracleTask:
     return OracleTask(**{"max_length": 40, "embed_size": 64, "hidden_size": 64} | settings)
 
 
-def _named(name: str) -> Callable[..., CorpusTask]:
-    """What makes the task of a named corpus."""
-
-    def make(**settings: Any) -> CorpusTask:
-        """Read the corpus."""
-        return CorpusTask(named_corpus(name, **settings), name=name, settings=settings)
-
-    return make
+def _named(name: str, /, **settings: Any) -> CorpusTask:
+    """The task of a named corpus."""
+    return CorpusTask(named_corpus(name, **settings), name=name, settings=settings)
 
 
 #: Name -> what makes the task, and the function whose arguments are its options.
@@ -59,7 +54,7 @@ TASKS: dict[str, tuple[Callable[..., Task], Callable[..., Any]]] = {
     "seqgan-oracle": (_seqgan_oracle, OracleTask),
     "toy": (ToyTask, ToyTask),
     "corpus": (_corpus_task, CorpusOptions),
-    **{name: (_named(name), named_corpus) for name in CORPORA},
+    **{name: (partial(_named, name), named_corpus) for name in CORPORA},
 }
 
 
@@ -120,12 +115,10 @@ def saved_task(described: object, where: str, *, vocab_size: int | None = None) 
                 raise MissingDataError(f"{where} was made from '{file}', which is not here")
             require(Path(file).is_file(), f"{where} was made from '{file}', which is no ordinary file")
     folder = options.get("data_dir")
+    named = name == "seqgan-oracle" and options.get("weights") is None
     if name in CORPORA:
         named = CORPORA[name].derive is None or folder is not None
-    else:
-        named = name == "seqgan-oracle" and options.get("weights") is None
-    named = named and isinstance(folder, str | None)
-    if named and not is_here(name, data_dir=folder):
+    if named and isinstance(folder, str | None) and not is_here(name, data_dir=folder):
         raise MissingDataError(f"the text of task '{name}' is not here; to fetch it: textgan data fetch {name}")
     with most_weights(_MOST_OF_A_FILE):
         task = make_task(name, **options)

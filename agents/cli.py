@@ -195,16 +195,9 @@ def report(
     """
     from textgan_env.show.report import write_report
 
-    file = write_report(
-        runs,
-        out,
-        texts=texts,
-        rollouts=rollouts,
-        temperature=temperature,
-        judge=judge,
-        seed=seed,
-        say=lambda text: print(text, file=sys.stderr, flush=True),
-    )
+    say = functools.partial(print, file=sys.stderr, flush=True)
+    of_texts = functools.partial(write_report, texts=texts, rollouts=rollouts, temperature=temperature, seed=seed)
+    file = of_texts(runs, out, judge=judge, say=say)
     print(f"{file} ({max(1, file.stat().st_size // 1000):,} kB): open it in a browser")
 
 

@@ -19,13 +19,14 @@ from textgan_env.tasks import Task
 from textgan_env.utils.errors import require, require_known
 
 
-class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):  # noqa: D101  it shares a manual
-    __doc__ = (
-        "Generate ``num_envs`` texts side by side, all prefixes completed in one batch.\n\n"
-        "    Equal to `gymnasium.vector.SyncVectorEnv` of `TextGANEnv`, in each autoreset mode, and much faster.\n"
-        "    `collect` is the batched way for agents of this project; ``autoreset_mode`` is a further argument.\n"
-        + MANUAL
-    )
+class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):
+    """Generate ``num_envs`` texts side by side, all prefixes completed in one batch.
+
+    Equal to `gymnasium.vector.SyncVectorEnv` of `TextGANEnv`, in each autoreset mode, and much faster.
+    `collect` is the batched way for agents of this project; ``autoreset_mode`` is a further argument.
+    """
+
+    __doc__ = (__doc__ or "").rstrip() + MANUAL
 
     metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012
 

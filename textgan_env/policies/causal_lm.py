@@ -97,13 +97,8 @@ class CausalLMPolicy(PolicyModule):
         if longest:
             for number, (keys, values) in enumerate(state["layers"]):
                 cache.update(keys[:, :, :longest], values[:, :, :longest], number)
-        out = self.model(
-            input_ids=self.token_ids[tokens_B][:, None],
-            attention_mask=seen_BS.long(),
-            position_ids=length_B[:, None],
-            past_key_values=cache,
-            use_cache=True,
-        )
+        read = {"input_ids": self.token_ids[tokens_B][:, None], "position_ids": length_B[:, None]}
+        out = self.model(**read, attention_mask=seen_BS.long(), past_key_values=cache, use_cache=True)
         here_B1T1 = (torch.arange(self.max_length, device=self.device) == length_B[:, None])[:, None, :, None]
         layers = tuple(
             tuple(torch.where(here_B1T1, new[:, :, -1:], old) for new, old in zip(_newest(layer), pair, strict=True))

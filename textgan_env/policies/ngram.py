@@ -122,14 +122,9 @@ class NGramPolicy(PolicyModule):
         lowest, highest = int(next_E.min()), int(next_E.max())
         known = lowest >= 0 and highest < vocab_size
         require(known, f"tokens to count must be 0 to {vocab_size - 1}, found {lowest} to {highest}")
-        history_BT = torch.cat(
-            [
-                tokens_BT.new_full((len(tokens_BT), order - 1), vocab_size),
-                tokens_BT.new_full((len(tokens_BT), 1), start_token),
-                tokens_BT[:, :-1],
-            ],
-            dim=1,
-        )
+        padding = tokens_BT.new_full((len(tokens_BT), order - 1), vocab_size)
+        start_B1 = tokens_BT.new_full((len(tokens_BT), 1), start_token)
+        history_BT = torch.cat([padding, start_B1, tokens_BT[:, :-1]], dim=1)
         context_EL = history_BT.unfold(1, order, 1)[mask_BT][:, 1:]
 
         times_V = next_E.bincount(minlength=vocab_size).double()

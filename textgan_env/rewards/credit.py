@@ -6,6 +6,7 @@ adding one source up over the tokens of a text would count it again and again.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -93,14 +94,8 @@ class RolloutCredit:
         final_BT = wanted_BT & texts.last_BT
         # A prefix of p tokens ends with the token in column p - 1.
         prefixes_BT = (wanted_BT & ~final_BT).roll(1, dims=1)
-        done = complete(
-            self.policy,
-            texts.tokens_BT,
-            prefixes_BT,
-            keys=texts.keys,
-            rollouts=self.rollouts,
-            end_token=texts.end_token,
-        )
+        of_batch = partial(complete, self.policy, texts.tokens_BT, prefixes_BT, keys=texts.keys)
+        done = of_batch(rollouts=self.rollouts, end_token=texts.end_token)
         final_row_R = final_BT.nonzero()[:, 0]
         logits_R = score_logits(self.discriminator, torch.cat([done.tokens_RT, texts.tokens_BT[final_row_R]]))
         reward_R, final_R = TRANSFORMS[self.transform](logits_R).float().tensor_split([len(done.row_R)])

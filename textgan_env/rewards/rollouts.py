@@ -173,14 +173,9 @@ def _generate(
     for position in range(max_length):
         joining_R = torch.arange(starts[position], starts[position + 1], device=tokens_BT.device)
         writing_R = torch.cat([alive_R, joining_R])
-        uniform_R[writing_R] = keyed_uniform(
-            keys_R.seed_B[writing_R],
-            keys_R.episode_B[writing_R],
-            prefix=texts.prefix_R[writing_R],
-            rollout=texts.rollout_R[writing_R],
-            position=position,
-            stream=stream,
-        )
+        keys = keys_R.rows(writing_R)
+        of_R = {"prefix": texts.prefix_R[writing_R], "rollout": texts.rollout_R[writing_R]}
+        uniform_R[writing_R] = keyed_uniform(keys.seed_B, keys.episode_B, position=position, stream=stream, **of_R)
         for rows_r in _tiles(alive_R, tile):
             logits_rV = written.step(texts.tokens_RT[:, position - 1], rows_r)
             texts.tokens_RT[rows_r, position] = sample_categorical(logits_rV, uniform_R[rows_r], overwrite=True)

@@ -90,18 +90,10 @@ class RunFolder:
         plain = bool(name.strip()) and not re.search(r"[/\\\x00-\x1f]", name) and name.strip(". ") == name
         require(plain, f"a run needs a name that can be a folder name, got {name!r}")
         require(not root.is_file(), f"'{root}' is a file, but runs need a folder")
-        about = {
-            "name": name,
-            "config": config,
-            "task": task,
-            "seed": seed,
-            "command": list(sys.argv if command is None else command),
-            "python": platform.python_version(),
-            "versions": library_versions(),
-            "source": source_state(),
-            "machine": machine(device),
-        }
-        text = _json_text(about)
+        asked = {"name": name, "config": config, "task": task, "seed": seed}
+        code = {"python": platform.python_version(), "versions": library_versions(), "source": source_state()}
+        words = list(sys.argv if command is None else command)
+        text = _json_text({**asked, "command": words, **code, "machine": machine(device)})
         made: Path | None = None
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -271,13 +263,8 @@ def machine(device: str | torch.device = "cpu") -> dict[str, Any]:
     name = str(device)
     if device.type == "cuda" and torch.cuda.is_available():
         name += f" ({torch.cuda.get_device_name(device)})"
-    return {
-        "system": platform.platform(),
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": name,
-    }
+    computer = {"system": platform.platform(), "cpu": _cpu_name(), "cores": os.cpu_count()}
+    return {**computer, "threads": torch.get_num_threads(), "device": name}
 
 
 def _next_folder(root: Path, name: str) -> Path:

@@ -8,8 +8,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tqdm import tqdm
 
@@ -26,7 +27,7 @@ Value = float | int | str
 Row = dict[str, Value]
 
 
-class MetricLog:
+class MetricLog(AbstractContextManager["MetricLog"]):
     """The measurements of a run, one row an event.
 
     Each row goes to ``metrics.jsonl`` (what is read back), ``metrics.csv`` (for spreadsheets; a new kind of
@@ -116,10 +117,6 @@ class MetricLog:
             self._writer.close()
             self._writer = None
 
-    def __enter__(self) -> Self:
-        """Use the log in a ``with`` block, which closes it."""
-        return self
-
     def __exit__(self, *_: object) -> None:
         """Close the log."""
         self.close()
@@ -181,7 +178,7 @@ def clock_text(seconds: float) -> str:
     return str(tqdm.format_interval(max(0, round(seconds))))
 
 
-class Progress:
+class Progress(AbstractContextManager["Progress"]):
     """How far a long piece of work is, with the time left.
 
     On a terminal this is a bar. Anywhere else (a file, a pipe, a CI log) it is a plain line every ten seconds
@@ -220,14 +217,9 @@ class Progress:
         self._started = self._shown = clock()
         self._bar: Any = None
         if self._stream.isatty():
-            self._bar = tqdm(
-                total=total,
-                initial=initial,
-                desc=description,
-                file=self._stream,
-                dynamic_ncols=True,
-                bar_format="{desc}: {percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt}, {remaining} left",
-            )
+            look = {"bar_format": "{desc}: {percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt}, {remaining} left"}
+            work = {"total": total, "initial": initial, "desc": description}
+            self._bar = tqdm(file=self._stream, dynamic_ncols=True, **work, **look)
 
     @property
     def seconds_left(self) -> float:
@@ -271,10 +263,6 @@ class Progress:
         share = 100 * self.done // self.total if self.total else 100
         count = f"{self.done:>{len(str(self.total))}}/{self.total}"
         print(f"{self._description}: {share:3d} % ({count}), {end}", file=self._stream, flush=True)
-
-    def __enter__(self) -> Self:
-        """Use the progress in a ``with`` block, which closes it."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Close it."""

@@ -115,9 +115,8 @@ class Task(ABC):
             return self.vocabulary.encode(self.tokenize(text))
         for part in text.split():
             fits = part.isdecimal() and len(part) < 19 and int(part) < self.vocab_size
-            require(
-                fits, f"task '{self.name}' has numbers without words, 0 to {self.vocab_size - 1}, found '{part[:20]}'"
-            )
+            expected = f"task '{self.name}' has numbers without words, 0 to {self.vocab_size - 1}"
+            require(fits, f"{expected}, found '{part[:20]}'")
         return [int(part) for part in text.split()]
 
     def encode_writable(self, text: str) -> list[int]:

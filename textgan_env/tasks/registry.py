@@ -37,11 +37,6 @@ def _seqgan_oracle(*, weights: str | os.PathLike[str] | None = None, **settings:
     return OracleTask(weights=fetch(ORACLE_FILE) if weights is None else weights, **settings)
 
 
-def _oracle40(**settings: Any) -> OracleTask:
-    """The oracle for longer texts."""
-    return OracleTask(**{"max_length": 40, "embed_size": 64, "hidden_size": 64} | settings)
-
-
 def _named(name: str, /, **settings: Any) -> CorpusTask:
     """The task of a named corpus."""
     return CorpusTask(named_corpus(name, **settings), name=name, settings=settings)
@@ -50,7 +45,7 @@ def _named(name: str, /, **settings: Any) -> CorpusTask:
 #: Name -> what makes the task, and the function whose arguments are its options.
 TASKS: dict[str, tuple[Callable[..., Task], Callable[..., Any]]] = {
     "oracle": (OracleTask, OracleTask),
-    "oracle40": (_oracle40, OracleTask),
+    "oracle40": (partial(OracleTask, max_length=40, embed_size=64, hidden_size=64), OracleTask),
     "seqgan-oracle": (_seqgan_oracle, OracleTask),
     "toy": (ToyTask, ToyTask),
     "corpus": (_corpus_task, CorpusOptions),

@@ -371,18 +371,12 @@ def _vocabulary(
     # Looked for in every split: in a test file, too, it would end a text in its middle.
     require(not (with_eos and EOS in words), f"{source}: the text holds {EOS!r}, which stands for the end of a text")
 
+    make = partial(Vocabulary.from_counts, counts, mode=asked.mode, lower=asked.lower, eos=with_eos)
+
     def build(unk: bool | Literal["auto"]) -> tuple[Vocabulary, NDArray[np.int64]]:
         """With or without an unknown word."""
         try:
-            vocabulary = Vocabulary.from_counts(
-                counts,
-                mode=asked.mode,
-                lower=asked.lower,
-                min_count=asked.min_count,
-                max_size=asked.max_vocab,
-                eos=with_eos,
-                unk=unk,
-            )
+            vocabulary = make(min_count=asked.min_count, max_size=asked.max_vocab, unk=unk)
         except InputError as error:
             raise InputError(f"{source}: {error}") from None
         unknown = -1 if vocabulary.unk is None else vocabulary.unk

@@ -17,12 +17,7 @@ from textgan_env.utils.errors import InputError, MissingDataError, require, requ
 from textgan_env.utils.reading import check_weights, read_limited
 
 #: Names of the arrays of an oracle's weights, in the order of SeqGAN's file.
-ORACLE_ARRAYS: tuple[str, ...] = (
-    "embedding",
-    *(f"{kind}_{gate}" for gate in "ifoc" for kind in "WUb"),
-    "W_out",
-    "b_out",
-)
+ORACLE_ARRAYS = ("embedding", *(f"{kind}_{gate}" for gate in "ifoc" for kind in "WUb"), "W_out", "b_out")
 #: SHA-256 of the only pickle that is read.
 PICKLE_SHA256 = ORACLE_FILE.sha256
 _MOST_BYTES = 2**28  # of the file

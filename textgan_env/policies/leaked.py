@@ -14,7 +14,7 @@ from textgan_env.ops.losses import linear_log_prob
 from textgan_env.ops.sampling import seeded
 from textgan_env.policies.base import PolicyModule, State
 from textgan_env.policies.goals import GOALS
-from textgan_env.policies.manager_worker import Manager, Worker, check_goal_steps, outer_product
+from textgan_env.policies.manager_worker import Manager, Worker, outer_product
 from textgan_env.utils.errors import require, require_at_least
 from textgan_env.utils.reading import check_weights
 
@@ -82,8 +82,9 @@ class LeakedPolicy(PolicyModule):
         leaking = leaking or make_discriminator(**discriminator)  # type: ignore[arg-type]
         expected, found = f"the discriminator that leaks must read the policy's V={vocab_size}", leaking.vocab_size
         require(found == vocab_size, f"{expected}, found V={found}")
-        check_goal_steps(goal_steps, leaking.max_length)
-        published = 32 if leaking.max_length <= 20 else 64
+        longest = leaking.max_length
+        require(1 <= goal_steps <= longest, f"goal_steps (c) must be 1 to T={longest}, found {goal_steps}")
+        published = 32 if longest <= 20 else 64
         embed_size, hidden_size, manager_size = (size or published for size in sizes.values())
         features = leaking.feature_size
         manager = 4 * manager_size * (features + manager_size + 2) + features * (manager_size + 1)

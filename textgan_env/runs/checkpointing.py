@@ -36,7 +36,6 @@ _PAUSE = 1.0  # seconds between two snapshots in memory; what a run that is stop
 _SHARE = 0.02  # of the time, at most, goes into them
 _RENAMED = {"steps": "batches", "looks_without_progress": "without_progress"}  # in the state of earlier versions
 
-
 #: A count.
 Natural = Annotated[int, Field(ge=0)]
 

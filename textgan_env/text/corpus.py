@@ -27,6 +27,7 @@ from textgan_env.utils.errors import InputError, MissingDataError, require, requ
 #: What happens to lines that are longer than T: cut to T, left out, or T grows.
 Longer = Literal["cut", "drop", "grow"]
 _LONGEST_LINE = 2**24  # bytes
+_QUANTILES = {"shortest": 0.0, "median": 0.5, "99 %": 0.99, "longest": 1.0}  # of the lengths of texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +155,7 @@ def load_corpus(path: PathLike | None = None, **options: Any) -> Corpus:
     found = _split(unique, asked) | dict(zip(asked.files, fitted[1:], strict=True))
     by_split = {split: found[split] for split in get_args(Split) if split in found}
     vocabulary, ids = _vocabulary(words, by_split, asked, with_eos)
-    train = by_split["train"].flat
+    train, lengths = by_split["train"].flat, np.concatenate([part.lengths for part in parts])
     report = CorpusReport(
         source=" and ".join(part.source for part in parts),
         lines=sum(part.lines for part in parts),
@@ -167,7 +168,7 @@ def load_corpus(path: PathLike | None = None, **options: Any) -> Corpus:
         unknown={split: part.share_of(ids, vocabulary.unk) for split, part in by_split.items()},
         words=len(np.unique(train)),
         once=int((np.bincount(train) == 1).sum()),
-        lengths=_lengths(parts),
+        lengths={name: int(np.quantile(lengths, share, method="higher")) for name, share in _QUANTILES.items()},
         vocabulary=vocabulary.size,
         max_length=width,
         fixed_length=not with_eos,
@@ -324,13 +325,6 @@ def _width(parts: Sequence[_Texts], asked: CorpusOptions) -> tuple[int, bool]:
     if max_length is None:
         return longest + 1, True
     return (max(max_length, longest + 1) if longer == "grow" else max_length), True
-
-
-def _lengths(parts: Sequence[_Texts]) -> dict[str, int]:
-    """Shortest, median, 99 % and longest, in words."""
-    quantiles = {"shortest": 0.0, "median": 0.5, "99 %": 0.99, "longest": 1.0}
-    lengths = np.concatenate([part.lengths for part in parts])
-    return {name: int(np.quantile(lengths, share, method="higher")) for name, share in quantiles.items()}
 
 
 def _check_memory(parts: Sequence[_Texts], width: int) -> None:

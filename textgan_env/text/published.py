@@ -46,10 +46,8 @@ def named_corpus(
     """
     require_known("corpus", name, CORPORA)
     corpus = CORPORA[name]
-    texts: list[str] | None = None
-    paths: Mapping[str, Path]
     if corpus.derive is None:
-        paths = {split: fetch(file, data_dir=data_dir) for split, file in corpus.files.items()}
+        paths, texts = {split: fetch(file, data_dir=data_dir) for split, file in corpus.files.items()}, None
     else:
         paths, texts = _derived(corpus, corpus.derive, data_folder(data_dir))
     return load_corpus(
@@ -70,7 +68,7 @@ def named_corpus(
 
 def _derived(
     corpus: NamedCorpus, derive: Callable[[], Mapping[str, list[str]]], folder: Path
-) -> tuple[Mapping[str, Path], list[str] | None]:
+) -> tuple[dict[str, Path], list[str] | None]:
     """Give the files of a corpus, derived if one is not there or not whole; its texts where no file can be written.
 
     Raises:

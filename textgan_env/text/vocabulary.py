@@ -173,12 +173,6 @@ _NO_BLANK_BEFORE = re.compile(rf" (?=(?:{_CLOSING})(?: |$))", re.IGNORECASE)
 _NO_BLANK_AFTER = re.compile(r"(?:^|(?<= ))([(\[{$#]|``) ")
 
 
-def _join_words(words: Sequence[str]) -> str:
-    """Words as a person writes them, punctuation close to its word."""
-    text = _NO_BLANK_AFTER.sub(r"\1", _NO_BLANK_BEFORE.sub("", " ".join(words)))
-    return text.replace("``", '"').replace("''", '"')
-
-
 @dataclass(frozen=True)
 class Vocabulary:
     """The V tokens that can be written, with ids 0..V-1; PAD = V fills what comes after the end of a text.
@@ -322,9 +316,11 @@ class Vocabulary:
 
         For people to read; splitting it again need not give the same words.
         """
-        if self.mode == "char":
-            return "".join(words)
-        return _join_words(words) if self.mode == "word" else " ".join(words)
+        text = ("" if self.mode == "char" else " ").join(words)
+        if self.mode != "word":
+            return text
+        close = _NO_BLANK_AFTER.sub(r"\1", _NO_BLANK_BEFORE.sub("", text))
+        return close.replace("``", '"').replace("''", '"')
 
     def to_json(self) -> str:
         """Write everything as JSON; `from_json` reads it."""

@@ -115,7 +115,7 @@ class Task(ABC):
             return self.vocabulary.encode(self.tokenize(text))
         for part in text.split():
             fits = part.isdecimal() and len(part) < 19 and int(part) < self.vocab_size
-            expected = f"task '{self.name}' has numbers without words, 0 to {self.vocab_size - 1}"
+            expected = f"tokens of task '{self.name}' are numbers without words, 0 to {self.vocab_size - 1}"
             require(fits, f"{expected}, found '{part[:20]}'")
         return [int(part) for part in text.split()]
 

@@ -84,8 +84,10 @@ def parse_json(text: str | bytes, what: str) -> Any:
         return json.loads(text, object_pairs_hook=_object, parse_int=_whole)
     except RecursionError:
         raise InputError(f"{what} is not JSON that can be read: it is nested too deeply") from None
+    except InputError as refused:
+        raise InputError(f"{what} is not JSON that can be read: {refused}") from None
     except ValueError as error:
-        raise InputError(f"{what} is not JSON that can be read: {error}") from None
+        raise InputError(f"{what} is not JSON: {error}") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

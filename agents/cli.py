@@ -19,7 +19,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from textgan_env import __version__
-from textgan_env.utils.errors import DEBUG, InputError, friendly_errors, require
+from textgan_env.utils.errors import DEBUG, InputError, friendly_errors, require, require_known
 from textgan_env.utils.options import TaskOptions, read_words
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def train(words: list[str]) -> None:
         print(f"usage: textgan train AGENT [--corpus FILE] [options]\n\n{train.__doc__}\n\n{_table(rows)}\n")
         print("For example: textgan train mle --corpus my.txt\nAll options: textgan train mle --help")
         return
-    if name not in AGENTS:
-        raise InputError(f"unknown agent '{name}', expected one of: {', '.join(AGENTS)}")
+    require_known("agent", name, AGENTS)
     module = importlib.import_module(f"{__package__}.{name}" if __package__ else name)
     command, sys.argv = sys.argv, [f"textgan train {name}", *words[1:]]  # its help and its run folder show this
     try:
@@ -105,11 +104,7 @@ def sample(
         print(text)
 
 
-def play(
-    runs: Positional[tuple[Path, ...]] = (Path("runs"),),
-    host: str = "127.0.0.1",
-    port: int = 7860,
-) -> None:
+def play(runs: Positional[tuple[Path, ...]] = (Path("runs"),), host: str = "127.0.0.1", port: int = 7860) -> None:
     """Open a page on which runs generate token by token, each token on the colour of its score.
 
     Needs the extra demo (Gradio). For example: textgan play runs/mle-corpus-1 runs/seqgan-corpus-1
@@ -200,16 +195,9 @@ def report(
     """
     from textgan_env.show.report import write_report
 
-    file = write_report(
-        runs,
-        out,
-        texts=texts,
-        rollouts=rollouts,
-        temperature=temperature,
-        judge=judge,
-        seed=seed,
-        say=lambda text: print(text, file=sys.stderr, flush=True),
-    )
+    say = functools.partial(print, file=sys.stderr, flush=True)
+    of_texts = functools.partial(write_report, texts=texts, rollouts=rollouts, temperature=temperature, seed=seed)
+    file = of_texts(runs, out, judge=judge, say=say)
     print(f"{file} ({max(1, file.stat().st_size // 1000):,} kB): open it in a browser")
 
 
@@ -250,9 +238,7 @@ def data_fetch(names: Positional[tuple[str, ...]]) -> None:
 
 
 def data_inspect(
-    text: Positional[str],
-    reading: Annotated[_Reading, arg(name="")] = _Reading(),
-    json: bool = False,
+    text: Positional[str], reading: Annotated[_Reading, arg(name="")] = _Reading(), json: bool = False
 ) -> None:
     """Show what training would make of a text: splits, lengths, vocabulary, unknown words, what is dropped.
 
@@ -284,15 +270,8 @@ def data_inspect(
 
 #: Words after `textgan` -> the function that they call.
 COMMANDS: dict[str, Callable[..., None]] = {
-    "train": train,
-    "sample": sample,
-    "play": play,
-    "evaluate": evaluate,
-    "score": score,
-    "report": report,
-    "data list": data_list,
-    "data fetch": data_fetch,
-    "data inspect": data_inspect,
+    command.__name__.replace("_", " "): command
+    for command in (train, sample, play, evaluate, score, report, data_list, data_fetch, data_inspect)
 }
 
 

@@ -137,8 +137,8 @@ def test_document_vocabulary_versions_and_further_tensors_come_back(tmp_path: Pa
     checkpoint = load_checkpoint(path)
     assert checkpoint.document == document
     assert checkpoint.vocabulary == words("a", "b")
-    assert checkpoint.versions["torch"].startswith(torch.__version__.split("+")[0])
-    assert checkpoint.modules == ("policy",)
+    assert checkpoint.header.versions["torch"].startswith(torch.__version__.split("+")[0])
+    assert checkpoint.header.modules == ["policy"]
     assert checkpoint.tensors.keys() == tensors.keys()
     for name, tensor in tensors.items():
         found = checkpoint.tensors[name]

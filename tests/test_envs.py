@@ -261,14 +261,14 @@ def test_credit_of_further_sources_is_added_in_their_order(words: Task, reward: 
         with torch.no_grad():
             policy.projection.bias[0] = bias
         alone, batch = plain.collect(policy), more.collect(policy)
-        kl_BT = KLCredit(policy, reference, 0.7).credit(alone.texts, alone.mask_BT)
-        entropy_BT = EntropyCredit(policy, 0.3, 0.9).credit(alone.texts, alone.mask_BT)
+        kl_BT = KLCredit(policy, reference, 0.7).credit(alone, alone.mask_BT)
+        entropy_BT = EntropyCredit(policy, 0.3, 0.9).credit(alone, alone.mask_BT)
         assert torch.equal(batch.tokens_BT, alone.tokens_BT)
         assert torch.equal(batch.credit_BT, (alone.credit_BT + kl_BT) + entropy_BT)
         assert torch.equal(batch.own_credit_BT, alone.credit_BT)
         assert torch.equal(alone.own_credit_BT, alone.credit_BT)
         added_BT = kl_BT + entropy_BT
-        paid_BT = added_BT if reward == "rollout" else added_BT[:, :1] * alone.texts.last_BT
+        paid_BT = added_BT if reward == "rollout" else added_BT[:, :1] * alone.last_BT
         torch.testing.assert_close(batch.reward_BT, alone.reward_BT + paid_BT, atol=1e-5, rtol=0)
 
 

@@ -19,7 +19,7 @@ from textgan_env.envs import EpisodeBatch
 from textgan_env.evaluation import evaluate
 from textgan_env.ops.sampling import derived_generator
 from textgan_env.policies import LaggedCopy, LeakedPolicy
-from textgan_env.rewards import Keys, Texts, generate
+from textgan_env.rewards import Keys, generate
 from textgan_env.runs.loading import load_policy
 from textgan_env.runs.logs import read_metrics
 from textgan_env.tasks import CorpusTask, ToyTask, draw_oracle_weights, make_task
@@ -48,8 +48,9 @@ def written(agent: LeakGAN, lengths: list[int] | None = None) -> EpisodeBatch:
     lengths_B = torch.tensor(lengths or [T] * B)
     mask_BT = torch.arange(T) < lengths_B[:, None]
     credit_BT = torch.rand(B, T, generator=derived_generator(2)) * mask_BT
-    texts = Texts.finished(tokens_BT.masked_fill(~mask_BT, V), lengths_B, Keys.counted(0, B), None)
-    return EpisodeBatch(texts, credit_BT, credit_BT, credit_BT)
+    ended_B, keys = torch.ones(B, dtype=torch.bool), Keys.counted(0, B)
+    texts = (tokens_BT.masked_fill(~mask_BT, V), lengths_B, ended_B, keys, None)
+    return EpisodeBatch(*texts, credit_BT, credit_BT, credit_BT)
 
 
 def sharp(variant: str = "paper", **changes: Any) -> LeakGAN:
@@ -414,7 +415,7 @@ def test_an_oracle_of_any_size_comes_from_a_file_of_weights(tmp_path: Path) -> N
 
 @pytest.mark.moves_global_rng  # the library that reads command lines does
 @pytest.mark.parametrize(("words", "sentence"), [
-    (["--goal-steps", "5"], "goal_steps (c) must be 1 to T=4, the tokens of a text, found 5"),
+    (["--goal-steps", "5"], "goal_steps (c) must be 1 to T=4, found 5"),
     (["--goal-size", "0"], "goal_size must be at least 1, found 0"),
     (["--learning-rate", "-1"], "learning_rate must be above 0, found -1.0"),
     (["--rollouts", "0"], "rollouts must be at least 1, found 0"),

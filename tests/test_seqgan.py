@@ -190,7 +190,7 @@ def test_the_entropy_of_texts_rises_along_the_estimated_gradient_of_entropy() ->
     exact = policy.logits_PV.grad.clone()
 
     def entropy(batch: EpisodeBatch, logp_BT: Tensor) -> Tensor:
-        credit_BT = EntropyCredit(policy, 1.0).credit(batch.texts, batch.mask_BT)
+        credit_BT = EntropyCredit(policy, 1.0).credit(batch, batch.mask_BT)
         total, rows = policy_gradient_sum(logp_BT, credit_BT, batch.mask_BT)
         return -total / rows
 

@@ -14,16 +14,7 @@ from textgan_env.envs.views import Observation
 from textgan_env.rewards import REWARDS, RewardSpec
 
 __all__ = [
-    "DEFAULT_DISCRIMINATOR_BATCH",
-    "DEFAULT_DISCRIMINATOR_STEPS",
-    "REWARDS",
-    "DiscriminatorQueue",
-    "EpisodeBatch",
-    "Observation",
-    "RewardSpec",
-    "TextGANEnv",
-    "TextGANVectorEnv",
-    "TextGame",
-    "default_discriminator",
+    "DEFAULT_DISCRIMINATOR_BATCH", "DEFAULT_DISCRIMINATOR_STEPS", "REWARDS", "DiscriminatorQueue", "EpisodeBatch",
+    "Observation", "RewardSpec", "TextGANEnv", "TextGANVectorEnv", "TextGame", "default_discriminator",
     "default_rollout_policy",
-]
+]  # fmt: skip

@@ -1,6 +1,5 @@
 """What the single and the vector environment share around the game: their manual, arguments, spaces and input."""
 
-from collections.abc import Sequence
 from dataclasses import fields
 from inspect import signature
 from typing import Any, cast
@@ -11,11 +10,10 @@ from gymnasium import spaces
 from textgan_env.envs.game import TextGame
 from textgan_env.envs.views import Observation
 from textgan_env.ops.episodes import Ints
-from textgan_env.ops.reward_kinds import TRANSFORMS
 from textgan_env.policies.base import Policy
 from textgan_env.rewards import RewardSpec
 from textgan_env.tasks import Task, shared_task
-from textgan_env.utils.errors import InputError, require
+from textgan_env.utils.errors import InputError, require, require_known
 
 #: What a wrong action is told.
 ACTIONS = "actions must be whole numbers, one a text"
@@ -24,8 +22,10 @@ OF_GAME = frozenset(
     {field.name for field in fields(RewardSpec)}
     | {name for name, part in signature(TextGame).parameters.items() if part.kind == part.KEYWORD_ONLY}
 )
-#: The manual page of both environments.
-MANUAL = f"""
+
+
+class GameEnv:
+    """Base of both environments, and their manual: a `TextGame`, made of plain arguments, and what is asked of it.
 
     Action space: ``Discrete(V)``, the next token. UNK is never allowed (`action_masks`).
 
@@ -35,7 +35,7 @@ MANUAL = f"""
     the last token; it is a return to go, so learn with gamma 0 (SeqGAN's objective). ``difference`` pays the change of
     Q and sums exactly to R(text), ``terminal`` pays R(text) at the end without completions: gamma 1 for both.
 
-    Starting state: the empty prefix, or ``reset(options={{"prefix": "some words"}})`` (or a list of tokens).
+    Starting state: the empty prefix, or ``reset(options={"prefix": "some words"})`` (or a list of tokens).
 
     Episode end: terminated with the end token or with the T-th token; never truncated. At the end
     ``info["score_real"]`` is D's probability that the text is real.
@@ -45,7 +45,7 @@ MANUAL = f"""
         |---|---|---|
         | task | "oracle" | a name of `textgan_env.tasks.TASKS`, or a `Task` |
         | reward | "rollout" | see above |
-        | transform | "prob" | f: {", ".join(TRANSFORMS)} |
+        | transform | "prob" | f: prob, logit, log, minimax, 2p-1, rank |
         | rollouts | 16 | N, completions of each prefix |
         | gamma | 1.0 | discount: credit counts gamma^k R of a text that ends k tokens later |
         | control | None | constant, random or shuffled: rewards that know nothing, to compare with |
@@ -60,10 +60,6 @@ MANUAL = f"""
     Version history: v0, the first.
     """
 
-
-class GameEnv:
-    """Base of both environments: a `TextGame`, made of plain arguments, and what is asked of it."""
-
     task: Task
     game: TextGame
     render_mode: str | None
@@ -72,7 +68,9 @@ class GameEnv:
         self, rows: int, task: str | Task, render_mode: str | None, options: dict[str, Any]
     ) -> tuple[spaces.Space[Observation], spaces.Discrete]:
         """Make task and game of an environment's arguments; returns the spaces of one text."""
-        self.render_mode = _checked_render_mode(render_mode, self.metadata["render_modes"])  # type: ignore[attr-defined]
+        if render_mode is not None:
+            require_known("render mode", render_mode, self.metadata["render_modes"])  # type: ignore[attr-defined]
+        self.render_mode = render_mode
         self.task = shared_task(task, **{name: value for name, value in options.items() if name not in OF_GAME})
         self.game = TextGame(rows, self.task, **{name: options[name] for name in options if name in OF_GAME})
         parts: dict[str, spaces.Space[Any]] = {
@@ -86,6 +84,10 @@ class GameEnv:
     def set_rollout_policy(self, policy: Policy | None) -> None:
         """See `TextGame.set_rollout_policy`."""
         self.game.set_rollout_policy(policy)
+
+
+#: The manual of both environments, below their own first lines.
+MANUAL = "\n\n" + (GameEnv.__doc__ or "").partition("\n\n")[2]
 
 
 def tokens_given(values: Any, expected: str) -> Ints:
@@ -106,18 +108,10 @@ def tokens_given(values: Any, expected: str) -> Ints:
 def given_prefix(task: Task, options: dict[str, Any] | None) -> Ints | None:
     """The tokens of ``options["prefix"]``, a text or a list of tokens."""
     unknown = set(options or {}) - {"prefix"}
-    require(
-        not unknown, f"unknown reset options {sorted(unknown)}, expected 'prefix' (and 'reset_mask' in a vector env)"
-    )
+    known = "'prefix' (and 'reset_mask' in a vector env)"
+    require(not unknown, f"unknown reset options {sorted(unknown)}, expected {known}")
     prefix = (options or {}).get("prefix")
     if prefix is None:
         return None
-    return tokens_given(
-        task.encode(prefix) if isinstance(prefix, str) else prefix, "a prefix must be whole numbers in a list"
-    )
-
-
-def _checked_render_mode(mode: str | None, modes: Sequence[str]) -> str | None:
-    """The mode, or a sentence that it is none of these."""
-    require(mode is None or mode in modes, f"unknown render mode '{mode}', expected one of: {', '.join(modes)}")
-    return mode
+    tokens = task.encode(prefix) if isinstance(prefix, str) else prefix
+    return tokens_given(tokens, "a prefix must be whole numbers in a list")

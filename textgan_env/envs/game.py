@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,40 +32,18 @@ from textgan_env.utils.errors import require
 
 
 @dataclass(frozen=True)
-class EpisodeBatch:
+class EpisodeBatch(Texts):
     """B whole texts, generated and judged in one go by `TextGANVectorEnv.collect`.
 
     Attributes:
-        texts: The texts; ``tokens_BT``, ``lengths_B``, ``mask_BT`` and ``keys`` are theirs.
         credit_BT: float32; what each token is worth from there to the end, further ``sources`` included.
         reward_BT: float32; what `step` would have paid at each token.
         own_credit_BT: float32; the part of ``credit_BT`` that is not from ``sources``.
     """
 
-    texts: Texts
     credit_BT: Tensor
     reward_BT: Tensor
     own_credit_BT: Tensor
-
-    @property
-    def tokens_BT(self) -> Tensor:
-        """int64 (B, T), PAD after the end."""
-        return self.texts.tokens_BT
-
-    @property
-    def lengths_B(self) -> Tensor:
-        """int64 (B,)."""
-        return self.texts.lengths_B
-
-    @cached_property
-    def mask_BT(self) -> Tensor:
-        """The tokens generated, bool (B, T)."""
-        return self.texts.mask_BT
-
-    @property
-    def keys(self) -> Keys:
-        """Of the draws of each text."""
-        return self.texts.keys
 
 
 class TextGame:
@@ -106,12 +84,8 @@ class TextGame:
                 discriminator = default_discriminator(task, discriminator_seed)
             self.queue_discriminator(discriminator)
         self.rollout_policy: Policy | None = None
+        self._default_policy: Policy | None = None  # completes prefixes in `step` where no policy was given
         self.set_rollout_policy(rollout_policy)
-
-    @cached_property
-    def default_policy(self) -> Policy:
-        """Completes prefixes in `step` where no rollout policy was given."""
-        return default_rollout_policy(self.task)
 
     @property
     def judged(self) -> bool:
@@ -170,7 +144,7 @@ class TextGame:
         check_level(self.reward, self.episodes.lengths_B, rows_B, paid_B)
         policy = self.rollout_policy
         if policy is None and self.reward.completes:
-            policy = self.default_policy
+            policy = self._default_policy = self._default_policy or default_rollout_policy(self.task)
         texts = Texts.of(self.episodes, torch.device("cpu") if policy is None else policy.device)
         rows, last = paid_B.nonzero()[0], self.episodes.lengths_B[paid_B] - 1
         source = credit_source(self.reward, self.discriminators, policy)
@@ -212,7 +186,8 @@ class TextGame:
         # What stepping and pictures need to know: the only place where texts and credit leave their device.
         self.episodes.fill(texts.tokens_BT.cpu().numpy(), texts.lengths_B.cpu().numpy())
         self.credit_BT[:] = own_BT.masked_fill(~asked_BT, torch.nan).cpu().numpy()
-        return EpisodeBatch(texts, credit_BT, reward_BT, own_BT)
+        whole = (texts.tokens_BT, texts.lengths_B, texts.ended_B, texts.keys, texts.end_token)
+        return EpisodeBatch(*whole, credit_BT, reward_BT, own_BT)
 
     def score_real(self, rows_B: Bools) -> NDArray[np.float64]:
         """The probability that each of some rows' texts is real, by the D that judges it."""
@@ -241,15 +216,10 @@ def check_policy(policy: Policy, name: str, task: Task, *, leaks: bool) -> None:
     Raises:
         InputError: If it does; the sentence begins with ``name``.
     """
-    require(
-        policy.vocab_size == task.vocab_size,
-        f"the {name} must write the V={task.vocab_size} tokens of task '{task.name}', found V={policy.vocab_size}",
-    )
-    require(
-        leaks or not getattr(policy, "reads_features", False),
-        f"the {name} reads the discriminator's features, but this environment leaks none: make it with "
-        "leak_features=True",
-    )
+    expected = f"the {name} must write the V={task.vocab_size} tokens of task '{task.name}'"
+    require(policy.vocab_size == task.vocab_size, f"{expected}, found V={policy.vocab_size}")
+    blind = f"the {name} reads the discriminator's features: make the environment with leak_features=True"
+    require(leaks or not getattr(policy, "reads_features", False), blind)
 
 
 def check_level(reward: RewardSpec, lengths_B: Ints, rows_B: Bools, paid_B: Bools) -> None:
@@ -259,11 +229,8 @@ def check_level(reward: RewardSpec, lengths_B: Ints, rows_B: Bools, paid_B: Bool
         InputError: If the reward compares texts, and they are not at one position.
     """
     level = bool((paid_B == rows_B).all()) and len(np.unique(lengths_B[rows_B])) == 1
-    require(
-        level or not reward.compares_rows,
-        "the rank transform and the shuffled control compare texts at one position: let all rows start and end "
-        "together, or write them with collect",
-    )
+    why = "the rank transform and the shuffled control compare texts at one position"
+    require(level or not reward.compares_rows, f"{why}: let all rows start and end together, or use collect")
 
 
 def asked_columns(reward: RewardSpec, max_length: int, positions: Sequence[int] | None) -> Tensor:
@@ -290,12 +257,8 @@ def _cells(texts: Texts, rows: Ints, columns: Ints) -> Tensor:
 
 def _generated(policy: Policy, keys: Keys, task: Task) -> Texts:
     """One whole text of the policy for each key."""
-
-    def some(rows: slice) -> tuple[Tensor, Tensor]:
-        """Texts of some keys."""
-        return generate(policy, keys.rows(rows), task.max_length, end_token=task.end_token)
-
-    tokens_BT, lengths_B = by_rows(len(keys.seed_B), some)
+    some = partial(generate, policy, max_length=task.max_length, end_token=task.end_token)
+    tokens_BT, lengths_B = by_rows(len(keys.seed_B), lambda rows: some(keys.rows(rows)))
     return Texts.finished(tokens_BT, lengths_B, keys, task.end_token)
 
 

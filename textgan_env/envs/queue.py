@@ -99,13 +99,10 @@ class DiscriminatorQueue:
             has, needs = getattr(discriminator, name), getattr(self.task, name)
             require(has == needs, f"the discriminator must have {name}={needs} as task '{self.task.name}', found {has}")
         if isinstance(discriminator, nn.Module):
-            parts = (*discriminator.parameters(), *discriminator.buffers())
-            places = sorted({str(part.device) for part in parts})
-            require(
-                len(places) <= 1 and "meta" not in places,
-                "the discriminator must have all its weights on one device that holds numbers, "
-                f"found {' and '.join(places)}",
-            )
+            places = {str(part.device) for part in (*discriminator.parameters(), *discriminator.buffers())}
+            expected = "the discriminator must have all its weights on one device that holds numbers"
+            one = len(places) <= 1 and "meta" not in places
+            require(one, f"{expected}, found {' and '.join(sorted(places))}")
         if self.leaks and self.versions:
             has, needs = discriminator.feature_size, self.versions[-1].feature_size
             require(has == needs, f"the discriminator must have feature_size={needs} as the one before, found {has}")

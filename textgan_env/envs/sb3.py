@@ -26,7 +26,7 @@ from textgan_env.policies.lstm import LSTMPolicy
 from textgan_env.policies.sb3 import SB3RolloutPolicy as SB3RolloutPolicy
 from textgan_env.policies.sb3 import forbidden_tokens as forbidden_tokens
 from textgan_env.policies.sb3 import pad_of
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_at_least
 
 # In place of minus infinity, which would turn a loss that multiplies by it into NaN.
 _NEVER = -1e9
@@ -58,15 +58,11 @@ class SB3VecEnv(VecEnv):
     """
 
     def __init__(self, envs: VectorEnv[Observation, Ints, NDArray[Any]]) -> None:
-        require(
-            isinstance(envs, VectorEnv),
-            f"envs must be a Gymnasium vector environment, found {type(envs).__name__}: make one by gym.make_vec",
-        )
+        kind = type(envs).__name__
+        require(isinstance(envs, VectorEnv), f"envs must be a vector environment (gym.make_vec), found {kind}")
         mode = envs.metadata.get("autoreset_mode")
-        require(
-            mode == AutoresetMode.SAME_STEP,
-            f"envs must reset in the step that ends a text (autoreset_mode='same_step'), found {mode}",
-        )
+        expected = "envs must reset in the step that ends a text (autoreset_mode='same_step')"
+        require(mode == AutoresetMode.SAME_STEP, f"{expected}, found {mode}")
         self.envs = envs
         self._actions: Ints = np.zeros(envs.num_envs, dtype=np.int64)
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
@@ -78,10 +74,8 @@ class SB3VecEnv(VecEnv):
             InputError: If rows were given different options: they are one batch.
         """
         options = self._options[0]
-        require(
-            all(other == options for other in self._options),
-            "options must be the same for every row, found different ones",
-        )
+        same = all(other == options for other in self._options)
+        require(same, "options must be the same for every row, found different ones")
         seeds = None if all(seed is None for seed in self._seeds) else self._seeds
         observation, _ = self.envs.reset(seed=seeds, options=options or None)  # type: ignore[arg-type]
         self._reset_seeds()
@@ -119,7 +113,7 @@ class SB3VecEnv(VecEnv):
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
         """An attribute of the batch, once for each row; raises AttributeError if there is none."""
-        return [getattr(self._holder(attr_name), attr_name) for _ in self._get_indices(indices)]
+        return [self._found(attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """Set an attribute of the environment inside all wrappers, for all rows.
@@ -132,7 +126,7 @@ class SB3VecEnv(VecEnv):
 
     def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
         """Call a method of the batch once and deal out its answer, see above."""
-        answer = getattr(self._holder(method_name), method_name)(*method_args, **method_kwargs)
+        answer = self._found(method_name)(*method_args, **method_kwargs)
         by_row = isinstance(answer, np.ndarray)
         return [answer[row] if by_row else answer for row in self._get_indices(indices)]
 
@@ -145,20 +139,16 @@ class SB3VecEnv(VecEnv):
         """A picture of each row's text (render_mode="rgb_array")."""
         return cast("tuple[NDArray[np.uint8], ...]", self.envs.render() or ())
 
-    def _layers(self) -> Iterator[Any]:
+    def _layers(self) -> list[Any]:
         """The environment's wrappers from the outermost on, then itself."""
-        layer: Any = self.envs
-        while layer is not layer.unwrapped:
-            yield layer
-            layer = layer.env
-        yield layer
+        layers: list[Any] = [self.envs]
+        while layers[-1] is not layers[-1].unwrapped:
+            layers.append(layers[-1].env)
+        return layers
 
-    def _holder(self, name: str) -> Any:
-        """The outermost layer that has the attribute."""
-        for layer in self._layers():
-            if hasattr(layer, name):
-                return layer
-        raise AttributeError(f"neither {type(self.envs.unwrapped).__name__} nor its wrappers have '{name}'")
+    def _found(self, name: str) -> Any:
+        """An attribute of the outermost layer that has it."""
+        return getattr(next((layer for layer in self._layers() if hasattr(layer, name)), self.envs), name)
 
 
 class TokenExtractor(BaseFeaturesExtractor):
@@ -187,8 +177,7 @@ class TokenExtractor(BaseFeaturesExtractor):
         num_layers: int = 1,
         start_token: int | None = None,
     ) -> None:
-        for name, size in (("embed_size", embed_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
-            require(size >= 1, f"{name} must be at least 1, found {size}")
+        require_at_least(1, embed_size=embed_size, hidden_size=hidden_size, num_layers=num_layers)
         pad = pad_of(observation_space)
         leaked = observation_space.spaces.get("features")
         super().__init__(observation_space, hidden_size + (0 if leaked is None else int(np.prod(leaked.shape or ()))))
@@ -219,7 +208,7 @@ class LastTokenExtractor(BaseFeaturesExtractor):
     """
 
     def __init__(self, observation_space: spaces.Dict, embed_size: int = 32, start_token: int | None = None) -> None:
-        require(embed_size >= 1, f"embed_size must be at least 1, found {embed_size}")
+        require_at_least(1, embed_size=embed_size)
         pad = pad_of(observation_space)
         super().__init__(observation_space, features_dim=embed_size)
         self.start_token = pad if start_token is None else start_token
@@ -281,8 +270,7 @@ class ReplayState(nn.Module):
         arrays |= {"dones": buffer.dones, "timeouts": buffer.timeouts}
         for name, array in arrays.items():
             self.register_buffer(name, torch.from_numpy(array))
-        self.register_buffer("place", torch.zeros(2, dtype=torch.int64))
-        self.place: Tensor
+        self.place = nn.Buffer(torch.zeros(2, dtype=torch.int64))
 
     def take(self) -> None:
         """Keep where the buffer stands."""

@@ -11,8 +11,10 @@ from textgan_env.ops.episodes import Bools
 from textgan_env.tasks import Task
 
 
-class TextGANEnv(GameEnv, gym.Env[Observation, np.int64]):  # noqa: D101  it shares a manual
-    __doc__ = "Generate one text, token by token; a discriminator judges it." + MANUAL
+class TextGANEnv(GameEnv, gym.Env[Observation, np.int64]):
+    """Generate one text, token by token; a discriminator judges it."""
+
+    __doc__ = (__doc__ or "") + MANUAL
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "human", "rgb_array"], "render_fps": 4}  # type: ignore[misc]
 

@@ -16,16 +16,17 @@ from textgan_env.envs.views import Observation, frame, observation
 from textgan_env.ops.episodes import Bools, Ints
 from textgan_env.policies.base import Policy
 from textgan_env.tasks import Task
-from textgan_env.utils.errors import InputError, require
+from textgan_env.utils.errors import require, require_known
 
 
-class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):  # noqa: D101  it shares a manual
-    __doc__ = (
-        "Generate ``num_envs`` texts side by side, all prefixes completed in one batch.\n\n"
-        "    Equal to `gymnasium.vector.SyncVectorEnv` of `TextGANEnv`, in each autoreset mode, and much faster.\n"
-        "    `collect` is the batched way for agents of this project; ``autoreset_mode`` is a further argument.\n"
-        + MANUAL
-    )
+class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):
+    """Generate ``num_envs`` texts side by side, all prefixes completed in one batch.
+
+    Equal to `gymnasium.vector.SyncVectorEnv` of `TextGANEnv`, in each autoreset mode, and much faster.
+    `collect` is the batched way for agents of this project; ``autoreset_mode`` is a further argument.
+    """
+
+    __doc__ = (__doc__ or "").rstrip() + MANUAL
 
     metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012
 
@@ -119,22 +120,16 @@ class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):  # 
         final_obs = np.full(self.num_envs, None, dtype=object)
         for row in ended_B.nonzero()[0]:
             final_obs[row] = observation(self.game, int(row))
-        return {
-            "final_obs": final_obs,
-            "_final_obs": ended_B.copy(),
-            "final_info": infos,
-            "_final_info": ended_B.copy(),
-        }
+        told = {"final_obs": final_obs, "final_info": infos}
+        return told | {f"_{name}": ended_B.copy() for name in told}
 
     def _reset_mask(self, mask: Any) -> Bools:
         """The rows to reset, bool (num_envs,)."""
         if mask is None:
             return np.ones(self.num_envs, dtype=np.bool_)
         fits = isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.shape == (self.num_envs,)
-        require(
-            fits and bool(mask.any()),
-            f"options['reset_mask'] must be a bool array of shape ({self.num_envs},) with a True in it, found {mask!r}",
-        )
+        expected = f"options['reset_mask'] must be a bool array of shape ({self.num_envs},) with a True in it"
+        require(fits and bool(mask.any()), f"{expected}, found {mask!r}")
         return cast(Bools, mask.copy())
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
@@ -142,10 +137,8 @@ class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):  # 
         if seed is None:
             return [None] * self.num_envs
         seeds = [int(seed) + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else list(seed)
-        require(
-            len(seeds) == self.num_envs,
-            f"a list of seeds must have num_envs={self.num_envs} entries, found {len(seeds)}",
-        )
+        expected = f"a list of seeds must have num_envs={self.num_envs} entries"
+        require(len(seeds) == self.num_envs, f"{expected}, found {len(seeds)}")
         return cast("list[int | None]", seeds)
 
 
@@ -154,6 +147,5 @@ def _checked_autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
     if isinstance(mode, AutoresetMode):
         return mode
     names = {member.name.lower(): member for member in AutoresetMode}
-    if mode.lower() not in names:
-        raise InputError(f"unknown autoreset mode '{mode}', expected one of: {', '.join(names)}")
+    require_known("autoreset mode", mode.lower(), names)
     return names[mode.lower()]

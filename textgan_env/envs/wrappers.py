@@ -4,7 +4,7 @@ import copy
 import logging
 from collections import deque
 from collections.abc import Iterable
-from typing import Any, SupportsFloat, TypedDict, Unpack, cast
+from typing import Any, SupportsFloat, cast
 
 import gymnasium as gym
 import numpy as np
@@ -28,21 +28,9 @@ from textgan_env.envs.views import Observation
 from textgan_env.ops.episodes import Ints
 from textgan_env.ops.sampling import derived_generator
 from textgan_env.policies.base import Policy
-from textgan_env.utils.errors import InputError, require
+from textgan_env.utils.errors import InputError, require, require_at_least
 
 _LOGGER = logging.getLogger(__name__)
-
-
-class TrainerSettings(TypedDict, total=False):
-    """The settings of `DiscriminatorTrainer`, which says what they mean and where they start."""
-
-    every: int
-    steps: int
-    batch_size: int
-    buffer: int
-    hold_out: int
-    learning_rate: float | None
-    seed: int
 
 
 class DiscriminatorTrainer:
@@ -87,12 +75,9 @@ class DiscriminatorTrainer:
         seed: int = 0,
     ) -> None:
         require(hold_out >= 2, f"hold_out must be at least 2 (every second text), found {hold_out}")
-        require(
-            every >= hold_out, f"every must be at least hold_out={hold_out}, found {every}: no text would be held out"
-        )
+        require(every >= hold_out, f"every must be at least hold_out={hold_out}, found {every}")
         require(buffer >= every, f"buffer must be at least every={every}, found {buffer}")
-        for name, value in (("steps", steps), ("batch_size", batch_size)):
-            require(value >= 1, f"{name} must be at least 1, found {value}")
+        require_at_least(1, steps=steps, batch_size=batch_size)
         self.game = game
         self.every, self.steps, self.batch_size, self.hold_out = every, steps, batch_size, hold_out
         self.seed = seed
@@ -102,13 +87,10 @@ class DiscriminatorTrainer:
         self._learner = _learner(self._newest)
         self._optimizer = self._learner.make_optimizer(learning_rate)
         self._waiting: Discriminator | None = None
-        self._real_BT, self._real_held_out_BT = (
-            self._on_device(game.task.writable(name)) for name in ("train", "valid")
-        )
-        require(
-            len(self._real_held_out_BT) > 0,
-            f"the valid split of task '{game.task.name}' is empty: D needs held-out texts",
-        )
+        self._real_BT = self._on_device(game.task.writable("train"))
+        self._real_held_out_BT = self._on_device(game.task.writable("valid"))
+        empty = f"the valid split of task '{game.task.name}' is empty: D needs held-out texts"
+        require(len(self._real_held_out_BT) > 0, empty)
         # (number of the text, the text): the number says whether it is held out, once and for all.
         self._texts: deque[tuple[int, Tensor]] = deque(maxlen=buffer)
         self._gathered = 0
@@ -123,10 +105,8 @@ class DiscriminatorTrainer:
         Raises:
             InputError: If somebody else has changed the game's D meanwhile.
         """
-        require(
-            self.game.discriminator is self._newest,
-            "somebody else changed the discriminator: either a training loop refits it, or DiscriminatorTraining",
-        )
+        changed = "somebody else changed the discriminator: either a training loop refits it, or DiscriminatorTraining"
+        require(self.game.discriminator is self._newest, changed)
         for text_T in self._on_device(torch.as_tensor(tokens_BT)).clone():
             self._gathered += 1
             self._texts.append((self._gathered, text_T))
@@ -141,15 +121,8 @@ class DiscriminatorTrainer:
         generator = derived_generator(self.seed, "refit", len(self.history))
         generated_BT = torch.stack([text_T for number, text_T in self._texts if number % self.hold_out])
         held_out_BT = torch.stack([text_T for number, text_T in self._texts if not number % self.hold_out])
-        fit_discriminator(
-            self._learner,
-            self._optimizer,
-            self._real_BT,
-            generated_BT,
-            steps=self.steps,
-            batch_size=self.batch_size,
-            generator=generator,
-        )
+        of_sides = (self._learner, self._optimizer, self._real_BT, generated_BT)
+        fit_discriminator(*of_sides, steps=self.steps, batch_size=self.batch_size, generator=generator)
         # As many real texts as generated ones say enough, and a corpus may have a million.
         some = torch.randperm(len(self._real_BT), generator=generator)[: len(generated_BT)].to(self._real_BT.device)
         self.stats = {
@@ -216,13 +189,11 @@ class DiscriminatorTraining(gym.Wrapper[Observation, np.int64, Observation, np.i
         InputError: If there is no `TextGANEnv` inside, or as `DiscriminatorTrainer` says.
     """
 
-    def __init__(self, env: gym.Env[Observation, np.int64], **settings: Unpack[TrainerSettings]) -> None:
+    def __init__(self, env: gym.Env[Observation, np.int64], **settings: Any) -> None:
         RecordConstructorArgs.__init__(self, **settings)
         base = env.unwrapped
         if not isinstance(base, TextGANEnv):
-            raise InputError(
-                f"DiscriminatorTraining wraps a TextGANEnv, found {type(base).__name__}{_other_name(base)}"
-            )
+            raise InputError(f"DiscriminatorTraining wraps a TextGANEnv, found {type(base).__name__}{_hint(base)}")
         gym.Wrapper.__init__(self, env)
         self.trainer = DiscriminatorTrainer(base.game, **settings)
 
@@ -250,13 +221,12 @@ class DiscriminatorVectorTraining(VectorWrapper[Observation, Ints, Observation, 
         InputError: If there is no `TextGANVectorEnv` inside, or as `DiscriminatorTrainer` says.
     """
 
-    def __init__(self, env: VectorEnv[Observation, Ints, NDArray[Any]], **settings: Unpack[TrainerSettings]) -> None:
+    def __init__(self, env: VectorEnv[Observation, Ints, NDArray[Any]], **settings: Any) -> None:
         RecordConstructorArgs.__init__(self, **settings)
         base = env.unwrapped
         if not isinstance(base, TextGANVectorEnv):
-            raise InputError(
-                f"DiscriminatorVectorTraining wraps a TextGANVectorEnv, found {type(base).__name__}{_other_name(base)}"
-            )
+            found = f"{type(base).__name__}{_hint(base)}"
+            raise InputError(f"DiscriminatorVectorTraining wraps a TextGANVectorEnv, found {found}")
         VectorWrapper.__init__(self, env)
         self.base = base
         self.trainer = DiscriminatorTrainer(base.game, **settings)
@@ -283,10 +253,8 @@ class DiscriminatorVectorTraining(VectorWrapper[Observation, Ints, Observation, 
         if self.base.autoreset_mode != AutoresetMode.SAME_STEP:
             return episodes.tokens_BT[episodes.ended_B]
         # Those rows have begun a new text: what they held is in the infos only.
-        require(
-            isinstance(infos, dict),
-            "DiscriminatorVectorTraining must stand inside of wrappers that change infos: it reads their 'final_obs'",
-        )
+        order = "DiscriminatorVectorTraining must stand inside of wrappers that change infos: it reads 'final_obs'"
+        require(isinstance(infos, dict), order)
         final: Iterable[Observation] = infos["final_obs"][infos["_final_obs"]] if "final_obs" in infos else ()
         texts = [np.asarray(observation["tokens"], dtype=np.int64) for observation in final]
         return np.stack(texts) if texts else np.empty((0, self.base.task.max_length), dtype=np.int64)
@@ -294,11 +262,9 @@ class DiscriminatorVectorTraining(VectorWrapper[Observation, Ints, Observation, 
 
 def _learner(discriminator: Discriminator) -> DiscriminatorModule:
     """A copy that can be fitted."""
+    expected = "DiscriminatorTraining refits an nn.Module with a method make_optimizer(learning_rate)"
     if not isinstance(discriminator, nn.Module) or not hasattr(discriminator, "make_optimizer"):
-        raise InputError(
-            "DiscriminatorTraining refits an nn.Module with a method make_optimizer(learning_rate), "
-            f"found a {type(discriminator).__name__}"
-        )
+        raise InputError(f"{expected}, found a {type(discriminator).__name__}")
     learner = copy.deepcopy(discriminator)
     # A frozen D (the default one, or one that was queued) is frozen because it judges; the copy does not.
     if not any(parameter.requires_grad for parameter in learner.parameters()):
@@ -306,7 +272,7 @@ def _learner(discriminator: Discriminator) -> DiscriminatorModule:
     return cast(DiscriminatorModule, learner)
 
 
-def _other_name(base: object) -> str:
+def _hint(base: object) -> str:
     """A hint for those who took the single wrapper for the vector environment, or the other way around."""
     if isinstance(base, TextGANVectorEnv):
         return ": take DiscriminatorVectorTraining"

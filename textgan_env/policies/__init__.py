@@ -16,25 +16,10 @@ from textgan_env.utils import kinds
 from textgan_env.utils.errors import InputError
 
 __all__ = [
-    "POLICIES",
-    "CausalLMPolicy",
-    "Decoding",
-    "EnsemblePolicy",
-    "LSTMPolicy",
-    "LaggedCopy",
-    "LeakedPolicy",
-    "MemoriserPolicy",
-    "MixturePolicy",
-    "NGramPolicy",
-    "Policy",
-    "PolicyModule",
-    "State",
-    "TablePolicy",
-    "UniformPolicy",
-    "UnigramPolicy",
-    "make_policy",
-    "map_state",
-]
+    "POLICIES", "CausalLMPolicy", "Decoding", "EnsemblePolicy", "LSTMPolicy", "LaggedCopy", "LeakedPolicy",
+    "MemoriserPolicy", "MixturePolicy", "NGramPolicy", "Policy", "PolicyModule", "State", "TablePolicy",
+    "UniformPolicy", "UnigramPolicy", "make_policy", "map_state",
+]  # fmt: skip
 
 #: Name -> class of every policy that is saved with its weights.
 POLICIES: dict[str, type[PolicyModule]] = kinds.classes(kinds.POLICIES)

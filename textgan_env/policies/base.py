@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from textgan_env.utils.errors import InputError, require
+from textgan_env.utils.errors import InputError, require, require_at_least
 
 #: Tensors with axis B first, nested in tuples, lists and dicts as the policy likes; () for a policy without memory.
 State = Any
@@ -80,6 +80,11 @@ def map_state(function: Callable[..., Tensor], *states: State) -> State:
     raise InputError(f"a policy's state must be tensors in tuples, lists or dicts, found {type(first).__name__}")
 
 
+def where_rows(mask_B: Tensor, chosen: State, other: State) -> State:
+    """Rows of ``chosen`` where the mask is True, else of ``other``."""
+    return map_state(lambda one, two: torch.where(mask_B.view(-1, *[1] * (one.dim() - 1)), one, two), chosen, other)
+
+
 @dataclass(frozen=True)
 class Decoding:
     """How a policy turns its logits into the distribution it writes from.
@@ -104,18 +109,12 @@ class Decoding:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        require(
-            self.temperature != 0,
-            "temperature must be above 0, found 0: ask for deterministic=True (or top_k=1) to write the most probable "
-            "token always",
-        )
-        require(
-            0 < self.temperature <= sys.float_info.max,
-            f"temperature must be a finite number above 0, found {self.temperature}",
-        )
+        advice = "" if self.temperature else ": deterministic=True (or top_k=1) writes the most probable token"
+        finite = 0 < self.temperature <= sys.float_info.max
+        require(finite, f"temperature must be a finite number above 0, found {self.temperature}{advice}")
         # A file may say a whole number of a hundred digits, which torch does not divide by.
         object.__setattr__(self, "temperature", float(self.temperature))
-        require(self.top_k is None or self.top_k >= 1, f"top_k must be at least 1, found {self.top_k}")
+        require_at_least(1, top_k=self.top_k)
         require(self.top_p is None or 0 < self.top_p <= 1, f"top_p must be above 0 and at most 1, found {self.top_p}")
 
     def apply(self, logits_BV: Tensor) -> Tensor:
@@ -178,29 +177,16 @@ class PolicyModule(nn.Module):
 
     def __init__(self, vocab_size: int, start_token: int, forbidden: Sequence[int] = ()) -> None:
         super().__init__()
-        require(vocab_size >= 1, f"vocab_size must be at least 1, found {vocab_size}")
+        require_at_least(1, vocab_size=vocab_size)
         require(0 <= start_token <= vocab_size, f"start_token must be 0 to V={vocab_size}, found {start_token}")
         wrong = [token for token in forbidden if not 0 <= token < vocab_size]
         require(not wrong, f"forbidden tokens must be 0 to {vocab_size - 1}, found {wrong}")
-        different = len(set(forbidden))
-        again = f"forbidden tokens must be named once each, found {len(forbidden)} names of {different} tokens"
-        require(different == len(forbidden), again)
-        require(different < vocab_size, f"all {vocab_size} tokens are forbidden, so nothing can be written")
-        self._vocab_size = vocab_size
-        self._start_token = start_token
+        require(len(set(forbidden)) == len(forbidden), f"forbidden tokens must be named once each, found {forbidden}")
+        require(len(forbidden) < vocab_size, f"all {vocab_size} tokens are forbidden, so nothing can be written")
+        self.vocab_size, self.start_token = vocab_size, start_token
+        self._settings: dict[str, Any] = {}
         self.decoding = Decoding()
-        self.register_buffer("forbidden", torch.tensor(sorted(forbidden), dtype=torch.int64), persistent=False)
-        self.forbidden: Tensor
-
-    @property
-    def vocab_size(self) -> int:
-        """V, the number of tokens that can be written; V itself is PAD."""
-        return self._vocab_size
-
-    @property
-    def start_token(self) -> int:
-        """What `step` is fed before the first token."""
-        return self._start_token
+        self.forbidden = nn.Buffer(torch.tensor(sorted(forbidden), dtype=torch.int64), persistent=False)
 
     @property
     def device(self) -> torch.device:
@@ -235,8 +221,12 @@ class PolicyModule(nn.Module):
         raise NotImplementedError
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain data: with the weights, all that a checkpoint needs."""
-        raise NotImplementedError
+        """The constructor's arguments, as plain data: with the weights, all that a checkpoint needs.
+
+        A subclass keeps its own arguments as ``_settings``, but for the seed of the weights.
+        """
+        own = {"start_token": self.start_token, "forbidden": self.forbidden.tolist()}
+        return {"vocab_size": self.vocab_size, **own, **self._settings}
 
     def require_sound(self, weights: Mapping[str, Tensor]) -> None:
         """Refuse weights, named as in ``state_dict``, that fit this policy's shapes but that it cannot write with.
@@ -249,11 +239,7 @@ class PolicyModule(nn.Module):
 
     def reset_rows(self, state: State, mask_B: Tensor) -> State:
         """``state`` with the rows where the bool mask is True back at the empty prefix."""
-
-        def reset(old: Tensor, fresh: Tensor) -> Tensor:
-            return torch.where(mask_B.view(-1, *[1] * (old.dim() - 1)), fresh, old)
-
-        return map_state(reset, state, self.begin(len(mask_B)))
+        return where_rows(mask_B, self.begin(len(mask_B)), state)
 
     def step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
         """Read one token a row and say what may come next (see `Policy.step`)."""

@@ -52,35 +52,20 @@ class CausalLMPolicy(PolicyModule):
         super().__init__(vocab_size, start_token, forbidden)
         self.model: Any = model if isinstance(model, nn.Module) else _untrained(model)
         config: Any = self.model.config
-        require(
-            len(token_ids) == vocab_size + 1,
-            f"token_ids must be V + 1 = {vocab_size + 1} numbers (the last for PAD), found {len(token_ids)}",
-        )
+        expected = f"token_ids must be V + 1 = {vocab_size + 1} numbers (the last for PAD)"
+        require(len(token_ids) == vocab_size + 1, f"{expected}, found {len(token_ids)}")
         wrong = [number for number in token_ids if not 0 <= number < config.vocab_size]
         require(not wrong, f"token_ids must be 0 to {config.vocab_size - 1}, the model's tokens, found {wrong[:3]}")
         most = getattr(config, "max_position_embeddings", None) or max_length
-        require(
-            1 <= max_length <= most,
-            f"max_length must be 1 to {most}, the most tokens that the {config.model_type} model reads, "
-            f"found {max_length}",
-        )
+        expected = f"max_length must be 1 to {most}, the most tokens that the {config.model_type} model reads"
+        require(1 <= max_length <= most, f"{expected}, found {max_length}")
         self.max_length = max_length
-        self.register_buffer("token_ids", torch.tensor([*token_ids]), persistent=False)
-        self.token_ids: Tensor
+        self.token_ids = nn.Buffer(torch.tensor([*token_ids]), persistent=False)
+        # Of the model its config, without what names code.
+        plain = {name: part for name, part in config.to_dict().items() if name not in ("auto_map", "_name_or_path")}
+        self._settings = {"max_length": max_length, "token_ids": self.token_ids.tolist(), "model": plain}
         self._cache_shapes = self._shapes()
         self.train(self.model.training)
-
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain data; of the model its config, without what names code."""
-        config = self.model.config.to_dict()
-        return {
-            "vocab_size": self.vocab_size,
-            "start_token": self.start_token,
-            "max_length": self.max_length,
-            "token_ids": self.token_ids.tolist(),
-            "model": {name: value for name, value in config.items() if name not in ("auto_map", "_name_or_path")},
-            "forbidden": self.forbidden.tolist(),
-        }
 
     @property
     def state_bytes(self) -> int:
@@ -112,13 +97,8 @@ class CausalLMPolicy(PolicyModule):
         if longest:
             for number, (keys, values) in enumerate(state["layers"]):
                 cache.update(keys[:, :, :longest], values[:, :, :longest], number)
-        out = self.model(
-            input_ids=self.token_ids[tokens_B][:, None],
-            attention_mask=seen_BS.long(),
-            position_ids=length_B[:, None],
-            past_key_values=cache,
-            use_cache=True,
-        )
+        read = {"input_ids": self.token_ids[tokens_B][:, None], "position_ids": length_B[:, None]}
+        out = self.model(**read, attention_mask=seen_BS.long(), past_key_values=cache, use_cache=True)
         here_B1T1 = (torch.arange(self.max_length, device=self.device) == length_B[:, None])[:, None, :, None]
         layers = tuple(
             tuple(torch.where(here_B1T1, new[:, :, -1:], old) for new, old in zip(_newest(layer), pair, strict=True))
@@ -211,9 +191,8 @@ def _transformers() -> Any:
     try:
         import transformers
     except ImportError:
-        raise MissingDataError(
-            "a causal language model needs the package transformers: pip install 'textgan-env[hf]'"
-        ) from None
+        install = "pip install 'textgan-env[hf]'"
+        raise MissingDataError(f"a causal language model needs the package transformers: {install}") from None
     return transformers
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from textgan_env.policies.base import Decoding, PolicyModule, State, map_state
+from textgan_env.policies.base import Decoding, PolicyModule, State, where_rows
 from textgan_env.utils.errors import require
 
 
@@ -34,10 +34,7 @@ class MemoriserPolicy(PolicyModule):
         require(bool(writable), "a memoriser cannot be given texts with forbidden tokens")
         # In lexical order the texts that begin with a prefix stand side by side.
         different_ST, times_S = torch.unique(tokens_BT, dim=0, return_counts=True)
-        self.register_buffer("tokens_ST", different_ST)
-        self.register_buffer("times_S", times_S.double())
-        self.tokens_ST: Tensor
-        self.times_S: Tensor
+        self.tokens_ST, self.times_S = nn.Buffer(different_ST), nn.Buffer(times_S.double())
 
     def begin(self, batch_size: int) -> State:
         """The first text that begins so, the one after the last, and how many tokens were read (-1: no start yet)."""
@@ -76,10 +73,8 @@ class _Combination(PolicyModule):
 
     def __init__(self, policies: Sequence[PolicyModule], weights: Sequence[float]) -> None:
         require(len(policies) == len(weights) >= 1, f"expected a weight for each of {len(policies)} policies")
-        require(
-            all(weight > 0 for weight in weights) and abs(sum(weights) - 1) < 1e-6,
-            f"weights must be above 0 and add up to 1, found {list(weights)}",
-        )
+        shares = all(weight > 0 for weight in weights) and abs(sum(weights) - 1) < 1e-6
+        require(shares, f"weights must be above 0 and add up to 1, found {list(weights)}")
         first = policies[0]
         for other in policies:
             require(not other.random_start, "policies with a random initial state cannot be combined")
@@ -87,8 +82,7 @@ class _Combination(PolicyModule):
             require(same, "only policies of one task can be combined: V or the start token differ")
         super().__init__(first.vocab_size, first.start_token)
         self.members = nn.ModuleList(policies)
-        self.register_buffer("log_weights_K", torch.tensor(weights, dtype=torch.float64).log())
-        self.log_weights_K: Tensor
+        self.log_weights_K = nn.Buffer(torch.tensor(weights, dtype=torch.float64).log())
 
     @property
     def policies(self) -> list[PolicyModule]:
@@ -158,7 +152,7 @@ class MixturePolicy(_Combination):
         written_B11 = tokens_B.clamp(max=self.vocab_size - 1)[:, None, None].expand(-1, logp_BKV.shape[1], 1)
         seen_BK = log_weights_BK + logp_BKV.gather(2, written_B11)[..., 0]
         log_weights_BK = torch.where(fresh_B[:, None], log_weights_BK, seen_BK)
-        kept = _where(fresh_B, states, after)
+        kept = where_rows(fresh_B, states, after)
         logp_BKV, _ = self._steps(tokens_B, kept)
         share_BK = log_weights_BK.log_softmax(1)
         return (share_BK[..., None] + logp_BKV).logsumexp(1).float(), (kept, tokens_B, log_weights_BK)
@@ -171,12 +165,3 @@ class MixturePolicy(_Combination):
         after_BT = (logp_BTK.cumsum(1) + self.log_weights_K).logsumexp(2)
         before_BT = torch.cat([torch.zeros_like(after_BT[:, :1]), after_BT[:, :-1]], dim=1)
         return (after_BT - before_BT).masked_fill(~mask_BT, 0.0).float()
-
-
-def _where(mask_B: Tensor, chosen: State, other: State) -> State:
-    """Rows of ``chosen`` where the mask is True, else of ``other``."""
-
-    def pick(left: Tensor, right: Tensor) -> Tensor:
-        return torch.where(mask_B.view(-1, *[1] * (left.dim() - 1)), left, right)
-
-    return map_state(pick, chosen, other)

@@ -143,11 +143,9 @@ class PaperGoals:
         goals_BTF = policy.goals(features_BSF)
         cosines_BK = self.cosines(features_BSF, goals_BTF)
         logp_BT = policy.worker_log_prob(tokens_BT, mask_BT, goals_BTF, late=self.late)
-        return {
-            "manager_loss": masked_sum(-credit_BK * cosines_BK, known_BK),
-            "manager_cosine": masked_sum(cosines_BK, known_BK),
-            "worker_loss": policy_gradient_sum(logp_BT, advantage_BT, mask_BT),
-        }
+        loss, cosine = masked_sum(-credit_BK * cosines_BK, known_BK), masked_sum(cosines_BK, known_BK)
+        of_worker = policy_gradient_sum(logp_BT, advantage_BT, mask_BT)
+        return {"manager_loss": loss, "manager_cosine": cosine, "worker_loss": of_worker}
 
 
 class ReferenceGoals(PaperGoals):

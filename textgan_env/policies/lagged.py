@@ -60,11 +60,8 @@ class LaggedCopy(Generic[Module]):
         """
         rate = self.rate if step is None else min(self.rate, step / (step + 10))
         new, old = source.state_dict(), self.policy.state_dict()
-        require(
-            {name: tensor.shape for name, tensor in new.items()}
-            == {name: tensor.shape for name, tensor in old.items()},
-            "a lagged copy follows modules of its own architecture only, found tensors of other names or shapes",
-        )
+        theirs, ours = ({name: tensor.shape for name, tensor in state.items()} for state in (new, old))
+        require(theirs == ours, "a lagged copy follows its own architecture only, found other names or shapes")
         for name, tensor in old.items():
             if tensor.is_floating_point():
                 tensor.mul_(rate).add_(new[name], alpha=1 - rate)

@@ -14,8 +14,8 @@ from textgan_env.ops.losses import linear_log_prob
 from textgan_env.ops.sampling import seeded
 from textgan_env.policies.base import PolicyModule, State
 from textgan_env.policies.goals import GOALS
-from textgan_env.policies.manager_worker import Manager, Worker, check_goal_steps, outer_product
-from textgan_env.utils.errors import require
+from textgan_env.policies.manager_worker import Manager, Worker, outer_product
+from textgan_env.utils.errors import require, require_at_least
 from textgan_env.utils.reading import check_weights
 
 
@@ -74,20 +74,17 @@ class LeakedPolicy(PolicyModule):
     ) -> None:
         super().__init__(vocab_size, start_token, forbidden)
         sizes = {"embed_size": embed_size, "hidden_size": hidden_size, "manager_size": manager_size}
-        for name, size in {**sizes, "goal_size": goal_size}.items():
-            require(size is None or size >= 1, f"{name} must be at least 1, found {size}")
+        require_at_least(1, **sizes, goal_size=goal_size)
+        require_at_least(0, init_scale=init_scale)
         require(variant in GOALS, f"variant must be {' or '.join(GOALS)}, found '{variant}'")
         require(0 <= dropout < 1, f"dropout must be at least 0 and below 1, found {dropout}")
-        require(init_scale >= 0, f"init_scale must be at least 0, found {init_scale}")
         leaking = copy.deepcopy(discriminator) if isinstance(discriminator, DiscriminatorModule) else None
         leaking = leaking or make_discriminator(**discriminator)  # type: ignore[arg-type]
-        require(
-            leaking.vocab_size == vocab_size,
-            f"the discriminator that leaks must read the V={vocab_size} tokens of the policy, "
-            f"found V={leaking.vocab_size}",
-        )
-        check_goal_steps(goal_steps, leaking.max_length)
-        published = 32 if leaking.max_length <= 20 else 64
+        expected, found = f"the discriminator that leaks must read the policy's V={vocab_size}", leaking.vocab_size
+        require(found == vocab_size, f"{expected}, found V={found}")
+        longest = leaking.max_length
+        require(1 <= goal_steps <= longest, f"goal_steps (c) must be 1 to T={longest}, found {goal_steps}")
+        published = 32 if longest <= 20 else 64
         embed_size, hidden_size, manager_size = (size or published for size in sizes.values())
         features = leaking.feature_size
         manager = 4 * manager_size * (features + manager_size + 2) + features * (manager_size + 1)
@@ -95,22 +92,17 @@ class LeakedPolicy(PolicyModule):
         tables = (vocab_size + 1) * embed_size + vocab_size * goal_size * (hidden_size + 1)
         check_weights(manager + worker + tables, "a leaked policy")
         self.discriminator = leaking.eval().requires_grad_(False)
-        self.goal_steps = goal_steps
-        self.variant = variant
-        self.init_scale = init_scale
+        self.goal_steps, self.variant = goal_steps, variant
+        sizes = {"embed_size": embed_size, "hidden_size": hidden_size, "manager_size": manager_size}
+        goals = {"goal_size": goal_size, "goal_steps": goal_steps, "variant": variant}
+        judge = {"kind": leaking.kind, **leaking.config()}
+        self._settings = {"discriminator": judge, **sizes, **goals, "dropout": dropout, "init_scale": init_scale}
         # Of the first two tokens, whatever the decoding says of the others; None: as the others.
         self.first_inverse_temperature: float | None = None
         with seeded(seed):
-            self.manager = Manager(leaking.feature_size, manager_size, init_scale)
-            self.worker = Worker(
-                vocab_size,
-                leaking.feature_size,
-                embed_size=embed_size,
-                hidden_size=hidden_size,
-                goal_size=goal_size,
-                init_scale=init_scale,
-                dropout=dropout,
-            )
+            self.manager = Manager(features, manager_size, init_scale)
+            widths = {"embed_size": embed_size, "hidden_size": hidden_size, "goal_size": goal_size}
+            self.worker = Worker(vocab_size, features, **widths, init_scale=init_scale, dropout=dropout)
         #: How goals reach the Worker, and what both learn from.
         self.rules = GOALS[variant](self.worker, goal_steps)
 
@@ -118,23 +110,6 @@ class LeakedPolicy(PolicyModule):
     def feature_size(self) -> int:
         """F."""
         return self.discriminator.feature_size
-
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain data."""
-        return {
-            "vocab_size": self.vocab_size,
-            "start_token": self.start_token,
-            "discriminator": {"kind": self.discriminator.kind, **self.discriminator.config()},
-            "embed_size": self.worker.embedding.embedding_dim,
-            "hidden_size": self.worker.lstm.hidden_size,
-            "manager_size": self.manager.lstm.hidden_size,
-            "goal_size": self.worker.psi.out_features,
-            "goal_steps": self.goal_steps,
-            "variant": self.variant,
-            "dropout": self.worker.dropout.p,
-            "init_scale": self.init_scale,
-            "forbidden": self.forbidden.tolist(),
-        }
 
     @property
     def learners(self) -> nn.ModuleDict:
@@ -149,11 +124,8 @@ class LeakedPolicy(PolicyModule):
         """
         ours, theirs = ({"kind": judge.kind, **judge.config()} for judge in (self.discriminator, discriminator))
         changed = ", ".join(f"{key}={theirs.get(key)}" for key in theirs if theirs.get(key) != ours.get(key))
-        require(
-            theirs == ours,
-            f"the discriminator that leaks must be as the policy was made for, F={self.feature_size}, "
-            f"found F={discriminator.feature_size} ({changed})",
-        )
+        expected = f"the discriminator that leaks must be as the policy was made for, F={self.feature_size}"
+        require(theirs == ours, f"{expected}, found F={discriminator.feature_size} ({changed})")
         self.discriminator.load_state_dict(discriminator.state_dict())
 
     def with_first_inverse_temperature(self, inverse_temperature: float) -> Self:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from textgan_env.ops.losses import linear_log_prob
 from textgan_env.ops.sampling import Stream, keyed_uniform, seeded
 from textgan_env.policies.base import PolicyModule, State
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_at_least
 from textgan_env.utils.reading import check_weights
 
 _MOST_LAYERS = 64
@@ -60,19 +60,17 @@ class LSTMPolicy(PolicyModule):
         seed: int = 0,
     ) -> None:
         super().__init__(vocab_size, start_token, forbidden)
-        for name, size in (("embed_size", embed_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
-            require(size >= 1, f"{name} must be at least 1, found {size}")
+        require_at_least(1, embed_size=embed_size, hidden_size=hidden_size, num_layers=num_layers)
+        require_at_least(0, init_scale=init_scale)
         require(num_layers <= _MOST_LAYERS, f"num_layers must be at most {_MOST_LAYERS}, found {num_layers}")
         gates = 4 * hidden_size * (embed_size + hidden_size + 2 + (num_layers - 1) * (2 * hidden_size + 2))
         tables = (vocab_size + 1) * embed_size + vocab_size * (hidden_size + 1)
         check_weights(tables + gates, "an LSTM policy")
         require(0 <= dropout < 1, f"dropout must be at least 0 and below 1, found {dropout}")
-        require(init_scale >= 0, f"init_scale must be at least 0, found {init_scale}")
         require(initial_state in ("zeros", "random"), f"initial_state must be zeros or random, found '{initial_state}'")
-        self.dropout = dropout
-        self.init_scale = init_scale
-        self.initial_state = initial_state
-        self.random_start = initial_state == "random"
+        sizes = {"embed_size": embed_size, "hidden_size": hidden_size, "num_layers": num_layers}
+        self._settings = {**sizes, "dropout": dropout, "init_scale": init_scale, "initial_state": initial_state}
+        self.dropout, self.random_start = dropout, initial_state == "random"
         self._noise_BLH: Tensor | None = None
         with seeded(seed):
             # One row more than tokens: PAD, which doubles as the start of a text.
@@ -86,20 +84,6 @@ class LSTMPolicy(PolicyModule):
             if name.startswith("bias_hh"):
                 nn.init.zeros_(parameter)
                 parameter.requires_grad_(False)
-
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain data."""
-        return {
-            "vocab_size": self.vocab_size,
-            "start_token": self.start_token,
-            "embed_size": self.embedding.embedding_dim,
-            "hidden_size": self.lstm.hidden_size,
-            "num_layers": self.lstm.num_layers,
-            "dropout": self.dropout,
-            "init_scale": self.init_scale,
-            "forbidden": self.forbidden.tolist(),
-            "initial_state": self.initial_state,
-        }
 
     def for_texts(self, seed_B: Tensor, episode_B: Tensor) -> Self:
         """The same policy with the random initial states of these texts, if it has such."""
@@ -119,10 +103,8 @@ class LSTMPolicy(PolicyModule):
         """Hidden and cell state, each of shape (B, layers, hidden_size); the cell's is zeros."""
         zeros = self.projection.weight.new_zeros(batch_size, self.lstm.num_layers, self.lstm.hidden_size)
         if self._noise_BLH is not None:
-            require(
-                len(self._noise_BLH) == batch_size,
-                f"the policy was given initial states of {len(self._noise_BLH)} texts, asked for {batch_size}",
-            )
+            given = len(self._noise_BLH)
+            require(given == batch_size, f"the policy has initial states of {given} texts, asked for {batch_size}")
             return self._noise_BLH.clone(), zeros
         return torch.randn_like(zeros) if self.random_start and self.training else zeros.clone(), zeros
 
@@ -180,15 +162,10 @@ class LSTMPolicy(PolicyModule):
             weights: numpy arrays: ``embedding`` (V, E), ``W_g`` (E, H), ``U_g`` (H, H), ``b_g`` (H,) for the gates g in
                 i (input), f (forget), o (output), c (candidate), ``W_out`` (H, V), ``b_out`` (V,).
         """
-        gates = ("i", "f", "c", "o")  # PyTorch's order
-        values = {
-            "weight_ih_l0": torch.cat([torch.as_tensor(weights[f"W_{gate}"]).t() for gate in gates]),
-            "weight_hh_l0": torch.cat([torch.as_tensor(weights[f"U_{gate}"]).t() for gate in gates]),
-            "bias_ih_l0": torch.cat([torch.as_tensor(weights[f"b_{gate}"]) for gate in gates]),
-        }
         with torch.no_grad():
-            for name, value in values.items():
-                cast(Tensor, getattr(self.lstm, name)).copy_(value)
+            for name, part in (("weight_ih_l0", "W"), ("weight_hh_l0", "U"), ("bias_ih_l0", "b")):
+                gates = [torch.as_tensor(weights[f"{part}_{gate}"]).t() for gate in "ifco"]  # PyTorch's order
+                cast(Tensor, getattr(self.lstm, name)).copy_(torch.cat(gates))
             self.embedding.weight[: self.vocab_size].copy_(torch.as_tensor(weights["embedding"]))
             self.projection.weight.copy_(torch.as_tensor(weights["W_out"]).t())
             self.projection.bias.copy_(torch.as_tensor(weights["b_out"]))

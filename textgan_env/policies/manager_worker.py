@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from textgan_env.utils.errors import require
-
 #: h and c, float (B, H) each.
 LSTMState = tuple[Tensor, Tensor]
 
@@ -212,15 +210,3 @@ def block_reward(features_BSF: Tensor, sums_BTF: Tensor, steps: int) -> Tensor:
     length = sums_BTF.shape[1]
     start_BTF = features_BSF[:, ::steps].repeat_interleave(steps, dim=1)[:, :length]
     return functional.cosine_similarity(features_BSF[:, 1:] - start_BTF, sums_BTF, dim=2).detach()
-
-
-def check_goal_steps(steps: int, max_length: int) -> None:
-    """Refuse a c that is no step, or longer than a text.
-
-    Raises:
-        InputError: If c is below 1 or above T.
-    """
-    require(
-        1 <= steps <= max_length,
-        f"goal_steps (c) must be 1 to T={max_length}, the tokens of a text, found {steps}",
-    )

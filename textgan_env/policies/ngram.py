@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from textgan_env.policies.base import PolicyModule, State
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_at_least
 from textgan_env.utils.reading import check_weights
 
 # Above every packed context, so that a search among the sorted keys always ends at one of them.
@@ -28,17 +28,6 @@ class UniformPolicy(PolicyModule):
     """
 
     kind: ClassVar[str] = "uniform"
-
-    def __init__(self, vocab_size: int, *, start_token: int, forbidden: Sequence[int] = ()) -> None:
-        super().__init__(vocab_size, start_token, forbidden)
-
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain data."""
-        return {
-            "vocab_size": self.vocab_size,
-            "start_token": self.start_token,
-            "forbidden": self.forbidden.tolist(),
-        }
 
     def begin(self, batch_size: int) -> State:
         """Nothing to remember."""
@@ -87,11 +76,9 @@ class NGramPolicy(PolicyModule):
         forbidden: Sequence[int] = (),
     ) -> None:
         super().__init__(vocab_size, start_token, forbidden)
-        require(order >= 1, f"the order of an n-gram policy must be at least 1, found {order}")
-        require(
-            order < 63 and (vocab_size + 1) ** order < 2**63,
-            f"{order} tokens of a vocabulary of {vocab_size} do not fit into 63 bits: give a lower order",
-        )
+        require_at_least(1, order=order)
+        fits = order < 63 and (vocab_size + 1) ** order < 2**63
+        require(fits, f"order must be lower: {order} tokens of a vocabulary of {vocab_size} do not fit into 63 bits")
         sizes = sizes or [(0, 0)] * (order - 1)
         require(len(sizes) == order - 1, f"order {order} needs sizes of {order - 1} lengths, found {len(sizes)}")
         counts = [len(pair) for pair in sizes]
@@ -100,8 +87,7 @@ class NGramPolicy(PolicyModule):
         check_weights(vocab_size + sum(3 * contexts + 4 + 2 * pairs for contexts, pairs in sizes), "an n-gram policy")
         self.order = order
         self.levels = nn.ModuleList(_Level(contexts, pairs) for contexts, pairs in sizes)
-        self.register_buffer("log_unigram_V", torch.full((vocab_size,), -math.log(vocab_size)))
-        self.log_unigram_V: Tensor
+        self.log_unigram_V = nn.Buffer(torch.full((vocab_size,), -math.log(vocab_size)))
 
     @classmethod
     def fit(
@@ -129,25 +115,16 @@ class NGramPolicy(PolicyModule):
                 its arguments.
         """
         policy = cls(vocab_size, start_token=start_token, order=order, forbidden=forbidden).to(tokens_BT.device)
-        require(
-            tokens_BT.shape == mask_BT.shape,
-            f"tokens and mask must have one shape, found {tuple(tokens_BT.shape)} and {tuple(mask_BT.shape)}",
-        )
+        shape, of_mask = tuple(tokens_BT.shape), tuple(mask_BT.shape)
+        require(shape == of_mask, f"tokens and mask must have one shape, found {shape} and {of_mask}")
         next_E = tokens_BT[mask_BT]
         require(len(next_E) > 0, "an n-gram policy needs at least one token to count, found none")
         lowest, highest = int(next_E.min()), int(next_E.max())
-        require(
-            lowest >= 0 and highest < vocab_size,
-            f"tokens to count must be 0 to {vocab_size - 1}, found {lowest if lowest < 0 else highest}",
-        )
-        history_BT = torch.cat(
-            [
-                tokens_BT.new_full((len(tokens_BT), order - 1), vocab_size),
-                tokens_BT.new_full((len(tokens_BT), 1), start_token),
-                tokens_BT[:, :-1],
-            ],
-            dim=1,
-        )
+        known = lowest >= 0 and highest < vocab_size
+        require(known, f"tokens to count must be 0 to {vocab_size - 1}, found {lowest} to {highest}")
+        padding = tokens_BT.new_full((len(tokens_BT), order - 1), vocab_size)
+        start_B1 = tokens_BT.new_full((len(tokens_BT), 1), start_token)
+        history_BT = torch.cat([padding, start_B1, tokens_BT[:, :-1]], dim=1)
         context_EL = history_BT.unfold(1, order, 1)[mask_BT][:, 1:]
 
         times_V = next_E.bincount(minlength=vocab_size).double()
@@ -165,13 +142,8 @@ class NGramPolicy(PolicyModule):
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, as plain data."""
-        return {
-            "vocab_size": self.vocab_size,
-            "start_token": self.start_token,
-            "order": self.order,
-            "sizes": [[len(level.keys_C) - 1, len(level.next_P)] for level in self._levels()],
-            "forbidden": self.forbidden.tolist(),
-        }
+        sizes = [[len(level.keys_C) - 1, len(level.next_P)] for level in self._levels()]
+        return {**super().config(), "order": self.order, "sizes": sizes}
 
     def require_sound(self, weights: Mapping[str, Tensor]) -> None:
         """As for any policy; and the numbers of contexts, pairs and tokens lie in their tables.
@@ -222,33 +194,14 @@ class UnigramPolicy(NGramPolicy):
 
     kind: ClassVar[str] = "unigram"
 
-    def __init__(
-        self,
-        vocab_size: int,
-        *,
-        start_token: int,
-        order: int = 1,
-        sizes: Sequence[Sequence[int]] = (),
-        forbidden: Sequence[int] = (),
-    ) -> None:
+    def __init__(self, vocab_size: int, *, start_token: int, order: int = 1, **settings: Any) -> None:
         require(order == 1, f"the order of a unigram policy is 1, found {order}: take NGramPolicy")
-        super().__init__(vocab_size, start_token=start_token, order=order, sizes=sizes, forbidden=forbidden)
+        super().__init__(vocab_size, start_token=start_token, order=order, **settings)
 
     @classmethod
-    def fit(
-        cls,
-        tokens_BT: Tensor,
-        mask_BT: Tensor,
-        *,
-        vocab_size: int,
-        start_token: int,
-        order: int = 1,
-        forbidden: Sequence[int] = (),
-    ) -> Self:
+    def fit(cls, tokens_BT: Tensor, mask_BT: Tensor, *, order: int = 1, **settings: Any) -> Self:
         """Count a corpus (see `NGramPolicy.fit`); refuses another order than 1."""
-        return super().fit(
-            tokens_BT, mask_BT, vocab_size=vocab_size, start_token=start_token, order=order, forbidden=forbidden
-        )
+        return super().fit(tokens_BT, mask_BT, order=order, **settings)
 
 
 class _Level(nn.Module):
@@ -259,16 +212,11 @@ class _Level(nn.Module):
 
     def __init__(self, contexts: int, pairs: int) -> None:
         super().__init__()
-        self.register_buffer("keys_C", torch.full((contexts + 1,), _NO_CONTEXT))
-        self.register_buffer("first_C", torch.zeros(contexts + 2, dtype=torch.int64))
-        self.register_buffer("log_left_C", torch.zeros(contexts + 1))
-        self.register_buffer("next_P", torch.zeros(pairs, dtype=torch.int64))
-        self.register_buffer("log_prob_P", torch.zeros(pairs))
-        self.keys_C: Tensor
-        self.first_C: Tensor
-        self.log_left_C: Tensor
-        self.next_P: Tensor
-        self.log_prob_P: Tensor
+        self.keys_C = nn.Buffer(torch.full((contexts + 1,), _NO_CONTEXT))
+        self.first_C = nn.Buffer(torch.zeros(contexts + 2, dtype=torch.int64))
+        self.log_left_C = nn.Buffer(torch.zeros(contexts + 1))
+        self.next_P = nn.Buffer(torch.zeros(pairs, dtype=torch.int64))
+        self.log_prob_P = nn.Buffer(torch.zeros(pairs))
 
     def find(self, key_B: Tensor) -> Tensor:
         """Number of each context; C for one never seen."""

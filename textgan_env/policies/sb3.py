@@ -38,16 +38,13 @@ class SB3RolloutPolicy(PolicyModule):
     def __init__(self, model: BaseAlgorithm) -> None:
         network = model.policy
         if not isinstance(network, (ActorCriticPolicy, MaskableActorCriticPolicy, DQNPolicy)):
-            raise InputError(
-                f"model must have an actor-critic or a Q-network of Stable-Baselines3, found {type(network).__name__}"
-            )
+            found = type(network).__name__
+            raise InputError(f"model must have an actor-critic or a Q-network of Stable-Baselines3, found {found}")
         vocab_size = pad_of(model.observation_space)
         super().__init__(vocab_size, start_token=vocab_size, forbidden=forbidden_tokens(model))
         assert isinstance(model.observation_space, spaces.Dict)
-        require(
-            "features" not in model.observation_space.spaces,
-            "model must read tokens and length only to complete prefixes, found one that reads leaked features, too",
-        )
+        plain = "features" not in model.observation_space.spaces
+        require(plain, "model must read tokens and length only, found one that reads leaked features, too")
         self.max_length = int(np.prod(model.observation_space["tokens"].shape or (0,)))
         self.network = network
         self.to(model.device)

@@ -1,13 +1,13 @@
 """The tabular policy: one row of logits for every prefix. Exact where all texts can be listed."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from textgan_env.policies.base import PolicyModule, State
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_at_least
 from textgan_env.utils.reading import check_weights
 
 _MOST_LOGITS = 10_000_000
@@ -42,17 +42,15 @@ class TablePolicy(PolicyModule):
         logits_PV: Tensor | None = None,
     ) -> None:
         super().__init__(vocab_size, start_token, forbidden)
-        require(max_length >= 1, f"max_length must be at least 1, found {max_length}")
+        require_at_least(1, max_length=max_length)
         logits = 0
         for _ in range(max_length):
             logits = (logits + 1) * vocab_size
             # Said before the sum is complete: of absurd lengths it would never be.
-            require(
-                logits <= _MOST_LOGITS,
-                f"a table for {max_length} tokens out of {vocab_size} needs more than {_MOST_LOGITS:,} logits",
-            )
+            size = f"a table for {max_length} tokens out of {vocab_size}"
+            require(logits <= _MOST_LOGITS, f"{size} needs more than {_MOST_LOGITS:,} logits")
         check_weights(logits, "a table")
-        self.max_length = max_length
+        self.max_length, self._settings = max_length, {"max_length": max_length}
         shape = (logits // vocab_size, vocab_size)
         if logits_PV is None:
             logits_PV = torch.zeros(shape)
@@ -76,10 +74,8 @@ class TablePolicy(PolicyModule):
             InputError: If there are not V^T numbers, one is negative or not finite, or all are 0.
         """
         texts, shape = vocab_size**max_length, tuple(probability_S.shape)
-        require(
-            shape == (texts,),
-            f"{max_length} tokens out of {vocab_size} make {texts} texts, found probabilities of shape {shape}",
-        )
+        expected = f"{max_length} tokens out of {vocab_size} make {texts} texts"
+        require(shape == (texts,), f"{expected}, found probabilities of shape {shape}")
         possible = torch.isfinite(probability_S).all() and (probability_S >= 0).all() and probability_S.any()
         require(bool(possible), "probabilities of texts must be finite, not negative and not all 0")
         rows = []
@@ -87,15 +83,6 @@ class TablePolicy(PolicyModule):
             mass_pV = probability_S.double().view(vocab_size**length, vocab_size, -1).sum(2)
             rows.append((mass_pV / mass_pV.sum(1, keepdim=True)).log().nan_to_num(nan=0.0, neginf=-torch.inf))
         return cls(vocab_size, max_length=max_length, start_token=start_token, logits_PV=torch.cat(rows))
-
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments, as plain data."""
-        return {
-            "vocab_size": self.vocab_size,
-            "max_length": self.max_length,
-            "start_token": self.start_token,
-            "forbidden": self.forbidden.tolist(),
-        }
 
     def require_sound(self, weights: Mapping[str, Tensor]) -> None:
         """As for any policy, but a token may be impossible (minus infinity); not all after one prefix.
@@ -119,8 +106,6 @@ class TablePolicy(PolicyModule):
         """
         after_B = torch.where(tokens_B == self.vocab_size, state, state * self.vocab_size + 1 + tokens_B)
         prefix_B = torch.where(state < 0, 0, after_B)
-        require(
-            bool((prefix_B < len(self.logits_PV)).all()),
-            f"this table knows texts of {self.max_length} tokens, and was asked for one more",
-        )
+        known = bool((prefix_B < len(self.logits_PV)).all())
+        require(known, f"this table knows texts of {self.max_length} tokens, and was asked for one more")
         return self.logits_PV[prefix_B], prefix_B

@@ -20,29 +20,8 @@ from textgan_env.rewards.spec import RewardSpec, Source
 from textgan_env.rewards.texts import Keys, Texts
 
 __all__ = [
-    "CONTROLS",
-    "REWARDS",
-    "TILE",
-    "TRANSFORMS",
-    "Completions",
-    "ConstantCredit",
-    "CreditSource",
-    "EntropyCredit",
-    "Estimate",
-    "KLCredit",
-    "Keys",
-    "RandomCredit",
-    "RewardSpec",
-    "RolloutCredit",
-    "ShuffledCredit",
-    "Source",
-    "TextCredit",
-    "Texts",
-    "Transform",
-    "check_gamma",
-    "check_transform",
-    "complete",
-    "for_texts",
-    "generate",
+    "CONTROLS", "REWARDS", "TILE", "TRANSFORMS", "Completions", "ConstantCredit", "CreditSource", "EntropyCredit",
+    "Estimate", "KLCredit", "Keys", "RandomCredit", "RewardSpec", "RolloutCredit", "ShuffledCredit", "Source",
+    "TextCredit", "Texts", "Transform", "check_gamma", "check_transform", "complete", "for_texts", "generate",
     "rank_rescaled",
-]
+]  # fmt: skip

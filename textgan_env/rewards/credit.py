@@ -6,6 +6,7 @@ adding one source up over the tokens of a text would count it again and again.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -18,7 +19,7 @@ from textgan_env.ops.sampling import Stream, derived_generator, evaluating, keye
 from textgan_env.policies.base import Policy
 from textgan_env.rewards.rollouts import Completions, complete, for_texts
 from textgan_env.rewards.texts import Texts
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_at_least, require_known
 
 
 class CreditSource(Protocol):
@@ -79,12 +80,9 @@ class RolloutCredit:
         """Check names and sizes."""
         check_transform(self.transform)
         check_gamma(self.gamma)
-        require(self.rollouts >= 1, f"rollouts must be at least 1, found {self.rollouts}")
-        require(
-            self.policy.vocab_size == self.discriminator.vocab_size,
-            f"the rollout policy writes V={self.policy.vocab_size} tokens, "
-            f"but the discriminator reads V={self.discriminator.vocab_size}",
-        )
+        require_at_least(1, rollouts=self.rollouts)
+        writes, reads = self.policy.vocab_size, self.discriminator.vocab_size
+        require(writes == reads, f"the rollout policy writes V={writes} tokens, but the discriminator reads V={reads}")
 
     def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
         """Q of the wanted tokens, float32 (B, T)."""
@@ -96,14 +94,8 @@ class RolloutCredit:
         final_BT = wanted_BT & texts.last_BT
         # A prefix of p tokens ends with the token in column p - 1.
         prefixes_BT = (wanted_BT & ~final_BT).roll(1, dims=1)
-        done = complete(
-            self.policy,
-            texts.tokens_BT,
-            prefixes_BT,
-            keys=texts.keys,
-            rollouts=self.rollouts,
-            end_token=texts.end_token,
-        )
+        of_batch = partial(complete, self.policy, texts.tokens_BT, prefixes_BT, keys=texts.keys)
+        done = of_batch(rollouts=self.rollouts, end_token=texts.end_token)
         final_row_R = final_BT.nonzero()[:, 0]
         logits_R = score_logits(self.discriminator, torch.cat([done.tokens_RT, texts.tokens_BT[final_row_R]]))
         reward_R, final_R = TRANSFORMS[self.transform](logits_R).float().tensor_split([len(done.row_R)])
@@ -179,12 +171,9 @@ class KLCredit:
     def __post_init__(self) -> None:
         """Check numbers and sizes."""
         check_gamma(self.gamma)
-        require(self.weight >= 0, f"the weight of KL must be at least 0, found {self.weight}")
-        require(
-            self.policy.vocab_size == self.reference.vocab_size,
-            f"policy and reference policy must write one vocabulary, "
-            f"found V={self.policy.vocab_size} and V={self.reference.vocab_size}",
-        )
+        require_at_least(0, weight=self.weight)
+        ours, theirs = self.policy.vocab_size, self.reference.vocab_size
+        require(ours == theirs, f"policy and reference must write one vocabulary, found V={ours} and V={theirs}")
 
     def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
         """Minus the KL to go at the wanted tokens, float32 (B, T); raises InputError if a text is unfinished."""
@@ -215,7 +204,7 @@ class EntropyCredit:
     def __post_init__(self) -> None:
         """Check the numbers."""
         check_gamma(self.gamma)
-        require(self.weight >= 0, f"the weight of the entropy must be at least 0, found {self.weight}")
+        require_at_least(0, weight=self.weight)
 
     def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
         """The entropy to go at the wanted tokens, float32 (B, T); raises InputError if a text is unfinished."""
@@ -265,11 +254,8 @@ class RandomCredit:
     def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
         """U(0, 1) at the wanted tokens, float32 (B, T), keyed like every other draw."""
         positions_T = torch.arange(wanted_BT.shape[1], device=wanted_BT.device)
-        keys = texts.keys
-        uniform_BT = keyed_uniform(
-            keys.seed_B[:, None], keys.episode_B[:, None], position=positions_T, stream=Stream.REWARD
-        )
-        return uniform_BT.float() * wanted_BT
+        seed_B1, episode_B1 = texts.keys.seed_B[:, None], texts.keys.episode_B[:, None]
+        return keyed_uniform(seed_B1, episode_B1, position=positions_T, stream=Stream.REWARD).float() * wanted_BT
 
 
 @dataclass(frozen=True)
@@ -340,4 +326,4 @@ def check_transform(name: str) -> None:
     Raises:
         InputError: If it is not.
     """
-    require(name in TRANSFORMS, f"unknown reward transform '{name}', expected one of: {', '.join(TRANSFORMS)}")
+    require_known("reward transform", name, TRANSFORMS)

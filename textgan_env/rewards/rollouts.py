@@ -8,6 +8,7 @@ the first token.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from textgan_env.ops.sampling import Stream, evaluating, keyed_uniform, sample_c
 from textgan_env.ops.tiles import Tile
 from textgan_env.policies.base import Policy, PolicyModule, State, map_state
 from textgan_env.rewards.texts import Keys
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_at_least
 
 #: Rows stepped at once. Larger tiles push the logits out of the cache; tiles under 32 rows would take other code paths
 #: in the matrix product and round differently, so that a draw could depend on how rows were grouped.
@@ -91,29 +92,17 @@ def complete(
         rollout_R=torch.arange(rollouts, device=tokens_BT.device).repeat(len(prefix_R) // rollouts),
     )
     if len(row_R):
+        how: Any = {"rollouts": rollouts, "end_token": end_token, "stream": stream, "tile": tile}
         with evaluating(policy), torch.inference_mode():
-            _generate(
-                for_texts(policy, keys),
-                tokens_BT,
-                wanted_BT,
-                texts,
-                keys_R=keys.rows(row_R),
-                rollouts=rollouts,
-                end_token=end_token,
-                stream=stream,
-                tile=tile,
-            )
+            _generate(for_texts(policy, keys), tokens_BT, wanted_BT, texts, keys_R=keys.rows(row_R), **how)
     return texts
 
 
 def _check_sizes(tokens_BT: Tensor, wanted_BT: Tensor, rollouts: int, tile: int) -> None:
     """Refuse shapes that do not fit, and numbers that are out of range."""
-    require(rollouts >= 1, f"rollouts must be at least 1, found {rollouts}")
-    require(
-        tokens_BT.shape == wanted_BT.shape,
-        f"tokens and wanted prefixes must have one shape, found {tuple(tokens_BT.shape)} and {tuple(wanted_BT.shape)}",
-    )
-    require(tile >= 1, f"tile must be at least 1 row, found {tile}")
+    require_at_least(1, rollouts=rollouts, tile=tile)
+    shape, wanted = tuple(tokens_BT.shape), tuple(wanted_BT.shape)
+    require(shape == wanted, f"tokens and wanted prefixes must have one shape, found {shape} and {wanted}")
     # Beyond these the keys of two draws would be one.
     require(tokens_BT.shape[1] < 2**16, f"a text has at most 65,535 tokens, found T={tokens_BT.shape[1]}")
     require(rollouts < 2**24, f"a prefix has at most 16,777,215 completions, found {rollouts}")
@@ -184,14 +173,9 @@ def _generate(
     for position in range(max_length):
         joining_R = torch.arange(starts[position], starts[position + 1], device=tokens_BT.device)
         writing_R = torch.cat([alive_R, joining_R])
-        uniform_R[writing_R] = keyed_uniform(
-            keys_R.seed_B[writing_R],
-            keys_R.episode_B[writing_R],
-            prefix=texts.prefix_R[writing_R],
-            rollout=texts.rollout_R[writing_R],
-            position=position,
-            stream=stream,
-        )
+        keys = keys_R.rows(writing_R)
+        of_R = {"prefix": texts.prefix_R[writing_R], "rollout": texts.rollout_R[writing_R]}
+        uniform_R[writing_R] = keyed_uniform(keys.seed_B, keys.episode_B, position=position, stream=stream, **of_R)
         for rows_r in _tiles(alive_R, tile):
             logits_rV = written.step(texts.tokens_RT[:, position - 1], rows_r)
             texts.tokens_RT[rows_r, position] = sample_categorical(logits_rV, uniform_R[rows_r], overwrite=True)

@@ -9,15 +9,9 @@ from torch.nn import functional
 from textgan_env.discriminators import Discriminator
 from textgan_env.ops.reward_kinds import CONTROLS, REWARDS, TRANSFORMS, ControlName, RewardName, TransformName
 from textgan_env.policies.base import Policy
-from textgan_env.rewards.credit import (
-    CreditSource,
-    RolloutCredit,
-    TextCredit,
-    check_gamma,
-    check_transform,
-)
+from textgan_env.rewards.credit import CreditSource, RolloutCredit, TextCredit, check_gamma, check_transform
 from textgan_env.rewards.texts import Texts
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_known
 
 #: What an environment takes as a further source: a `CreditSource`, or what makes one of the policy that generates.
 Source = CreditSource | Callable[[Policy], CreditSource]
@@ -53,15 +47,13 @@ class RewardSpec:
     def __post_init__(self) -> None:
         """Check names and numbers; lists of sources become tuples."""
         object.__setattr__(self, "sources", tuple(self.sources))
-        _require_known("reward mode", self.reward, REWARDS)
+        require_known("reward mode", self.reward, REWARDS)
         if self.control is not None:
-            _require_known("control", self.control, CONTROLS)
+            require_known("control", self.control, CONTROLS)
         check_transform(self.transform)
         check_gamma(self.gamma)
-        require(
-            self.rollouts >= 1,
-            f"rollouts must be at least 1, found {self.rollouts}: reward='terminal' asks for the whole text's score",
-        )
+        advice = "reward='terminal' asks for the whole text's score"
+        require(self.rollouts >= 1, f"rollouts must be at least 1, found {self.rollouts}: {advice}")
         if self.reward == "difference":
             why = "reward='difference' sums to R(text)"
             require(self.gamma == 1, f"{why} with gamma 1 only, found gamma {self.gamma}")
@@ -123,10 +115,8 @@ class RewardSpec:
         """
         for source in self.sources:
             if not hasattr(source, "credit"):
-                require(
-                    policy is not None,
-                    "sources that are made of the policy that generates work in collect only: step knows no policy",
-                )
+                of_policy = "sources that are made of the policy that generates work in collect only"
+                require(policy is not None, f"{of_policy}: step knows no policy")
                 source = source(policy)  # type: ignore[arg-type]
             credit_BT = credit_BT + source.credit(texts, wanted_BT).to(credit_BT.device)
         return credit_BT
@@ -151,8 +141,3 @@ class RewardSpec:
             return own_BT * texts.last_BT
         before_BT = functional.pad(own_BT[:, :-1], (1, 0))
         return (own_BT - before_BT) * texts.mask_BT
-
-
-def _require_known(what: str, name: str, known: tuple[str, ...]) -> None:
-    """Refuse a name that is not known."""
-    require(name in known, f"unknown {what} '{name}', expected one of: {', '.join(known)}")

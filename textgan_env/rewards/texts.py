@@ -1,6 +1,7 @@
 """Texts as tensors, from the first draw to the loss: tokens, lengths, and what their draws are keyed by."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -75,7 +76,7 @@ class Texts:
         parts = (self.tokens_BT.to(device), self.lengths_B.to(device), self.ended_B.to(device), self.keys.to(device))
         return Texts(*parts, self.end_token)
 
-    @property
+    @cached_property
     def mask_BT(self) -> Tensor:
         """The tokens generated, bool (B, T)."""
         return torch.arange(self.tokens_BT.shape[1], device=self.tokens_BT.device) < self.lengths_B[:, None]

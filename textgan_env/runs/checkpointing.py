@@ -32,12 +32,9 @@ from textgan_env.utils.options import CommonConfig
 from textgan_env.utils.reading import get_typed, preview, read_typed
 from textgan_env.utils.stopping import StopSignals
 
-_PAUSE = (
-    1.0  # seconds between two snapshots in memory; what a run that is stopped by force loses besides its last batch
-)
+_PAUSE = 1.0  # seconds between two snapshots in memory; what a run that is stopped by force loses
 _SHARE = 0.02  # of the time, at most, goes into them
 _RENAMED = {"steps": "batches", "looks_without_progress": "without_progress"}  # in the state of earlier versions
-
 
 #: A count.
 Natural = Annotated[int, Field(ge=0)]
@@ -310,10 +307,8 @@ def _require_same_agent(checkpoint: Checkpoint, document: Mapping[str, Any]) -> 
         found = get_typed(checkpoint.document, name, dict, of_checkpoint)
         keys = (found.keys() | expected.keys()) - set(PLACE_OPTIONS)
         of_other = sorted(key for key in keys if found.get(key) != expected.get(key))
-        require(
-            not of_other,
-            f"{of_checkpoint} describes another {name} than this run's, by its {', '.join(of_other)[:200]}",
-        )
+        by_its = ", ".join(of_other)[:200]
+        require(not of_other, f"{of_checkpoint} describes another {name} than this run's, by its {by_its}")
 
 
 def _state_in(checkpoint: Checkpoint) -> RunState:

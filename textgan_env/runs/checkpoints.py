@@ -102,16 +102,6 @@ class Checkpoint:
         return self.header.document
 
     @property
-    def versions(self) -> dict[str, str]:
-        """The library versions it was written with."""
-        return self.header.versions
-
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """The names of the modules in the file."""
-        return tuple(self.header.modules)
-
-    @property
     def vocabulary(self) -> Vocabulary | None:
         """The words of the run, ``None`` where it has none (an oracle task).
 
@@ -197,8 +187,8 @@ class Checkpoint:
             InputError: If the file has no such module, or a tensor is missing, left over, or of another shape
                 or dtype, or not finite; the module is then as it was.
         """
-        here, known = f"checkpoint '{self.path}'", ", ".join(self.modules) or "none"
-        require(name in self.modules, f"{here} holds no module '{name}', only: {known}")
+        here, known = f"checkpoint '{self.path}'", ", ".join(self.header.modules) or "none"
+        require(name in self.header.modules, f"{here} holds no module '{name}', only: {known}")
         expected, found = module.state_dict(), self._under(name)
         for key, tensor in expected.items():
             require(key in found, f"{here} lacks tensor '{name}/{key}', expected {shape_text(tensor)}")
@@ -311,11 +301,9 @@ def _slot_of(key: str, tensor: Tensor, parameters: Sequence[Tensor], where: str)
     text, _, slot = key.partition("/")
     index = _index_of(text, parameters, where)
     expected = parameters[index]
+    fits = bool(slot) and (tensor.ndim == 0 or tensor.shape == expected.shape)
     found = f"tensor '{key}' of {where} is {shape_text(tensor)}"
-    require(
-        bool(slot) and (tensor.ndim == 0 or tensor.shape == expected.shape),
-        f"{found}, but its parameter is {shape_text(expected)}",
-    )
+    require(fits, f"{found}, but its parameter is {shape_text(expected)}")
     return index, slot
 
 
@@ -325,31 +313,25 @@ def _check_size(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(8)
     length = int.from_bytes(start, "little")
-    require(
-        len(start) == 8 and length <= MOST_JSON,
-        f"'{path}' is not a whole checkpoint, the file is cut or of another kind (a header of {length:,} bytes)",
-    )
+    broken = f"'{path}' is not a whole checkpoint"
+    plain = len(start) == 8 and length <= MOST_JSON
+    require(plain, f"{broken}, the file is cut or of another kind (a header of {length:,} bytes)")
     # A file of terabytes can be made without writing any; the weights of a network are no zeros.
     written = getattr(about, "st_blocks", about.st_size) * 512
-    require(
-        about.st_size <= _LITTLE or 2 * written >= about.st_size,
-        f"'{path}' is not a whole checkpoint, most of its {about.st_size:,} bytes were never written",
-    )
+    filled = about.st_size <= _LITTLE or 2 * written >= about.st_size
+    require(filled, f"{broken}, most of its {about.st_size:,} bytes were never written")
 
 
 def _check_tensors(path: Path, file: Any) -> None:
     """Look at names, types and shapes before any tensor is read."""
     names = file.keys()
-    few = f"checkpoint '{path}' holds {len(names):,} tensors, more than {_MOST_TENSORS:,}"
-    require(len(names) <= _MOST_TENSORS, few)
+    require(len(names) <= _MOST_TENSORS, f"checkpoint '{path}' holds more than {_MOST_TENSORS:,} tensors")
     for name in names:
         about = file.get_slice(name)
         kind, axes = about.get_dtype(), len(about.get_shape())
-        require(
-            len(name) <= _LONGEST_NAME and axes <= _MOST_AXES and kind in _DTYPES,
-            f"checkpoint '{path}' holds the tensor {preview(name)} of type {kind} with {axes} axes, which no network "
-            "here has",
-        )
+        usual = len(name) <= _LONGEST_NAME and axes <= _MOST_AXES and kind in _DTYPES
+        odd = f"the tensor {preview(name)} of type {kind} with {axes} axes, which no network here has"
+        require(usual, f"checkpoint '{path}' holds {odd}")
 
 
 def _read_header(path: Path, text: str | None) -> Header:

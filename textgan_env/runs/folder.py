@@ -8,8 +8,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from textgan_env.utils.files import append_safely, force_to_disk, locked, write_
 from textgan_env.utils.reading import MOST_JSON, get_typed, parse_json, read_limited, read_typed
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """One run on disk.
 
@@ -35,11 +34,26 @@ class RunFolder:
           checkpoints/best.safetensors      the best by the rule fixed before the run
           samples.txt  curve.png            to look at
 
-    Attributes:
+    Args:
         path: The folder.
+
+    Attributes:
+        config_file: What was run.
+        samples_file: Texts generated during the run.
+        curve_file: The picture of the learning curve.
+        last_checkpoint: From where the run is resumed.
+        previous_checkpoint: The last checkpoint but one.
+        best_checkpoint: The best weights, by the rule that was fixed before the run.
     """
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file, self.samples_file, self.curve_file = (
+            path / name for name in ("config.json", "samples.txt", "curve.png")
+        )
+        self.last_checkpoint, self.previous_checkpoint, self.best_checkpoint = (
+            path / "checkpoints" / f"{name}.safetensors" for name in ("last", "previous", "best")
+        )
 
     @classmethod
     def create(
@@ -76,18 +90,10 @@ class RunFolder:
         plain = bool(name.strip()) and not re.search(r"[/\\\x00-\x1f]", name) and name.strip(". ") == name
         require(plain, f"a run needs a name that can be a folder name, got {name!r}")
         require(not root.is_file(), f"'{root}' is a file, but runs need a folder")
-        about = {
-            "name": name,
-            "config": config,
-            "task": task,
-            "seed": seed,
-            "command": list(sys.argv if command is None else command),
-            "python": platform.python_version(),
-            "versions": library_versions(),
-            "source": source_state(),
-            "machine": machine(device),
-        }
-        text = _json_text(about)
+        asked = {"name": name, "config": config, "task": task, "seed": seed}
+        code = {"python": platform.python_version(), "versions": library_versions(), "source": source_state()}
+        words = list(sys.argv if command is None else command)
+        text = _json_text({**asked, "command": words, **code, "machine": machine(device)})
         made: Path | None = None
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -121,36 +127,6 @@ class RunFolder:
         require(folder.config_file.is_file(), f"'{path}' is not a run folder: it has no config.json")
         _ = folder.about  # refuses a file that cannot be read
         return folder
-
-    @property
-    def config_file(self) -> Path:
-        """What was run."""
-        return self.path / "config.json"
-
-    @property
-    def last_checkpoint(self) -> Path:
-        """From where the run goes on."""
-        return self.path / "checkpoints" / "last.safetensors"
-
-    @property
-    def previous_checkpoint(self) -> Path:
-        """The last checkpoint but one."""
-        return self.path / "checkpoints" / "previous.safetensors"
-
-    @property
-    def best_checkpoint(self) -> Path:
-        """The best weights, by the rule that was fixed before the run."""
-        return self.path / "checkpoints" / "best.safetensors"
-
-    @property
-    def samples_file(self) -> Path:
-        """Texts written during the run."""
-        return self.path / "samples.txt"
-
-    @property
-    def curve_file(self) -> Path:
-        """The picture of the learning curve."""
-        return self.path / "curve.png"
 
     @property
     def about(self) -> dict[str, Any]:
@@ -287,28 +263,20 @@ def machine(device: str | torch.device = "cpu") -> dict[str, Any]:
     name = str(device)
     if device.type == "cuda" and torch.cuda.is_available():
         name += f" ({torch.cuda.get_device_name(device)})"
-    return {
-        "system": platform.platform(),
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": name,
-    }
+    computer = {"system": platform.platform(), "cpu": _cpu_name(), "cores": os.cpu_count()}
+    return {**computer, "threads": torch.get_num_threads(), "device": name}
 
 
 def _next_folder(root: Path, name: str) -> Path:
     """Make ``<name>-<n>``, n one above the highest there; several processes may do so at once."""
     pattern = re.compile(re.escape(name) + r"-([0-9]{1,9})")
-    numbers = [int(match[1]) for entry in root.iterdir() if (match := pattern.fullmatch(entry.name))]
-    number = max(numbers, default=0)
+    number = max((int(taken[1]) for entry in root.iterdir() if (taken := pattern.fullmatch(entry.name))), default=0)
     while True:
         number += 1
-        try:
-            folder = root / f"{name}-{number}"
+        folder = root / f"{name}-{number}"
+        with suppress(FileExistsError):
             folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
+            return folder
 
 
 def _samples_text(step: int, texts: Sequence[str]) -> str:

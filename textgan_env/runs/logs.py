@@ -8,9 +8,11 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+from tqdm import tqdm
 
 from textgan_env.utils.errors import InputError, require
 from textgan_env.utils.files import append_safely, force_to_disk, write_safely
@@ -25,7 +27,7 @@ Value = float | int | str
 Row = dict[str, Value]
 
 
-class MetricLog:
+class MetricLog(AbstractContextManager["MetricLog"]):
     """The measurements of a run, one row an event.
 
     Each row goes to ``metrics.jsonl`` (what is read back), ``metrics.csv`` (for spreadsheets; a new kind of
@@ -60,10 +62,8 @@ class MetricLog:
         self._jsonl, self._csv = folder / "metrics.jsonl", folder / "metrics.csv"
         self.rows = []
         if resume_at is None:
-            require(
-                not self._jsonl.exists(),
-                f"'{folder}' already holds the metrics of a run; resume it or use a new folder",
-            )
+            used = f"'{folder}' already holds the metrics of a run; resume it or use a new folder"
+            require(not self._jsonl.exists(), used)
         elif self._jsonl.exists():
             self.rows = [row for row in read_metrics(folder) if _step(row) <= resume_at]
         self._columns = list(dict.fromkeys(["step", "phase", *(key for row in self.rows for key in row)]))
@@ -91,9 +91,8 @@ class MetricLog:
         row |= {key: _plain(value) for key, value in values.items()}
         append_safely(self._jsonl, _json_line(row))
         self.rows.append(row)
-        new = [key for key in row if key not in self._columns]
-        self._columns += new
-        if new:
+        if new := [key for key in row if key not in self._columns]:
+            self._columns += new
             self._rewrite_csv()
         else:
             append_safely(self._csv, _csv_text([row], self._columns))
@@ -117,10 +116,6 @@ class MetricLog:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-
-    def __enter__(self) -> Self:
-        """Use the log in a ``with`` block, which closes it."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Close the log."""
@@ -164,13 +159,9 @@ def console_line(label: str, at: int, of: int, values: Mapping[str, Any], second
     Returns:
         For example ``epoch 12/60  loss 5.123  nll_test 7.410  00:41 left``.
     """
-    parts = [
-        f"{label} {at:>{len(str(of))}}/{of}",
-        *(f"{key} {_number(_plain(value))}" for key, value in values.items()),
-    ]
-    if seconds_left is not None:
-        parts.append(f"{clock_text(seconds_left)} left")
-    return "  ".join(parts)
+    numbers = (f"{key} {_number(_plain(value))}" for key, value in values.items())
+    end = () if seconds_left is None else (f"{clock_text(seconds_left)} left",)
+    return "  ".join([f"{label} {at:>{len(str(of))}}/{of}", *numbers, *end])
 
 
 def clock_text(seconds: float) -> str:
@@ -184,12 +175,10 @@ def clock_text(seconds: float) -> str:
     """
     if not math.isfinite(seconds):
         return "--:--"
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+    return str(tqdm.format_interval(max(0, round(seconds))))
 
 
-class Progress:
+class Progress(AbstractContextManager["Progress"]):
     """How far a long piece of work is, with the time left.
 
     On a terminal this is a bar. Anywhere else (a file, a pipe, a CI log) it is a plain line every ten seconds
@@ -228,16 +217,9 @@ class Progress:
         self._started = self._shown = clock()
         self._bar: Any = None
         if self._stream.isatty():
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=total,
-                initial=initial,
-                desc=description,
-                file=self._stream,
-                dynamic_ncols=True,
-                bar_format="{desc}: {percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt}, {remaining} left",
-            )
+            look = {"bar_format": "{desc}: {percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt}, {remaining} left"}
+            work = {"total": total, "initial": initial, "desc": description}
+            self._bar = tqdm(file=self._stream, dynamic_ncols=True, **work, **look)
 
     @property
     def seconds_left(self) -> float:
@@ -282,13 +264,7 @@ class Progress:
         count = f"{self.done:>{len(str(self.total))}}/{self.total}"
         print(f"{self._description}: {share:3d} % ({count}), {end}", file=self._stream, flush=True)
 
-    def __enter__(self) -> Self:
-        """Use the progress in a ``with`` block, which closes it."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
 
@@ -323,9 +299,7 @@ def _step(row: Row) -> int:
 
 def _json_line(row: Row) -> str:
     """A row as metrics.jsonl holds it: JSON has no NaN."""
-    finite = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()
-    }
+    finite = {key: value if isinstance(value, str) or math.isfinite(value) else None for key, value in row.items()}
     return json.dumps(finite, ensure_ascii=False, allow_nan=False) + "\n"
 
 

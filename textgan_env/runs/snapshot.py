@@ -98,20 +98,9 @@ class Snapshot:
         write_safely(path, pack(header, dict(self.tensors)), keep=keep)
 
 
-def save_checkpoint(
-    path: str | os.PathLike[str],
-    *,
-    modules: Mapping[str, nn.Module],
-    optimizers: Mapping[str, Optimizer] | None = None,
-    document: Mapping[str, Any],
-    vocabulary: Vocabulary | None = None,
-    tensors: Mapping[str, Tensor] | None = None,
-) -> None:
+def save_checkpoint(path: str | os.PathLike[str], **content: Any) -> None:
     """Write a checkpoint now: `take_snapshot`, whose arguments and errors these are, and `Snapshot.write`."""
-    taken = take_snapshot(
-        modules=modules, optimizers=optimizers, document=document, vocabulary=vocabulary, tensors=tensors
-    )
-    taken.write(path)
+    take_snapshot(**content).write(path)
 
 
 def take_snapshot(
@@ -137,10 +126,8 @@ def take_snapshot(
             file.
     """
     for name in (*modules, *(optimizers or {})):
-        require(
-            "/" not in name and not name.startswith("optimizer") and name != "tensors",
-            f"a name in a checkpoint has no '/' and is not 'tensors' nor 'optimizer...', got '{name}'",
-        )
+        clear = "/" not in name and not name.startswith("optimizer") and name != "tensors"
+        require(clear, f"a name in a checkpoint has no '/' and is not 'tensors' nor 'optimizer...', found '{name}'")
     flat = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     flat |= {f"tensors/{name}": tensor for name, tensor in (tensors or {}).items()}
     described = {}

@@ -66,7 +66,7 @@ class SavedRun:
         state = get_typed(checkpoint.document, "state", dict, f"the document of checkpoint '{checkpoint.path}'")
         done = get_typed(state, "done", int, "its state")  # the best policy may be older than what D has learnt
         learnt = any("d_auc" in row for row in read_metrics(self.folder.path) if int(row["step"]) <= done)
-        if not learnt or "discriminator" not in checkpoint.modules or "discriminators" not in checkpoint.document:
+        if not (learnt and "discriminator" in checkpoint.header.modules and "discriminators" in checkpoint.document):
             return None
         return checkpoint.build_discriminator("discriminator").requires_grad_(False)
 

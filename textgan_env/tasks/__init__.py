@@ -8,16 +8,6 @@ from textgan_env.tasks.registry import PLACE_OPTIONS, TASKS, make_task, saved_ta
 from textgan_env.tasks.toy import ToyTask
 
 __all__ = [
-    "PLACE_OPTIONS",
-    "TASKS",
-    "CorpusTask",
-    "OracleTask",
-    "Task",
-    "ToyTask",
-    "draw_oracle_weights",
-    "fit_ngram",
-    "load_causal_lm",
-    "make_task",
-    "saved_task",
-    "shared_task",
-]
+    "PLACE_OPTIONS", "TASKS", "CorpusTask", "OracleTask", "Task", "ToyTask", "draw_oracle_weights", "fit_ngram",
+    "load_causal_lm", "make_task", "saved_task", "shared_task",
+]  # fmt: skip

@@ -1,7 +1,7 @@
 """What a task is: vocabulary, length, splits, and an oracle where one exists."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from textgan_env.policies.base import Policy
 from textgan_env.text.dataset import Split, TokenDataset
 from textgan_env.text.vocabulary import Vocabulary
-from textgan_env.utils.errors import InputError, require
+from textgan_env.utils.errors import require, require_known
 
 #: Tokens of a split: 1 GiB of int64.
 MOST_CELLS = 2**27
@@ -41,6 +41,7 @@ class Task(ABC):
 
     def __init__(self) -> None:
         self._splits: dict[str, TokenDataset] = {}
+        self._settings: Mapping[str, Any] = {}  # options of `make_task`
 
     def __str__(self) -> str:
         """One line for a person."""
@@ -52,8 +53,7 @@ class Task(ABC):
         Raises:
             InputError: If there is no such split.
         """
-        if name not in get_args(Split):
-            raise InputError(f"unknown split '{name}', expected one of: {', '.join(get_args(Split))}")
+        require_known("split", name, get_args(Split))
         if name not in self._splits:
             self._splits[name] = self._load(name)
         return self._splits[name]
@@ -62,9 +62,9 @@ class Task(ABC):
     def _load(self, name: Split) -> TokenDataset:
         """Make one split."""
 
-    @abstractmethod
     def config(self) -> dict[str, Any]:
         """Plain data from which `make_task` makes the same task."""
+        return {"name": self.name, **self._settings}
 
     def writable(self, name: Split) -> Tensor:
         """The texts of a split that a policy could have written, int64 (B, T): a discriminator is shown no others.
@@ -114,9 +114,9 @@ class Task(ABC):
         if self.vocabulary is not None:
             return self.vocabulary.encode(self.tokenize(text))
         for part in text.split():
-            if not (part.isdecimal() and len(part) < 19 and int(part) < self.vocab_size):
-                few = f"numbers without words, 0 to {self.vocab_size - 1}"
-                raise InputError(f"tokens of task '{self.name}' are {few}, found '{part[:20]}'")
+            fits = part.isdecimal() and len(part) < 19 and int(part) < self.vocab_size
+            expected = f"tokens of task '{self.name}' are numbers without words, 0 to {self.vocab_size - 1}"
+            require(fits, f"{expected}, found '{part[:20]}'")
         return [int(part) for part in text.split()]
 
     def encode_writable(self, text: str) -> list[int]:
@@ -128,9 +128,8 @@ class Task(ABC):
         if self.vocabulary is not None:
             known = set(self.vocabulary.words)
             for word in self.tokenize(text):
-                require(
-                    word in known, f"{self._seen(word)!r} is not among the {len(known):,} words of task '{self.name}'"
-                )
+                unknown = f"{self._seen(word)!r} is not among the {len(known):,} words of task '{self.name}'"
+                require(word in known, unknown)
         return self.encode(text)
 
     def _seen(self, word: str) -> str:

@@ -42,10 +42,6 @@ class CorpusTask(Task):
         report = self.corpus.report
         return "\n".join([f"Task '{self.name}': {report}", *(f"note: {sentence}" for sentence in report.advice())])
 
-    def config(self) -> dict[str, Any]:
-        """Plain data from which `make_task` makes the same task."""
-        return {"name": self.name, **self._settings}
-
     def tokenize(self, text: str) -> list[str]:
         """Words of a piece of text, or the numbers of its subwords."""
         return super().tokenize(text) if self.corpus.subwords is None else self.corpus.subwords.tokenize(text)

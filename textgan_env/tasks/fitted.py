@@ -1,6 +1,7 @@
 """Policies that are made for a task's text."""
 
 import os
+from typing import Any
 
 from textgan_env.policies.causal_lm import CausalLMPolicy, read_causal_lm
 from textgan_env.policies.ngram import NGramPolicy
@@ -12,14 +13,7 @@ from textgan_env.utils.errors import require
 def fit_ngram(task: Task, order: int) -> NGramPolicy:
     """An n-gram model of a task's training texts, see `NGramPolicy.fit`."""
     train = task.split("train")
-    return NGramPolicy.fit(
-        train.tokens_BT,
-        train.mask_BT,
-        vocab_size=task.vocab_size,
-        start_token=task.start_token,
-        order=order,
-        forbidden=task.forbidden,
-    )
+    return NGramPolicy.fit(train.tokens_BT, train.mask_BT, order=order, **_tokens_of(task))
 
 
 def load_causal_lm(folder: str | os.PathLike[str], task: Task) -> CausalLMPolicy:
@@ -47,17 +41,13 @@ def load_causal_lm(folder: str | os.PathLike[str], task: Task) -> CausalLMPolicy
         numbers = [*range(task.vocab_size)]
     else:
         subwords = isinstance(task, CorpusTask) and task.corpus.subwords is not None
-        require(
-            subwords, f"task '{task.name}' has words of its own: read its text with tokenizer='{os.fspath(folder)}'"
-        )
+        require(subwords, f"task '{task.name}' has words of its own: read its text with tokenizer='{folder}'")
         # EOS is the model's; UNK, which is never written, is read as it.
         numbers = [int(word) if word.isdecimal() else end for word in task.vocabulary.tokens]
-    require(None not in (start, *numbers), f"the config of the model at '{os.fspath(folder)}' has no eos_token_id")
-    return CausalLMPolicy(
-        task.vocab_size,
-        start_token=task.start_token,
-        max_length=task.max_length,
-        token_ids=[*numbers, start],
-        model=model,
-        forbidden=task.forbidden,
-    )
+    require(None not in (start, *numbers), f"the config of the model at '{folder}' has no eos_token_id")
+    return CausalLMPolicy(max_length=task.max_length, token_ids=[*numbers, start], model=model, **_tokens_of(task))
+
+
+def _tokens_of(task: Task) -> dict[str, Any]:
+    """What every policy must know of a task."""
+    return {"vocab_size": task.vocab_size, "start_token": task.start_token, "forbidden": task.forbidden}

@@ -11,8 +11,8 @@ from textgan_env.policies.lstm import LSTMPolicy
 from textgan_env.rewards import Keys, generate
 from textgan_env.tasks.base import MOST_CELLS, Task
 from textgan_env.text.dataset import Split, TokenDataset, check_length
-from textgan_env.text.oracle_weights import read_oracle_weights
-from textgan_env.utils.errors import require
+from textgan_env.text.oracle_weights import oracle_shapes, read_oracle_weights
+from textgan_env.utils.errors import require, require_at_least
 from textgan_env.utils.reading import check_weights
 
 
@@ -54,25 +54,20 @@ class OracleTask(Task):
     ) -> None:
         super().__init__()
         sizes = {"train": train_size, "valid": valid_size, "test": test_size}
-        for name, size in {"max_length": max_length, **{f"{name}_size": size for name, size in sizes.items()}}.items():
-            require(size >= 1, f"{name} must be at least 1, found {size}")
+        require_at_least(1, max_length=max_length, train_size=train_size, valid_size=valid_size, test_size=test_size)
         check_length(max_length)
         for name, size in sizes.items():
             cells = f"{size:,} texts of {max_length:,} tokens"
             require(size * max_length <= MOST_CELLS, f"{name}_size: {cells} are more than {MOST_CELLS:,} tokens")
         self.name = "oracle" if weights is None else "seqgan-oracle"
-        self._config: dict[str, Any] = {
-            "max_length": max_length,
-            "seed": seed,
-            **{f"{name}_size": sizes[name] for name in sizes},
-            **given_options(text_seed=text_seed),
-        }
         if weights is None:
             arrays = draw_oracle_weights(vocab_size, embed_size, hidden_size, seed)
-            self._config |= {"vocab_size": vocab_size, "embed_size": embed_size, "hidden_size": hidden_size}
+            network: dict[str, Any] = {"vocab_size": vocab_size, "embed_size": embed_size, "hidden_size": hidden_size}
         else:
             arrays = read_oracle_weights(weights)
-            self._config |= {"weights": os.fspath(weights)}
+            network = {"weights": os.fspath(weights)}
+        texts = {f"{name}_size": size for name, size in sizes.items()} | given_options(text_seed=text_seed)
+        self._settings = {"max_length": max_length, "seed": seed, **texts, **network}
         self.vocab_size, embed_size = arrays["embedding"].shape
         self.max_length = max_length
         self.start_token = 0
@@ -82,10 +77,6 @@ class OracleTask(Task):
         )
         oracle.load_gates(arrays)
         self.oracle: LSTMPolicy = oracle.eval().requires_grad_(False)
-
-    def config(self) -> dict[str, Any]:
-        """Plain data from which `make_task` makes the same task."""
-        return {"name": self.name, **self._config}
 
     def _load(self, name: Split) -> TokenDataset:
         """Generate one split with the oracle."""
@@ -110,19 +101,11 @@ def draw_oracle_weights(
     Raises:
         InputError: If V is below 2, another size below 1 or the seed negative.
     """
-    require(vocab_size >= 2, f"vocab_size must be at least 2, found {vocab_size}")
-    for name, size in (("embed_size", embed_size), ("hidden_size", hidden_size)):
-        require(size >= 1, f"{name} must be at least 1, found {size}")
-    require(seed >= 0, f"the seed of an oracle must be at least 0, found {seed}")
+    require_at_least(2, vocab_size=vocab_size)
+    require_at_least(1, embed_size=embed_size, hidden_size=hidden_size)
+    require_at_least(0, seed=seed)
     gates = 4 * hidden_size * (embed_size + hidden_size + 1)
     check_weights(vocab_size * (embed_size + hidden_size + 1) + gates, "an oracle")
-    shapes: dict[str, tuple[int, ...]] = {"embedding": (vocab_size, embed_size)}
-    for gate in ("i", "f", "o", "c"):
-        shapes |= {
-            f"W_{gate}": (embed_size, hidden_size),
-            f"U_{gate}": (hidden_size, hidden_size),
-            f"b_{gate}": (hidden_size,),
-        }
-    shapes |= {"W_out": (hidden_size, vocab_size), "b_out": (vocab_size,)}
     rng = np.random.default_rng(seed)
+    shapes = oracle_shapes(vocab_size, embed_size, hidden_size)
     return {name: rng.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}

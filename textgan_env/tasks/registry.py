@@ -7,7 +7,7 @@ reported is measured on ``test``.
 import inspect
 import os
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from textgan_env.text.corpora import CORPORA, ORACLE_FILE
 from textgan_env.text.corpus import CorpusOptions, load_corpus
 from textgan_env.text.fetch import fetch
 from textgan_env.text.published import is_here, named_corpus
-from textgan_env.utils.errors import InputError, MissingDataError, require
+from textgan_env.utils.errors import MissingDataError, require, require_known
 from textgan_env.utils.reading import get_typed, most_weights, preview, read_typed
 
 
@@ -37,29 +37,19 @@ def _seqgan_oracle(*, weights: str | os.PathLike[str] | None = None, **settings:
     return OracleTask(weights=fetch(ORACLE_FILE) if weights is None else weights, **settings)
 
 
-def _oracle40(**settings: Any) -> OracleTask:
-    """The oracle for longer texts."""
-    return OracleTask(**{"max_length": 40, "embed_size": 64, "hidden_size": 64} | settings)
-
-
-def _named(name: str) -> Callable[..., CorpusTask]:
-    """What makes the task of a named corpus."""
-
-    def make(**settings: Any) -> CorpusTask:
-        """Read the corpus."""
-        return CorpusTask(named_corpus(name, **settings), name=name, settings=settings)
-
-    return make
+def _named(name: str, /, **settings: Any) -> CorpusTask:
+    """The task of a named corpus."""
+    return CorpusTask(named_corpus(name, **settings), name=name, settings=settings)
 
 
 #: Name -> what makes the task, and the function whose arguments are its options.
 TASKS: dict[str, tuple[Callable[..., Task], Callable[..., Any]]] = {
     "oracle": (OracleTask, OracleTask),
-    "oracle40": (_oracle40, OracleTask),
+    "oracle40": (partial(OracleTask, max_length=40, embed_size=64, hidden_size=64), OracleTask),
     "seqgan-oracle": (_seqgan_oracle, OracleTask),
     "toy": (ToyTask, ToyTask),
     "corpus": (_corpus_task, CorpusOptions),
-    **{name: (_named(name), named_corpus) for name in CORPORA},
+    **{name: (partial(_named, name), named_corpus) for name in CORPORA},
 }
 
 
@@ -74,8 +64,7 @@ def make_task(name: str, **options: Any) -> Task:
         InputError: If there is no such task, it has no such option, or a value is refused.
         MissingDataError: If a file or package it needs is not here.
     """
-    if name not in TASKS:
-        raise InputError(f"unknown task '{name}', expected one of: {', '.join(TASKS)}")
+    require_known("task", name, TASKS)
     make, described = TASKS[name]
     known = [option for option in inspect.signature(described).parameters if option != "name"]
     unknown = [option for option in options if option not in known]
@@ -117,24 +106,20 @@ def saved_task(described: object, where: str, *, vocab_size: int | None = None) 
     require(vocab_size in (None, asked), f"{where} has V={preview(asked)}, but the policy beside it V={vocab_size}")
     for option in _FILE_OPTIONS:
         if isinstance(file := options.get(option), str):
-            missing = f"{where} was made from '{file}', which is not here"
             if not Path(file).exists():
-                raise MissingDataError(missing)
+                raise MissingDataError(f"{where} was made from '{file}', which is not here")
             require(Path(file).is_file(), f"{where} was made from '{file}', which is no ordinary file")
     folder = options.get("data_dir")
+    named = name == "seqgan-oracle" and options.get("weights") is None
     if name in CORPORA:
         named = CORPORA[name].derive is None or folder is not None
-    else:
-        named = name == "seqgan-oracle" and options.get("weights") is None
-    named = named and isinstance(folder, str | None)
-    if named and not is_here(name, data_dir=folder):
+    if named and isinstance(folder, str | None) and not is_here(name, data_dir=folder):
         raise MissingDataError(f"the text of task '{name}' is not here; to fetch it: textgan data fetch {name}")
     with most_weights(_MOST_OF_A_FILE):
         task = make_task(name, **options)
-    require(  # words are compared one by one by whoever knows those of the policy
-        vocab_size in (None, task.vocab_size) or task.vocabulary is not None,
-        f"{where} has V={task.vocab_size} tokens, but the policy beside it V={vocab_size}",
-    )
+    # Words are compared one by one by whoever knows those of the policy.
+    fits = vocab_size in (None, task.vocab_size) or task.vocabulary is not None
+    require(fits, f"{where} has V={task.vocab_size} tokens, but the policy beside it V={vocab_size}")
     return task
 
 

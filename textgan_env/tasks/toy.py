@@ -1,7 +1,6 @@
 """Text of a small table, whose law can be enumerated."""
 
 import itertools
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from textgan_env.rewards import Keys, generate
 from textgan_env.tasks.base import MOST_CELLS, Task
 from textgan_env.tasks.oracle import given_options
 from textgan_env.text.dataset import Split, TokenDataset
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_at_least
 
 
 class ToyTask(Task):
@@ -46,10 +45,9 @@ class ToyTask(Task):
         size: int = 1000,
     ) -> None:
         super().__init__()
-        require(vocab_size >= 2, f"vocab_size must be at least 2, found {vocab_size}")
-        for name, value in (("max_length", max_length), ("size", size)):
-            require(value >= 1, f"{name} must be at least 1, found {value}")
-        require(seed >= 0, f"the seed of a toy task must be at least 0, found {seed}")
+        require_at_least(2, vocab_size=vocab_size)
+        require_at_least(1, max_length=max_length, size=size)
+        require_at_least(0, seed=seed)
         require(0 <= spread <= 100, f"spread must be 0 to 100 nats, found {spread}")
         # The power of absurd numbers would take for ever: 2^20 is too large already.
         few = max_length < 20 and vocab_size <= 10**6 and vocab_size**max_length <= 10**6
@@ -57,25 +55,13 @@ class ToyTask(Task):
         require(size * max_length <= MOST_CELLS, f"size must be at most {MOST_CELLS // max_length:,}, found {size:,}")
         self.name = "toy"
         self.vocab_size, self.max_length, self.start_token = vocab_size, max_length, 0
-        self._config = {
-            "vocab_size": vocab_size,
-            "max_length": max_length,
-            "seed": seed,
-            "spread": spread,
-            "size": size,
-            **given_options(text_seed=text_seed),
-        }
+        sizes = {"vocab_size": vocab_size, "max_length": max_length, "size": size}
+        self._settings = {**sizes, "seed": seed, "spread": spread, **given_options(text_seed=text_seed)}
         self._seed, self._size = seed if text_seed is None else text_seed, size
         rng = np.random.default_rng(seed)
         self.logp_S = torch.from_numpy(rng.normal(0, spread, vocab_size**max_length)).log_softmax(0)
-        self.oracle: TablePolicy = TablePolicy.from_text_probabilities(
-            self.logp_S.exp(), vocab_size=vocab_size, max_length=max_length
-        )
-        self.oracle.requires_grad_(False)
-
-    def config(self) -> dict[str, Any]:
-        """Plain data from which `make_task` makes the same task."""
-        return {"name": self.name, **self._config}
+        sure = TablePolicy.from_text_probabilities(self.logp_S.exp(), vocab_size=vocab_size, max_length=max_length)
+        self.oracle: TablePolicy = sure.requires_grad_(False)
 
     @property
     def texts_ST(self) -> Tensor:

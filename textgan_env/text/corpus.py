@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from textgan_env.text.corpus_report import CorpusReport
 from textgan_env.text.dataset import MOST_CELLS, PathLike, Split, TokenDataset, check_length
 from textgan_env.text.vocabulary import EOS, MODES, Mode, Subwords, Vocabulary, tokenize
-from textgan_env.utils.errors import InputError, MissingDataError, require
+from textgan_env.utils.errors import InputError, MissingDataError, require, require_at_least, require_known
 
 #: What happens to lines that are longer than T: cut to T, left out, or T grows.
 Longer = Literal["cut", "drop", "grow"]
 _LONGEST_LINE = 2**24  # bytes
+_QUANTILES = {"shortest": 0.0, "median": 0.5, "99 %": 0.99, "longest": 1.0}  # of the lengths of texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,21 +97,17 @@ class CorpusOptions:
         """Refuse what makes no sense."""
         one_of_two = "a corpus needs a path (a text file, one text a line) or texts, one of the two"
         require((self.path is None) != (self.texts is None), one_of_two)
-        require(self.mode in MODES, f"unknown token mode {self.mode!r}, expected one of: {', '.join(MODES)}")
+        require_known("token mode", self.mode, MODES)
         own_rules = f"a tokenizer has rules of its own: leave out mode, found '{self.mode}'"
         require(self.tokenizer is None or self.mode == "word", own_rules)
-        choices = get_args(Longer)
-        unknown = f"unknown choice {self.longer!r} for longer texts, expected one of: {', '.join(choices)}"
-        require(self.longer in choices, unknown)
-        for name in ("max_length", "min_count", "max_vocab"):
-            number = getattr(self, name)
-            require(number is None or number >= 1, f"{name} must be at least 1, found {number}")
+        require_known("choice for longer texts", self.longer, get_args(Longer))
+        require_at_least(1, max_length=self.max_length, min_count=self.min_count, max_vocab=self.max_vocab)
+        require_at_least(0, seed=self.seed)
         check_length(self.max_length or 1)
         for name, share in self.shares.items():
             require(0 <= share < 1, f"{name}_share must be at least 0 and below 1, found {share}")
         both = sum(self.shares.values())
         require(both < 1, f"valid_share and test_share together must be below 1, found {both:g}")
-        require(self.seed >= 0, f"seed must not be negative, found {self.seed}")
 
     @property
     def files(self) -> dict[Split, PathLike]:
@@ -158,7 +155,7 @@ def load_corpus(path: PathLike | None = None, **options: Any) -> Corpus:
     found = _split(unique, asked) | dict(zip(asked.files, fitted[1:], strict=True))
     by_split = {split: found[split] for split in get_args(Split) if split in found}
     vocabulary, ids = _vocabulary(words, by_split, asked, with_eos)
-    train = by_split["train"].flat
+    train, lengths = by_split["train"].flat, np.concatenate([part.lengths for part in parts])
     report = CorpusReport(
         source=" and ".join(part.source for part in parts),
         lines=sum(part.lines for part in parts),
@@ -171,7 +168,7 @@ def load_corpus(path: PathLike | None = None, **options: Any) -> Corpus:
         unknown={split: part.share_of(ids, vocabulary.unk) for split, part in by_split.items()},
         words=len(np.unique(train)),
         once=int((np.bincount(train) == 1).sum()),
-        lengths=_lengths(parts),
+        lengths={name: int(np.quantile(lengths, share, method="higher")) for name, share in _QUANTILES.items()},
         vocabulary=vocabulary.size,
         max_length=width,
         fixed_length=not with_eos,
@@ -330,22 +327,13 @@ def _width(parts: Sequence[_Texts], asked: CorpusOptions) -> tuple[int, bool]:
     return (max(max_length, longest + 1) if longer == "grow" else max_length), True
 
 
-def _lengths(parts: Sequence[_Texts]) -> dict[str, int]:
-    """Shortest, median, 99 % and longest, in words."""
-    quantiles = {"shortest": 0.0, "median": 0.5, "99 %": 0.99, "longest": 1.0}
-    lengths = np.concatenate([part.lengths for part in parts])
-    return {name: int(np.quantile(lengths, share, method="higher")) for name, share in quantiles.items()}
-
-
 def _check_memory(parts: Sequence[_Texts], width: int) -> None:
     """Refuse a table that one very long line blows up."""
     rows = sum(len(part) for part in parts)
     common = int(np.quantile(np.concatenate([part.lengths for part in parts]), 0.99))
-    require(
-        rows * width <= MOST_CELLS,
-        f"{parts[0].source}: {rows:,} texts of up to {width:,} tokens need {rows * width * 8 / 2**30:,.1f} GiB, more "
-        f"than {MOST_CELLS * 8 / 2**30:.0f}: set max_length (99 % of the texts have at most {common:,} words)",
-    )
+    need = f"{rows:,} texts of up to {width:,} tokens need more than {MOST_CELLS * 8 / 2**30:.0f} GiB"
+    advice = f"set max_length (99 % of the texts have at most {common:,} words)"
+    require(rows * width <= MOST_CELLS, f"{parts[0].source}: {need}: {advice}")
 
 
 def _split(texts: _Texts, asked: CorpusOptions) -> dict[Split, _Texts]:
@@ -377,18 +365,12 @@ def _vocabulary(
     # Looked for in every split: in a test file, too, it would end a text in its middle.
     require(not (with_eos and EOS in words), f"{source}: the text holds {EOS!r}, which stands for the end of a text")
 
+    make = partial(Vocabulary.from_counts, counts, mode=asked.mode, lower=asked.lower, eos=with_eos)
+
     def build(unk: bool | Literal["auto"]) -> tuple[Vocabulary, NDArray[np.int64]]:
         """With or without an unknown word."""
         try:
-            vocabulary = Vocabulary.from_counts(
-                counts,
-                mode=asked.mode,
-                lower=asked.lower,
-                min_count=asked.min_count,
-                max_size=asked.max_vocab,
-                eos=with_eos,
-                unk=unk,
-            )
+            vocabulary = make(min_count=asked.min_count, max_size=asked.max_vocab, unk=unk)
         except InputError as error:
             raise InputError(f"{source}: {error}") from None
         unknown = -1 if vocabulary.unk is None else vocabulary.unk

@@ -97,16 +97,12 @@ class CorpusReport:
 
     def __str__(self) -> str:
         """The same as a few sentences."""
-        losses = (
-            f"{self.blank:,} blank",
-            f"{self.dropped:,} too long and dropped",
-            f"{self.cut:,} too long and cut",
-            f"{self.duplicates:,} copies left out",
-        )
+        too_long = f"{self.dropped:,} too long and dropped, {self.cut:,} too long and cut"
+        losses = f"{self.blank:,} blank, {too_long}, {self.duplicates:,} copies left out"
         splits = (f"{name} {count:,} ({self.unknown[name]:.2%} unknown words)" for name, count in self.texts.items())
         length = f"exactly {self.max_length} tokens" if self.fixed_length else f"at most {self.max_length} tokens"
         overlap = f" {self.overlap:,} held-out texts also stand in the training part." if self.overlap else ""
         return (
-            f"{self.source}: {self.lines:,} lines, {', '.join(losses)}. Texts of {length}: {', '.join(splits)}. "
+            f"{self.source}: {self.lines:,} lines, {losses}. Texts of {length}: {', '.join(splits)}. "
             f"{self.vocabulary:,} tokens in the vocabulary ({self.words:,} words in the training part).{overlap}"
         )

@@ -8,7 +8,7 @@ from typing import Literal, Self, get_args
 import torch
 from torch import Tensor
 
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_at_least, require_known
 
 #: The parts of a corpus: to learn from, to choose by, to measure on.
 Split = Literal["train", "valid", "test"]
@@ -19,8 +19,6 @@ PathLike = str | os.PathLike[str]
 MOST_CELLS = 2**30
 # What no text needs, and memory of every kind grows with.
 _LONGEST_TEXT = 2**16  # tokens
-
-# --------------------------------------------------------------------------------------------- a split of a corpus
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +42,9 @@ class TokenDataset:
 
     def __post_init__(self) -> None:
         """Refuse tables that do not fit."""
-        require(
-            self.split in get_args(Split),
-            f"unknown split {self.split!r}, expected one of: {', '.join(get_args(Split))}",
-        )
+        require_known("split", self.split, get_args(Split))
         for name, tensor, axes in (("tokens_BT", self.tokens_BT, 2), ("lengths_B", self.lengths_B, 1)):
-            fits = tensor.dtype == torch.int64 and tensor.dim() == axes
-            found = f"{tensor.dtype} with shape {tuple(tensor.shape)}"
+            fits, found = tensor.dtype == torch.int64 and tensor.dim() == axes, f"{tensor.dtype} {tuple(tensor.shape)}"
             require(fits, f"{name} must be int64 with {axes} axes, found {found}")
         rows, width = self.tokens_BT.shape
         require(rows >= 1, f"the {self.split} split holds no text")
@@ -72,8 +66,7 @@ class TokenDataset:
 
     def lists(self) -> list[list[int]]:
         """Give the texts as lists of ids without PAD; EOS, where there is one, is the last id."""
-        rows = zip(self.tokens_BT.tolist(), self.lengths_B.tolist(), strict=True)
-        return [row[:length] for row, length in rows]
+        return [row[:length] for row, length in zip(self.tokens_BT.tolist(), self.lengths_B.tolist(), strict=True)]
 
     def references(self) -> list[list[int]]:
         """Give the texts that scores compare with, as `lists` does.
@@ -105,17 +98,14 @@ class TokenDataset:
         Raises:
             InputError: If ``batch_size`` is not positive, or no batch would be left.
         """
-        require(batch_size >= 1, f"batch_size must be at least 1, found {batch_size}")
-        require(
-            not drop_last or len(self) >= batch_size,
-            f"the {self.split} split holds {len(self)} texts, fewer than one batch of {batch_size}",
-        )
+        require_at_least(1, batch_size=batch_size)
+        few = f"the {self.split} split holds {len(self)} texts, fewer than one batch of {batch_size}"
+        require(not drop_last or len(self) >= batch_size, few)
         return self._batches(batch_size, generator, drop_last)
 
     def _batches(self, batch_size: int, generator: torch.Generator, drop_last: bool) -> Iterator[tuple[Tensor, Tensor]]:
         """What `batches` gives, once its arguments are checked."""
-        order_B = torch.randperm(len(self), generator=generator, device=generator.device)
-        order_B = order_B.to(self.tokens_BT.device)
+        order_B = torch.randperm(len(self), generator=generator, device=generator.device).to(self.tokens_BT.device)
         mask_BT = self.mask_BT
         for rows_B in order_B.split(batch_size):
             if len(rows_B) == batch_size or not drop_last:

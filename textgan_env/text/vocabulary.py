@@ -11,9 +11,9 @@ from functools import cached_property
 from itertools import groupby
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
-from textgan_env.utils.errors import InputError, MissingDataError, require
+from textgan_env.utils.errors import InputError, MissingDataError, require, require_at_least, require_known
 from textgan_env.utils.reading import parse_json, preview, read_typed
 
 #: How a line becomes tokens, see `tokenize`.
@@ -26,8 +26,6 @@ EOS = "<eos>"
 UNK = "<unk>"
 _MOST_MARKS = 500  # on one letter
 _JSON_FIELDS = ("mode", "lower", "eos", "unk", "tokens")
-
-# ---------------------------------------------------------------------------------------------- text to words
 
 # Characters that are always a token of their own: brackets, signs, curly and angular quotes, long dashes.
 _ALONE = r"\[\](){}<>;@#$%&?!*\u00ab\u00bb\u2018\u2019\u201c\u201d\u201e\u2012-\u2015"
@@ -92,9 +90,8 @@ def tokenize(line: str, mode: Mode = "word", lower: bool = True) -> list[str]:
     apart = line.split()
     if mode == "whitespace":
         return apart
-    if mode == "char":
-        return apart if all(len(part) == 1 for part in apart) else list(" ".join(apart))
-    raise _unknown_mode(mode)
+    require_known("token mode", mode, MODES)
+    return apart if all(len(part) == 1 for part in apart) else list(" ".join(apart))
 
 
 def _check_marks(line: str) -> None:
@@ -129,11 +126,6 @@ def _split_apostrophes(piece: str) -> list[str]:
                 tail.insert(0, found[2])
         words += [head, *tail]
     return words
-
-
-def _unknown_mode(mode: object) -> InputError:
-    """The error for a mode that does not exist."""
-    return InputError(f"unknown token mode {mode!r}, expected one of: {', '.join(MODES)}")
 
 
 class Subwords:
@@ -176,21 +168,9 @@ class Subwords:
         return " ".join(parts).strip()
 
 
-# ---------------------------------------------------------------------------------------------- words to text
-
 _CLOSING = r"[.,!?;:%)\]}]|\.{2,}|''|'(?:s|m|d|ll|re|ve)|n't"
 _NO_BLANK_BEFORE = re.compile(rf" (?=(?:{_CLOSING})(?: |$))", re.IGNORECASE)
 _NO_BLANK_AFTER = re.compile(r"(?:^|(?<= ))([(\[{$#]|``) ")
-
-
-def _join_words(words: Sequence[str]) -> str:
-    """Words as a person writes them, punctuation close to its word."""
-    text = _NO_BLANK_BEFORE.sub("", " ".join(words))
-    text = _NO_BLANK_AFTER.sub(r"\1", text)
-    return text.replace("``", '"').replace("''", '"')
-
-
-# ---------------------------------------------------------------------------------------------- words to ids
 
 
 @dataclass(frozen=True)
@@ -218,8 +198,7 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         """Refuse what is no vocabulary."""
-        if self.mode not in MODES:
-            raise _unknown_mode(self.mode)
+        require_known("token mode", self.mode, MODES)
         for name, index, token in (("eos", self.eos, EOS), ("unk", self.unk, UNK)):
             if index is not None:
                 here = self.tokens[index] if 0 <= index < self.size else None
@@ -232,20 +211,9 @@ class Vocabulary:
             raise InputError(f"the vocabulary holds the token {twice!r} twice")
 
     @classmethod
-    def build(
-        cls,
-        texts: Iterable[Sequence[str]],
-        *,
-        mode: Mode = "word",
-        lower: bool = True,
-        min_count: int = 1,
-        max_size: int | None = None,
-        eos: bool = True,
-        unk: bool | Literal["auto"] = "auto",
-    ) -> Self:
-        """Build the vocabulary of some tokenized texts; the arguments are those of `from_counts`."""
-        counts = Counter(word for text in texts for word in text)
-        return cls.from_counts(counts, mode=mode, lower=lower, min_count=min_count, max_size=max_size, eos=eos, unk=unk)
+    def build(cls, texts: Iterable[Sequence[str]], **options: Any) -> Self:
+        """Build the vocabulary of some tokenized texts; the options are the other arguments of `from_counts`."""
+        return cls.from_counts(Counter(word for text in texts for word in text), **options)
 
     @classmethod
     def from_counts(
@@ -277,8 +245,7 @@ class Vocabulary:
             InputError: If fewer than two words are left, a number is not positive, or the text holds the word
                 ``<eos>`` which here means its end.
         """
-        require(min_count >= 1, f"min_count must be at least 1, found {min_count}")
-        require(max_size is None or max_size >= 1, f"max_size must be at least 1, found {max_size}")
+        require_at_least(1, min_count=min_count, max_size=max_size)
         require(not (eos and EOS in counts), f"the text holds {EOS!r}, which stands for the end of a text")
         kept = [word for word in counts if counts[word] >= min_count and (word != UNK or unk is False)]
         kept.sort(key=lambda word: (-counts[word], word))
@@ -349,9 +316,11 @@ class Vocabulary:
 
         For people to read; splitting it again need not give the same words.
         """
-        if self.mode == "char":
-            return "".join(words)
-        return _join_words(words) if self.mode == "word" else " ".join(words)
+        text = ("" if self.mode == "char" else " ").join(words)
+        if self.mode != "word":
+            return text
+        close = _NO_BLANK_AFTER.sub(r"\1", _NO_BLANK_BEFORE.sub("", text))
+        return close.replace("``", '"').replace("''", '"')
 
     def to_json(self) -> str:
         """Write everything as JSON; `from_json` reads it."""

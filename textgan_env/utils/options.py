@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 from tyro.conf import Suppress
 
-from textgan_env.utils.errors import DEBUG, InputError, require
+from textgan_env.utils.errors import DEBUG, InputError, require, require_at_least, require_known
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,7 @@ def at_least(least: int, config: object, *names: str) -> None:
     Raises:
         InputError: If one is.
     """
-    for name in names:
-        value = getattr(config, name)
-        require(value is None or value >= least, f"{name} must be at least {least}, found {value}")
+    require_at_least(least, **{name: getattr(config, name) for name in names})
 
 
 _MOST = 1e9  # a rate or a norm above this overflows
@@ -153,19 +151,10 @@ class SharedConfig(CommonConfig):
 Config = TypeVar("Config", bound=CommonConfig)
 #: Options that have another name now: old -> new. Old ones are refused on the command line, and read in saved runs.
 RENAMED = {
-    "anew": "overrides",
-    "average": "ema_decay",
-    "buffer": "buffer_size",
-    "clip_norm": "max_grad_norm",
-    "critic": "vf_coef",
-    "d_slower": "d_lr_scale",
-    "entropy": "ent_coef",
-    "kl": "kl_coef",
-    "look_every": "eval_every",
-    "minibatches": "num_minibatches",
-    "mle_every": "mle_interval",
-    "q_every": "q_interval",
-}
+    "anew": "overrides", "average": "ema_decay", "buffer": "buffer_size", "clip_norm": "max_grad_norm",
+    "critic": "vf_coef", "d_slower": "d_lr_scale", "entropy": "ent_coef", "kl": "kl_coef", "look_every": "eval_every",
+    "minibatches": "num_minibatches", "mle_every": "mle_interval", "q_every": "q_interval",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -194,7 +183,7 @@ def parse(presets: Mapping[str, Callable[[str], Config]], description: str, args
     """
     words = sys.argv[1:] if args is None else args
     head, _ = _read(_Head, words, default=_Head(next(iter(presets))), return_unknown_args=True, add_help=False)
-    require(head.preset in presets, f"unknown preset '{head.preset}', expected one of: {', '.join(presets)}")
+    require_known("preset", head.preset, presets)
     default = presets[head.preset](head.task or ("oracle" if head.corpus is None else "corpus"))
     known = {field.name for field in fields(default)}
     given = {word.split("=")[0][2:].replace("-", "_") for word in words if word.startswith("--")}
@@ -250,11 +239,8 @@ def read_words(
         InputError: If an option does not exist, is missing, or has a value of another kind.
         SystemExit: After ``--help``.
     """
-    settings: dict[str, Any] = {"prog": program}
-    if default is not None:
-        settings["default"] = default
-    if description is not None:
-        settings["description"] = description
+    given = {"prog": program, "default": default, "description": description}
+    settings = {name: value for name, value in given.items() if value is not None}
     words = [word for word in words if word != DEBUG]  # is for `friendly_errors`
     return cast(Read, _read(what, words, **settings))
 

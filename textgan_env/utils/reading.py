@@ -77,22 +77,17 @@ def parse_json(text: str | bytes, what: str) -> Any:
     require(len(text) <= MOST_JSON, f"{what} has more than {MOST_JSON:,} bytes of JSON")
     try:
         text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        check_json(text, what)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what} is not JSON: byte {error.start + 1} is not UTF-8") from None
+    check_json(text, what)
+    try:
         return json.loads(text, object_pairs_hook=_object, parse_int=_whole)
     except RecursionError:
         raise InputError(f"{what} is not JSON that can be read: it is nested too deeply") from None
-    except _Refused as refused:
+    except InputError as refused:
         raise InputError(f"{what} is not JSON that can be read: {refused}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{what} is not JSON: byte {error.start + 1} is not UTF-8") from None
-    except InputError:
-        raise
     except ValueError as error:
         raise InputError(f"{what} is not JSON: {error}") from None
-
-
-class _Refused(Exception):
-    """Why well-formed JSON is not taken."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -100,14 +95,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise _Refused(f"the name {preview(twice)} stands twice in one object")
+        raise InputError(f"the name {preview(twice)} stands twice in one object")
     return found
 
 
 def _whole(digits: str) -> int:
     """A whole number; Python takes time for long ones that grows with the square of their length."""
-    if len(digits) > _MOST_DIGITS:
-        raise _Refused(f"a whole number has {len(digits):,} digits, more than {_MOST_DIGITS}")
+    require(len(digits) <= _MOST_DIGITS, f"a whole number has {len(digits):,} digits, more than {_MOST_DIGITS}")
     return int(digits)
 
 

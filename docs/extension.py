@@ -155,8 +155,11 @@ def api_pages() -> Iterator[tuple[Path, str]]:
     rows = []
     for name in modules():
         module = importlib.import_module(name)
-        members = ", ".join(public_names(module))
-        page = f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members: {members}\n```\n"
+        # Without names autodoc would show all of `__all__`, which each module shows itself.
+        own, offered = public_names(module), [f"`{offered}`" for offered in getattr(module, "__all__", ())]
+        members = f"   :members: {', '.join(own)}\n" if own else ""
+        page = f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n{members}```\n"
+        page += f"\nImport from here: {', '.join(offered)}.\n" if offered else ""
         yield GENERATED / "api" / f"{name}.md", page
         first = (module.__doc__ or "").strip().partition("\n")[0]
         rows.append(f"| [{name}]({name}.md) | {first} |")

@@ -1,4 +1,4 @@
-"""The command `textgan`: train on your own text, let the result generate, measure it, inspect text files.
+"""The command `textgan`: train on your own text, let the result write, measure it, look at text files.
 
 Each function in `COMMANDS` is a command: its arguments are the options, its docstring is the help.
 ``textgan train NAME`` is agents/NAME.py.
@@ -70,18 +70,18 @@ def sample(
     seed: int = 0,
     midi: Path | None = None,
 ) -> None:
-    """Generate texts with the policy of a run, one a line.
+    """Write texts with the policy of a run, one a line.
 
     For example: textgan sample runs/mle-corpus-1 -n 5 --prefix "a man" --temperature 0.8
 
     Args:
         run: The run folder.
         n: How many texts.
-        temperature: Below 1 gives safer text, above 1 more varied text; left out: that of the run.
-        top_k: Draw from the k most probable tokens only; 1 always gives the most probable text.
-        top_p: Draw from the most probable tokens that together reach this probability only.
+        temperature: Below 1 writes safer text, above 1 more varied text; left out: that of the run.
+        top_k: Write one of the k most probable tokens only; 1 writes the most probable text always.
+        top_p: Write one of the most probable tokens that together reach this probability only.
         prefix: What every text begins with, in words of the text that the run has learnt from.
-        seed: The same seed gives the same texts.
+        seed: The same seed writes the same texts.
         midi: A folder that gets every text as a MIDI file, too: of runs on task music, needs the extra music.
     """
     from textgan_env import load
@@ -102,13 +102,13 @@ def play(
     host: str = "127.0.0.1",
     port: int = 7860,
 ) -> None:
-    """Open a page on which runs generate token by token, each token on the colour of its score.
+    """Open a page on which runs write token by token, each token on the colour of its score.
 
     Needs the extra demo (Gradio). For example: textgan play runs/mle-corpus-1 runs/seqgan-corpus-1
 
     Args:
         runs: Run folders, or folders with run folders in them.
-        host: Who can open the page: 127.0.0.1 this machine only, 0.0.0.0 anyone who can reach it.
+        host: Who can open the page: 127.0.0.1 this machine only, 0.0.0.0 whoever can reach it.
         port: Where the page listens.
     """
     from textgan_env.show.play_page import serve
@@ -134,11 +134,11 @@ def evaluate(
     Args:
         run: The run folder.
         split: Whose texts the policy's are compared with.
-        samples: How many texts are generated to be measured.
-        temperature: Below 1 gives safer text, above 1 more varied text; left out: that of the run.
-        top_k: Draw from the k most probable tokens only.
-        top_p: Draw from the most probable tokens that together reach this probability only.
-        seed: The seed of these texts; left out: that of the run.
+        samples: How many texts are written to be measured.
+        temperature: Below 1 writes safer text, above 1 more varied text; left out: that of the run.
+        top_k: Write one of the k most probable tokens only.
+        top_p: Write one of the most probable tokens that together reach this probability only.
+        seed: Of these texts; left out: that of the run.
         json: Print JSON.
     """
     from textgan_env import load
@@ -153,7 +153,7 @@ def score(
     split: Literal["valid", "test"] = "test",
     json: bool = False,
 ) -> None:
-    """Measure a file of texts of any source: BLEU, Self-BLEU, what is copied.
+    """Measure a file of texts, whoever wrote them: BLEU, Self-BLEU, what is copied.
 
     The texts are compared with the real text of --corpus FILE or --task NAME. For example:
     textgan score theirs.txt --task coco
@@ -180,7 +180,7 @@ def report(
     judge: Literal["own", "default"] = "own",
     seed: int = 0,
 ) -> None:
-    """Make a page of one or several runs: watch them generate, scored token by token, and learn; all in one HTML file.
+    """Make a page of one or several runs: watch them write, judged token by token, and learn; all in one HTML file.
 
     The page opens from disk and needs no network. For example:
     textgan report runs/seqgan-coco-1 runs/mle-coco-1 -o page.html
@@ -188,10 +188,10 @@ def report(
     Args:
         runs: Run folders, of one task.
         out: The file to write; left out: report.html in the first run's folder.
-        texts: How many texts each run generates for the page.
+        texts: How many texts each run writes for the page.
         rollouts: Completions behind each token's Q.
-        temperature: That of these texts and completions; left out: that of each run.
-        judge: own: each run's own discriminator, where it has one that learnt, else the default one of the task.
+        temperature: Of these texts and completions; left out: that of each run.
+        judge: own: each run's own discriminator, where it has one that learnt, else the default judge of the task.
             default: that one for all runs, so that their Q compare.
         seed: The same seed makes the same page.
     """
@@ -338,7 +338,7 @@ def _table(rows: Iterable[tuple[str, object]]) -> str:
 
 
 def _kept(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
-    """A function of the same arguments that only keeps them: mistakes in words are separated from those in files."""
+    """A function of the same arguments that only keeps them: mistakes in words are told apart from those in files."""
 
     @functools.wraps(command)
     def keep(*values: Any, **named: Any) -> Callable[[], None]:

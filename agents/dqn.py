@@ -1,7 +1,7 @@
-"""DQN on the environment's rewards, by Stable-Baselines3: the policy writes tokens by ``exp(Q / temperature)``.
+"""DQN on the environment's rewards, by Stable-Baselines3: the policy draws tokens by ``exp(Q / temperature)``.
 
 Mnih et al. 2015. Where we differ: no epsilon; the network explores as it is measured, by Boltzmann's distribution over
-its Q at --temperature, in units of reward (the best token alone would write one text). Pre-training by maximum
+its Q at --temperature, in units of reward (the best token alone would give one text). Pre-training by maximum
 likelihood makes that distribution the one of the training texts, so Q begins as temperature times its logarithm, up to
 a constant for each prefix. The target network is renewed before each collection. Rewards in the replay buffer were
 paid by the D of their time. Presets:
@@ -61,7 +61,7 @@ class DQN(SB3Agent):
 
     Args:
         config: Sizes, schedule, reward.
-        task: What to write.
+        task: What to generate.
 
     Raises:
         InputError: If a number is out of its range, or the pre-trained policy is of another task or kind.
@@ -79,7 +79,7 @@ class DQN(SB3Agent):
         )
         decoding = Decoding(config.temperature)
         super().__init__(config, task)
-        # What is pre-trained, completes prefixes and is looked at is what the model writes by.
+        # What is pre-trained, completes prefixes and is evaluated is what the model draws by.
         self.policy.decoding = decoding
         from textgan_env.envs.sb3 import ReplayState
 
@@ -107,6 +107,7 @@ class DQN(SB3Agent):
         )
 
     def _network(self) -> dict[str, Any]:
+        """What SB3 makes the network of, and at which temperature it draws."""
         return {**super()._network(), "temperature": self.config.temperature}
 
     def learn(self, step: Step) -> Numbers:

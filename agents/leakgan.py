@@ -1,4 +1,4 @@
-"""LeakGAN: the discriminator leaks its features, a Manager makes goals of them, a Worker writes toward the goals.
+"""LeakGAN: the discriminator leaks its features, a Manager makes goals of them, a Worker generates toward the goals.
 
 Algorithm 2 of Guo et al. 2018: pre-train D and G in turn, then alternate g-steps (the Manager learns from Q of
 completions, the Worker from how well its words follow the goals) and d-steps, with epochs of maximum likelihood

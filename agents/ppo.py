@@ -3,8 +3,8 @@
 Schulman et al. 2017, in SB3's implementation: pre-train the actor by maximum likelihood, pre-train D against it, then
 alternate PPO with refits of D. The state is the whole prefix, so a model without a memory of its own is enough:
 
-  --kind plain      re-reads the prefix at every token; may not write UNK
-  --kind maskable   the same, but asks the environment's masks which tokens may be written
+  --kind plain      re-reads the prefix at every token; may not generate UNK
+  --kind maskable   the same, but asks the environment's masks which tokens may be generated
   --kind recurrent  is shown the last token and remembers the others
 
 Presets:
@@ -64,7 +64,7 @@ class PPO(ActorCriticAgent):
 
     Args:
         config: Sizes, schedule, reward.
-        task: What to write.
+        task: What to generate.
 
     Raises:
         InputError: If a number is out of its range, or the pre-trained policy is of another task or kind.

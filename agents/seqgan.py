@@ -1,11 +1,11 @@
-"""SeqGAN: policy gradient on a discriminator's judgement of Monte-Carlo completions.
+"""SeqGAN: policy gradient on a discriminator's score of Monte-Carlo completions.
 
 Algorithm 1 of Yu et al. 2017: pre-train G by maximum likelihood, pre-train D against G, then alternate g-steps
 (REINFORCE with Q from completions) and d-steps (refit D on fresh texts of G). Presets:
 
-  fast    a small judge that generalises, its logit as reward, KL to the pre-trained policy, baseline (the default)
+  fast    a small D that generalises, its logit as reward, KL to the pre-trained policy, baseline (the default)
   tuned   the same from the best maximum likelihood of this size, with many texts a step and more of them
-  paper   the published code: CNN judge, probability as reward, no baseline; hours a run on CPU
+  paper   the published code: the CNN, probability as reward, no baseline; hours a run on CPU
   smoke   seconds, to see that everything runs
 
 --control constant, random or shuffled replaces the reward by one that knows nothing of the text; untrained asks a
@@ -167,7 +167,7 @@ class SeqGAN(PolicyGradientAgent):
         return {"loss": loss}
 
     def g_step(self, step: Step) -> Numbers:
-        """As every policy-gradient agent; then the policy that completes prefixes follows."""
+        """The g-step of every policy-gradient agent; then the policy that completes prefixes follows."""
         numbers = super().g_step(step)
         if self.lagged is not None:
             self.lagged.update(self.policy)

@@ -31,7 +31,7 @@ class Args:
     gae_lambda: float = 0.95
     clip: float = 0.2
     entropy: float = 0.3
-    """Weight of the entropy; with little of it the agent soon writes one text only, and the discriminator sees it."""
+    """Weight of the entropy; with little of it the agent soon generates one text only, which D sees."""
     seed: int = 0
 
 
@@ -61,7 +61,7 @@ def train(args: Args) -> list[float]:
         envs = DiscriminatorVectorTraining(envs, every=args.refit_every)
     steps = envs.single_observation_space["tokens"].shape[0]
     agent = Agent(int(envs.single_action_space.n))
-    barred = torch.from_numpy(~envs.unwrapped.action_masks()[0])  # UNK is never written
+    barred = torch.from_numpy(~envs.unwrapped.action_masks()[0])  # UNK is never generated
     optimizer = torch.optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5)
 
     def act(tokens: Tensor, length: Tensor) -> tuple[Categorical, Tensor]:

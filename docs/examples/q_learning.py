@@ -28,7 +28,7 @@ class Args:
     """Learn the best text of the toy task by Q-learning."""
 
     texts: int = 3000
-    """Texts to write."""
+    """Texts to generate."""
     epsilon: float = 0.5
     """Share of tokens drawn at random (explore); the others have the highest Q so far (exploit)."""
     learning_rate: float = 0.5
@@ -44,7 +44,7 @@ class Args:
 
 
 def write_and_learn(env: gym.Env, q: QTable, args: Args, rng: np.random.Generator) -> float:
-    """Write one text, learn from every token of it, and return what it was paid."""
+    """Generate one text, learn from every token of it, and return what it was paid."""
     env.reset()
     prefix: Prefix = ()
     ended = False
@@ -68,7 +68,7 @@ def greedy_text(q: QTable, length: int) -> Prefix:
 
 
 def optimal_q(task: ToyTask, reward_S: Tensor, gamma: float) -> QTable:
-    """Q* of every prefix and token: the best text that goes on from there, discounted once for each token after it."""
+    """Q* of every prefix and token: the best text from there on, discounted once for each token after it."""
     optimal: QTable = defaultdict(lambda: np.zeros(task.vocab_size))
     for text, reward in zip(map(tuple, task.texts_ST.tolist()), reward_S.tolist(), strict=True):
         for p, token in enumerate(text):
@@ -78,7 +78,7 @@ def optimal_q(task: ToyTask, reward_S: Tensor, gamma: float) -> QTable:
 
 
 def best_by_sum(task: ToyTask, reward_S: Tensor) -> int:
-    """Which text is best for whoever adds up its tokens' Q, each of which is already a return to go."""
+    """Which text is best for anyone who adds up its tokens' Q, each of which is already a return to go."""
     texts = len(reward_S)
     q_of_lengths = task.exact_q(default_rollout_policy(task), reward_S)
     return int(torch.stack([q.flatten().repeat_interleave(texts // q.numel()) for q in q_of_lengths]).sum(0).argmax())
@@ -89,8 +89,8 @@ def main(args: Args) -> dict[str, float]:
     require(args.texts >= 10, f"texts must be at least 10, found {args.texts}")
     task = ToyTask(seed=args.task_seed)
     env = gym.make("TextGAN/Toy-v0", task=task, reward="terminal")
-    judge = default_discriminator(task, seed=0)  # the one that the environment asks
-    reward_S = score_logits(judge, task.texts_ST).sigmoid()  # R of all V^T texts
+    discriminator = default_discriminator(task, seed=0)  # the one that the environment asks
+    reward_S = score_logits(discriminator, task.texts_ST).sigmoid()  # R of all V^T texts
     optimum, next_best = reward_S.topk(2).values.tolist()
     best = task.texts_ST[reward_S.argmax()].tolist()
     print(f"of all {len(reward_S)} texts {best} is best, R = {optimum:.3f}; the next has {next_best:.3f},")
@@ -105,7 +105,7 @@ def main(args: Args) -> dict[str, float]:
         paid.append(write_and_learn(env, q, args, rng))
         if number % every == 0:
             text = greedy_text(q, task.max_length)
-            reached = float(score_logits(judge, torch.tensor([text])).sigmoid())
+            reached = float(score_logits(discriminator, torch.tensor([text])).sigmoid())
             print(f"{number:5d}  {np.mean(paid[-every:]):18.3f}  {list(text)!s:>17}  {reached:.3f}")
 
     optimal = optimal_q(task, reward_S, args.gamma)
@@ -114,7 +114,7 @@ def main(args: Args) -> dict[str, float]:
         prefix = text[:p]
         print(f"{list(prefix)!s:>9}  {token:5d}  {q[prefix][token]:8.3f}  {optimal[prefix][token]:13.3f}")
     wrong = best_by_sum(task, reward_S)
-    print("\nwhoever adds up the rewards of reward='rollout', each already a return to go,")
+    print("\nanyone who adds up the rewards of reward='rollout', each already a return to go,")
     print(f"takes {task.texts_ST[wrong].tolist()} for the best text; its R is {reward_S[wrong]:.3f}")
     error = max(float(np.abs(q[prefix] - optimal[prefix]).max()) for prefix in optimal)
     return {"reached": reached, "optimum": optimum, "uniform": float(reward_S.mean()), "largest_error": error}

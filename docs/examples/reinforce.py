@@ -22,7 +22,7 @@ from textgan_env.utils.errors import friendly_errors, require
 
 @dataclass(frozen=True)
 class Args:
-    """Learn to write the best text of the toy task by REINFORCE."""
+    """Learn to generate the best text of the toy task by REINFORCE."""
 
     steps: int = 200
     """Gradient steps."""
@@ -111,8 +111,8 @@ def main(args: Args) -> dict[str, float]:
     require(args.steps >= 10, f"steps must be at least 10, found {args.steps}")
     require(args.batch_size >= 2, f"batch_size must be at least 2, found {args.batch_size}")
     task = ToyTask(seed=args.task_seed)
-    judge = default_discriminator(task, seed=0)  # the one that the environment asks
-    reward_S = score_logits(judge, task.texts_ST).sigmoid()  # R of all V^T texts
+    discriminator = default_discriminator(task, seed=0)  # the one that the environment asks
+    reward_S = score_logits(discriminator, task.texts_ST).sigmoid()  # R of all V^T texts
     best = reward_S.argmax()
     print(f"of all {len(reward_S)} texts {task.texts_ST[best].tolist()} is best, R = {reward_S[best]:.3f}")
 

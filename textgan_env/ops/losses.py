@@ -39,11 +39,11 @@ def nll_sum(logp_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
     """Negative log-likelihood in nats, and the number of tokens: their quotient is the maximum-likelihood (MLE) loss.
 
     Args:
-        logp_BT: float; log-probability of each written token, 0 where masked.
+        logp_BT: float; log-probability of each token, 0 where masked.
         mask_BT: bool; True for tokens that count.
 
     Returns:
-        As `masked_sum`.
+        float scalar, and an int64 scalar that is at least 1 (see `masked_sum`).
     """
     total, count = masked_sum(logp_BT, mask_BT)
     return -total, count
@@ -57,9 +57,9 @@ def policy_gradient_sum(logp_BT: Tensor, advantage_BT: Tensor, mask_BT: Tensor) 
     mean: the learning rate then does not depend on the number of rows.
 
     Args:
-        logp_BT: float; log-probability of each written token, differentiable.
+        logp_BT: float; log-probability of each token, differentiable.
         advantage_BT: float; credit less baseline; no gradient flows into it.
-        mask_BT: bool; True for written tokens.
+        mask_BT: bool; True for tokens of the text.
 
     Returns:
         float scalar, and the number of rows.
@@ -74,7 +74,7 @@ def baseline(kind: str, credit_BT: Tensor, mask_BT: Tensor) -> Tensor:
         kind: ``none``: 0. ``position``: the mean over the texts that reach the position (this one included, which
             shrinks the gradient by 1 / texts). ``leave-one-out``: the mean over the others; 0 where there is none.
         credit_BT: float.
-        mask_BT: bool; the tokens written.
+        mask_BT: bool; the tokens of the text.
 
     Returns:
         float (B, T).
@@ -93,17 +93,18 @@ def baseline(kind: str, credit_BT: Tensor, mask_BT: Tensor) -> Tensor:
 
 
 class _LinearLogProb(torch.autograd.Function):
-    """Projection to the vocabulary and log-softmax of the written token in one, a tile of rows at a time.
+    """Projection to the vocabulary and log-softmax of the token that stands there in one, a tile of rows at a time.
 
     The (rows, V) array never exists as a whole, and what is worked on stays in the cache. The backward pass makes a
     tile's probabilities again. Where the loss is expected to weigh all rows alike, the forward pass makes its gradients
-    while they are at hand, and the backward pass looks whether it does. Not on a GPU: it would have to wait for that.
+    while they are at hand, and the backward pass checks whether it does. Not on a GPU: it would have to wait for that.
     """
 
     @staticmethod
     def forward(
         ctx: Any, hidden_RH: Tensor, weight_VH: Tensor, bias_V: Tensor, tokens_R: Tensor, expect_alike: bool
     ) -> Tensor:
+        """Log-probability of each token, float (R,)."""
         logp_R = torch.empty_like(hidden_RH[:, 0])
         made_now = expect_alike and any(ctx.needs_input_grad) and hidden_RH.device.type == "cpu"
         alike = _LinearGradients(hidden_RH, weight_VH, bias_V) if made_now else None
@@ -122,6 +123,7 @@ class _LinearLogProb(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_R: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of hidden states, weights and bias."""
         hidden_RH, weight_VH, bias_V, tokens_R = ctx.saved_tensors
         if ctx.alike is not None and len(grad_R) and bool((grad_R == grad_R[0]).all()):
             return *(part * grad_R[0] for part in ctx.alike.parts), None, None
@@ -141,9 +143,9 @@ class _LinearGradients:
         self.parts = torch.empty_like(hidden_RH), torch.zeros_like(weight_VH), torch.zeros_like(bias_V)
 
     def add(self, rows: slice, share_rV: Tensor, tokens_r: Tensor, slope_r: Tensor) -> None:
-        """Add a tile: its probabilities (overwritten), the written tokens, the slope of the sum in each log p."""
+        """Add a tile: its probabilities (overwritten), the tokens, the slope of the sum in each log p."""
         grad_hidden_RH, grad_weight_VH, grad_bias_V = self.parts
-        # d logp / d logits = (1 at the written token) - softmax
+        # d logp / d logits = (1 at the token) - softmax
         slope_rV = share_rV.mul_(-slope_r[:, None]).scatter_add_(1, tokens_r[:, None], slope_r[:, None])
         torch.mm(slope_rV, self.weight_VH, out=grad_hidden_RH[rows])
         grad_weight_VH.addmm_(slope_rV.t(), self.hidden_RH[rows])
@@ -151,6 +153,7 @@ class _LinearGradients:
 
 
 def _tiles(rows_R: Tensor) -> list[slice]:
+    """The rows, as many at once as the device's cache likes."""
     size = TILE.on(rows_R.device)
     return [slice(start, start + size) for start in range(0, len(rows_R), size)]
 

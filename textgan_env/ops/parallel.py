@@ -27,7 +27,7 @@ from textgan_env.utils.errors import REPORTS, InputError, require
 
 Value = TypeVar("Value")
 
-# For the first process, which looks at the policy alone; that a process has ended is noticed at once.
+# For the first process, which evaluates the policy alone; that a process has ended is noticed at once.
 _PATIENCE = timedelta(days=1)
 
 
@@ -139,7 +139,7 @@ def own_device(device: str) -> str:
 
 
 def is_first() -> bool:
-    """Whether this is the process that looks, prints, and writes the run folder; alone it is."""
+    """Whether this is the process that evaluates, prints, and writes the run folder; alone it is."""
     return _here.rank == 0
 
 

@@ -27,7 +27,7 @@ class Policy(Protocol):
 
     @property
     def vocab_size(self) -> int:
-        """V, the number of tokens that can be written; V itself is PAD."""
+        """V, the number of tokens that can be generated; V itself is PAD."""
 
     @property
     def start_token(self) -> int:
@@ -57,7 +57,7 @@ class Policy(Protocol):
         """
 
     def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        """Log-probability (nats) of each written token given the ones before it, under what `step` samples from.
+        """Log-probability (nats) of each token given the ones before it, under what `step` samples from.
 
         Args:
             tokens_BT: int64, PAD after the end.
@@ -87,16 +87,16 @@ def where_rows(mask_B: Tensor, chosen: State, other: State) -> State:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a policy turns its logits into the distribution it writes from.
+    """How a policy turns its logits into the distribution it draws from.
 
     Truncation gives tokens the probability 0, so a text that holds one has infinite NLL.
 
     Args:
-        temperature: What logits are divided by; below 1 writes safer text, above 1 more varied text.
+        temperature: What logits are divided by; below 1 gives safer text, above 1 more varied text.
         top_k: Keep the k most probable tokens only (ties: the smaller id). None keeps all.
         top_p: Keep the smallest set of most probable tokens whose mass reaches p (nucleus sampling, Holtzman et al.
             2020). None keeps all.
-        deterministic: Write the most probable token always (ties: the smaller id).
+        deterministic: Generate the most probable token always (ties: the smaller id).
 
     Raises:
         InputError: If a number is out of its range.
@@ -118,7 +118,7 @@ class Decoding:
         require(self.top_p is None or 0 < self.top_p <= 1, f"top_p must be above 0 and at most 1, found {self.top_p}")
 
     def apply(self, logits_BV: Tensor) -> Tensor:
-        """Logits of the distribution that is written from; -inf for what is never written."""
+        """Logits of the distribution that is drawn from; -inf for what is never generated."""
         if self.deterministic:
             best_B1 = logits_BV.argmax(1, keepdim=True)
             return torch.full_like(logits_BV, -math.inf).scatter(1, best_B1, 0.0)
@@ -153,19 +153,19 @@ def _only_highest(logits_BV: Tensor, kept_B: Tensor, lowest_B: Tensor) -> Tensor
         room_B1 = (kept_B - above_BV.sum(1))[:, None]
         level_BV = stays_BV & ~above_BV
         stays_BV = above_BV | (level_BV & (level_BV.cumsum(1) <= room_B1))
-    # NaN stays, and is found by whoever draws.
+    # NaN stays, and is found by the code that draws.
     return logits_BV.masked_fill(~(stays_BV | logits_BV.isnan()), -math.inf)
 
 
 class PolicyModule(nn.Module):
     """Base of our policies: forbidden tokens, decoding, and `log_prob` by stepping.
 
-    A subclass writes `begin` and `raw_step`; one that can read whole texts at once overrides `log_prob`, too.
+    A subclass has `begin` and `raw_step`; one that can read whole texts at once overrides `log_prob`, too.
 
     Args:
         vocab_size: V.
         start_token: 0 to V.
-        forbidden: Tokens that are never written, such as UNK.
+        forbidden: Tokens that are never generated, such as UNK.
 
     Raises:
         InputError: If V is below 1, a token is out of range or named twice, or every token is forbidden.
@@ -198,7 +198,7 @@ class PolicyModule(nn.Module):
         return self.with_decoding(Decoding(temperature))
 
     def with_decoding(self, decoding: Decoding) -> Self:
-        """The same policy, sharing its weights, that writes (and is scored) under another decoding."""
+        """The same policy, sharing its weights, that generates (and is scored) under another decoding."""
         view = copy.copy(self)
         view.decoding = decoding
         return view
@@ -229,7 +229,7 @@ class PolicyModule(nn.Module):
         return {"vocab_size": self.vocab_size, **own, **self._settings}
 
     def require_sound(self, weights: Mapping[str, Tensor]) -> None:
-        """Refuse weights, named as in ``state_dict``, that fit this policy's shapes but that it cannot write with.
+        """Refuse weights, named as in ``state_dict``, that fit this policy's shapes but that it cannot generate with.
 
         Raises:
             InputError: If a number is not finite; the sentence names the tensor.
@@ -247,7 +247,7 @@ class PolicyModule(nn.Module):
         return self.decoding.apply(self._forbid(logits_BV)), state
 
     def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        """Log-probability (nats) of each written token, float (B, T), 0 where masked (see `Policy.log_prob`)."""
+        """Log-probability (nats) of each token, float (B, T), 0 where masked (see `Policy.log_prob`)."""
         state = self.begin(len(tokens_BT))
         previous_B = torch.full_like(tokens_BT[:, 0], self.start_token)
         logp_TB = []
@@ -259,4 +259,5 @@ class PolicyModule(nn.Module):
         return torch.stack(logp_TB, dim=1).masked_fill(~mask_BT, 0.0)
 
     def _forbid(self, logits_BV: Tensor) -> Tensor:
+        """Logits with minus infinity at tokens that are never generated, float (B, V)."""
         return logits_BV.index_fill(1, self.forbidden, -math.inf) if len(self.forbidden) else logits_BV

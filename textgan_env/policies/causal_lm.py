@@ -18,7 +18,7 @@ from textgan_env.utils.reading import check_weights
 class CausalLMPolicy(PolicyModule):
     """GPT-2, Llama and their kin; the task's tokens are some of the model's own, named by ``token_ids``.
 
-    Of the model's probabilities those of the task's tokens are taken and made to sum to 1. The state is the key-value
+    The model's probabilities of the task's tokens are taken and made to sum to 1. The state is the key-value
     cache: for each layer keys and values, float (B, heads, T, width) each, and the tokens read, (B,). It has its full
     size from the first token on, so a row of it takes ``state_bytes`` and the completions of B texts take
     B x T x N x ``state_bytes``.
@@ -29,7 +29,7 @@ class CausalLMPolicy(PolicyModule):
         max_length: T, the most tokens of a text.
         token_ids: V + 1 numbers of the model: of the tokens 0 to V-1, and of PAD, which is what a text begins with.
         model: The model itself, or its config as plain data (then its weights are still to be loaded).
-        forbidden: Tokens that are never written, such as UNK.
+        forbidden: Tokens that are never generated, such as UNK.
 
     Raises:
         InputError: If token_ids are too many, too few, or none of the model's, T is below 1 or above what the model can
@@ -107,7 +107,7 @@ class CausalLMPolicy(PolicyModule):
         return self._of_task(out.logits[:, 0]), {"layers": layers, "length": length_B + 1}
 
     def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        """Log-probability (nats) of each written token in one pass over the whole text (teacher forcing)."""
+        """Log-probability (nats) of each token in one pass over the whole text (teacher forcing)."""
         start_B1 = torch.full_like(tokens_BT[:, :1], self.start_token)
         read_BT = self.token_ids[torch.cat([start_B1, tokens_BT[:, :-1]], dim=1)]
         logits_BTM = self.model(input_ids=read_BT, use_cache=False).logits
@@ -137,13 +137,14 @@ class CausalLMPolicy(PolicyModule):
 
     @staticmethod
     def _parts(state: State) -> Iterator[Tensor]:
+        """All tensors of a state."""
         yield state["length"]
         for pair in state["layers"]:
             yield from pair
 
 
 def read_causal_lm(folder: str | os.PathLike[str]) -> Any:
-    """Read a model that ``save_pretrained`` wrote: safetensors only, nothing is fetched or executed.
+    """Read a model that ``save_pretrained`` saved: safetensors only, nothing is fetched or executed.
 
     Args:
         folder: With ``config.json`` and ``model.safetensors``.
@@ -167,6 +168,7 @@ def read_causal_lm(folder: str | os.PathLike[str]) -> Any:
 
 
 def _newest(layer: Any) -> tuple[Any, Any]:
+    """Keys and values of a layer of the cache; None where it has none."""
     return getattr(layer, "keys", None), getattr(layer, "values", None)
 
 
@@ -188,6 +190,7 @@ def _untrained(config: Mapping[str, Any]) -> Any:
 
 
 def _transformers() -> Any:
+    """The package, or a sentence that says how to install it."""
     try:
         import transformers
     except ImportError:

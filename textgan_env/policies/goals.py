@@ -185,11 +185,11 @@ class ReferenceGoals(PaperGoals):
         return (torch.arange(max_length // self.steps) + 1) * self.steps - 1
 
     def cosines(self, features_BSF: Tensor, goals_BTF: Tensor) -> Tensor:
-        """As in the paper, for blocks."""
+        """The paper's, taken over blocks."""
         return block_cosines(features_BSF, self._sums(goals_BTF), self.steps)
 
     def worker_reward(self, features_BSF: Tensor, goals_BTF: Tensor) -> Tensor:
-        """As in the paper, for blocks."""
+        """The paper's, taken over blocks."""
         return block_reward(features_BSF, self._sums(goals_BTF), self.steps)
 
     def shared_reward(self, reward_BT: Tensor, mask_BT: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""LeakGAN's generator: a policy that reads the discriminator's features of what it has written so far."""
+"""LeakGAN's generator: a policy that reads the discriminator's features of what it has generated so far."""
 
 import copy
 import math
@@ -44,15 +44,15 @@ class LeakedPolicy(PolicyModule):
             for the next block, and w_t is scaled to length 1.
         dropout: Share of the Worker's units set to 0 in training.
         init_scale: Standard deviation of the initial weights.
-        forbidden: Tokens that are never written, such as UNK.
-        seed: Of the initial weights.
+        forbidden: Tokens that are never generated, such as UNK.
+        seed: What the initial weights follow from.
 
     Raises:
         InputError: If a size is below 1, c is above T, or D reads another vocabulary.
     """
 
     kind: ClassVar[str] = "leaked"
-    # An environment lets it write only where features leak.
+    # An environment lets it generate only where features leak.
     reads_features: ClassVar[bool] = True
 
     def __init__(
@@ -122,7 +122,7 @@ class LeakedPolicy(PolicyModule):
         Raises:
             InputError: If it is of another kind or size than the one before.
         """
-        ours, theirs = ({"kind": judge.kind, **judge.config()} for judge in (self.discriminator, discriminator))
+        ours, theirs = ({"kind": one.kind, **one.config()} for one in (self.discriminator, discriminator))
         changed = ", ".join(f"{key}={theirs.get(key)}" for key in theirs if theirs.get(key) != ours.get(key))
         expected = f"the discriminator that leaks must be as the policy was made for, F={self.feature_size}"
         require(theirs == ours, f"{expected}, found F={discriminator.feature_size} ({changed})")
@@ -161,7 +161,7 @@ class LeakedPolicy(PolicyModule):
         return logits_BV, {"prefix": prefix, "manager": manager, "worker": worker, "goals": goals}
 
     def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        """Log-probability (nats) of each written token, float (B, T): the Worker learns from it, no one else."""
+        """Log-probability (nats) of each token, float (B, T): the Worker learns from it, no one else."""
         if self.decoding.deterministic or self.decoding.top_k is not None or self.decoding.top_p is not None:
             return super().log_prob(tokens_BT, mask_BT)
         with torch.no_grad():

@@ -32,12 +32,12 @@ class LSTMPolicy(PolicyModule):
         num_layers: LSTM layers.
         dropout: Share of units that are set to 0 in training.
         init_scale: Standard deviation of the initial weights.
-        forbidden: Tokens that are never written, such as UNK.
+        forbidden: Tokens that are never generated, such as UNK.
         initial_state: ``zeros``, or ``random``: a hidden state from N(0, 1) for each text, fixed by its keys
             (`for_texts`), so that its completions start from the same one. Without keys: fresh states in training,
             zeros otherwise. A text's log-probability is then given its state, and the mean of -log G an upper bound
             of the NLL.
-        seed: Of the initial weights.
+        seed: What the initial weights follow from.
 
     Raises:
         InputError: If a size is below 1 or too large, a share out of its range, or the initial state unknown.
@@ -115,7 +115,7 @@ class LSTMPolicy(PolicyModule):
         return logits_BV, tuple(part.transpose(0, 1) for part in after)
 
     def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        """Log-probability (nats) of each written token in one pass over the whole text (teacher forcing)."""
+        """Log-probability (nats) of each token in one pass over the whole text (teacher forcing)."""
         if self.decoding.deterministic or self.decoding.top_k is not None or self.decoding.top_p is not None:
             return super().log_prob(tokens_BT, mask_BT)
         return self.log_prob_after(tokens_BT, tokens_BT, mask_BT)
@@ -147,12 +147,15 @@ class LSTMPolicy(PolicyModule):
 
     @staticmethod
     def _layers_first(state: State) -> tuple[Tensor, ...]:
+        """The state as `torch.nn.LSTM` takes it: axes layer, row, unit."""
         return tuple(part.transpose(0, 1).contiguous() for part in state)
 
     def _embed(self, tokens: Tensor) -> Tensor:
+        """Embeddings of tokens, dropout applied."""
         return self._drop(self.embedding(tokens))
 
     def _drop(self, values: Tensor) -> Tensor:
+        """The values, dropout applied in training mode."""
         return functional.dropout(values, self.dropout, self.training) if self.dropout else values
 
     def load_gates(self, weights: dict[str, Any]) -> None:

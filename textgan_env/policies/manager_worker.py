@@ -1,4 +1,4 @@
-"""The two networks of LeakGAN's generator: a Manager that sets goals, a Worker that writes toward them.
+"""The two networks of LeakGAN's generator: a Manager that sets goals, a Worker that generates toward them.
 
 Guo et al. 2018, *Long Text Generation via Adversarial Training with Leaked Information*. A goal is a direction in the
 space of the discriminator's features; what the Worker is given of the goals, their embedding, is a vector of k numbers.
@@ -25,10 +25,12 @@ class _Recurrent(nn.Module):
         return zeros, zeros.clone()
 
     def _run(self, inputs_BTX: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+        """Hidden states at all positions, float (B, T, H), and the last state."""
         hidden_BTH, (hidden, cell) = self.lstm(inputs_BTX, (state[0][None], state[1][None]))
         return hidden_BTH, (hidden[0], cell[0])
 
     def _initialise(self, scale: float) -> None:
+        """Draw all weights from N(0, scale)."""
         for name, parameter in self.named_parameters():
             nn.init.normal_(parameter, std=scale)
             # PyTorch's LSTM adds two biases a gate where the published one has one: the second stays 0.
@@ -42,7 +44,7 @@ class Manager(_Recurrent):
 
     Args:
         feature_size: F.
-        hidden_size: Of its LSTM.
+        hidden_size: Width of its LSTM.
         init_scale: Standard deviation of the initial weights.
     """
 

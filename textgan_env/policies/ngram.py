@@ -21,7 +21,7 @@ class UniformPolicy(PolicyModule):
     Args:
         vocab_size: V.
         start_token: 0 to V; makes no difference.
-        forbidden: Tokens that are never written, such as UNK.
+        forbidden: Tokens that are never generated, such as UNK.
 
     Raises:
         InputError: If V is below 1 or a token out of range.
@@ -58,7 +58,7 @@ class NGramPolicy(PolicyModule):
         order: n, at least 1.
         sizes: For contexts of 1, 2, ... n-1 tokens: how many contexts were seen, and how many pairs of context and
             next token. Empty: none of any length.
-        forbidden: Tokens that are never written, such as UNK; their probability goes to the others in proportion.
+        forbidden: Tokens that are never generated, such as UNK; their probability goes to the others in proportion.
 
     Raises:
         InputError: If a number or a token is out of range, or n tokens do not fit into a 63-bit key.
@@ -108,7 +108,7 @@ class NGramPolicy(PolicyModule):
             vocab_size: V.
             start_token: 0 to V.
             order: n.
-            forbidden: Tokens that are never written.
+            forbidden: Tokens that are never generated.
 
         Raises:
             InputError: If shapes differ, no token or one outside 0 to V-1 is to be counted, or the constructor refuses
@@ -146,7 +146,7 @@ class NGramPolicy(PolicyModule):
         return {**super().config(), "order": self.order, "sizes": sizes}
 
     def require_sound(self, weights: Mapping[str, Tensor]) -> None:
-        """As for any policy; and the numbers of contexts, pairs and tokens lie in their tables.
+        """Refuse what any policy refuses; and the numbers of contexts, pairs and tokens lie in their tables.
 
         Raises:
             InputError: If one does not, or a log-probability is not finite.
@@ -177,7 +177,7 @@ class NGramPolicy(PolicyModule):
             left.append(left[-1] + level.log_left_C[context_B])
         logits_BV = self.log_unigram_V + left.pop()[:, None]
         row_B = torch.arange(len(tokens_B), device=tokens_B.device)
-        # A token seen after a context was also seen after the shorter one: the longer length writes over it.
+        # A token seen after a context was also seen after the shorter one: the longer length overwrites it.
         for level, context_B in zip(self._levels(), contexts, strict=True):
             count_B, pair_P = level.pairs(context_B)
             row_P = row_B.repeat_interleave(count_B)
@@ -186,6 +186,7 @@ class NGramPolicy(PolicyModule):
         return logits_BV, state
 
     def _levels(self) -> list["_Level"]:
+        """The tables by length of context, shortest first."""
         return [cast(_Level, level) for level in self.levels]
 
 

@@ -21,8 +21,8 @@ class SB3RolloutPolicy(PolicyModule):
 
     ``envs.unwrapped.set_rollout_policy(SB3RolloutPolicy(model))`` lets the model in training complete the prefixes, and
     `textgan_env.evaluation.evaluate` measures it. It knows nothing of the network but what it says of an observation,
-    so each step reads the whole prefix; for models around `TokenExtractor`, `share_weights` gives one that goes on
-    from its last state. DQN writes by ``exp(Q / temperature)``: set it by ``with_decoding``. To keep the model, save
+    so each step reads the whole prefix; for models around `TokenExtractor`, `share_weights` gives one that continues
+    from its last state. DQN draws by ``exp(Q / temperature)``: set it by ``with_decoding``. To keep the model, save
     the model.
 
     Args:

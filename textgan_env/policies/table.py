@@ -23,7 +23,7 @@ class TablePolicy(PolicyModule):
         vocab_size: V.
         max_length: T.
         start_token: 0 to V; makes no difference.
-        forbidden: Tokens that are never written.
+        forbidden: Tokens that are never generated.
         logits_PV: float (P, V); the logits to begin with, copied as float32. None: zeros, all texts alike.
 
     Raises:
@@ -61,7 +61,7 @@ class TablePolicy(PolicyModule):
     def from_text_probabilities(
         cls, probability_S: Tensor, *, vocab_size: int, max_length: int, start_token: int = 0
     ) -> Self:
-        """The policy that writes each text with a given probability.
+        """The policy that generates each text with a given probability.
 
         Args:
             probability_S: float; of the S = V^T texts in lexical order, up to a common factor. What follows a prefix
@@ -85,7 +85,7 @@ class TablePolicy(PolicyModule):
         return cls(vocab_size, max_length=max_length, start_token=start_token, logits_PV=torch.cat(rows))
 
     def require_sound(self, weights: Mapping[str, Tensor]) -> None:
-        """As for any policy, but a token may be impossible (minus infinity); not all after one prefix.
+        """Refuse what any policy refuses, but a token may be impossible (minus infinity); not all after one prefix.
 
         Raises:
             InputError: If a row is no distribution.

@@ -89,7 +89,7 @@ class CheckpointManager:
     Args:
         agent: What learns.
         run: Where checkpoints go.
-        config: Of the run.
+        config: The run's options.
         signals: What may ask it to end.
 
     Attributes:
@@ -196,7 +196,7 @@ class CheckpointManager:
 
         Raises:
             Stopped: If a signal ended it.
-            InputError: If the work could not go on, e.g. because a number was not finite.
+            InputError: If the work could not continue, e.g. because a number was not finite.
         """
         try:
             yield

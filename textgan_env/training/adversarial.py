@@ -255,11 +255,11 @@ class AdversarialAgent(RewardedAgent):
         """One step of some optimizers down a weighted sum of means.
 
         Args:
-            optimizers: Of the weights that learn.
+            optimizers: Those of the weights that learn.
             columns: What the objective takes, axis B first.
             objective: Some rows -> name -> `Sum`.
             minimise: Name -> weight of its mean.
-            dropout: As `backward`.
+            dropout: Whether the objective draws from the global generators (see `backward`).
 
         Returns:
             The means by name, and the norm of each optimizer's gradient before it was clipped.

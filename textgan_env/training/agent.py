@@ -52,7 +52,7 @@ class PolicyAgent:
     Args:
         config: Sizes and optimizer.
         task: What to generate.
-        learning_rate: Of maximum likelihood.
+        learning_rate: Learning rate of maximum likelihood.
         batch_size: Real texts in a batch.
 
     Raises:

@@ -37,7 +37,7 @@ def refit_batch(
     Args:
         step: Which batch of which d-step.
         discriminator: D.
-        optimizer: Of D.
+        optimizer: D's.
         policy: G, at the temperature it is to generate at; it is not to change before the d-step is over.
         task: Gives real text: the train split to learn, the valid split to ask about.
         batch_size: Texts of each side.

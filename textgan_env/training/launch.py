@@ -27,7 +27,7 @@ from textgan_env.utils.reading import most_weights, read_typed
 
 
 def launch(config: Config, make_agent: Callable[[Config, Task], Agent]) -> RunFolder:
-    """Make task, agent and run folder as a config says, and train; or go on with the run that it names.
+    """Make task, agent and run folder as a config says, and train; or resume the run that it names.
 
     Started by torchrun in several processes, all train and the first keeps the run: see `textgan_env.ops.parallel`.
 
@@ -60,7 +60,7 @@ def _for_processes(config: Config) -> Config:
     """
     several = processes() > 1
     if several and config.threads is None:
-        # torchrun gives each process one thread; so has then whoever goes on with the run without it.
+        # torchrun gives each process one thread; so has then the run when it is resumed without it.
         config = replace(config, threads=torch.get_num_threads())
     if isinstance(config, SharedConfig):
         config = replace(config, shards=processes() if config.shards is None else config.shards)
@@ -110,7 +110,7 @@ def _launch(
 
 
 def _config_of(run: RunFolder, given: Config) -> Config:
-    """The config a run was made with, and what is given anew; a run of another agent or version is refused."""
+    """The config a run was made with, and what is given again; a run of another agent or version is refused."""
     saved: dict[str, Any] = {RENAMED.get(name, name): value for name, value in run.about["config"].items()}
     saved = {name: getattr(given, name) for name in given.added if hasattr(given, name)} | saved
     different = sorted(set(saved) ^ {field.name for field in fields(given)})

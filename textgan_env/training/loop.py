@@ -49,12 +49,12 @@ class Agent(Checkpointable, Protocol):
 def train(agent: Agent, run: RunFolder, config: CommonConfig) -> None:
     """Run an agent's schedule from where its folder stands: log, show, save, and measure the policy at the end.
 
-    All randomness of a step follows from the seed and the step's name, so a run that goes on from a checkpoint does
+    All randomness of a step follows from the seed and the step's name, so a run that is resumed from a checkpoint does
     what the uninterrupted run does. What is saved when, and what happens at a signal: `textgan_env.runs.checkpointing`.
 
     Args:
         agent: What learns.
-        run: Where everything goes; with a last checkpoint in it, the run goes on from there.
+        run: Where everything goes; with a last checkpoint in it, the run is resumed from there.
         config: The run's options.
 
     Raises:
@@ -185,7 +185,7 @@ def _show(
 
 
 def _warnings(task: Task, values: Mapping[str, float]) -> dict[str, str]:
-    """What a person should know before the run has ended: the texts become one, or the reward says nothing."""
+    """What a user should know before the run has ended: the texts become one, or the reward says nothing."""
     real = diversity(task, task.split("valid").head(_EVALUATED).tokens_BT)
     found = {}
     if values["unique"] < 0.5 * real["unique"]:
@@ -236,21 +236,24 @@ def _finish(agent: Agent, run: RunFolder, config: CommonConfig, log: MetricLog, 
 
 
 def decoding_of(config: CommonConfig) -> Decoding:
-    """How the finished policy is to write."""
+    """How the finished policy is to generate."""
     return Decoding(config.temperature, deterministic=config.deterministic)
 
 
 def _decoding_text(config: CommonConfig) -> str:
+    """The decoding, in words."""
     return "most probable token always" if config.deterministic else f"temperature {config.temperature:g}"
 
 
 def _entropy(task: Task) -> float:
+    """NLL of real text under the oracle that it comes from, nats per token."""
     assert task.oracle is not None
     valid_BT = task.split("valid").tokens_BT
     return nll(task.oracle, valid_BT, task.scored(valid_BT))[0]
 
 
 def _policy(agent: Agent) -> PolicyModule:
+    """The policy as it would be used now."""
     policy = agent.modules[agent.finished]
     assert isinstance(policy, PolicyModule)
     return policy

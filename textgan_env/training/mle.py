@@ -22,7 +22,7 @@ def epochs(task: Task, batch_size: int, generator: torch.Generator) -> Iterator[
     Args:
         task: Gives the texts.
         batch_size: Texts a batch.
-        generator: Of the orders, and of the seeds of dropout.
+        generator: Gives the orders, and the seeds of dropout.
 
     Yields:
         (seed, tokens_BT): with the first batch of an epoch the seed of its dropout, with the others None; int64.
@@ -48,11 +48,11 @@ def mle_epoch(
 
     Args:
         policy: Learns; it is in training mode afterwards.
-        optimizer: Of its weights.
+        optimizer: The policy's.
         task: Gives the texts.
         batch_size: Texts a step.
         max_grad_norm: Largest norm of the gradient.
-        generator: Of the order and of dropout.
+        generator: Gives the order and the seed of dropout.
         after_step: Called after each step.
 
     Returns:
@@ -83,7 +83,7 @@ def mle_step(
 
     Args:
         policy: Learns.
-        optimizer: Of its weights.
+        optimizer: The policy's.
         task: Says which tokens count; PAD and unknown words are not learnt.
         tokens_BT: int64.
         read_BT: int64; what it reads before each token, where that is not the text itself (`mixed_inputs`).
@@ -142,7 +142,7 @@ def mixed_inputs(
         policy: Draws, dropout off.
         tokens_BT: int64; real texts.
         own_share: Probability that a token is drawn.
-        generator: Of coins and draws.
+        generator: Gives coins and draws.
 
     Returns:
         int64 (B, T).

@@ -154,7 +154,7 @@ class ActorCriticConfig(SB3Config):
     """Options of every agent whose SB3 model has a critic."""
 
     gae_lambda: float = 0.95
-    """Of generalised advantage estimation: 1 trusts the rewards, 0 the critic."""
+    """Lambda of generalised advantage estimation: 1 trusts the rewards, 0 the critic."""
     ent_coef: float = 0.0
     """Weight of the policy's entropy (nats)."""
     vf_coef: float = 0.5
@@ -166,7 +166,7 @@ class ActorCriticAgent(SB3Agent):
 
     Args:
         config: Sizes, schedule, reward.
-        task: What to write.
+        task: What to generate.
 
     Raises:
         InputError: If a number is out of its range, or as `SB3Agent`.
@@ -192,6 +192,7 @@ class ActorCriticAgent(SB3Agent):
         }
 
     def _network(self) -> dict[str, Any]:
+        """What SB3 makes the networks of: actor and critic read the prefix each by one of their own."""
         return {**super()._network(), "share_features_extractor": False}
 
 

@@ -38,10 +38,10 @@ class Memory:
 
 @dataclass(frozen=True)
 class Step:
-    """What a method of an agent is told when it is called: one batch of a step.
+    """What a method of an agent is called with: one batch of a step.
 
     Attributes:
-        seed: Of all random draws of the step.
+        seed: What all random draws of the step follow from.
         round: Which round of the phase, from 0.
         repeat: Which time in the round, from 0.
         batch: Which batch of the step, from 0.
@@ -111,7 +111,7 @@ class Steps:
     Attributes:
         run: A method of the agent: takes a `Step`, does one batch, and returns numbers to log.
         times: How many such steps.
-        batches: Of each step.
+        batches: How many batches each step has.
         every: Rounds from one to the next; with 2, every second round of the phase has them.
         key: What the random draws follow from, beside seed, phase, round and repeat; "": the method's name.
     """
@@ -189,7 +189,7 @@ class Round:
         """The batches of the round, in order.
 
         Args:
-            seed: Of the run.
+            seed: The run's.
             done: How many batches are done.
             random: `Memory.random` of the step in whose middle the run was stopped.
         """

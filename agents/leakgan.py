@@ -277,7 +277,7 @@ class LeakGAN(AdversarialAgent):
         from textgan_env.ops.parallel import by_rows
 
         tokens_BT, mask_BT, rules = batch.tokens_BT, batch.mask_BT, self.policy.rules
-        features_BSF, reward_BT = by_rows(len(tokens_BT), lambda rows: rules.paid(self.policy, tokens_BT[rows]))
+        features_BSF, reward_BT = by_rows(partial(rules.paid, self.policy), tokens_BT)
         reward_BT = rules.shared_reward(reward_BT, mask_BT)
         advantage_BT = reward_BT - baseline(self.config.baseline, reward_BT, mask_BT)
         ends_K = rules.ends(self.task.max_length)

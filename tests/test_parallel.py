@@ -126,18 +126,17 @@ def test_what_is_minimised_is_a_weighted_sum_of_means() -> None:
 
 
 def test_rows_come_back_in_their_order_and_nothing_is_cut_inside_a_shard() -> None:
-    cuts: list[tuple[int, int]] = []
+    cuts: list[list[int]] = []
 
-    def compute(rows: slice) -> tuple[Tensor, Tensor]:
-        inner = by_rows(rows.stop - rows.start, lambda whole: (torch.arange(whole.start, whole.stop),))[0]
-        cuts.append((rows.start, rows.stop))
-        assert len(inner) == rows.stop - rows.start
-        return inner + rows.start, (inner + rows.start)[:, None] > 2
+    def compute(some_B: Tensor) -> tuple[Tensor, Tensor]:
+        inner_B = by_rows(lambda whole_B: (whole_B,), some_B)[0]
+        cuts.append(some_B.tolist())
+        return inner_B, inner_B[:, None] > 2
 
     with sharded(3):
-        numbers_B, later_B1 = by_rows(7, compute)
-        assert cuts == [(0, 2), (2, 4), (4, 7)]
-        few_B = by_rows(2, lambda rows: (torch.arange(rows.start, rows.stop),))[0]  # fewer rows than shards
+        numbers_B, later_B1 = by_rows(compute, torch.arange(7))
+        assert cuts == [[0, 1], [2, 3], [4, 5, 6]]
+        few_B = by_rows(lambda some_B: (some_B,), torch.arange(2))[0]  # fewer rows than shards
     assert numbers_B.tolist() == list(range(7))
     assert (later_B1[:, 0].tolist(), few_B.tolist()) == ([False] * 3 + [True] * 4, [0, 1])
 

@@ -52,7 +52,7 @@ def finished(rows: list[list[int]], *, end_token: int | None = END, max_length: 
 
 def permuted(texts: Texts, order_B: Tensor) -> Texts:
     tokens_BT, lengths_B, ended_B = (part[order_B] for part in (texts.tokens_BT, texts.lengths_B, texts.ended_B))
-    return Texts(tokens_BT, lengths_B, ended_B, texts.keys.rows(order_B), texts.end_token)
+    return Texts(tokens_BT, lengths_B, ended_B, texts.keys[order_B], texts.end_token)
 
 
 TEXTS = finished([[0, 2, 0, 2], [2, END], [2, 2, 2, END], [0, 0, END], [END], [0, 2, 0, 2]])

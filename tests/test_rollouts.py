@@ -172,7 +172,7 @@ def test_permuted_rows_with_their_keys_give_permuted_completions(make: Callable[
     policy, order_B = make(), torch.tensor([3, 0, 4, 2, 1])
     straight = by_key(complete(policy, given_texts(), SOME_BT, keys=keys(), rollouts=N, end_token=END))
     permuted = complete(
-        policy, given_texts()[order_B], SOME_BT[order_B], keys=keys().rows(order_B), rollouts=N, end_token=END
+        policy, given_texts()[order_B], SOME_BT[order_B], keys=keys()[order_B], rollouts=N, end_token=END
     )
     back = {(prefix, int(order_B[row]), n): text for (prefix, row, n), text in by_key(permuted).items()}
     assert back == straight

@@ -258,7 +258,7 @@ def _cells(texts: Texts, rows: Ints, columns: Ints) -> Tensor:
 def _generated(policy: Policy, keys: Keys, task: Task) -> Texts:
     """One whole text of the policy for each key."""
     some = partial(generate, policy, max_length=task.max_length, end_token=task.end_token)
-    tokens_BT, lengths_B = by_rows(len(keys.seed_B), lambda rows: some(keys.rows(rows)))
+    tokens_BT, lengths_B = by_rows(some, keys)
     return Texts.finished(tokens_BT, lengths_B, keys, task.end_token)
 
 

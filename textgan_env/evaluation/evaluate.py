@@ -112,7 +112,7 @@ def nll(policy: Policy, tokens_BT: Tensor, mask_BT: Tensor, tile: int = TILE) ->
     keys = Keys.counted(derived_seed(0, "nll"), len(tokens_BT), device=policy.device)
     with evaluating(policy), torch.no_grad():
         for rows in torch.arange(len(tokens_BT)).split(tile):
-            given = for_texts(policy, keys.rows(rows.to(policy.device)))
+            given = for_texts(policy, keys[rows.to(policy.device)])
             logp_BT = given.log_prob(tokens_BT[rows].to(policy.device), mask_BT[rows].to(policy.device))
             sums.append(-logp_BT.double().sum(1).cpu())
     sum_B = torch.cat(sums)

@@ -223,12 +223,12 @@ def sharded(shards: int) -> Iterator[None]:
         _shards.reset(token)
 
 
-def by_rows(rows: int, compute: Callable[[slice], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+def by_rows(compute: Callable[..., tuple[Tensor, ...]], *columns: Any) -> tuple[Tensor, ...]:
     """Compute something for each row of a batch, each process for the rows of its shards.
 
     Args:
-        rows: B.
-        compute: Some rows -> tensors with these rows as their first axis; one row must not depend on the others.
+        compute: Some rows of the columns -> tensors with these rows as first axis; one must not depend on the others.
+        columns: Tensors, keys or texts, each with B rows.
 
     Returns:
         The tensors with all B rows; where the batch was cut, without gradients.
@@ -237,9 +237,10 @@ def by_rows(rows: int, compute: Callable[[slice], tuple[Tensor, ...]]) -> tuple[
         InputError: If another process is gone.
     """
     if _shards.get() == 1:
-        return compute(slice(0, rows))
-    parts = _parts(0, rows)
-    found = _of_all([part.stop - part.start for part in parts], lambda at: compute(parts[at]))
+        return compute(*columns)
+    parts = _parts(0, len(columns[0]))
+    sizes = [part.stop - part.start for part in parts]
+    found = _of_all(sizes, lambda at: compute(*(column[parts[at]] for column in columns)))
     return tuple(torch.cat(column) for column in zip(*found, strict=True))
 
 

@@ -227,7 +227,7 @@ def _compared(transform: str, credit_BT: Tensor, wanted_BT: Tensor) -> Tensor:
 
 def _by_rows(of_each: Callable[[Texts, Tensor], Tensor], texts: Texts, mask_BT: Tensor) -> Tensor:
     """What ``of_each`` says of each text, float (B, T); processes that train together share the texts out."""
-    return by_rows(len(mask_BT), lambda rows: (of_each(texts.rows(rows), mask_BT[rows]),))[0]
+    return by_rows(lambda some, some_BT: (of_each(some, some_BT),), texts, mask_BT)[0]
 
 
 def _to_go(paid_BT: Tensor, gamma: float) -> Tensor:

@@ -94,7 +94,7 @@ def complete(
     if len(row_R):
         how: Any = {"rollouts": rollouts, "end_token": end_token, "stream": stream, "tile": tile}
         with evaluating(policy), torch.inference_mode():
-            _generate(for_texts(policy, keys), tokens_BT, wanted_BT, texts, keys_R=keys.rows(row_R), **how)
+            _generate(for_texts(policy, keys), tokens_BT, wanted_BT, texts, keys_R=keys[row_R], **how)
     return texts
 
 
@@ -173,7 +173,7 @@ def _generate(
     for position in range(max_length):
         joining_R = torch.arange(starts[position], starts[position + 1], device=tokens_BT.device)
         writing_R = torch.cat([alive_R, joining_R])
-        keys = keys_R.rows(writing_R)
+        keys = keys_R[writing_R]
         of_R = {"prefix": texts.prefix_R[writing_R], "rollout": texts.rollout_R[writing_R]}
         uniform_R[writing_R] = keyed_uniform(keys.seed_B, keys.episode_B, position=position, stream=stream, **of_R)
         for rows_r in _tiles(alive_R, tile):

@@ -27,7 +27,11 @@ class Keys:
         """Those of the texts that are being generated."""
         return cls(*(torch.from_numpy(part.copy()).to(device) for part in (episodes.seed_B, episodes.episode_B)))
 
-    def rows(self, index_R: Tensor | slice) -> "Keys":
+    def __len__(self) -> int:
+        """B."""
+        return len(self.seed_B)
+
+    def __getitem__(self, index_R: Tensor | slice) -> "Keys":
         """The keys of some rows."""
         return Keys(self.seed_B[index_R], self.episode_B[index_R])
 
@@ -66,9 +70,13 @@ class Texts:
         tokens_BT, lengths_B, ended_B = (torch.from_numpy(array.copy()).to(device) for array in arrays)
         return cls(tokens_BT, lengths_B, ended_B, Keys.of(episodes, device), episodes.end_token)
 
-    def rows(self, rows: slice) -> "Texts":
+    def __len__(self) -> int:
+        """B."""
+        return len(self.tokens_BT)
+
+    def __getitem__(self, rows: slice) -> "Texts":
         """Some of the texts."""
-        parts = (self.tokens_BT[rows], self.lengths_B[rows], self.ended_B[rows], self.keys.rows(rows))
+        parts = (self.tokens_BT[rows], self.lengths_B[rows], self.ended_B[rows], self.keys[rows])
         return Texts(*parts, self.end_token)
 
     def to(self, device: torch.device) -> "Texts":

@@ -157,7 +157,7 @@ def write_traces(
         InputError: If a number is below 1, or no text can begin with the prefix.
     """
     texts = generate_texts(policy, task, count, seed, prefix)
-    rows = [texts.rows(slice(row, row + 1)) for row in range(count)]
+    rows = [texts[row : row + 1] for row in range(count)]
     return [
         trace(policy, task, discriminator, one.tokens_BT[one.mask_BT].tolist(), rollouts=rollouts, keys=one.keys)
         for one in rows

@@ -71,5 +71,5 @@ def _batches(
 def _texts(policy: PolicyModule, task: Task, generator: torch.Generator, rows: slice) -> Tensor:
     """Some of the texts of a d-step: those to learn from come first, those that D is never fitted on after them."""
     count = len(task.writable("train")) + len(task.writable("valid"))
-    keys = Keys.counted(draw_seed(generator), count, device=policy.device).rows(rows)
+    keys = Keys.counted(draw_seed(generator), count, device=policy.device)[rows]
     return generate(policy, keys, task.max_length, end_token=task.end_token)[0]

@@ -111,7 +111,7 @@ class Decoding:
         """Check the ranges."""
         advice = "" if self.temperature else ": deterministic=True (or top_k=1) writes the most probable token"
         finite = 0 < self.temperature <= sys.float_info.max
-        require(finite, f"temperature must be a finite number above 0, found {self.temperature}{advice}")
+        require(finite, f"temperature must be above 0 and finite, found {self.temperature}{advice}")
         # A file may say a whole number of a hundred digits, which torch does not divide by.
         object.__setattr__(self, "temperature", float(self.temperature))
         require_at_least(1, top_k=self.top_k)

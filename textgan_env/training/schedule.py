@@ -145,6 +145,11 @@ class Steps:
         return numbers.means()
 
 
+def _never() -> bool:
+    """A phase that has all its rounds."""
+    return False
+
+
 @dataclass(frozen=True)
 class Phase:
     """A named part of a schedule.
@@ -161,7 +166,7 @@ class Phase:
     rounds: int
     steps: tuple[Steps, ...]
     at_end: tuple[Steps, ...] = ()
-    until: Callable[[], bool] = lambda: False
+    until: Callable[[], bool] = _never
 
 
 @dataclass(frozen=True)

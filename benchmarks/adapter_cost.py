@@ -31,7 +31,7 @@ class Options:
     """V."""
     repeats: int = 5
     """Iterations measured after one that is not."""
-    threads: int | None = 1
+    threads: int = 1
     """CPU threads."""
     name: str = "adapter_cost"
     """Of the result files."""
@@ -49,8 +49,7 @@ def main(options: Options) -> None:
 
 def measure(options: Options) -> list[dict[str, Any]]:
     """A row for each part and one for the whole."""
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
     sizes: dict[str, Any] = {"max_length": options.max_length, "vocab_size": options.vocab_size}
     task = OracleTask(**sizes, train_size=1, valid_size=1, test_size=1)
     agent = PPO(PPOConfig(task="oracle", envs=options.envs), task)

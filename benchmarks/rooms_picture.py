@@ -89,12 +89,14 @@ def draw(options: Options) -> Path:
         look = {"boxstyle": "round,pad=0.45", "facecolor": "#e8eef6", "edgecolor": "#1c5190"}
         label = panel.text(x, y, f"{room}\n{lines[room]:,} lines", ha="center", va="center", fontsize=9, bbox=look)
         boxes[room] = label.get_bbox_patch()
-    for room, other in direct(arrows):
-        ends = {"patchA": boxes[room], "patchB": boxes[other], "shrinkA": 2, "shrinkB": 2}
-        style = {"arrowstyle": "-|>", "color": "#70757a", "connectionstyle": "arc3,rad=0.08", **ends}
-        panel.annotate("", xy=places[other], xytext=places[room], arrowprops=style, zorder=0)
     panel.set(xlim=(0, widest), ylim=(-0.5, 0.8 * max(by_floor) + 0.5))
     panel.axis("off")
+    for room, other in direct(arrows):
+        ends = {"patchA": boxes[room], "patchB": boxes[other], "shrinkA": 1, "shrinkB": 1}
+        bend = 0.08 if floor[room] - floor[other] < 3 else -0.35  # round the rooms between
+        style = {"arrowstyle": "-|>", "color": "#70757a", "connectionstyle": f"arc3,rad={bend}", **ends}
+        # Above the boxes: they are drawn first, which gives them the sizes at which arrows end.
+        panel.annotate("", xy=places[other], xytext=places[room], arrowprops=style, zorder=5)
     return save_picture(figure, options.name, "Rooms of the project: an arrow runs to what is imported")
 
 

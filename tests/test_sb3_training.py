@@ -104,7 +104,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(name: str, tmp_path:
     config = replace(config, rounds=3)
     whole = launch(replace(config, runs=tmp_path / "whole"), agent)
     with interrupted(agent, "learn", lambda call, _: call == 3):
-        launch(replace(config, runs=tmp_path / "cut"), agent)
+        launch(replace(config, runs=tmp_path / "cut", checkpoint_every=0.0), agent)
     (folder,) = (tmp_path / "cut").glob("*-toy-1")
     cut = launch(replace(config, resume=folder), agent)
     assert_same_training(whole, cut)

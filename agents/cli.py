@@ -175,7 +175,7 @@ def report(
     texts: int = 6,
     rollouts: int = 16,
     temperature: float | None = None,
-    judge: Literal["own", "default"] = "own",
+    discriminator: Literal["own", "default"] = "own",
     seed: int = 0,
 ) -> None:
     """Make a page of one or several runs, one HTML file: texts scored token by token, and learning curves.
@@ -189,7 +189,7 @@ def report(
         texts: Number of texts that each run generates for the page.
         rollouts: Completions behind each token's Q.
         temperature: Temperature of these texts and completions; left out: that of each run.
-        judge: own: each run's own trained discriminator, where it has one, else the default discriminator of the task.
+        discriminator: own: each run's own trained discriminator, where it has one, else the default one.
             default: the default one for all runs, so that their Q compare.
         seed: The same seed makes the same page.
     """
@@ -197,7 +197,7 @@ def report(
 
     say = functools.partial(print, file=sys.stderr, flush=True)
     of_texts = functools.partial(write_report, texts=texts, rollouts=rollouts, temperature=temperature, seed=seed)
-    file = of_texts(runs, out, judge=judge, say=say)
+    file = of_texts(runs, out, discriminator=discriminator, say=say)
     print(f"{file} ({max(1, file.stat().st_size // 1000):,} kB): open it in a browser")
 
 

@@ -95,12 +95,12 @@ def test_the_texts_are_those_of_the_command_that_is_shown(player: Player, name: 
 def test_every_q_is_the_credit_that_the_environment_gives(player: Player) -> None:
     request = Request(texts=4, seed=1, rollouts=3, prefix="the")
     page = last(player.write("seqgan-corpus-1", request))
-    saved, (judge, _) = player.load("seqgan-corpus-1"), player.judge("seqgan-corpus-1", own=True)
+    saved, (discriminator, _) = player.load("seqgan-corpus-1"), player.discriminator("seqgan-corpus-1", own=True)
     given = saved.task.encode("the")
     policy = saved.decoded(temperature=1.0)
     texts = generate_texts(policy, saved.task, 4, 1, given)
-    credit_BT = RolloutCredit(policy, judge, rollouts=3).credit(texts, texts.mask_BT)  # all tokens in one pass
-    final_B = score_logits(judge, texts.tokens_BT).sigmoid()
+    credit_BT = RolloutCredit(policy, discriminator, rollouts=3).credit(texts, texts.mask_BT)  # all tokens in one pass
+    final_B = score_logits(discriminator, texts.tokens_BT).sigmoid()
     for tokens, credit_T, length, final in zip(page.texts, credit_BT, texts.lengths_B.tolist(), final_B, strict=True):
         assert len(tokens) == length
         assert math.isnan(tokens[0].q)  # was given
@@ -144,26 +144,26 @@ def test_what_cannot_be_written_is_a_sentence_on_the_page(player: Player, reques
 
 # -- Judges -----------------------------------------------------------------------------------------------------------
 def test_a_run_is_judged_by_its_own_discriminator_where_it_trained_one(player: Player, folder: Path) -> None:
-    judge, who = player.judge("seqgan-corpus-1", own=True)
+    discriminator, who = player.discriminator("seqgan-corpus-1", own=True)
     assert who == "the discriminator that this run trained"
-    assert isinstance(judge, torch.nn.Module)
+    assert isinstance(discriminator, torch.nn.Module)
     saved = load_checkpoint(folder / "seqgan-corpus-1" / "checkpoints" / "last.safetensors").all_tensors
     trained = {name.partition("/")[2]: tensor for name, tensor in saved.items() if name.startswith("discriminator/")}
     assert trained
-    assert judge.state_dict().keys() == trained.keys()
-    assert all(torch.equal(tensor, trained[name]) for name, tensor in judge.state_dict().items())
+    assert discriminator.state_dict().keys() == trained.keys()
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in discriminator.state_dict().items())
 
 
-def test_other_runs_share_the_default_judge_of_their_text(player: Player) -> None:
-    plain, who = player.judge("mle-corpus-1", own=True)
-    assert who.startswith("the default judge (this run trained none)")
-    asked, who = player.judge("seqgan-corpus-1", own=False)
-    assert who.startswith("the default judge: it knows usual words")
+def test_other_runs_share_the_default_discriminator_of_their_text(player: Player) -> None:
+    plain, who = player.discriminator("mle-corpus-1", own=True)
+    assert who.startswith("the default discriminator (this run trained none)")
+    asked, who = player.discriminator("seqgan-corpus-1", own=False)
+    assert who.startswith("the default discriminator: it knows usual words")
     assert asked is plain
-    assert player.judge("mle-corpus-2", own=True)[0] is not plain
+    assert player.discriminator("mle-corpus-2", own=True)[0] is not plain
 
 
-def test_a_discriminator_that_a_control_never_trained_judges_nothing(folder: Path, tmp_path: Path) -> None:
+def test_a_discriminator_that_a_control_never_trained_scores_nothing(folder: Path, tmp_path: Path) -> None:
     corpus = str(folder.parent / "cats.txt")
     seqgan.main(["--corpus", corpus, "--control", "constant", "--runs", str(tmp_path), *TINY])
     assert textgan_env.load(tmp_path / "seqgan-corpus-1").discriminator is None
@@ -324,7 +324,7 @@ def test_a_text_grows_on_the_page_and_is_that_of_sample(opened: Any, player: Pla
     opened.locator("#write").click()
     wait_until_written(opened, 1)
     assert not opened.locator("#side-2").is_visible()
-    assert "the default judge (this run trained none)" in opened.locator("#side-1 .tg-note").inner_text()
+    assert "the default discriminator (this run trained none)" in opened.locator("#side-1 .tg-note").inner_text()
     texts = textgan_env.load(player.runs["mle-corpus-1"]).sample(3, prefix="the", seed=5, temperature=1.0)
     assert [" ".join(words) for words in words_on(opened, 1)] == texts
     counts = sorted(set(opened.evaluate("window.counts")) - {0})

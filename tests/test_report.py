@@ -22,7 +22,7 @@ from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.logs import read_metrics
 from textgan_env.show import report
 from textgan_env.show.report import page, report_data, write_report
-from textgan_env.show.traces import Judge, write_traces
+from textgan_env.show.traces import RunDiscriminator, write_traces
 
 # The library that reads command lines draws from the global generators.
 pytestmark = pytest.mark.moves_global_rng
@@ -51,7 +51,7 @@ def mle(text: Path) -> RunFolder:
 
 
 @pytest.fixture(autouse=True)
-def quick_default_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_default_discriminator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(defaults, "DEFAULT_DISCRIMINATOR_STEPS", 3)
 
 
@@ -63,12 +63,12 @@ def data(seqgan: RunFolder) -> dict[str, Any]:
 # -- The data ---------------------------------------------------------------------------------------------------------
 def test_the_data_are_the_traces_of_the_run(seqgan: RunFolder, data: dict[str, Any]) -> None:
     run = load(seqgan.path)
-    judge = Judge.of_run(run, seed=5)
-    traces = write_traces(run.policy, run.task, judge.discriminator, 3, rollouts=4, seed=5)
+    discriminator = RunDiscriminator.of_run(run, seed=5)
+    traces = write_traces(run.policy, run.task, discriminator.network, 3, rollouts=4, seed=5)
     (shown,) = data["runs"]
-    assert shown["judge"]["own"]
-    assert judge.report is not None
-    assert shown["judge"]["auc"] == pytest.approx(judge.report.auc, rel=1e-3)
+    assert shown["discriminator"]["own"]
+    assert discriminator.report is not None
+    assert shown["discriminator"]["auc"] == pytest.approx(discriminator.report.auc, rel=1e-3)
     assert [one["text"] for one in shown["texts"]] == run.sample(3, seed=5)
     for one, found in zip(shown["texts"], traces, strict=True):
         assert one["q"] == pytest.approx(found.q, abs=5e-5)
@@ -109,14 +109,14 @@ def test_curves_samples_phases_and_the_run_itself_are_in_the_data(seqgan: RunFol
 
 def test_several_runs_share_words_and_colours_and_one_judge_if_asked(seqgan: RunFolder, mle: RunFolder) -> None:
     mixed = report_data([seqgan.path, mle.path], texts=2, rollouts=2)
-    assert [run["judge"]["own"] for run in mixed["runs"]] == [True, False]
+    assert [run["discriminator"]["own"] for run in mixed["runs"]] == [True, False]
     all_q = [q for run in mixed["runs"] for text in run["texts"] for q in text["q"]]
     low, high = mixed["limits"]
     assert low <= min(all_q) + 1e-3
     assert high >= max(all_q) - 1e-3
-    one = report_data([seqgan.path, mle.path], texts=2, rollouts=2, judge="default")
-    assert [run["judge"]["own"] for run in one["runs"]] == [False, False]
-    assert one["runs"][0]["real"] == one["runs"][1]["real"]  # one judge, so one plane
+    one = report_data([seqgan.path, mle.path], texts=2, rollouts=2, discriminator="default")
+    assert [run["discriminator"]["own"] for run in one["runs"]] == [False, False]
+    assert one["runs"][0]["real"] == one["runs"][1]["real"]  # one discriminator, so one plane
     assert one["runs"][1]["texts"][0]["q"] == mixed["runs"][1]["texts"][0]["q"]
 
 
@@ -197,7 +197,7 @@ def test_the_command_says_which_file_it_wrote(mle: RunFolder, capsys: pytest.Cap
     said = capsys.readouterr()
     file = mle.path / "report.html"
     assert said.out == f"{file} ({file.stat().st_size // 1000} kB): open it in a browser\n"
-    assert "fitting the default judge" in said.err
+    assert "fitting the default discriminator" in said.err
     assert script_data(file.read_text("utf-8"))["rollouts"] == 2
 
 
@@ -211,7 +211,7 @@ def test_a_run_that_was_stopped_is_shown_without_results(seqgan: RunFolder, text
 @pytest.mark.parametrize(("words", "field"), [
     ([], "run folder"), (["nowhere"], "nowhere"), (["RUN", "--texts", "0"], "texts"),
     (["RUN", "--rollouts", "65"], "rollouts"), (["RUN", "--temperature", "0"], "temperature"),
-    (["RUN", "--judge", "mine"], "judge"), (["RUN", "-o", "no/such/page.html"], "no/such"),
+    (["RUN", "--discriminator", "mine"], "discriminator"), (["RUN", "-o", "no/such/page.html"], "no/such"),
     (["RUN", "-o", "."], "'.' is a folder"), (["RUN"] * 7, "found 7"), (["OTHER", "RUN"], "one task"),
     (["NOTHING"], "config.json"),
 ])  # fmt: skip

@@ -29,7 +29,7 @@ from textgan_env.policies import LSTMPolicy
 from textgan_env.rewards import Keys, RolloutCredit, Texts, generate
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.folder import RunFolder
-from textgan_env.show.traces import Judge, Plane, real_texts, trace, write_traces
+from textgan_env.show.traces import Plane, RunDiscriminator, real_texts, trace, write_traces
 from textgan_env.tasks import CorpusTask, make_task
 
 WORDS = ("cat", "dog", "fox", "cow", "bee")
@@ -239,7 +239,7 @@ def test_a_plane_needs_two_texts() -> None:
     assert_refused("plane", Plane.through, torch.ones(1, 5))
 
 
-# -- The judge of a run -----------------------------------------------------------------------------------------------
+# -- The discriminator of a run ---------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def seqgan(text_file: Path) -> RunFolder:
     run: RunFolder = make_run(SeqGAN, seqgan_smoke, text_file)
@@ -248,15 +248,15 @@ def seqgan(text_file: Path) -> RunFolder:
 
 def test_a_run_that_taught_a_discriminator_is_judged_by_it_as_it_was_saved(seqgan: RunFolder) -> None:
     run = load(seqgan.path)
-    judge = Judge.of_run(run)
+    judge = RunDiscriminator.of_run(run)
     assert judge.own
     tensors = load_checkpoint(seqgan.last_checkpoint).all_tensors
-    for name, tensor in judge.discriminator.state_dict().items():
+    for name, tensor in judge.network.state_dict().items():
         assert torch.equal(tensor, tensors[f"discriminator/{name}"])
     real_BT = run.task.writable("test")
     keys = Keys.counted(derived_seed(0, "unseen"), len(real_BT))
     fresh_BT, _ = generate(run.policy, keys, run.task.max_length, end_token=run.task.end_token)
-    assert judge.report == discriminator_report(judge.discriminator, real_BT, fresh_BT)
+    assert judge.report == discriminator_report(judge.network, real_BT, fresh_BT)
     assert judge.texts == len(real_BT)
 
 
@@ -270,11 +270,11 @@ def test_a_run_without_a_judge_of_its_own_is_judged_by_the_default_one(
     else:
         folder = make_run(SeqGAN, seqgan_smoke, text_file, control="untrained") if made == "control" else seqgan
     run = load(folder.path)
-    judge = Judge.of_run(run, own=made != "asked")
+    judge = RunDiscriminator.of_run(run, own=made != "asked")
     assert not judge.own
     tokens_BT = run.task.writable("test")
     expected_B = score_logits(defaults.default_discriminator(run.task, 0), tokens_BT)
-    assert torch.equal(score_logits(judge.discriminator, tokens_BT), expected_B)
+    assert torch.equal(score_logits(judge.network, tokens_BT), expected_B)
 
 
 def test_a_policy_that_is_older_than_what_its_discriminator_learnt_has_none(text_file: Path) -> None:
@@ -294,5 +294,5 @@ def test_where_every_held_out_text_has_an_unknown_word_real_texts_are_training_t
     split, real_BT = real_texts(run.task)
     assert split == "train"
     assert torch.equal(real_BT, run.task.writable("train"))
-    judge = Judge.of_run(run)
+    judge = RunDiscriminator.of_run(run)
     assert (judge.report, judge.texts) == (None, 0)

@@ -12,7 +12,7 @@ from textgan_env.utils.reading import check_weights
 
 
 class PairDiscriminator(DiscriminatorModule):
-    """A small judge that generalises: which words are usual, and which pairs of near words.
+    """A small discriminator that generalises: which words are usual, and which pairs of near words.
 
     A text is read between two marks, both PAD: one before its first token, one after its last. The logit is a sum over
     the text: each token (and the end mark) has a score of its own, and any two of them, marks included, that stand

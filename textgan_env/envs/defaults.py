@@ -43,8 +43,10 @@ def default_discriminator(task: Task, seed: int) -> Discriminator:
     for number, policy in enumerate((fit_ngram(task, order=1), default_rollout_policy(task))):
         keys = Keys.counted(derived_seed(seed, "judge", number), half)
         fakes.append(generate(policy, keys, task.max_length, end_token=task.end_token)[0])
-    judge = make_discriminator("pair", vocab_size=task.vocab_size, max_length=task.max_length, seed=seed)
+    discriminator = make_discriminator("pair", vocab_size=task.vocab_size, max_length=task.max_length, seed=seed)
     amount = {"steps": DEFAULT_DISCRIMINATOR_STEPS, "batch_size": DEFAULT_DISCRIMINATOR_BATCH}
     order = derived_generator(seed, "judge", "order")
-    fit_discriminator(judge, judge.make_optimizer(), real_BT, torch.cat(fakes), generator=order, **amount)
-    return judge.eval().requires_grad_(False)
+    fit_discriminator(
+        discriminator, discriminator.make_optimizer(), real_BT, torch.cat(fakes), generator=order, **amount
+    )
+    return discriminator.eval().requires_grad_(False)

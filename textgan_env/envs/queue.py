@@ -68,30 +68,30 @@ class DiscriminatorQueue:
     def score_real(self, tokens_BT: Ints, rows_B: Bools) -> NDArray[np.float64]:
         """The probability that each of some rows' texts is real, float64 (rows,)."""
         score_B = np.zeros(len(rows_B))
-        for judge, chosen_B in self._judging(rows_B):
-            score_B[chosen_B] = score_logits(judge, torch.from_numpy(tokens_BT[chosen_B])).sigmoid().numpy()
+        for discriminator, chosen_B in self._judging(rows_B):
+            score_B[chosen_B] = score_logits(discriminator, torch.from_numpy(tokens_BT[chosen_B])).sigmoid().numpy()
         return score_B[rows_B]
 
     def features(self, tokens_BT: Ints, rows_B: Bools) -> NDArray[np.float32]:
         """What D makes of some rows' prefixes, float32 (rows, F)."""
         features_BF = np.zeros((len(rows_B), self.versions[-1].feature_size), dtype=np.float32)
-        for judge, chosen_B in self._judging(rows_B):
-            found = score_features(judge, torch.from_numpy(tokens_BT[chosen_B]), tile=32)
+        for discriminator, chosen_B in self._judging(rows_B):
+            found = score_features(discriminator, torch.from_numpy(tokens_BT[chosen_B]), tile=32)
             features_BF[chosen_B] = found.float().numpy()
         return features_BF[rows_B]
 
     def credit_source(self, source_of: Callable[[Discriminator], CreditSource]) -> CreditSource:
         """A source that asks, for each row, what ``source_of`` makes of the D that judges it."""
-        sources = [source_of(judge) for judge in self.versions]
+        sources = [source_of(discriminator) for discriminator in self.versions]
         first = int(self.version_B[0])
         return sources[first] if (self.version_B == first).all() else _ByVersion(sources, self.version_B)
 
     def _judging(self, rows_B: Bools) -> Iterator[tuple[Discriminator, Bools]]:
         """Each D that judges some of the rows, and which."""
-        for version, judge in enumerate(self.versions):
+        for version, discriminator in enumerate(self.versions):
             chosen_B = rows_B & (self.version_B == version)
             if chosen_B.any():
-                yield judge, chosen_B
+                yield discriminator, chosen_B
 
     def _check(self, discriminator: Discriminator) -> None:
         """Refuse a D of another vocabulary, T or number of features, or one that is in several places."""

@@ -9,7 +9,7 @@ from textgan_env.tasks import Task
 
 
 class BleuDiscriminator:
-    """BLEU as a judge of text that never learns, see `textgan_env.discriminators.Discriminator`: PG-BLEU's reward.
+    """BLEU as a discriminator that never learns, see `textgan_env.discriminators.Discriminator`: PG-BLEU's reward.
 
     The probability that a text is real is its smoothed BLEU against all training texts, of whole texts as in
     `evaluate` (without the end token). The training texts, since a reward may look at no others: what is measured

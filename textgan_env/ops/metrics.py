@@ -135,9 +135,9 @@ def copied_texts(texts: Texts, training: Texts) -> float:
 
 
 def roc_auc(score_real: ArrayLike, score_fake: ArrayLike) -> float:
-    """Probability that a judge scores a random real text above a random fake one, a tie counting one half.
+    """Probability that a discriminator scores a random real text above a random fake one, a tie counting one half.
 
-    0.5: the judge cannot tell; 1: every real text scores above every fake one. Only the order of scores
+    0.5: the discriminator cannot tell; 1: every real text scores above every fake one. Only the order of scores
     matters, so logits and probabilities give the same number unless rounding makes ties. Exact, by counting
     pairs.
 

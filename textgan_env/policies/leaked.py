@@ -95,8 +95,14 @@ class LeakedPolicy(PolicyModule):
         self.goal_steps, self.variant = goal_steps, variant
         sizes = {"embed_size": embed_size, "hidden_size": hidden_size, "manager_size": manager_size}
         goals = {"goal_size": goal_size, "goal_steps": goal_steps, "variant": variant}
-        judge = {"kind": leaking.kind, **leaking.config()}
-        self._settings = {"discriminator": judge, **sizes, **goals, "dropout": dropout, "init_scale": init_scale}
+        discriminator = {"kind": leaking.kind, **leaking.config()}
+        self._settings = {
+            "discriminator": discriminator,
+            **sizes,
+            **goals,
+            "dropout": dropout,
+            "init_scale": init_scale,
+        }
         # Of the first two tokens, whatever the decoding says of the others; None: as the others.
         self.first_inverse_temperature: float | None = None
         with seeded(seed):

@@ -40,7 +40,7 @@ class Request:
         top_k: Write one of the k most probable tokens only; None: of all.
         top_p: Write one of the most probable tokens that together reach this probability only; None: of all.
         rollouts: N, completions of each prefix.
-        own_judge: Judge by the run's own discriminator, where it has one.
+        own_discriminator: Score by the run's own discriminator, where it has one.
     """
 
     prefix: str = ""
@@ -50,7 +50,7 @@ class Request:
     top_k: int | None = None
     top_p: float | None = None
     rollouts: int = 8
-    own_judge: bool = True
+    own_discriminator: bool = True
 
     def command(self, run: Path) -> str:
         """What writes the same texts on the command line."""
@@ -95,7 +95,7 @@ class Page:
 
 @dataclass
 class Player:
-    """Runs that generate when asked; each is loaded, and its judge fitted, when first needed.
+    """Runs that generate when asked; each is loaded, and its discriminator fitted, when first needed.
 
     Args:
         runs: Run folders by the names that the page shows.
@@ -103,7 +103,7 @@ class Player:
 
     runs: Mapping[str, Path]
     _saved: dict[str, SavedRun] = field(default_factory=dict, repr=False)
-    _judges: dict[str, Discriminator] = field(default_factory=dict, repr=False)
+    _discriminators: dict[str, Discriminator] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def load(self, name: str) -> SavedRun:
@@ -117,7 +117,7 @@ class Player:
                 self._saved[name] = SavedRun.load(self.runs[name])
             return self._saved[name]
 
-    def judge(self, name: str, own: bool) -> tuple[Discriminator, str]:
+    def discriminator(self, name: str, own: bool) -> tuple[Discriminator, str]:
         """Who judges the texts of a run, and in words who that is.
 
         Args:
@@ -132,17 +132,18 @@ class Player:
         words = None if saved.task.vocabulary is None else saved.task.vocabulary.fingerprint()
         key = json.dumps([saved.task.config(), words], sort_keys=True, default=str)
         with self._lock:  # fitting seeds global generators for a while
-            if key not in self._judges:
-                self._judges[key] = default_discriminator(saved.task, 0)
+            if key not in self._discriminators:
+                self._discriminators[key] = default_discriminator(saved.task, 0)
         why = "" if not own else " (this run trained none)"
-        return self._judges[key], f"the default judge{why}: it knows usual words and pairs of near words, no more"
+        who = f"the default discriminator{why}: it knows usual words and pairs of near words, no more"
+        return self._discriminators[key], who
 
     def write(self, name: str, request: Request) -> Iterator[Page]:
         """Generate texts with a run, and show them token by token, all of them side by side.
 
         A token's Q is what the environment would pay for it: the mean over N completions by the same policy of the
-        probability that the judge gives the whole text to be real; at the last token, that of the text itself. The
-        texts are those of `SavedRun.sample`.
+        probability that D gives the whole text to be real; at the last token, that of the text itself. The texts
+        are those of `SavedRun.sample`.
 
         Args:
             name: The run.
@@ -152,7 +153,7 @@ class Player:
             The page after each token; one with an error where something is refused.
         """
         try:
-            yield Page(note="loading the run and its judge ...")
+            yield Page(note="loading the run and its discriminator ...")
             yield from self._written(name, self.load(name), request)
         except InputError as error:
             yield Page(error=str(error))
@@ -170,9 +171,9 @@ class Player:
         policy = saved.decoded(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p)
         given = task.encode_writable(request.prefix)
         texts = generate_texts(policy, task, request.texts, request.seed, given)
-        judge, who = self.judge(name, request.own_judge)
+        discriminator, who = self.discriminator(name, request.own_discriminator)
         asked_BT = texts.mask_BT & (torch.arange(task.max_length, device=texts.mask_BT.device) >= len(given))
-        credit_BT = RolloutCredit(policy, judge, rollouts=request.rollouts).credit(texts, asked_BT)
+        credit_BT = RolloutCredit(policy, discriminator, rollouts=request.rollouts).credit(texts, asked_BT)
         credit_BT[:, : len(given)] = math.nan
         rows = zip(texts.tokens_BT.tolist(), texts.lengths_B.tolist(), credit_BT.tolist(), strict=True)
         # A text that fills T has a word for every token; one that ends earlier has an end token, which is no word.
@@ -250,7 +251,7 @@ def legend() -> str:
     steps = [f"rgb{credit_colour(step / 8, _LIMITS)}" for step in range(9)]
     bar = f'<span class="tg-bar" style="background:linear-gradient(to right,{",".join(steps)})"></span>'
     return (
-        f'<p class="tg-legend">Q: 0{bar}1<br>The number under a token is its Q: how probably real the judge finds the '
+        f'<p class="tg-legend">Q: 0{bar}1<br>The number under a token is its Q: how probably real D finds the '
         "text, on average over completions that the same policy writes from there. Under the last token it is the "
-        "judge's opinion of the text itself. Grey tokens were given.</p>"
+        "D's probability of the text itself. Grey tokens were given.</p>"
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import gradio
 
 _ALONE = "none"  # what stands for no second run
-_OWN, _DEFAULT = "the run's own discriminator", "the default judge"
+_OWN, _DEFAULT = "the run's own discriminator", "the default discriminator"
 _PAUSE = 0.05  # seconds a token stays the last one at least, so that one sees the text grow
 
 
@@ -91,7 +91,7 @@ def build_page(player: Player) -> "gradio.Blocks":
     own = RunFolder.open(player.runs[names[0]]).about["config"].get("temperature", 1.0)
     page = gr.Blocks(title="textgan play", analytics_enabled=False)
     with page:
-        about = "A policy writes token by token; colours say how real a judge finds the text from there."
+        about = "A policy writes token by token; colours say how real a discriminator finds the text from there."
         gr.Markdown(f"# textgan play\n{about}")
         with gr.Row():
             first = gr.Dropdown(names, value=names[0], label="Run", elem_id="run-1", min_width=220)
@@ -107,7 +107,9 @@ def build_page(player: Player) -> "gradio.Blocks":
                 top_k = gr.Slider(0, 200, 0, step=1, label="Top-k (0: all tokens)")
                 top_p = gr.Slider(0.05, 1.0, 1.0, step=0.05, label="Top-p (1: all tokens)")
                 rollouts = gr.Slider(1, 32, 8, step=1, label="Completions a token (N)")
-            judge = gr.Radio([_OWN, _DEFAULT], value=_OWN, label="Who judges (own: where the run has trained one)")
+            discriminator = gr.Radio(
+                [_OWN, _DEFAULT], value=_OWN, label="Who judges (own: where the run has trained one)"
+            )
         with gr.Row():
             start = gr.Button("Write", variant="primary", elem_id="write", min_width=120)
             stop = gr.Button("Stop", elem_id="stop", min_width=120)
@@ -122,7 +124,7 @@ def build_page(player: Player) -> "gradio.Blocks":
             """What the page shows after Write."""
             yield from _answer(player, *values)
 
-        asked = [first, second, prefix, temperature, seed, texts, top_k, top_p, rollouts, judge]
+        asked = [first, second, prefix, temperature, seed, texts, top_k, top_p, rollouts, discriminator]
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         writing = gr.on([start.click, prefix.submit], write, asked, [left, right, beside], **hidden)
         stop.click(None, cancels=[writing], api_visibility="private")
@@ -133,9 +135,11 @@ def _answer(player: Player, *values: Any) -> Iterator[tuple[str, str, Any]]:
     """What the page shows after Write, in its two halves; the values are those of its controls, in their order."""
     import gradio as gr
 
-    first, second, prefix, temperature, seed, texts, top_k, top_p, rollouts, judge = values
+    first, second, prefix, temperature, seed, texts, top_k, top_p, rollouts, discriminator = values
     cut = top_k or None, top_p if top_p < 1 else None
-    request = Request(prefix.strip(), texts, seed or 0, temperature, *cut, rollouts, own_judge=judge == _OWN)
+    request = Request(
+        prefix.strip(), texts, seed or 0, temperature, *cut, rollouts, own_discriminator=discriminator == _OWN
+    )
     names = [first] if second == _ALONE else [first, second]
     for pages in player.side_by_side(names, request):
         halves = [f"<h3>{html.escape(name)}</h3>{as_html(page)}" for name, page in zip(names, pages, strict=True)]

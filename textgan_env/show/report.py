@@ -28,7 +28,7 @@ from textgan_env.policies import Policy
 from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.logs import Row, read_metrics
 from textgan_env.show.saved import SavedRun
-from textgan_env.show.traces import Judge, Plane, Trace, real_texts, write_traces
+from textgan_env.show.traces import Plane, RunDiscriminator, Trace, real_texts, write_traces
 from textgan_env.tasks import Task
 from textgan_env.utils.errors import InputError, require
 from textgan_env.utils.files import write_safely
@@ -55,7 +55,7 @@ class ReportOptions(TypedDict, total=False):
     rollouts: int
     temperature: float | None
     seed: int
-    judge: Literal["own", "default"]
+    discriminator: Literal["own", "default"]
     say: Callable[[str], None]
 
 
@@ -90,7 +90,7 @@ def report_data(
     rollouts: int = 16,
     temperature: float | None = None,
     seed: int = 0,
-    judge: Literal["own", "default"] = "own",
+    discriminator: Literal["own", "default"] = "own",
     say: Callable[[str], None] = lambda _: None,
 ) -> Data:
     """All that the page shows, as JSON can hold it, rounded.
@@ -101,7 +101,7 @@ def report_data(
         rollouts: N, completions behind each of their tokens.
         temperature: Of these texts and completions; None: that of each run.
         seed: Of their draws.
-        judge: Who judges them: the D of each run where it has one that learnt, else the default judge of the task; or
+        discriminator: own: the D of each run where it has one that learnt, else the default one of the task; default:
             that one for all, so that Q of several runs compare.
         say: Is told what is being done.
 
@@ -113,17 +113,17 @@ def report_data(
     require(1 <= len(runs) <= _MOST_RUNS, f"a report shows 1 to {_MOST_RUNS} runs, found {len(runs)}")
     require(1 <= texts <= 20, f"texts must be 1 to 20, found {texts}")
     require(1 <= rollouts <= 64, f"rollouts must be 1 to 64, found {rollouts}")
-    if judge not in ("own", "default"):
-        raise InputError(f"judge must be own or default, found '{judge}'")
+    if discriminator not in ("own", "default"):
+        raise InputError(f"discriminator must be own or default, found '{discriminator}'")
     traced = []
     for run in _of_one_task([SavedRun.load(run) for run in runs]):
-        own = judge == "own" and run.discriminator is not None
-        what = "reading its discriminator" if own else "fitting the default judge (minutes on a large text)"
+        own = discriminator == "own" and run.discriminator is not None
+        what = "reading its discriminator" if own else "fitting the default discriminator (minutes on a large text)"
         say(f"{run.folder.path}: {what}")
         policy = run.decoded(temperature=temperature)
-        judged = Judge.of_run(run, own=own, policy=policy, seed=seed)
+        judged = RunDiscriminator.of_run(run, own=own, policy=policy, seed=seed)
         say(f"{run.folder.path}: writing {texts} texts and {rollouts} completions behind each of their tokens")
-        found = write_traces(policy, run.task, judged.discriminator, texts, rollouts=rollouts, seed=seed)
+        found = write_traces(policy, run.task, judged.network, texts, rollouts=rollouts, seed=seed)
         traced.append(_Traced(run, policy, judged, found))
     return {"version": __version__, "seed": seed, "rollouts": rollouts, **_shown(traced)}
 
@@ -134,7 +134,7 @@ class _Traced:
 
     run: SavedRun
     policy: Policy
-    judge: Judge
+    discriminator: RunDiscriminator
     traces: list[Trace]
 
 
@@ -152,7 +152,9 @@ def _shown(traced: Sequence[_Traced]) -> Data:
         "glue": "" if task.vocabulary is not None and task.vocabulary.mode == "char" else " ",
         "limits": [_short(low), _short(high)],
         "scale": [list(credit_colour(step / 8, (0.0, 1.0))) for step in range(9)],
-        "runs": [_run_data(one.run, one.policy) | _traces_data(task, one.judge, one.traces, place) for one in traced],
+        "runs": [
+            _run_data(one.run, one.policy) | _traces_data(task, one.discriminator, one.traces, place) for one in traced
+        ],
     }
 
 
@@ -181,7 +183,7 @@ def _hash(text: str) -> str:
 
 
 def _of_one_task(runs: list[SavedRun]) -> list[SavedRun]:
-    """The runs with one task object for all: its default judge is fitted once."""
+    """The runs with one task object for all: its default discriminator is fitted once."""
     first = runs[0]
     for run in runs[1:]:
         one, other = (f"task '{at.name}' with V={at.vocab_size} and T={at.max_length}" for at in (first.task, run.task))
@@ -280,18 +282,22 @@ def _evaluation(folder: RunFolder) -> Data | None:
         raise InputError(f"'{file}' is not an evaluation that a run has written") from None
 
 
-def _judge_data(judge: Judge) -> Data:
+def _discriminator_data(discriminator: RunDiscriminator) -> Data:
     """Who scored the texts, and how well."""
     names = ("auc", "accuracy", "accuracy_real", "accuracy_fake")
-    found = {name: None if judge.report is None else _short(getattr(judge.report, name)) for name in names}
-    kind, features = judge.discriminator.kind, judge.discriminator.feature_size
-    return {"own": judge.own, "kind": kind, "features": features, "texts": judge.texts, **found}
+    found = {
+        name: None if discriminator.report is None else _short(getattr(discriminator.report, name)) for name in names
+    }
+    kind, features = discriminator.network.kind, discriminator.network.feature_size
+    return {"own": discriminator.own, "kind": kind, "features": features, "texts": discriminator.texts, **found}
 
 
-def _traces_data(task: Task, judge: Judge, traces: Sequence[Trace], place: Mapping[int, int]) -> Data:
+def _traces_data(
+    task: Task, discriminator: RunDiscriminator, traces: Sequence[Trace], place: Mapping[int, int]
+) -> Data:
     """The texts, and where they lie among real ones."""
     split, real_BT = real_texts(task)
-    features_BF = score_features(judge.discriminator, real_BT)
+    features_BF = score_features(discriminator.network, real_BT)
     onto = Plane.through(features_BF)
     shown_dF = features_BF[:_DOTS]
     texts = []
@@ -307,7 +313,7 @@ def _traces_data(task: Task, judge: Judge, traces: Sequence[Trace], place: Mappi
     real: Data = {"variance": [_short(share) for share in onto.shares], "real_split": split}
     real |= {"real": _points(onto.project(shown_dF))}
     real |= {"real_texts": [task.text(tokens) for tokens in real_BT[:_DOTS].tolist()]}
-    return {"judge": _judge_data(judge), **real, "texts": texts}
+    return {"discriminator": _discriminator_data(discriminator), **real, "texts": texts}
 
 
 def _parts(trace: Trace) -> Data:

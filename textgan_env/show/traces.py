@@ -50,31 +50,33 @@ def real_texts(task: Task) -> tuple[Split, Tensor]:
 
 
 @dataclass(frozen=True)
-class Judge:
+class RunDiscriminator:
     """A discriminator, and how far it can be trusted.
 
     Attributes:
-        discriminator: D, in eval mode, without gradients.
-        own: Whether it is the run's own D; else it is the task's default judge.
+        network: D, in eval mode, without gradients.
+        own: Whether it is the run's own D; else it is the task's default discriminator.
         report: How it tells real texts of the test split from as many fresh ones of the run's policy: it has seen
             neither. None where the test split has too few texts without unknown words.
         texts: How many of each.
     """
 
-    discriminator: DiscriminatorModule
+    network: DiscriminatorModule
     own: bool
     report: DiscriminatorReport | None
     texts: int
 
     @classmethod
-    def of_run(cls, run: SavedRun, *, own: bool = True, policy: Policy | None = None, seed: int = 0) -> "Judge":
-        """The D that a run has trained, or the default judge of its task where it has trained none.
+    def of_run(
+        cls, run: SavedRun, *, own: bool = True, policy: Policy | None = None, seed: int = 0
+    ) -> "RunDiscriminator":
+        """The D that a run has trained, or the default discriminator of its task where it has trained none.
 
         Args:
             run: The run.
-            own: False asks for the default judge in any case: only the scores of one judge compare.
+            own: False asks for the default discriminator in any case: only the scores of one discriminator compare.
             policy: Generates the fresh texts; None: the run's policy as it is.
-            seed: Of these texts, and of the default judge.
+            seed: Of these texts, and of the default discriminator.
 
         Raises:
             InputError: If the run holds no whole checkpoint.

@@ -1,6 +1,7 @@
 """The command line of an agent: presets, the options that all agents share, and their parser. Loads no torch."""
 
 import contextlib
+import inspect
 import io
 import re
 import sys
@@ -152,8 +153,8 @@ Config = TypeVar("Config", bound=CommonConfig)
 #: Options that have another name now: old -> new. Old ones are refused on the command line, and read in saved runs.
 RENAMED = {
     "anew": "overrides", "average": "ema_decay", "buffer": "buffer_size", "clip_norm": "max_grad_norm",
-    "critic": "vf_coef", "d_slower": "d_lr_scale", "entropy": "ent_coef", "kl": "kl_coef", "look_every": "eval_every",
-    "minibatches": "num_minibatches", "mle_every": "mle_interval", "q_every": "q_interval",
+    "critic": "vf_coef", "d_slower": "d_lr_scale", "entropy": "ent_coef", "judge": "discriminator", "kl": "kl_coef",
+    "look_every": "eval_every", "minibatches": "num_minibatches", "mle_every": "mle_interval", "q_every": "q_interval",
 }  # fmt: skip
 
 
@@ -186,11 +187,8 @@ def parse(presets: Mapping[str, Callable[[str], Config]], description: str, args
     require_known("preset", head.preset, presets)
     default = presets[head.preset](head.task or ("oracle" if head.corpus is None else "corpus"))
     known = {field.name for field in fields(default)}
-    given = {word.split("=")[0][2:].replace("-", "_") for word in words if word.startswith("--")}
-    for old in sorted(given - known):
-        new = RENAMED.get(old)
-        require(new not in known, f"{_shown(old)} is called {_shown(new or old)} now")
     config = read_words(type(default), words, default=default, description=description)
+    given = _named(words)
     if config.resume is not None:
         changed = sorted(given & known - {"resume"})
         refused = [_shown(name) for name in changed if not _may_be_overridden(name)]
@@ -218,6 +216,11 @@ def _may_be_overridden(option: str) -> bool:
 Read = TypeVar("Read")
 
 
+def _named(words: Sequence[str]) -> set[str]:
+    """Which options are given."""
+    return {word.split("=")[0][2:].replace("-", "_") for word in words if word.startswith("--")}
+
+
 def read_words(
     what: Callable[..., Read],
     words: Sequence[str],
@@ -239,6 +242,10 @@ def read_words(
         InputError: If an option does not exist, is missing, or has a value of another kind.
         SystemExit: After ``--help``.
     """
+    known = inspect.signature(what).parameters if callable(what) else {}  # or several commands, by their union
+    for old in sorted(_named(words) - known.keys()):
+        new = RENAMED.get(old)
+        require(new not in known, f"{_shown(old)} is called {_shown(new or old)} now")
     given = {"prog": program, "default": default, "description": description}
     settings = {name: value for name, value in given.items() if value is not None}
     words = [word for word in words if word != DEBUG]  # is for `friendly_errors`

@@ -138,8 +138,8 @@ const wordOf = (token) => (isEnd(token) ? "end" : data.words[token] === " " ? "�
 const joined = (tokens) => tokens.filter((token) => !isEnd(token)).map((token) => data.words[token]).join(data.glue);
 const KINDS = { pair: "words and near pairs", conv: "the CNN of SeqGAN" };
 
-function judgeName(judge) {
-  return `${judge.own ? "its own discriminator" : "the default judge of the task"} (${KINDS[judge.kind] || judge.kind}, ${plural(judge.features, "feature")})`;
+function discriminatorName(discriminator) {
+  return `${discriminator.own ? "its own discriminator" : "the default discriminator of the task"} (${KINDS[discriminator.kind] || discriminator.kind}, ${plural(discriminator.features, "feature")})`;
 }
 function badges(run) {
   const said = [run.decoding.deterministic ? "most probable token always" : run.decoding.temperature === null ? null : `temperature ${run.decoding.temperature}`];
@@ -170,21 +170,21 @@ function makeStage(run, index) {
   stage.near = el("p", { class: "small faint" });
   stage.drawCurve = chart(stage.curve, (width) => drawCurve(stage, width));
   stage.drawPath = chart(stage.path, (width) => drawPath(stage, width));
-  const judge = run.judge;
-  const known = judge.auc !== null, unsure = known && judge.auc < 0.55;
+  const discriminator = run.discriminator;
+  const known = discriminator.auc !== null, unsure = known && discriminator.auc < 0.55;
   stage.card = el("article", { class: "card stage" },
     el("div", { class: "head" }, el("h3", {}, tag(index), bdi(run.name)), badges(run)),
-    el("p", { class: "judge" }, `Judge: ${judgeName(judge)}. `, known
-      ? [`On ${plural(judge.texts, "real text")} and as many of this policy, unseen by either: AUC `, el("b", {}, share(judge.auc)), ", accuracy ", el("b", {}, share(judge.accuracy)), "."]
+    el("p", { class: "discriminator" }, `Discriminator: ${discriminatorName(discriminator)}. `, known
+      ? [`On ${plural(discriminator.texts, "real text")} and as many of this policy, unseen by either: AUC `, el("b", {}, share(discriminator.auc)), ", accuracy ", el("b", {}, share(discriminator.accuracy)), "."]
       : "How far to trust it is not known: too few texts of the test split are without unknown words."),
-    unsure ? note(`AUC ${share(judge.auc)}: this judge cannot tell this policy's texts from real ones, so its Q says little here. Either the texts are that good or the judge is that weak; this number does not say which.`) : null,
+    unsure ? note(`AUC ${share(discriminator.auc)}: this discriminator cannot tell this policy's texts from real ones, so its Q says little here. Either the texts are that good or the discriminator is that weak; this number does not say which.`) : null,
     el("div", { class: "body" },
       el("div", {},
         el("div", {}, stage.tokens, stage.readout),
-        el("div", {}, el("ul", { class: "keys" }, el("li", {}, sample("var(--accent)"), "Q of the token"), el("li", {}, sample("var(--warm)", "3 4"), "the judge's score if the text stopped here")), stage.curve),
+        el("div", {}, el("ul", { class: "keys" }, el("li", {}, sample("var(--accent)"), "Q of the token"), el("li", {}, sample("var(--warm)", "3 4"), "the discriminator's score if the text stopped here")), stage.curve),
         stage.rollouts),
       el("div", {},
-        el("div", {}, el("h4", {}, "What the judge sees in the whole text"), stage.parts),
+        el("div", {}, el("h4", {}, "What the discriminator sees in the whole text"), stage.parts),
         el("div", {}, el("h4", {}, "The path among real texts"), stage.path, stage.near))));
   return stage;
 }
@@ -229,7 +229,7 @@ function showPosition() {
       node.classList.toggle("ahead", index >= at);
       node.classList.toggle("now", index === at - 1 && at < text.tokens.length);
     });
-    const say = at === 0 ? ["Nothing is written yet. If it stopped here the judge would say ", el("b", {}, share(text.stopped[0])), "."]
+    const say = at === 0 ? ["Nothing is written yet. If it stopped here the discriminator would say ", el("b", {}, share(text.stopped[0])), "."]
       : [`Token ${at}, `, el("b", {}, bdi(wordOf(text.tokens[at - 1]))), ": Q ", el("b", {}, share(text.q[at - 1])), at < text.tokens.length ? "; if the text stopped here " : "; the whole text ", el("b", {}, share(text.stopped[at])), "."];
     stage.readout.replaceChildren(...say);
     stage.drawCurve();
@@ -242,7 +242,7 @@ function drawCurve(stage, width) {
   const q = text.q.map((value, index) => [index + 1, value]), stopped = text.stopped.map((value, index) => [index, value]);
   return lines({
     width, height: 190, xLabel: "tokens written", whole: true, x: [0, text.tokens.length], y: range([...text.q, ...text.stopped], 0.2), cursor: stage.at,
-    label: `Q and the judge's score over the ${text.tokens.length} tokens of this text`,
+    label: `Q and the discriminator's score over the ${text.tokens.length} tokens of this text`,
     series: [{ points: stopped, stroke: "var(--warm)", dash: "3 4" }, { points: q, stroke: "var(--accent)", dots: true }],
   });
 }
@@ -256,7 +256,7 @@ function showChosen(stage) {
   }
   const given = text.tokens.slice(0, at + 1), found = text.completions[at];
   if (!found.length) {
-    rollouts.replaceChildren(el("h4", {}, "The last token"), el("p", { class: "small faint" }, `Nothing can follow it, so its Q is the judge's score of the text itself: ${fixed(text.q[at], 3)}.`));
+    rollouts.replaceChildren(el("h4", {}, "The last token"), el("p", { class: "small faint" }, `Nothing can follow it, so its Q is the discriminator's score of the text itself: ${fixed(text.q[at], 3)}.`));
     return;
   }
   const before = joined(given.slice(-4)), far = given.length > 4 ? "… " : "";
@@ -320,7 +320,7 @@ function showParts(stage) {
   rows.push(row("constant", "the same for every text", parts.constant, []));
   stage.parts.replaceChildren(
     el("p", { class: "small faint" }, "Its logit ", el("b", {}, fixed(parts.logit, 2)), " is the sum of these parts, its score ", el("b", {}, fixed(score, 2)), " the sigmoid of it. To the right speaks for real, to the left for written; ⊢ and ⊣ are the marks before the first token and after the last.",
-      stage.run.judge.kind === "conv" ? " A filter stands with the window of tokens that it matches best; the highway layer behind them mixes filters, so a window is where to look, not the whole reason." : ""),
+      stage.run.discriminator.kind === "conv" ? " A filter stands with the window of tokens that it matches best; the highway layer behind them mixes filters, so a window is where to look, not the whole reason." : ""),
     el("table", { class: "parts" }, el("tbody", {}, rows)));
 }
 
@@ -448,7 +448,7 @@ function buildLearn() {
   const notes = [], runs = data.runs;
   if (runs.some((run) => run.phases.length > 1)) notes.push(el("p", { class: "small faint" }, "Dotted across a chart: the value at which pre-training (maximum likelihood) ended. Where a curve lies above it afterwards, likelihood was paid for whatever else was gained."));
   const adversarial = runs.filter((run) => run.phases.length > 1 && !run.control);
-  if (adversarial.length && !runs.some((run) => run.control)) notes.push(note("There is no control run on this page. Whether the judge taught anything shows only beside the same training with a reward that knows nothing (", el("code", {}, "--control shuffled"), "): name both runs to one report."));
+  if (adversarial.length && !runs.some((run) => run.control)) notes.push(note("There is no control run on this page. Whether the discriminator taught anything shows only beside the same training with a reward that knows nothing (", el("code", {}, "--control shuffled"), "): name both runs to one report."));
   if (runs.some((run) => run.curves.nll_oracle)) notes.push(note("NLL-oracle alone is no result: safer writing lowers it. Read it together with NLL-valid, cover and fit, all at one temperature."));
   $("learn-notes").replaceChildren(...notes);
   runs.forEach((run, index) => {
@@ -526,7 +526,7 @@ function buildMade() {
       ["versions", Object.entries(made.versions).map(([name, version]) => `${name} ${version}`).join(", ")],
       ["machine", [machine.cpu, machine.cores && plural(machine.cores, "core"), machine.threads && plural(machine.threads, "thread"), machine.device, machine.system].filter(Boolean).join(", ")],
       ["phases", run.phases.map((phase) => `${phase.name} ${phase.first} to ${phase.last}`).join(", ")],
-      ["judge here", judgeName(run.judge)],
+      ["discriminator here", discriminatorName(run.discriminator)],
       ["text", data.task.about],
     ];
     const options = Object.entries(made.config).map(([name, value]) => [el("dt", {}, name), el("dd", {}, value === null ? "–" : String(value))]);
@@ -545,9 +545,9 @@ function buildTop() {
   const { task, runs } = data;
   $("names").replaceChildren(...runs.flatMap((run, index) => [index ? " · " : "", bdi(run.name)]));
   $("about").textContent = `Task ${task.name}: texts of ${task.oracle ? "" : "at most "}${plural(task.length, "token")} out of ${task.tokens.toLocaleString("en")}${task.oracle ? ", written by an oracle whose law is known" : ""}.`;
-  $("write-lead").textContent = `A token stands on the colour of its Q: how real the judge finds, on average, ${plural(data.rollouts, "text")} that go on from there. Space plays, ← and → step.`;
-  const judges = new Set(runs.map((run) => (run.judge.own ? run.name : "default")));
-  if (judges.size > 1) $("write-notes").append(note("These runs are judged by different discriminators. The colours share one scale, but scores of different judges do not compare; ", el("code", {}, "textgan report --judge default"), " asks one judge about all."));
+  $("write-lead").textContent = `A token stands on the colour of its Q: how real the discriminator finds, on average, ${plural(data.rollouts, "text")} that go on from there. Space plays, ← and → step.`;
+  const discriminators = new Set(runs.map((run) => (run.discriminator.own ? run.name : "default")));
+  if (discriminators.size > 1) $("write-notes").append(note("These runs are judged by different discriminators. The colours share one scale, but scores of different discriminators do not compare; ", el("code", {}, "textgan report --discriminator default"), " asks one discriminator about all."));
   $("footer").textContent = `Made by textgan_env ${data.version}. Texts and completions drawn with seed ${data.seed}; the same runs and options give the same page.`;
 }
 function legend() {

@@ -194,22 +194,6 @@ def test_every_command_of_a_page_has_the_options_it_is_given(page: str, monkeypa
     assert {command: said for command, said in told.items() if said} == {}
 
 
-@pytest.mark.moves_global_rng  # likewise
-def test_a_command_that_does_not_exist_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = [
-        "textgan sampel RUN",
-        "textgan train mle --corpus my.txt --epoch 3",
-        "python agents/seqgan.py --task oracle --rollout 3",
-        "torchrun --nproc-per-node 2 agents/seqgan.py --task oracle --rollout 3",
-        "torchrun --nproc-per-node 2 --no-python textgan train mle --epoch 3",
-        "python -m benchmarks.pictures credit --rum RUN",
-        "python docs/examples/q_learning.py --epsilons 3",
-        "make tests",
-        "pip install 'textgan-env[sb4]'",
-    ]
-    assert [command for command in wrong if not complaint(command, monkeypatch)] == []
-
-
 def test_the_page_of_the_command_line_has_every_command() -> None:
     named = re.findall(r"^\| `textgan ((?:data )?[a-z]+)", text_of("docs/command_line.md"), re.MULTILINE)
     assert set(named) == set(cli.COMMANDS)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,7 @@ def own_text(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.moves_global_rng  # importing SB3 does, once
 @pytest.mark.parametrize(
-    ("agent", "kind"),
-    [*((agent, kind) for agent in AGENTS for kind in ("toy", "own text")), ("seqgan", "oracle"), ("ppo", "oracle")],
+    ("agent", "kind"), [*product(AGENTS, ("toy", "own text")), ("seqgan", "oracle"), ("ppo", "oracle")]
 )
 def test_smoke_runs_on_every_kind_of_text_and_is_resumed_bit_for_bit(
     agent: str, kind: str, own_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -279,13 +279,10 @@ def test_good_checkpoints_open_every_door(folder: Path) -> None:
 
 
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize(
-    ("numbers", "through"),
-    [
-        (range(50 * len(KINDS), 51 * len(KINDS)), ("resume", "load")),
-        *(pytest.param(range(250 * at, 250 * (at + 1)), (), marks=pytest.mark.faults) for at in range(4)),
-    ],
-)
+@pytest.mark.parametrize(("numbers", "through"), [
+    (range(50 * len(KINDS), 51 * len(KINDS)), ("resume", "load")),
+    *(pytest.param(range(250 * at, 250 * (at + 1)), (), marks=pytest.mark.faults) for at in range(4)),
+])  # fmt: skip
 def test_bad_checkpoints_are_refused_at_every_door(
     numbers: range, through: tuple[str, ...], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,15 +82,10 @@ def content(run: RunFolder) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize(
-    ("kind", "kills"),
-    [
-        (signal.SIGKILL, 6),
-        (signal.SIGTERM, 4),
-        pytest.param(signal.SIGKILL, 100, marks=pytest.mark.faults),
-        pytest.param(signal.SIGTERM, 20, marks=pytest.mark.faults),
-    ],
-)
+@pytest.mark.parametrize(("kind", "kills"), [
+    (signal.SIGKILL, 6), pytest.param(signal.SIGKILL, 100, marks=pytest.mark.faults),
+    (signal.SIGTERM, 4), pytest.param(signal.SIGTERM, 20, marks=pytest.mark.faults),
+])  # fmt: skip
 def test_killed_runs_resume_to_the_same_end(kind: signal.Signals, kills: int, tmp_path: Path) -> None:
     rng, corpus, killed = random.Random(0), tmp_path / "corpus.txt", 0
     corpus.write_text("\n".join(sorted({" ".join(rng.choices(WORDS, k=rng.randint(3, 6))) for _ in range(300)})))
@@ -123,13 +118,10 @@ def test_killed_runs_resume_to_the_same_end(kind: signal.Signals, kills: int, tm
 @pytest.mark.faults
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize(
-    ("agent", "words"),
-    [
-        ("seqgan", "--mle-epochs 1 --d-pretraining 1 --d-steps 1 --d-epochs 1"),
-        ("leakgan", "--pretrain-rounds 1 --pretrain-d-steps 1 --pretrain-epochs 1 --d-steps 1 --d-epochs 1"),
-    ],
-)
+@pytest.mark.parametrize(("agent", "words"), [
+    ("seqgan", "--mle-epochs 1 --d-pretraining 1 --d-steps 1 --d-epochs 1"),
+    ("leakgan", "--pretrain-rounds 1 --pretrain-d-steps 1 --pretrain-epochs 1 --d-steps 1 --d-epochs 1"),
+])  # fmt: skip
 def test_heavy_runs_end_soon_after_a_signal(agent: str, words: str, kind: signal.Signals, tmp_path: Path) -> None:
     """Published sizes in short phases, so that the moments fall into all of them; each process resumes the run."""
     rng = random.Random(0)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_known
 from textgan_env.utils.options import ORACLES
 
 Preset = Literal["smoke", "fast", "paper"]
@@ -65,7 +65,9 @@ class Arm:
 
     def words(self, preset: Preset) -> list[str] | None:
         """The agent's options; None where the arm has no such preset."""
-        told = {"smoke": self.smoke, "fast": self.fast, "paper": self.paper}[preset]
+        presets = {"smoke": self.smoke, "fast": self.fast, "paper": self.paper}
+        require_known("preset", preset, presets)
+        told = presets[preset]
         return None if told is None else shlex.split(told) if self.agent else []
 
     def needs(self, preset: Preset) -> tuple[Need, ...]:

@@ -8,11 +8,7 @@ from typing import Protocol
 
 from textgan_env.evaluation import diversity, evaluate, likelihoods, nll, sample_texts
 from textgan_env.ops.metric_table import charts
-from textgan_env.ops.parallel import (
-    from_first,
-    is_first,
-    sharded,
-)
+from textgan_env.ops.parallel import from_first, is_first, sharded
 from textgan_env.ops.plots import learning_curve
 from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies import Decoding, PolicyModule
@@ -232,7 +228,7 @@ def _finish(agent: Agent, run: RunFolder, config: CommonConfig, log: MetricLog, 
     print(f"\n{len(texts)} texts, as they come, {_decoding_text(config)}:")
     print("\n".join(f"    {text}" for text in texts))
     print(f"\nrun folder: {run.path}\nmore texts: textgan sample {run.path} -n 20 --temperature 0.8")
-    print(f"watch it write: textgan play {run.path}")
+    print(f"watch it generate: textgan play {run.path}")
 
 
 def decoding_of(config: CommonConfig) -> Decoding:

@@ -98,8 +98,8 @@ ROWS = [
         '"vowels": float(torch.isin(tokens_BT, torch.tensor([0, 3])).float().mean()), ',
     ),
     (
-        "text/corpora.py", '        NamedCorpus(\n            "wordnet",',
-        '        NamedCorpus("rhymes", "TextGAN/Rhymes-v0", "rhymes", {"train": DataFile("rhymes.txt", "SUM")}),\n',
+        "text/corpora.py", '    NamedCorpus(\n        "wordnet",',
+        '    NamedCorpus("rhymes", "TextGAN/Rhymes-v0", "rhymes", {"train": DataFile("rhymes.txt", "SUM")}),\n',
     ),
     ("utils/options.py", "poems, music.", "rhymes, "),
 ]  # fmt: skip

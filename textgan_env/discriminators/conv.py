@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from textgan_env.discriminators.base import DiscriminatorModule, Part
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_at_least
 from textgan_env.utils.reading import check_weights
 
 _MOST_WIDTHS = 1000
@@ -74,8 +74,8 @@ class ConvDiscriminator(DiscriminatorModule):
         suit = len(set(widths)) == len(widths) == len(filters) and min([*widths, *filters], default=1) >= 1
         require(suit, f"widths must be different numbers of at least 1, and filters as many of at least 1, {found}")
         require(len(widths) <= _MOST_WIDTHS, f"there may be at most {_MOST_WIDTHS} widths, found {len(widths)}")
-        require(embed_size >= 1, f"embed_size must be at least 1, found {embed_size}")
-        require(l2 >= 0, f"l2 must be at least 0, found {l2}")
+        require_at_least(1, embed_size=embed_size)
+        require_at_least(0, l2=l2)
         fitting = {width: count for width, count in zip(widths, filters, strict=True) if width <= max_length}
         require(bool(fitting), f"one of the widths must be at most T={max_length}, found {list(widths)}")
         super().__init__(vocab_size, max_length, sum(fitting.values()), dropout)

@@ -13,7 +13,7 @@ from textgan_env.discriminators.base import Discriminator, DiscriminatorModule, 
 from textgan_env.ops.metrics import roc_auc
 from textgan_env.ops.parallel import Sum, backward
 from textgan_env.ops.sampling import draw_seed, evaluating, seeded
-from textgan_env.utils.errors import InputError, require
+from textgan_env.utils.errors import InputError, require, require_at_least
 
 #: V(D, G) when nobody can tell real from fake: ln 1/2 + ln 1/2 (Goodfellow et al. 2014, theorem 1).
 EQUILIBRIUM_VALUE = -2 * math.log(2)
@@ -111,7 +111,7 @@ def fit_discriminator(
         InputError: If a number is out of range, one side is empty, D cannot be trained, or the loss is not
             finite (then that step is not taken).
     """
-    require(steps >= 0, f"steps must be at least 0, found {steps}")
+    require_at_least(0, steps=steps)
     batches = fit_batches(real_BT, fake_BT, batch_size, generator)
     seed, tokens_BT = next(batches)
     seen: dict[str, list[float]] = {"loss": [], "penalty": [], "accuracy": []}
@@ -140,7 +140,7 @@ def fit_batches(
     Raises:
         InputError: If the batch size is below 1, or one side is empty.
     """
-    require(batch_size >= 1, f"batch_size must be at least 1, found {batch_size}")
+    require_at_least(1, batch_size=batch_size)
     _check_sides(real_BT, fake_BT)
     seed: int | None = draw_seed(generator)
     real_orders, fake_orders = (_orders(len(side_BT), batch_size, generator) for side_BT in (real_BT, fake_BT))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from textgan_env.discriminators.base import DiscriminatorModule, Part
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require_at_least
 from textgan_env.utils.reading import check_weights
 
 
@@ -49,8 +49,7 @@ class PairDiscriminator(DiscriminatorModule):
         dropout: float = 0.0,
         seed: int = 0,
     ) -> None:
-        require(rank >= 1, f"rank must be at least 1, found {rank}")
-        require(distances >= 1, f"distances must be at least 1, found {distances}")
+        require_at_least(1, rank=rank, distances=distances)
         check_weights((vocab_size + 1) * (2 * distances * rank + 1), "a pair discriminator")
         super().__init__(vocab_size, max_length, distances * rank + 1, dropout)
         self.rank, self.distances = rank, distances

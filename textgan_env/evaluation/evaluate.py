@@ -16,7 +16,7 @@ from textgan_env.ops.sampling import derived_seed, evaluating
 from textgan_env.policies.base import Policy, PolicyModule
 from textgan_env.rewards import Keys, for_texts, generate
 from textgan_env.tasks import Task
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_known
 
 #: Splits that no policy learns from.
 HeldOut = Literal["valid", "test"]
@@ -199,7 +199,7 @@ def score_texts(
             number is no token.
     """
     _check_protocol(split, bleu_samples)
-    require(protocol in PROTOCOLS, f"unknown protocol '{protocol}', expected one of: {', '.join(PROTOCOLS)}")
+    require_known("protocol", protocol, PROTOCOLS)
     rows, blank, unknown = _tokens_of(lines, task)
     require(len(rows) >= 2, f"scores need at least 2 texts, found {len(rows)}")
     longest = max(map(len, rows))

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from textgan_env.utils.errors import InputError, require
+from textgan_env.utils.errors import InputError, require, require_at_least
 
 #: Arrays of bool.
 Bools = NDArray[np.bool_]
@@ -40,8 +40,7 @@ class Episodes:
     def __init__(
         self, rows: int, max_length: int, vocab_size: int, end_token: int | None, forbidden: tuple[int, ...] = ()
     ) -> None:
-        for name, value in (("the number of texts", rows), ("T", max_length), ("V", vocab_size)):
-            require(value >= 1, f"{name} must be at least 1, found {value}")
+        require_at_least(1, **{"the number of texts": rows}, T=max_length, V=vocab_size)
         self.max_length, self.vocab_size, self.end_token = max_length, vocab_size, end_token
         self.writable_V: Bools = np.ones(vocab_size, dtype=np.bool_)
         self.writable_V[list(forbidden)] = False

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from textgan_env.ops.tiles import Tile
-from textgan_env.utils.errors import InputError
+from textgan_env.utils.errors import require_known
 
 #: Names that `baseline` knows.
 BASELINES = ("none", "position", "leave-one-out")
@@ -82,8 +82,7 @@ def baseline(kind: str, credit_BT: Tensor, mask_BT: Tensor) -> Tensor:
     Raises:
         InputError: If the kind is unknown.
     """
-    if kind not in BASELINES:
-        raise InputError(f"unknown baseline '{kind}', expected one of: {', '.join(BASELINES)}")
+    require_known("baseline", kind, BASELINES)
     if kind == "none":
         return torch.zeros_like(credit_BT)
     total_T, count_T = (credit_BT * mask_BT).sum(0), mask_BT.sum(0)

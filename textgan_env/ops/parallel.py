@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from textgan_env.ops.sampling import derived_seed, draw_seed, seeded
-from textgan_env.utils.errors import REPORTS, InputError, require
+from textgan_env.utils.errors import REPORTS, InputError, require, require_at_least
 
 Value = TypeVar("Value")
 
@@ -206,7 +206,7 @@ def require_shards(shards: int, batch_sizes: dict[str, int]) -> None:
     Raises:
         InputError: If it is below 1, below the number of processes, or above the rows of a batch.
     """
-    require(shards >= 1, f"shards must be at least 1, found {shards}")
+    require_at_least(1, shards=shards)
     told = f"{shards} shard{'s' * (shards > 1)}, which is what --shards of this run says: start at most {shards}"
     require(_here.size <= shards, f"{_here.size} processes cannot share out {told}")
     small = [f"{name} {rows}" for name, rows in batch_sizes.items() if 1 <= rows < shards]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textgan_env.utils.errors import InputError, friendly_errors, require
+from textgan_env.utils.errors import InputError, friendly_errors, require, require_known
 from textgan_env.utils.kinds import PolicyKind
 from textgan_env.utils.options import CommonConfig, Config, above_zero, at_least, parse
 
@@ -89,7 +89,7 @@ class PolicyAgent:
         from textgan_env.policies import POLICIES
 
         config, task = self.config, self.task
-        require(config.policy in POLICIES, f"unknown policy '{config.policy}', expected one of: {', '.join(POLICIES)}")
+        require_known("policy", config.policy, POLICIES)
         network: Any = POLICIES[config.policy]
         known = inspect.signature(network).parameters
         options = {name: getattr(config, name) for name in ("embed_size", "hidden_size", "dropout") if name in known}

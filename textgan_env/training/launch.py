@@ -21,7 +21,7 @@ from textgan_env.runs.checkpointing import newest_checkpoint
 from textgan_env.runs.folder import RunFolder
 from textgan_env.tasks import Task, make_task, saved_task
 from textgan_env.training.loop import Agent, decoding_of, train
-from textgan_env.utils.errors import InputError, require
+from textgan_env.utils.errors import InputError, require, require_at_least
 from textgan_env.utils.options import RENAMED, CommonConfig, Config, SharedConfig
 from textgan_env.utils.reading import most_weights, read_typed
 
@@ -137,7 +137,7 @@ def _weights_in(run: RunFolder) -> int:
 
 def _set_up_torch(config: CommonConfig) -> None:
     if config.threads is not None:
-        require(config.threads >= 1, f"threads must be at least 1, found {config.threads}")
+        require_at_least(1, threads=config.threads)
         require(config.threads <= 1024, f"threads must be at most 1024, found {config.threads}")
         torch.set_num_threads(config.threads)
     try:

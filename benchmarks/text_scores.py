@@ -19,11 +19,13 @@ from torch import Tensor
 
 from textgan_env.evaluation import TILE, nll
 from textgan_env.ops.metrics import Floats, frechet_distance
-from textgan_env.ops.sampling import derived_generator, evaluating
+from textgan_env.ops.sampling import derived_seed, evaluating
 from textgan_env.policies import LaggedCopy, LSTMPolicy
+from textgan_env.runs.numbers import Numbers
 from textgan_env.tasks import Task
 from textgan_env.text.dataset import Split, TokenDataset
-from textgan_env.training.mle import mle_epoch
+from textgan_env.training.mle import mle_batch, mle_batches, trained
+from textgan_env.training.schedule import Step, Steps
 from textgan_env.utils.errors import MissingDataError, require
 
 #: Of both LSTMs. Their settings are those of agents/mle.py `fast` on text; early stopping instead of its epochs.
@@ -76,17 +78,20 @@ def reader(task: Task, tokens_BT: Tensor) -> LSTMPolicy:
         dropout=DROPOUT, forbidden=task.forbidden,
     )  # fmt: skip
     average = LaggedCopy(policy, AVERAGE)
-    trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(trained(policy), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     steps = count(1)
+
+    def batch(step: Step) -> Numbers:
+        """One batch of an epoch; the average follows."""
+        loss = mle_batch(step, policy, optimizer, own, batch_size=BATCH_SIZE, max_grad_norm=CLIP_NORM)
+        average.update(policy, step=next(steps))
+        return {"loss": loss}
+
+    epoch_steps = Steps(batch, batches=mle_batches(own, BATCH_SIZE))
     held_out_BT = own.split("valid").tokens_BT
     lowest, best, best_epoch = math.inf, policy.state_dict(), 0
     for epoch in range(MOST_EPOCHS):
-        mle_epoch(
-            policy, optimizer, own, batch_size=BATCH_SIZE, max_grad_norm=CLIP_NORM,
-            generator=derived_generator(0, "reader", epoch),
-            after_step=lambda: average.update(policy, step=next(steps)),
-        )  # fmt: skip
+        epoch_steps.alone(derived_seed(0, "reader", epoch))
         loss = nll(average.policy, held_out_BT, task.scored(held_out_BT))[0]
         if loss < lowest:
             lowest, best_epoch = loss, epoch

@@ -6,11 +6,9 @@ Loads no torch when imported, so that `--help` of an agent is instant.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textgan_env.utils.errors import InputError, friendly_errors, require, require_known
@@ -131,10 +129,10 @@ class PolicyAgent:
 
     def mle_steps_of(self, key: str) -> Steps:
         """An epoch of maximum likelihood as an entry of the schedule; its random draws follow from the key."""
+        from textgan_env.training.mle import mle_batches
         from textgan_env.training.schedule import Steps
 
-        batches = math.ceil(len(self.task.split("train")) / self.mle_batch_size)
-        return Steps(self.mle_batch, batches=batches, key=key)
+        return Steps(self.mle_batch, batches=mle_batches(self.task, self.mle_batch_size), key=key)
 
     def mle_batch(self, step: Step, own_share: float = 0.0) -> Numbers:
         """Maximum likelihood on one batch of real texts, dropout on.
@@ -143,16 +141,10 @@ class PolicyAgent:
             step: Which batch of which epoch.
             own_share: Share of the tokens read that are G's own (scheduled sampling).
         """
-        from textgan_env.training.mle import epochs, mle_step, with_mixed_inputs
+        from textgan_env.training.mle import mle_batch
 
-        batches: Any = partial(epochs, self.task, self.mle_batch_size)
-        if own_share:
-            batches = partial(with_mixed_inputs, self.policy, own_share, batches)
-        seed, *tokens = step.item(batches)
-        self.policy.train()
-        with step.dropout(seed):
-            norm = self.config.max_grad_norm
-            loss = mle_step(self.policy, self.mle_optimizer, self.task, *tokens, max_grad_norm=norm)
+        numbers = {"batch_size": self.mle_batch_size, "max_grad_norm": self.config.max_grad_norm}
+        loss = mle_batch(step, self.policy, self.mle_optimizer, self.task, **numbers, own_share=own_share)
         self.update_average(step)
         return {"loss": loss}
 

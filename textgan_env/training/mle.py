@@ -1,8 +1,9 @@
-"""Maximum likelihood, as every agent uses it: one step on a batch of real texts."""
+"""Maximum likelihood, as every agent uses it: one batch of an epoch, and one step on some real texts."""
 
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,9 +11,10 @@ from torch.optim import Optimizer
 
 from textgan_env.ops.losses import nll_sum
 from textgan_env.ops.parallel import Sum, backward
-from textgan_env.ops.sampling import draw_seed, evaluating, sample_categorical, seeded
+from textgan_env.ops.sampling import draw_seed, evaluating, sample_categorical
 from textgan_env.policies import LSTMPolicy, PolicyModule
 from textgan_env.tasks import Task
+from textgan_env.training.schedule import Step
 from textgan_env.utils.errors import require
 
 
@@ -34,40 +36,42 @@ def epochs(task: Task, batch_size: int, generator: torch.Generator) -> Iterator[
             seed = None
 
 
-def mle_epoch(
+def mle_batch(
+    step: Step,
     policy: PolicyModule,
     optimizer: Optimizer,
     task: Task,
     *,
     batch_size: int,
     max_grad_norm: float,
-    generator: torch.Generator,
-    after_step: Callable[[], None] = lambda: None,
-) -> float:
-    """One epoch of maximum likelihood without a run around it, dropout on.
+    own_share: float = 0.0,
+) -> Tensor:
+    """A batch of an epoch of maximum likelihood, dropout on.
 
     Args:
+        step: Which batch of which epoch; it has `mle_batches`.
         policy: Learns; it is in training mode afterwards.
         optimizer: The policy's.
         task: Gives the texts.
-        batch_size: Texts a step.
+        batch_size: Texts a batch.
         max_grad_norm: Largest norm of the gradient.
-        generator: Gives the order and the seed of dropout.
-        after_step: Called after each step.
+        own_share: Share of the tokens read that are the policy's own (scheduled sampling).
 
     Returns:
-        The mean of the losses, nats per token.
+        The loss before the step, nats per token, float scalar.
     """
+    batches: Any = partial(epochs, task, batch_size)
+    if own_share:
+        batches = partial(with_mixed_inputs, policy, own_share, batches)
+    seed, *tokens = step.item(batches)
     policy.train()
-    batches = epochs(task, batch_size, generator)
-    seed, tokens_BT = next(batches)
-    losses = []
-    with seeded(seed or 0):
-        for number in range(math.ceil(len(task.split("train")) / batch_size)):
-            tokens_BT = next(batches)[1] if number else tokens_BT
-            losses.append(float(mle_step(policy, optimizer, task, tokens_BT, max_grad_norm=max_grad_norm)))
-            after_step()
-    return math.fsum(losses) / len(losses)
+    with step.dropout(seed):
+        return mle_step(policy, optimizer, task, *tokens, max_grad_norm=max_grad_norm)
+
+
+def mle_batches(task: Task, batch_size: int) -> int:
+    """How many batches an epoch has."""
+    return math.ceil(len(task.split("train")) / batch_size)
 
 
 def mle_step(

@@ -170,6 +170,11 @@ class RewardedAgent(PolicyAgent):
             options["discriminator"] = self.frozen_discriminator()
         return TextGANVectorEnv(rows, self.task, control=None if control == "untrained" else control, **options)
 
+    def queue_discriminator(self) -> None:
+        """Let D as it is now score the texts that the environment starts from now on."""
+        if self.envs.game.judged:
+            self.envs.game.queue_discriminator(self.frozen_discriminator())
+
     def behaviour_policy(self) -> PolicyModule:
         """G as it generates the texts that it learns from."""
         return self.policy  # type: ignore[no-any-return]
@@ -317,8 +322,7 @@ class PolicyGradientAgent(AdversarialAgent):
         from textgan_env.ops.parallel import backward
         from textgan_env.training.mle import trained
 
-        if self.envs.game.judged:
-            self.envs.game.queue_discriminator(self.frozen_discriminator())
+        self.queue_discriminator()
         self.begin_texts(step)
         batch = self.envs.collect(self.behaviour_policy())
         columns = (batch.tokens_BT, batch.mask_BT, self.advantage(batch), batch.keys.seed_B, batch.keys.episode_B)

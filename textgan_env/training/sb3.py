@@ -137,8 +137,7 @@ class SB3Agent(RewardedAgent):
         from textgan_env.envs.sb3 import global_seeds_kept
         from textgan_env.ops.sampling import draw_seed
 
-        if self.envs.game.judged:
-            self.envs.game.queue_discriminator(self.frozen_discriminator())
+        self.queue_discriminator()
         tokens = self.config.envs * self.steps
         with global_seeds_kept():
             self.model.set_random_seed(draw_seed(step.generator) % 2**31)

@@ -63,7 +63,7 @@ class MaliGAN(PolicyGradientAgent):
 
     def advantage(self, batch: EpisodeBatch) -> Tensor:
         """B times the weight of its text, for each token, float (B, T)."""
-        logit_B = batch.credit_BT.gather(1, batch.lengths_B[:, None] - 1)[:, 0]
+        logit_B = batch.credit_BT[:, 0]  # credit to go: at the first token it is that of the whole text
         return ((logit_B.softmax(0) - 1 / len(logit_B)) * len(logit_B))[:, None] * batch.mask_BT
 
 

@@ -14,13 +14,13 @@ from agents.mle import MLE, MLEConfig
 from agents.seqgan import PRESETS, SeqGAN, SeqGANConfig, main
 from conftest import WatchedToyTask, assert_same_training, interrupted, mistake_of, step_of, steps_of
 from textgan_env import load
-from textgan_env.discriminators import ReplayedTexts
+from textgan_env.discriminators import ReplayedTexts, discriminator_report
 from textgan_env.envs import EpisodeBatch, TextGANVectorEnv
 from textgan_env.ops import metrics
 from textgan_env.ops.losses import baseline, policy_gradient_sum
-from textgan_env.ops.sampling import derived_seed
+from textgan_env.ops.sampling import derived_seed, draw_seed
 from textgan_env.policies import LSTMPolicy, PolicyModule, TablePolicy
-from textgan_env.rewards import EntropyCredit
+from textgan_env.rewards import EntropyCredit, Keys, generate
 from textgan_env.runs.logs import read_metrics
 from textgan_env.tasks import ToyTask
 from textgan_env.training.launch import launch
@@ -226,6 +226,21 @@ def test_discriminators_that_judge_are_copies_and_steps_of_d_change_the_next_one
     agent.g_step(step_of(0, "c"))
     assert agent.envs.game.discriminator is not before
     assert 0 <= report["d_auc"] <= 1
+
+
+def test_a_d_step_reports_on_valid_texts_and_texts_of_g_that_d_was_not_fitted_to() -> None:
+    task = ToyTask(vocab_size=V, max_length=T, size=50)
+    agent = SeqGAN(replace(TINY, device="cpu"), task)
+    assert agent.discriminator is not None
+    seed = derived_seed(0, "report")
+    found = agent.d_steps_of(1).alone(seed)
+    train, valid = len(task.writable("train")), len(task.writable("valid"))
+    keys = Keys.counted(draw_seed(torch.Generator().manual_seed(seed)), train + valid)
+    texts_BT, _ = generate(agent.policy, keys, T, end_token=None)
+    expected = discriminator_report(agent.discriminator, task.writable("valid"), texts_BT[train:])
+    assert (found["d_auc"], found["d_value"]) == pytest.approx((expected.auc, expected.value))
+    for real_BT, fake_BT in ((task.writable("train"), texts_BT[train:]), (task.writable("valid"), texts_BT[:valid])):
+        assert discriminator_report(agent.discriminator, real_BT, fake_BT).value != pytest.approx(expected.value)
 
 
 def test_no_step_of_learning_ever_asks_for_the_test_split() -> None:

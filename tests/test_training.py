@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from agents.mle import MLE, PRESETS, MLEConfig, main
-from conftest import assert_refused, assert_same_training, interrupted, mistake_of
+from conftest import assert_refused, assert_same_training, interrupted, mistake_of, step_of
 from textgan_env.evaluation import evaluate, nll
 from textgan_env.ops.sampling import seeded
-from textgan_env.policies import UniformPolicy
+from textgan_env.policies import LSTMPolicy, UniformPolicy
 from textgan_env.runs.checkpointing import RunState
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.folder import RunFolder
@@ -25,6 +25,7 @@ from textgan_env.tasks import ToyTask
 from textgan_env.text.dataset import Split, TokenDataset
 from textgan_env.training import loop, mle
 from textgan_env.training.launch import launch
+from textgan_env.training.mle import mle_batch
 from textgan_env.training.schedule import Memory, Phase, Round, Schedule, Step, Steps
 from textgan_env.utils.options import parse
 
@@ -152,6 +153,27 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights_and_rows(tmp_path: P
     cut = launch(replace(TINY, resume=tmp_path / "cut" / "mle-toy-1"), MLE)
     assert_same_training(whole, cut)
     assert (whole.path / "final_samples.txt").read_text() == (cut.path / "final_samples.txt").read_text()
+
+
+def test_the_loss_of_a_batch_is_that_of_the_policy_with_dropout() -> None:
+    task = ToyTask(vocab_size=3, max_length=4, size=60)
+    losses = []
+    for dropout in (0.0, 0.5):
+        policy = LSTMPolicy(
+            3, start_token=task.start_token, embed_size=4, hidden_size=16, dropout=dropout, init_scale=1.0
+        )
+        optimizer = torch.optim.SGD(policy.parameters(), lr=0.0)
+        real_BT = task.split("train").tokens_BT
+        size = len(real_BT)
+        first, second = (
+            float(mle_batch(step_of(0, name), policy.eval(), optimizer, task, batch_size=size, max_grad_norm=1.0))
+            for name in ("one", "two")
+        )
+        losses.append((first, second, nll(policy, real_BT, task.scored(real_BT))[0]))
+    (plain, again, exact), (dropped, other, _) = losses
+    assert (plain, again) == pytest.approx((exact, exact))
+    assert abs(dropped - exact) > 1e-3
+    assert abs(dropped - other) > 1e-3
 
 
 def test_scheduled_sampling_reads_a_growing_share_of_own_tokens_also_after_a_stop(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
 ENV PATH="/opt/textgan/bin:${PATH}" PYTHONUNBUFFERED=1
 USER 1000
 WORKDIR /home/textgan
-# Something to play with at once: the run of `make demo`, minutes on two cores.
+# Something to play with at once: maximum likelihood on definitions, minutes on two cores.
 RUN textgan train mle --task wordnet-glosses --epochs 10 --temperature 0.6
 EXPOSE 7860
 # `docker stop` is Ctrl-C, after which files are whole and runs can be gone on with.

@@ -5,6 +5,8 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# The same environment with what running agents needs, and no more; `make setup` adds the rest later.
+RUNS := $(VENV)/.runs
 # One thread a process: JOBS test processes that each start a pool of threads slow one another down.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
@@ -24,8 +26,8 @@ help: ## show this list
 setup: $(READY) ## create .venv with everything that development needs
 	@echo "$(VENV) is ready"
 
-demo: $(READY) ## train a first generator on WordNet definitions and show what it writes
-	$(BIN)/python agents/mle.py --task wordnet-glosses --epochs 10 --temperature 0.6
+demo: $(if $(wildcard $(READY)),$(READY),$(RUNS)) ## train MLE, SeqGAN and its control in minutes; ends with a page; stop it and go on
+	@$(BIN)/textgan demo
 
 test: lint ## lint, types and the fast tests
 	$(PYTEST) -m "not slow and not faults"
@@ -79,7 +81,9 @@ $(OLDEST)/.ready: $(READY) constraints-oldest.txt
 	@touch $@
 
 # Made once, and again when the requirements change.
-$(READY): setup.cfg pyproject.toml constraints.txt
+$(READY): EXTRAS = dev
+$(RUNS): EXTRAS = wordnet
+$(READY) $(RUNS): setup.cfg pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "error: no command '$(PYTHON)' here; install Python 3.11 or newer, or name one: make setup PYTHON=python3.12" >&2; \
 	  exit 1; }
@@ -91,5 +95,5 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	  exit 1; }
 	@echo "Setting up $(VENV): this downloads PyTorch and takes a minute or more, once."
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
 	@touch $@

@@ -9,12 +9,11 @@ then alternate A2C with refits of D. Presets:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from textgan_env.training.agent import run_command
-from textgan_env.training.sb3 import ActorCriticAgent, ActorCriticConfig
+from textgan_env.training.sb3 import SMOKE, ActorCriticAgent, ActorCriticConfig
 
 
 @dataclass(frozen=True)
@@ -29,14 +28,11 @@ def fast(task: str) -> A2CConfig:
 
 def smoke(task: str) -> A2CConfig:
     """As small as it can be."""
-    return A2CConfig(
-        preset="smoke", task=task, select="last", mle_epochs=1, embed_size=8, hidden_size=8, d_pretraining=1,
-        d_batch_size=256, rounds=2, learn_steps=1, envs=16,
-    )  # fmt: skip
+    return replace(fast(task), preset="smoke", **SMOKE)
 
 
 #: Name of a preset -> what makes its config, given the name of the task; the first is the default.
-PRESETS: dict[str, Callable[[str], A2CConfig]] = {"fast": fast, "smoke": smoke}
+PRESETS = {"fast": fast, "smoke": smoke}
 
 
 class A2C(ActorCriticAgent):

@@ -12,13 +12,11 @@ paid by the D of their time. Presets:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from textgan_env.training.agent import run_command
-from textgan_env.training.sb3 import SB3Agent, SB3Config
-from textgan_env.utils.errors import require
+from textgan_env.training.sb3 import SMOKE, SB3Agent, SB3Config
 from textgan_env.utils.options import at_least
 
 if TYPE_CHECKING:
@@ -46,14 +44,11 @@ def fast(task: str) -> DQNConfig:
 
 def smoke(task: str) -> DQNConfig:
     """As small as it can be."""
-    return DQNConfig(
-        preset="smoke", task=task, select="last", temperature=0.2, mle_epochs=1, embed_size=8, hidden_size=8,
-        d_pretraining=1, d_batch_size=256, rounds=2, learn_steps=1, envs=16, buffer_size=1000, gradient_steps=2,
-    )  # fmt: skip
+    return replace(fast(task), preset="smoke", buffer_size=1000, gradient_steps=2, **SMOKE)
 
 
 #: Name of a preset -> what makes its config, given the name of the task; the first is the default.
-PRESETS: dict[str, Callable[[str], DQNConfig]] = {"fast": fast, "smoke": smoke}
+PRESETS = {"fast": fast, "smoke": smoke}
 
 
 class DQN(SB3Agent):
@@ -73,10 +68,7 @@ class DQN(SB3Agent):
         from textgan_env.policies import Decoding
 
         at_least(1, config, "gradient_steps", "batch_size")
-        require(
-            config.buffer_size >= config.envs,
-            f"buffer_size must be at least envs={config.envs}, found {config.buffer_size}",
-        )
+        at_least(config.envs, config, "buffer_size")  # one token of each environment
         decoding = Decoding(config.temperature)
         super().__init__(config, task)
         # What is pre-trained, completes prefixes and is evaluated is what the model draws by.

@@ -15,17 +15,20 @@ shuffled replaces the reward by one that knows nothing of the text; untrained le
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from textgan_env.training.adversarial import AdversarialAgent, AdversarialConfig, CreditConfig
+from textgan_env.training.adversarial import AdversarialAgent, AdversarialConfig
 from textgan_env.training.agent import run_command
+from textgan_env.training.rewarded import CreditConfig
+from textgan_env.utils.errors import require
 from textgan_env.utils.kinds import DiscriminatorNetworkKind
 from textgan_env.utils.options import ORACLES, above_zero, at_least
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from torch import Tensor, nn
 
     from textgan_env.discriminators import DiscriminatorModule
@@ -66,8 +69,12 @@ class LeakGANConfig(CreditConfig, AdversarialConfig):
     """Adversarial rounds between two epochs of maximum likelihood; 0: no such epochs."""
     q_interval: int = 4
     """The Manager learns from one goal in so many of a text; which ones changes from g-step to g-step."""
-    baseline: Literal["none", "leave-one-out"] = "leave-one-out"
-    """What is subtracted from the Worker's reward: nothing, or the mean of the other texts at the position."""
+    baseline: Literal["none", "leave-one-out"] | None = None
+    """What is subtracted from the Worker's reward: nothing, or the mean of the other texts at the position [that mean;
+    `reference` pays all texts alike, so it has none]."""
+    end_reward: Literal["none", "intrinsic", "q"] | None = None
+    """What the decision to end a text learns from in g-steps: nothing, so that maximum likelihood alone teaches it; the
+    intrinsic reward like all tokens, as published; or Q [none; `reference`: intrinsic]."""
     # Other defaults; None is as published: sizes 32, or 64 where T is above 20, learning rate 1.5e-3 or 5e-4.
     policy: Literal["leaked"] = "leaked"
     mle_batch_size: int = 64
@@ -95,14 +102,10 @@ def paper(task: str) -> LeakGANConfig:
         d_learning_rate=5e-5, d_lr_scale=1.0, d_epochs=3, d_batch_size=32, d_temperature=1 / 1.5, rounds=800, g_steps=1,
         mle_interval=15, batch_size=64, learning_rate=None, q_interval=1, baseline="none",
     )  # fmt: skip
-    wide = {
-        "embed_size": 128,
-        "hidden_size": 128,
-        "d_embed_size": 256,
-        "learning_rate": 1e-3,
-        "mle_learning_rate": 1e-3,
-    }
-    return config if task in (*ORACLES, "poems") else replace(config, **wide)  # type: ignore[arg-type]
+    if task in (*ORACLES, "poems"):
+        return config
+    wide = replace(config, embed_size=128, hidden_size=128, d_embed_size=256)
+    return replace(wide, learning_rate=1e-3, mle_learning_rate=1e-3)
 
 
 def smoke(task: str) -> LeakGANConfig:
@@ -114,7 +117,7 @@ def smoke(task: str) -> LeakGANConfig:
 
 
 #: Name of a preset -> what makes its config, given the name of the task; the first is the default.
-PRESETS: dict[str, Callable[[str], LeakGANConfig]] = {"fast": fast, "paper": paper, "smoke": smoke}
+PRESETS = {"fast": fast, "paper": paper, "smoke": smoke}
 
 
 class LeakGAN(AdversarialAgent):
@@ -146,21 +149,31 @@ class LeakGAN(AdversarialAgent):
         at_least(1, config, "g_steps", "rollouts", "q_interval", "pretrain_epochs")
         at_least(0, config, "pretrain_d_steps", "mle_interval", "pretrain_patience")
         above_zero(config, "d_lr_scale", "d_temperature", "g_temperature")
+        alike = "--variant reference pays all texts alike, so that a baseline would leave nothing: expected none, found"
+        require(config.variant == "paper" or config.baseline in (None, "none"), f"{alike} --baseline {config.baseline}")
         super().__init__(config, task)
+        usual_baseline, usual_end_reward = self.policy.rules.usual
+        self.baseline, self.end_reward = config.baseline or usual_baseline, config.end_reward or usual_end_reward
         self.patience = Patience(config.pretrain_patience)
         self.modules |= {"patience": self.patience} | ({"average": self.average.policy} if config.ema_decay else {})
         rate = config.learning_rate or (1.5e-3 if task.max_length <= 20 else 5e-4)
-        self.manager_optimizer = self.optimizers["manager"] = Adam(trained(self.policy.manager), lr=rate)
-        self.worker_optimizer = self.optimizers["worker"] = Adam(trained(self.policy.worker), lr=rate)
+        self.manager_optimizer = self.optimizers["manager"] = Adam(trained(self.policy.manager), lr=rate, fused=True)
+        self.worker_optimizer = self.optimizers["worker"] = Adam(trained(self.policy.worker), lr=rate, fused=True)
         # Views of one policy: to generate what it learns from, to complete prefixes and learn, to generate for D.
         reference = config.variant == "reference"  # the published code generates at one temperature, learns at another
         sampling = self.policy.at_temperature(config.g_temperature)
         self.sampling = sampling.with_first_inverse_temperature(1.5) if reference else sampling
         self.learning = self.policy.at_temperature(1.0) if reference else sampling
         self.envs = self.make_envs(
-            config.batch_size, rollouts=config.rollouts, transform=config.transform, leak_features=True,
-            discriminator=self.policy.discriminator, rollout_policy=self.learning,
+            config.batch_size, reward="rollout", rollout_policy=self.learning, leak_features=True,
+            discriminator=self.policy.discriminator, rollouts=config.rollouts, transform=config.transform,
+            score_precision=config.score_precision,
         )  # fmt: skip
+
+    @property
+    def end_apart(self) -> int | None:
+        """The token that ends a text, if whether to end is learnt apart from the words."""
+        return None if self.end_reward == "intrinsic" else self.task.end_token
 
     def new_policy(self, **_: Any) -> PolicyModule:
         """Manager and Worker around a D."""
@@ -196,11 +209,10 @@ class LeakGAN(AdversarialAgent):
         from textgan_env.training.schedule import Phase, Schedule, Steps
 
         config, batches = self.config, self.mle_steps_of("").batches
-        pretrain_d = self.d_steps_of(config.pretrain_d_steps, "pretrain_d")
-        pretrain_g = Steps(self.pretrain_g, batches=config.pretrain_epochs * batches)
+        pre_d = self.d_steps_of(config.pretrain_d_steps, "pretrain_d")
+        pre_g = Steps(self.pretrain_g, batches=config.pretrain_epochs * batches)
         rounds = 0 if config.pretrained is not None else config.pretrain_rounds
-        end = (Steps(self.take_average),)
-        before = Phase("pretrain", rounds, (pretrain_d, pretrain_g), at_end=end, until=self.patience.over)
+        before = Phase("pretrain", rounds, (pre_d, pre_g), at_end=(Steps(self.take_average),), until=self.patience.over)
         d_steps = self.d_steps_of(config.d_steps, lr_scale=config.d_lr_scale)
         mle = [Steps(self.interleaved_mle, batches=batches, every=config.mle_interval)] if config.mle_interval else []
         after = Phase("adversarial", config.rounds, (Steps(self.g_step, config.g_steps), d_steps, *mle))
@@ -215,7 +227,7 @@ class LeakGAN(AdversarialAgent):
 
     def pretrain_g(self, step: Step) -> Numbers:
         """A batch of some epochs of maximum likelihood; the numbers are those of the last epoch."""
-        from textgan_env.ops.parallel import from_first
+        from textgan_env.ops.torchrun import from_first
 
         numbers = self.mle_batch(step)
         self.update_average(step)
@@ -235,56 +247,48 @@ class LeakGAN(AdversarialAgent):
         """A batch of real text: the Worker learns its likelihood, the Manager where the features really went."""
         from textgan_env.training.mle import epochs
 
-        seed, tokens_BT = step.item(partial(epochs, self.task, self.mle_batch_size))
+        seed, tokens_BT = step.item(partial(epochs, self.g_task, self.mle_batch_size))
         tokens_BT = tokens_BT.to(self.policy.device)
         columns = (tokens_BT, tokens_BT != self.task.vocab_size, self.task.scored(tokens_BT))
         optimizers, minimise = (self.manager_optimizer, self.mle_optimizer), {"loss": 1.0, "manager_cosine": -1.0}
-        self.policy.train()
-        objective = partial(self.policy.rules.real_text_sums, self.policy)
+        objective = partial(self.policy.rules.real_text_sums, self.policy.train())
         with step.dropout(seed):
             return self.descend(optimizers, columns, objective, minimise, dropout=True)[0]
 
     def g_step(self, step: Step) -> Numbers:
         """Generate B texts; the Manager learns from their Q, the Worker from how well they followed the goals."""
+        import torch
+
         from textgan_env.ops.losses import credit_numbers, masked_mean
 
         self.begin_texts(step)
         positions = self.policy.rules.positions(self.task.max_length, self.config.q_interval, step.generator)
-        batch = self.envs.collect(self.sampling, positions)
-        columns, minimise, reward_BT = self.columns(batch, positions)
-        objective = partial(self.policy.rules.generated_sums, self.learning)
+        with self.remembering():
+            batch = self.envs.collect(self.sampling, positions)
+            columns, minimise, reward_BT = self.columns(batch, positions)
+        objective = partial(self.policy.rules.generated_sums, self.learning, end_token=self.end_apart)
         means, norms = self.descend((self.manager_optimizer, self.worker_optimizer), columns, objective, minimise)
-        # An epoch of maximum likelihood averages from here on.
-        self.average.policy.load_state_dict(self.averaged().state_dict())
+        # Column by column: a list as an index would have to be brought to the device.
+        asked = (torch.stack([part_BT[:, at] for at in positions], 1) for part_BT in (batch.credit_BT, batch.mask_BT))
+        self.average.policy.load_state_dict(self.averaged().state_dict())  # an epoch of MLE averages from here on
         return {
             "manager_cosine": means["manager_cosine"],
             "intrinsic_reward": masked_mean(reward_BT, batch.mask_BT),
             **dict(zip(("manager_norm", "worker_norm"), norms, strict=True)),
-            **credit_numbers(batch.credit_BT[:, positions], batch.mask_BT[:, positions]),
-            "unique": len({tuple(tokens) for tokens in batch.tokens_BT.tolist()}) / len(batch.tokens_BT),
+            **credit_numbers(*asked),
+            "unique": len({tuple(tokens) for tokens in self.envs.game.episodes.tokens_BT.tolist()}) / len(batch),
         }
 
+    def remembering(self) -> AbstractContextManager[None]:
+        """Inside, the features of the texts of a g-step are computed when they are written, and not again."""
+        return self.policy.discriminator.remembering(self.config.batch_size * self.task.max_length)
+
     def columns(self, batch: EpisodeBatch, positions: list[int]) -> tuple[list[Tensor], dict[str, float], Tensor]:
-        """What `generated_sums` takes, what of it is minimised, and what the Worker is paid, float (B, T).
-
-        Args:
-            batch: Generated texts, with credit at the positions.
-            positions: The last tokens of the prefixes whose Q is known.
-        """
-        import torch
-
-        from textgan_env.ops.losses import baseline
-        from textgan_env.ops.parallel import by_rows
-
-        tokens_BT, mask_BT, rules = batch.tokens_BT, batch.mask_BT, self.policy.rules
-        features_BSF, reward_BT = by_rows(partial(rules.paid, self.policy), tokens_BT)
-        reward_BT = rules.shared_reward(reward_BT, mask_BT)
-        advantage_BT = reward_BT - baseline(self.config.baseline, reward_BT, mask_BT)
-        ends_K = rules.ends(self.task.max_length)
-        known_BK = mask_BT[:, ends_K] & torch.isin(ends_K, torch.tensor(positions)).to(mask_BT.device)
-        credit_BK = batch.credit_BT[:, ends_K]
-        minimise = {**rules.manager_weights(credit_BK, known_BK, self.config.rollouts), "worker_loss": 1.0}
-        return [tokens_BT, mask_BT, features_BSF, advantage_BT, credit_BK, known_BK], minimise, reward_BT
+        """What `generated_sums` takes of texts with Q at some positions, what is minimised, the Worker's pay (B, T)."""
+        rules, texts = self.policy.rules, (batch.tokens_BT, batch.mask_BT, batch.credit_BT)
+        columns, reward_BT = rules.columns(self.policy, *texts, positions, self.baseline, self.end_reward)
+        minimise = {**rules.manager_weights(columns[4], columns[5], self.config.rollouts), "worker_loss": 1.0}
+        return columns, minimise, reward_BT
 
 
 def main(args: list[str] | None = None) -> None:

@@ -10,20 +10,18 @@ This is how SeqGAN and LeakGAN begin, and the baseline they are measured against
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from textgan_env.training.agent import PolicyAgent, PolicyConfig, run_command
-from textgan_env.utils.options import ORACLES, SharedConfig, above_zero, at_least
+from textgan_env.training.agent import LikelihoodAgent, PolicyConfig, run_command
+from textgan_env.utils.options import ORACLES, SharedConfig, at_least
 
 if TYPE_CHECKING:
     from textgan_env.policies import PolicyModule
     from textgan_env.runs.numbers import Numbers
     from textgan_env.tasks import Task
-    from textgan_env.training.schedule import Schedule, Step
+    from textgan_env.training.schedule import Step
 
 
 @dataclass(frozen=True)
@@ -31,18 +29,20 @@ class MLEConfig(PolicyConfig, SharedConfig):
     """Train a policy by maximum likelihood."""
 
     epochs: int | None = None
-    """Passes over the training texts; None: 20, or as many as 600 steps take where the texts are few."""
+    """Passes over the training texts [20, or as many as 600 steps take where the texts are few]."""
     batch_size: int = 64
     """Texts a step."""
     learning_rate: float = 1e-2
     """Learning rate of Adam."""
+    lr_schedule: Literal["constant", "cosine"] = "constant"
+    """cosine: the learning rate falls to 0 at the last epoch; --patience then cuts the fall off."""
     layers: int = 1
     """Layers of the LSTM."""
     model: Path | None = None
     """A folder with a Hugging Face causal language model to begin as instead; its sizes and dropout are its own. Text
     needs its --tokenizer."""
     scheduled_sampling: float = 0.0
-    """How much more of the tokens that it reads while it learns are its own in each epoch than in the one before."""
+    """While it learns, a share of the tokens that it reads is its own; this is what the share grows by in an epoch."""
 
 
 def fast(task: str) -> MLEConfig:
@@ -73,10 +73,10 @@ def smoke(task: str) -> MLEConfig:
 
 
 #: Name of a preset -> what makes its config, given the name of the task; the first is the default.
-PRESETS: dict[str, Callable[[str], MLEConfig]] = {"fast": fast, "tuned": tuned, "paper": paper, "smoke": smoke}
+PRESETS = {"fast": fast, "tuned": tuned, "paper": paper, "smoke": smoke}
 
 
-class MLE(PolicyAgent):
+class MLE(LikelihoodAgent):
     """Teacher forcing: minimise the mean of ``-log G(y_t | y_1..y_{t-1})`` over the tokens of real texts.
 
     With scheduled sampling (Bengio et al. 2015; linear decay, by 0.002 an epoch in the SeqGAN paper) a growing share of
@@ -87,14 +87,8 @@ class MLE(PolicyAgent):
     network_options: ClassVar = {"layers": "num_layers"}
 
     def __init__(self, config: MLEConfig, task: Task) -> None:
-        at_least(1, config, "batch_size")
         at_least(0, config, "scheduled_sampling")
-        above_zero(config, "learning_rate")
-        super().__init__(config, task, learning_rate=config.learning_rate, batch_size=config.batch_size)
-        self.optimizers = {"policy": self.mle_optimizer}
-        if config.ema_decay:
-            self.modules["average"] = self.average.policy
-            self.finished = "average"
+        super().__init__(config, task)
 
     def first_policy(self) -> PolicyModule:
         """A new network, or the language model that was asked for."""
@@ -103,17 +97,10 @@ class MLE(PolicyAgent):
         model = self.config.model
         return self.new_policy() if model is None else load_causal_lm(model, self.task)
 
-    def schedule(self) -> Schedule:
-        """One phase, an epoch a round."""
-        from textgan_env.training.schedule import Phase, Schedule
-
-        steps = self.mle_steps_of("epoch")
-        epochs = self.config.epochs
-        epochs = max(20, math.ceil(600 / steps.batches)) if epochs is None else epochs
-        return Schedule((Phase("mle", epochs, (steps,)),))
-
     def mle_batch(self, step: Step, own_share: float = 0.0) -> Numbers:
         """One batch; in scheduled sampling a share of what G reads, which grows from epoch to epoch, is its own."""
+        if self.config.lr_schedule == "cosine":
+            self.anneal(step, self.epochs)
         own_share = min(1.0, self.config.scheduled_sampling * step.round)
         return {**super().mle_batch(step, own_share), **({"own_share": own_share} if own_share else {})}
 

@@ -3,8 +3,8 @@
 Schulman et al. 2017, in SB3's implementation: pre-train the actor by maximum likelihood, pre-train D against it, then
 alternate PPO with refits of D. The state is the whole prefix, so a model without a memory of its own is enough:
 
-  --kind plain      re-reads the prefix at every token; may not generate UNK
-  --kind maskable   the same, but asks the environment's masks which tokens may be generated
+  --kind plain      re-reads the prefix at every token
+  --kind maskable   the same, and asks the environment's masks, which bar no action
   --kind recurrent  is shown the last token and remembers the others
 
 Presets:
@@ -15,12 +15,11 @@ Presets:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from textgan_env.training.agent import run_command
-from textgan_env.training.sb3 import ActorCriticAgent, ActorCriticConfig
+from textgan_env.training.sb3 import SMOKE, ActorCriticAgent, ActorCriticConfig
 from textgan_env.utils.errors import require
 from textgan_env.utils.options import above_zero, at_least
 
@@ -49,14 +48,11 @@ def fast(task: str) -> PPOConfig:
 
 def smoke(task: str) -> PPOConfig:
     """As small as it can be."""
-    return PPOConfig(
-        preset="smoke", task=task, select="last", mle_epochs=1, embed_size=8, hidden_size=8, d_pretraining=1,
-        d_batch_size=256, rounds=2, learn_steps=1, envs=16,
-    )  # fmt: skip
+    return replace(fast(task), preset="smoke", **SMOKE)
 
 
 #: Name of a preset -> what makes its config, given the name of the task; the first is the default.
-PRESETS: dict[str, Callable[[str], PPOConfig]] = {"fast": fast, "smoke": smoke}
+PRESETS = {"fast": fast, "smoke": smoke}
 
 
 class PPO(ActorCriticAgent):
@@ -75,7 +71,7 @@ class PPO(ActorCriticAgent):
     def __init__(self, config: PPOConfig, task: Task) -> None:
         at_least(1, config, "num_minibatches", "epochs")
         above_zero(config, "clip_range")
-        self.recurrent, self.masked = config.kind == "recurrent", config.kind == "maskable"
+        self.recurrent = config.kind == "recurrent"
         super().__init__(config, task)
 
     def make_model(self, envs: Any, **common: Any) -> Any:
@@ -84,11 +80,9 @@ class PPO(ActorCriticAgent):
         import stable_baselines3
 
         config, tokens = self.config, self.config.envs * self.steps
-        require(
-            tokens % config.num_minibatches == 0 and tokens > config.num_minibatches,
-            f"num_minibatches must divide the {tokens} tokens of a collection (envs x texts x T), "
-            f"found {config.num_minibatches}",
-        )
+        divides = tokens % config.num_minibatches == 0 and tokens > config.num_minibatches
+        collection = f"the {tokens} tokens of a collection (envs x texts x T)"
+        require(divides, f"num_minibatches must divide {collection}, found {config.num_minibatches}")
         kinds = {"maskable": sb3_contrib.MaskablePPO, "recurrent": sb3_contrib.RecurrentPPO}
         algorithm: Any = kinds.get(config.kind, stable_baselines3.PPO)
         return algorithm(

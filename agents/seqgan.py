@@ -20,8 +20,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from textgan_env.training.adversarial import CreditConfig, PolicyGradientAgent, PolicyGradientConfig
-from textgan_env.training.agent import run_command
+from textgan_env.training.adversarial import SMOKE, PolicyGradientAgent, PolicyGradientConfig
+from textgan_env.training.agent import run_command, sized_for
+from textgan_env.training.rewarded import CreditConfig
+from textgan_env.utils.errors import require
 from textgan_env.utils.options import ORACLES, above_zero, at_least
 
 if TYPE_CHECKING:
@@ -39,8 +41,9 @@ if TYPE_CHECKING:
 class SeqGANConfig(CreditConfig, PolicyGradientConfig):
     """Train a policy by SeqGAN."""
 
-    baseline: Literal["none", "position", "leave-one-out"] = "leave-one-out"
-    """What is subtracted from the credit: nothing, the batch's mean at the position, or the mean of the other texts."""
+    baseline: Literal["none", "position", "leave-one-out", "prefix"] = "leave-one-out"
+    """What is subtracted from the credit: nothing, the batch's mean at the position, the mean of the other texts, or
+    the Q of the prefix before."""
     initial_state: Literal["zeros", "random"] = "zeros"
     """First state of G's LSTM. random: another for each text, kept by its completions; NLLs are then upper bounds."""
     negatives: Literal["current", "replayed"] = "current"
@@ -61,8 +64,7 @@ class SeqGANConfig(CreditConfig, PolicyGradientConfig):
 
 def fast(task: str) -> SeqGANConfig:
     """Minutes on two cores."""
-    config = SeqGANConfig(preset="fast", task=task, select="last")
-    return config if task in ORACLES else replace(config, embed_size=128, hidden_size=128, mle_learning_rate=5e-3)
+    return sized_for(task, SeqGANConfig(preset="fast", task=task, select="last"))
 
 
 def tuned(task: str) -> SeqGANConfig:
@@ -83,14 +85,11 @@ def paper(task: str) -> SeqGANConfig:
 
 def smoke(task: str) -> SeqGANConfig:
     """As small as it can be."""
-    return SeqGANConfig(
-        preset="smoke", task=task, select="last", mle_epochs=1, embed_size=8, hidden_size=8, d_pretraining=1, rounds=2,
-        g_steps=1, batch_size=16, rollouts=2, d_batch_size=256,
-    )  # fmt: skip
+    return SeqGANConfig(task=task, rollouts=2, **SMOKE)
 
 
 #: Name of a preset -> what makes its config, given the name of the task; the first is the default.
-PRESETS: dict[str, Callable[[str], SeqGANConfig]] = {"fast": fast, "tuned": tuned, "paper": paper, "smoke": smoke}
+PRESETS = {"fast": fast, "tuned": tuned, "paper": paper, "smoke": smoke}
 
 
 class SeqGAN(PolicyGradientAgent):
@@ -107,11 +106,14 @@ class SeqGAN(PolicyGradientAgent):
     network_options: ClassVar = {"initial_state": "initial_state"}
 
     def __init__(self, config: SeqGANConfig, task: Task) -> None:
-        from textgan_env.discriminators import ReplayedTexts
         from textgan_env.policies import LaggedCopy
 
         at_least(0, config, "rollouts", "mle_steps", "kl_coef", "ent_coef")
+        at_least(1, config, "q_interval")
         above_zero(config, "writing_temperature")
+        asks_q = config.q_interval > 1 or config.baseline == "prefix"
+        none = "--rollouts 0 completes no prefix: --q-interval above 1 and --baseline prefix need Q"
+        require(config.rollouts > 0 or not asks_q, none)
         super().__init__(config, task)
         # G as it was after pre-training: what the KL is measured from.
         self.reference = copy.deepcopy(self.policy).eval().requires_grad_(False)
@@ -119,24 +121,26 @@ class SeqGAN(PolicyGradientAgent):
         self.lagged = LaggedCopy(self.policy, config.rollout_lag) if config.rollout_lag else None
         if self.lagged is not None:
             self.modules["lagged"] = self.lagged.policy
-        if config.negatives == "replayed":
-            self.replay = ReplayedTexts(len(task.writable("train")), task.max_length, task.vocab_size).to(config.device)
-            self.modules["negatives"] = self.replay
+        self.replay_negatives(config.negatives)
         self.envs = self.make_envs(
             config.batch_size,
             reward="rollout" if config.rollouts else "terminal",
             rollouts=max(1, config.rollouts),
+            q_interval=config.q_interval,
             transform=config.transform,
+            score_precision=config.score_precision,
             gamma=config.gamma,
             sources=self._sources(),
-            rollout_policy=None
-            if self.lagged is None
-            else self.lagged.policy.at_temperature(config.writing_temperature),
+            rollout_policy=None if self.lagged is None else self._exploring(self.lagged.policy),
         )
 
     def behaviour_policy(self) -> PolicyModule:
         """G at the temperature at which it explores."""
-        return self.policy.at_temperature(self.config.writing_temperature)  # type: ignore[no-any-return]
+        return self._exploring(self.policy)
+
+    def _exploring(self, policy: PolicyModule) -> PolicyModule:
+        """G, or a policy that is compared with it or completes its texts, at the temperature at which G generates."""
+        return policy.at_temperature(self.config.writing_temperature)
 
     def round_steps(self) -> tuple[Steps, ...]:
         """g-steps, d-steps and steps of maximum likelihood."""
@@ -153,17 +157,14 @@ class SeqGAN(PolicyGradientAgent):
 
     def mle_step(self, step: Step) -> Numbers:
         """One step of maximum likelihood on some real texts."""
-        import torch
-
         from textgan_env.ops.sampling import draw_seed, seeded
         from textgan_env.training.mle import mle_step
 
-        real_BT, generator = self.task.split("train").tokens_BT, step.generator
-        chosen_B = torch.randint(len(real_BT), (self.mle_batch_size,), generator=generator)
+        real_BT = self.real_texts(step.generator, self.mle_batch_size, writable=False)
         self.policy.train()
-        with seeded(draw_seed(generator)):
+        with seeded(draw_seed(step.generator)):
             norm = self.config.max_grad_norm
-            loss = mle_step(self.policy, self.mle_optimizer, self.task, real_BT[chosen_B], max_grad_norm=norm)
+            loss = mle_step(self.policy, self.mle_optimizer, self.task, real_BT, max_grad_norm=norm)
         return {"loss": loss}
 
     def g_step(self, step: Step) -> Numbers:
@@ -176,8 +177,15 @@ class SeqGAN(PolicyGradientAgent):
     def advantage(self, batch: EpisodeBatch) -> Tensor:
         """Credit less the baseline, float (B, T)."""
         from textgan_env.ops.losses import baseline
+        from textgan_env.rewards import q_before, q_tokens
 
-        return batch.credit_BT - baseline(self.config.baseline, batch.credit_BT, batch.mask_BT)
+        if self.config.baseline != "prefix":
+            return batch.credit_BT - baseline(self.config.baseline, batch.credit_BT, batch.mask_BT)
+        own_BT, more_BT = batch.own_credit_BT, batch.credit_BT - batch.own_credit_BT
+        # No prefix was completed before the first Q, and none says anything of what further sources give.
+        others_BT, more_others_BT = (baseline("leave-one-out", part, batch.mask_BT) for part in (own_BT, more_BT))
+        before_BT = q_before(own_BT, q_tokens(batch, self.config.q_interval), others_BT)
+        return own_BT - before_BT + more_BT - more_others_BT
 
     def _sources(self) -> list[Callable[[Policy], CreditSource]]:
         """The KL to the pre-trained policy and the entropy that are still to come, of the policy that generates."""
@@ -186,7 +194,8 @@ class SeqGAN(PolicyGradientAgent):
         config = self.config
         sources: list[Callable[[Policy], CreditSource]] = []
         if config.kl_coef:
-            sources.append(lambda policy: KLCredit(policy, self.reference, config.kl_coef, config.gamma))
+            reference = self._exploring(self.reference)
+            sources.append(lambda policy: KLCredit(policy, reference, config.kl_coef, config.gamma))
         if config.ent_coef:
             sources.append(lambda policy: EntropyCredit(policy, config.ent_coef, config.gamma))
         return sources

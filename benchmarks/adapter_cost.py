@@ -10,13 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from agents.ppo import PPO, PPOConfig
 from benchmarks.results import command, show
-from textgan_env.ops.sampling import derived_seed
-from textgan_env.tasks import OracleTask
-from textgan_env.training.schedule import Step
 
 
 @dataclass(frozen=True)
@@ -44,11 +38,18 @@ def main(options: Options) -> None:
         "One iteration of agents/ppo.py with the terminal reward, in its parts; seconds of the process, median of "
         "the repeats. Adapter: everything in SB3VecEnv but the environment that it calls."
     )
-    show(options.name, measure(options), module="benchmarks.adapter_cost", notes=notes)
+    show(options.name, measure(options), notes=notes)
 
 
 def measure(options: Options) -> list[dict[str, Any]]:
     """A row for each part and one for the whole."""
+    import torch
+
+    from agents.ppo import PPO, PPOConfig
+    from textgan_env.ops.sampling import derived_seed
+    from textgan_env.tasks import OracleTask
+    from textgan_env.training.schedule import Step
+
     torch.set_num_threads(options.threads)
     sizes: dict[str, Any] = {"max_length": options.max_length, "vocab_size": options.vocab_size}
     task = OracleTask(**sizes, train_size=1, valid_size=1, test_size=1)
@@ -59,27 +60,23 @@ def measure(options: Options) -> list[dict[str, Any]]:
         setattr(adapter, name, _clocked(getattr(adapter, name), spent, "adapter"))
     for name in ("reset", "step"):
         setattr(adapter.envs, name, _clocked(getattr(adapter.envs, name), spent, "environment"))
-    seconds: dict[str, list[float]] = {}
-    for repeat in range(-1, options.repeats):
+    repeats: list[dict[str, float]] = []
+    for repeat in range(options.repeats + 1):
         spent.update(adapter=0.0, environment=0.0)
         began = time.process_time()
-        agent.learn(Step(derived_seed(0, "benchmark", repeat + 1)))
+        agent.learn(Step(derived_seed(0, "benchmark", repeat)))
         whole = time.process_time() - began
-        parts = {
+        repeats.append({
             "adapter": spent["adapter"] - spent["environment"],  # it waits for the environment
             "environment": spent["environment"],
             "networks and learning": whole - spent["adapter"],
             "whole iteration": whole,
-        }
-        if repeat >= 0:
-            for name, value in parts.items():
-                seconds.setdefault(name, []).append(value)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    shares = {name: f"{value / medians['whole iteration']:.2%}" for name, value in medians.items()}
-    size, threads = f"B={options.envs} T={options.max_length} V={options.vocab_size}", torch.get_num_threads()
+        })  # fmt: skip
+    medians = {name: statistics.median(parts[name] for parts in repeats[1:]) for name in repeats[0]}
+    common = {"sizes": f"B={options.envs} T={options.max_length} V={options.vocab_size}", "threads": options.threads}
+    whole = medians["whole iteration"]
     return [
-        {"part": name, "sizes": size, "seconds": value, "share": shares[name], "threads": threads}
-        for name, value in medians.items()
+        {"part": name, "seconds": value, "share": f"{value / whole:.2%}", **common} for name, value in medians.items()
     ]
 
 

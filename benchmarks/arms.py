@@ -35,11 +35,12 @@ class Arm:
 
     Attributes:
         name: On the command line and in the table.
-        group: plain, mle, decoders, adversarial, controls, hierarchical, hierarchical-controls or sb3; also a name on
-            the command line.
+        group: plain, likelihood, decoders, adversarial, controls, agents, agents-controls, hierarchical,
+            hierarchical-controls or sb3; also a name on the command line.
         how: What it is, in a sentence for the report.
         agent: The file in agents/ that trains it; "" where nothing is trained.
-        smoke: Options of the agent for `--preset smoke`; ``{arm}`` stands for the run folder of an arm that it needs.
+        smoke: Options of the agent for `--preset smoke`; ``{arm}`` stands for the run folder of an arm that it needs,
+            ``{arm.1}`` for that of its training from another seed on the same texts.
         fast: Options for `--preset fast`.
         paper: Options for `--preset paper`; None: there is no published setting.
         sources: What it is built from.
@@ -65,31 +66,37 @@ class Arm:
 
     def words(self, preset: Preset) -> list[str] | None:
         """The agent's options; None where the arm has no such preset."""
-        presets = {"smoke": self.smoke, "fast": self.fast, "paper": self.paper}
-        require_known("preset", preset, presets)
-        told = presets[preset]
+        told: str | None = getattr(self, preset)
         return None if told is None else shlex.split(told) if self.agent else []
 
     def needs(self, preset: Preset) -> tuple[Need, ...]:
         """What must be finished before: its sources, and the arms whose run its options name."""
-        named = [name for word in self.words(preset) or [] for name in re.findall(r"{([a-z0-9-]+)}", word)]
-        return (*self.sources, *map(Need, named))
+        named = [match for word in self.words(preset) or [] for match in RUN_OF.finditer(word)]
+        return (*self.sources, *(Need(match[1], int(match[2] or 0)) for match in named))
 
     def suits(self, task: str) -> bool:
         """Whether it stands in a table of this task."""
         return self.only in ("", "oracle" if task in ORACLES else "text")
 
 
+#: How the options of an arm name the run of another: its name, and which training of it.
+RUN_OF = re.compile(r"{([a-z0-9-]+)(?:\.(\d+))?}")
 _MLE = Need("mle")
 _FROM_MLE = "--preset smoke --pretrained {mle}"
 _LARGE = "--embed-size 128 --hidden-size 128 --dropout 0.5 --weight-decay 0.2 --learning-rate 3e-3"
 _MEMBERS = 3
-# Rewards that know nothing of the text, by their name on the command line of agents.
-_CONTROLS = {
+_TEACHERS = "--teachers {mle} {mle.1} {mle.2}"
+#: Rewards that know nothing of the text, by their name on the command line of agents.
+CONTROLS = {
     "constant": "1 for every token",
     "random": "noise",
     "shuffled": "that of another text",
     "untrained": "of a discriminator that has learnt nothing",
+}
+#: With those of single agents.
+ALL_CONTROLS = CONTROLS | {
+    "real": "its mediator learns real text only",
+    "self": "texts of the older G stand for the real ones",
 }
 
 
@@ -110,6 +117,22 @@ def _seqgan(name: str, how: str, own: str, group: str = "adversarial", tries: in
     return Arm(name, group, how, "seqgan", f"{_FROM_MLE} {own}", fast, paper, sweep=True, tries=tries)
 
 
+def _agent(name: str, agent: str, how: str, own: str = "", control: str = "--control shuffled") -> tuple[Arm, Arm]:
+    """An agent from maximum likelihood, and the same where its reward knows nothing."""
+    begun = "--preset fast --rounds 10 --pretrained {mle}"
+
+    def arm(name: str, group: str, how: str, more: str) -> Arm:
+        """One of both."""
+        smoke, fast = (f"{preset} {own} {more}" for preset in (_FROM_MLE, begun))
+        return Arm(name, group, how, agent, smoke, fast, None, sweep=True)
+
+    known = control.rpartition(" ")[2]
+    return (
+        arm(name, "agents", how, ""),
+        arm(f"{name}-{known}", "agents-controls", f"{name} with {control}: {ALL_CONTROLS[known]}", control),
+    )
+
+
 def _leakgan(name: str, how: str, own: str) -> tuple[Arm, ...]:
     """LeakGAN by some rules, what it begins with, and the same with rewards that know nothing."""
     before = f"{name}-mle"
@@ -125,7 +148,7 @@ def _leakgan(name: str, how: str, own: str) -> tuple[Arm, ...]:
         arm(name, "hierarchical", f"LeakGAN {how}", begun),
         *(
             arm(f"{name}-{control}", "hierarchical-controls",
-                f"{name} with a reward that knows nothing: {_CONTROLS[control]}", f"{begun} --control {control}")
+                f"{name} with a reward that knows nothing: {CONTROLS[control]}", f"{begun} --control {control}")
             for control in ("shuffled", "random")
         ),
     )  # fmt: skip
@@ -145,26 +168,27 @@ ARMS: dict[str, Arm] = {
         _plain("unigram", "tokens by how often the training texts have them", sweep=True),
         _plain("ngram", "trigrams of the training texts, backing off by Witten and Bell's rule", sweep=True),
         Arm(
-            "mle", "mle", "maximum likelihood, regularised, weights averaged (agents/mle.py)", agent="mle",
+            "mle", "likelihood", "maximum likelihood, regularised, weights averaged (agents/mle.py)", agent="mle",
             paper="--preset tuned", sweep=True, tries=21,
         ),
         Arm(
-            "mle-large", "mle", "the same with 128/128 instead of 32/32 units", agent="mle",
+            "mle-large", "likelihood", "the same with 128/128 instead of 32/32 units", agent="mle",
             smoke="--preset smoke --embed-size 16 --hidden-size 16", fast=f"--preset fast {_LARGE}",
             paper=f"--preset tuned {_LARGE}", sweep=True, only="oracle", tries=4,
         ),
         Arm(
-            "mle-paper", "mle", "SeqGAN's published pre-training (plain Adam); fast: 40 of its 120 epochs", agent="mle",
+            "mle-paper", "likelihood", "SeqGAN's published pre-training (plain Adam); fast: 40 of its 120 epochs",
+            agent="mle",
             fast="--preset paper --epochs 40", sweep=True,
         ),
         Arm(
-            "scheduled-sampling", "mle", "mle-paper that reads some tokens of its own while it learns, to the same "
-            "share at the end as published", agent="mle", smoke="--preset smoke --scheduled-sampling 0.2",
+            "scheduled-sampling", "likelihood", "mle-paper that reads some tokens of its own while it learns, to the "
+            "same share at the end as published", agent="mle", smoke="--preset smoke --scheduled-sampling 0.2",
             fast="--preset paper --epochs 40 --scheduled-sampling 0.006",
             paper="--preset paper --scheduled-sampling 0.002", sweep=True,
         ),
         Arm(
-            "mle-ensemble", "mle", f"the mean probability of {_MEMBERS} trainings of mle on the same texts",
+            "mle-ensemble", "likelihood", f"the mean probability of {_MEMBERS} trainings of mle on the same texts",
             build="ensemble", sources=tuple(Need("mle", member) for member in range(_MEMBERS)), sweep=True,
         ),
         _decoder("mle-top-k", "mle that writes one of the k most probable tokens only"),
@@ -181,11 +205,26 @@ ARMS: dict[str, Arm] = {
         *(
             _seqgan(f"control-{control}", f"seqgan-n4 with a reward that knows nothing: {how}",
                     f"--rollouts 4 --control {control}", "controls")
-            for control, how in _CONTROLS.items()
+            for control, how in CONTROLS.items()
         ),
         Arm(
             "control-without-d", "controls", "mle for twice as many epochs: more of the same instead of D",
             agent="mle", fast="--preset fast --epochs 40", paper="--preset tuned --epochs 120", sweep=True,
+        ),
+        *_agent("maligan", "maligan", "MaliGAN: maximum likelihood on its own texts, weighed by D"),
+        *_agent("resample", "expert_iteration", "expert iteration: G learns its own texts, drawn again as D says"),
+        *_agent("rankgan", "rankgan", "RankGAN by the paper's rule: a ranker in the place of D", "--rollouts 4"),
+        *_agent("scratchgan", "scratchgan", "ScratchGAN, but from mle: a recurrent D rewards every token"),
+        *_agent("cot", "cot", "cooperative training: G learns from a mediator of real and own texts",
+                control="--control real"),
+        *_agent("grpo", "grpo", "group-relative: texts that go on from one real prefix are compared with each other"),
+        *_agent("textgan", "textgan", "TextGAN: moments of D's features, as a reward for each text"),
+        *_agent("coldgan", "coldgan", "ColdGAN: generates colder than it learns, and weighs its texts for that"),
+        *_agent("relgan", "relgan", "RelGAN: D's gradient in soft words, no reward"),
+        *_agent("dgsan", "dgsan", "DGSAN: G against its older self, without D", control="--control self"),
+        Arm(
+            "distilled", "likelihood", f"one network taught by {_MEMBERS} trainings of mle", "distill",
+            smoke=f"--preset smoke {_TEACHERS}", fast=f"--preset fast {_TEACHERS}", paper=None, sweep=True,
         ),
         _sb3("ppo", "Stable-Baselines3's PPO from mle"),
         _sb3("a2c", "Stable-Baselines3's A2C from mle"),
@@ -207,8 +246,8 @@ def chosen(names: Sequence[str]) -> list[Arm]:
     Raises:
         InputError: If there is none, or one is unknown.
     """
-    unknown = [name for name in names if name not in (*ARMS, *GROUPS, "all")]
-    known = f"{', '.join(ARMS)}, a group ({', '.join(GROUPS)}) or all"
-    require(not unknown, f"unknown agent '{unknown[0] if unknown else ''}', expected some of: {known}")
-    require(bool(names), f"no agents: expected some of: {known}")
+    known = (*ARMS, *GROUPS, "all")
+    require(bool(names), f"no agents: expected some of: {', '.join(known)}")
+    for name in names:
+        require_known("agent", name, known)
     return [arm for arm in ARMS.values() if {arm.name, arm.group, "all"} & set(names)]

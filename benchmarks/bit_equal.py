@@ -11,8 +11,9 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+from safetensors import deserialize
 from tyro.conf import Positional
 
 from benchmarks.results import command
@@ -30,7 +31,7 @@ RUNS = {
     "--d-epochs 2",
     "leakgan": "leakgan",
     "leakgan-shards": "leakgan --shards 2",
-    "leakgan-reference": "leakgan --variant reference --control shuffled",
+    "leakgan-reference": "leakgan --variant reference --control shuffled --baseline none",
     "leakgan-patience": "leakgan --pretrain-rounds 4 --pretrain-patience 1 --pretrain-epochs 2 --mle-interval 1",
     "leakgan-conv": "leakgan --discriminator conv --d-embed-size 8",
     "ppo": "ppo",
@@ -72,11 +73,8 @@ def _compare(name: str, options: Options) -> bool:
     return not different and before.keys() <= after.keys()
 
 
-def _train(checkout: Path, words: list[str], runs: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+def _train(checkout: Path, words: list[str], runs: Path) -> dict[str, dict[str, Any]]:
     """The tensors of the last checkpoint: name -> type, shape and bytes."""
-    import torch
-    from safetensors import safe_open
-
     checkout = checkout.resolve()
     script = checkout / "agents" / f"{words[0]}.py"
     require(script.is_file(), f"'{checkout}' is no checkout of this project: it has no agents/{words[0]}.py")
@@ -87,12 +85,7 @@ def _train(checkout: Path, words: list[str], runs: Path) -> dict[str, tuple[str,
     last = done.stderr.strip().rpartition("\n")[2]
     require(done.returncode == 0, f"{script.name} of '{checkout}' ended with code {done.returncode}: {last}")
     (path,) = runs.glob("*/checkpoints/last.safetensors")
-    with safe_open(path, "pt") as file:
-        tensors = {key: file.get_tensor(key).contiguous() for key in file.keys()}  # noqa: SIM118
-    return {
-        key: (str(one.dtype), tuple(one.shape), one.flatten().view(torch.uint8).numpy().tobytes())
-        for key, one in tensors.items()
-    }
+    return dict(deserialize(path.read_bytes()))  # type: ignore[no-untyped-call]
 
 
 def _options_known_to(checkout: Path, words: list[str]) -> Iterator[str]:

@@ -6,80 +6,30 @@ temperature 1, plus `SLACK`. Every other column is exploratory.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from statistics import fmean
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from benchmarks.arms import BASELINE, BASELINES
+from benchmarks.arms import ALL_CONTROLS, ARMS, BASELINE, BASELINES
+from benchmarks.results import commit_of
+from textgan_env.ops.confidence import FEWEST_SEEDS, interval
+from textgan_env.ops.metric_table import SLACK
+from textgan_env.ops.metrics import roc_auc
 from textgan_env.utils.errors import require
 
-Floats = NDArray[np.float64]
 Curve = Sequence[tuple[float, float]]
 #: Results of jobs.
 Results = Sequence[Mapping[str, Any]]
 
-SLACK = 0.05  # nats a token of cover; two seeds of tuned maximum likelihood differed by 0.001 when this was chosen
-RESAMPLES = 2_000
-LEVEL = 0.95
+#: Measures that a table takes from the end of a learning curve.
+OF_CURVE = ("d_auc", "d_accuracy")
 
 
 # ----------------------------------------------------------------------------------------------------
 # Over seeds
-def interquartile_mean(values: ArrayLike) -> float:
-    """Mean of what is left when the lowest and the highest quarter (rounded down) are taken off.
-
-    Source: Agarwal et al. (2021), "Deep Reinforcement Learning at the Edge of the Statistical Precipice".
-
-    Args:
-        values: Numbers, any shape.
-
-    Returns:
-        The mean; NaN of nothing.
-    """
-    ordered = np.sort(np.asarray(values, dtype=np.float64), axis=None)
-    cut = len(ordered) // 4
-    return float(ordered[cut : len(ordered) - cut].mean()) if len(ordered) else math.nan
-
-
-def interval(
-    strata: Sequence[ArrayLike],
-    statistic: Callable[[Floats], float] = interquartile_mean,
-    *,
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
-    seed: int = 0,
-) -> tuple[float, float] | None:
-    """Percentile interval of a statistic by the stratified bootstrap: seeds are drawn again within each stratum.
-
-    Source: Agarwal et al. (2021), where a stratum is a task.
-
-    Args:
-        strata: Numbers of each stratum, one a seed.
-        statistic: Of all numbers together.
-        resamples: How often they are drawn.
-        level: Share of the resamples between the ends.
-        seed: Of the draws.
-
-    Returns:
-        Lower and upper end; None where no stratum has two numbers.
-    """
-    arrays = [np.asarray(stratum, dtype=np.float64) for stratum in strata]
-    if not any(len(array) > 1 for array in arrays):
-        return None
-    rng = np.random.default_rng(seed)
-    found = [
-        statistic(np.concatenate([array[rng.integers(len(array), size=len(array))] for array in arrays]))
-        for _ in range(resamples)
-    ]
-    lower, upper = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return float(lower), float(upper)
-
-
-def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike) -> float:
+def probability_of_improvement(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """Probability that a seed of ours is lower than a seed of theirs, a tie counting one half; low is good here.
 
     Source: Agarwal et al. (2021); the Mann-Whitney statistic.
@@ -91,10 +41,7 @@ def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike) -> float:
     Returns:
         0 to 1; NaN where either has no seed.
     """
-    a, b = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
-    if not len(a) or not len(b):
-        return math.nan
-    return float(np.mean((a[:, None] < b) + 0.5 * (a[:, None] == b)))
+    return roc_auc(theirs, ours) if len(ours) and len(theirs) else math.nan
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -148,14 +95,14 @@ class Line:
         task: The task.
         seeds: How many.
         each: Measure -> its numbers, one a seed, of those that every seed has.
-        values: The interquartile means of these, and of what training cost.
+        values: The means of these, and of what training cost.
         primary: Fit at no worse cover, one a seed; empty where it does not apply.
         gaps: Baseline -> (gap, its interval): the baseline's fit at no worse cover less ours, paired by seed.
         improvement: Probability that a seed of ours has a lower primary measure than one of the baseline.
         how: How it was made.
         commands: How to make each seed again.
         tries: Settings tried; None: not counted.
-        marks: What a reader must know, such as results of other code.
+        marks: What a reader must know: results of other code, other seeds than the baseline's, no control.
     """
 
     name: str
@@ -200,39 +147,80 @@ def _line(task: str, arm: str, variant: str, group: Results, results: Results) -
     measured = [next(row["values"] for row in result["rows"] if row["variant"] == variant) for result in group]
     shared = [name for name in measured[0] if all(name in values for values in measured)]
     each = {name: tuple(row[name] for row in measured) for name in shared}
-    values = {name: interquartile_mean(numbers) for name, numbers in each.items()} | _costs(group)
+    values = {name: fmean(numbers) for name, numbers in each.items()} | _costs(group)
     ours = _primary(group, results, variant)
-    baselines = {name: _of_arm(results, task, name) for name in (BASELINE, best_of_any_size(results, task)) if name}
-    gaps = {}
-    for name, others in baselines.items():
-        theirs = _primary(others, results, None)
-        both = [theirs[seed] - ours[seed] for seed in ours if seed in theirs]
+    gaps, improvement = {}, math.nan
+    for name in dict.fromkeys([BASELINE, best_of_any_size(results, task)]):
+        if name is None or name == arm:
+            continue
+        theirs = _primary(_of_arm(results, task, name), results, None)
+        both = [seed for seed in ours if seed in theirs]
+        gap = [theirs[seed] - ours[seed] for seed in both]
         # An arm that never covers enough in one of the seeds has no gap: the others alone would flatter it.
-        if both and all(map(math.isfinite, both)) and arm != name:
-            gaps[name] = interquartile_mean(both), interval([both])
-    of_baseline = list(_primary(baselines.get(BASELINE, []), results, None).values())
-    own = [ours[seed] for seed in sorted(ours)]
-    marks = ["results of another version of the code"] if any(result["other_code"] for result in group) else []
-    improvement = probability_of_improvement(own, of_baseline) if arm != BASELINE else math.nan
+        if gap and all(map(math.isfinite, gap)):
+            gaps[name] = fmean(gap), interval(gap)
+        if name == BASELINE:
+            improvement = probability_of_improvement([ours[seed] for seed in both], [theirs[seed] for seed in both])
     commands, made = [result["command"] for result in group], group[0]
     return Line(
         name=f"{arm} {variant}".strip(), group=made["group"], task=task, seeds=len(group), each=each, values=values,
-        primary=own, gaps=gaps, improvement=improvement, how=made["how"], commands=commands, tries=made["tries"],
-        marks=marks,
+        primary=[ours[seed] for seed in sorted(ours)], gaps=gaps, improvement=improvement, how=made["how"],
+        commands=commands, tries=made["tries"], marks=_marks(group, _of_arm(results, task, BASELINE), results),
     )  # fmt: skip
+
+
+def _marks(group: Results, baseline: Results, results: Results) -> list[str]:
+    """Why a row cannot be read beside the baseline's as it stands."""
+    found = []
+    if group[0]["group"] != "scored":  # texts of others have neither seed nor commit
+        seeds, theirs = ({result["config"]["seed"] for result in some} for some in (group, baseline))
+        code, of_baseline = _code(group), _code(baseline)
+        if baseline and code != of_baseline:
+            found.append(f"code: {code}; of {BASELINE}: {of_baseline}")
+        elif any(result["other_code"] for result in group):
+            found.append("results of another version of the code")
+        elif any(result.get("source") is None for result in group):
+            found.append(f"code: {code}")
+        if baseline and seeds != theirs:
+            found.append(f"seeds {_listed(seeds)}, of {BASELINE} {_listed(theirs)}: gap and P on those of both")
+        if len(seeds) < FEWEST_SEEDS:
+            found.append(f"interval n/a, fewer than {FEWEST_SEEDS} seeds")
+    return found if _controlled(group, results) else [*found, "no control"]
+
+
+def _code(group: Results) -> str:
+    """The states of the code that made some results, each once."""
+    return ", ".join(sorted({commit_of(result.get("source")).removeprefix("commit ") for result in group}))
+
+
+def _listed(seeds: Iterable[int]) -> str:
+    """Seeds in order."""
+    return " ".join(map(str, sorted(seeds)))
+
+
+def _controlled(group: Results, results: Results) -> bool:
+    """Whether each seed of an arm that learns from a reward stands beside the same with one that knows nothing."""
+    arm, task = group[0]["config"]["arm"], group[0]["config"]["task"]
+    kind = ARMS[arm].group if arm in ARMS else group[0]["group"]  # results may be older than the groups
+    if kind not in ("adversarial", "agents", "hierarchical", "sb3") or arm.endswith("-mle"):
+        return True
+    stem = "control" if kind == "adversarial" else arm
+    seeds = {result["config"]["seed"] for result in group}
+    controls = (_of_arm(results, task, f"{stem}-{reward}") for reward in ALL_CONTROLS)
+    return any(seeds <= {result["config"]["seed"] for result in control} for control in controls)
 
 
 def _costs(group: Results) -> dict[str, float]:
     """What training cost, and how well D did on texts that neither it nor G had seen, at the end."""
-    found: dict[str, list[float]] = {}
+    seeds = []
     for result in group:
         seconds, peak = result["seconds"]["training"], result["peak_memory_mb"]
-        known = {"training_minutes": None if seconds is None else seconds / 60, "peak_memory_mb": peak}
-        for name in ("d_auc", "d_accuracy"):
-            known[name] = next((row[name] for row in reversed(result["learning_curve"]) if name in row), None)
-        for name, value in known.items():
-            found.setdefault(name, []).extend([] if value is None else [value])
-    return {name: interquartile_mean(values) for name, values in found.items() if len(values) == len(group)}
+        costs = {"training_minutes": None if seconds is None else seconds / 60, "peak_memory_mb": peak}
+        for name in OF_CURVE:
+            costs[name] = next((row[name] for row in reversed(result["learning_curve"]) if name in row), None)
+        seeds.append(costs)
+    known = [name for name in seeds[0] if all(costs[name] is not None for costs in seeds)]
+    return {name: fmean([costs[name] for costs in seeds]) for name in known}
 
 
 def _of_arm(results: Results, task: str, arm: str) -> Results:
@@ -247,18 +235,18 @@ def best_of_any_size(results: Results, task: str) -> str | None:
     for arm in BASELINES:
         nlls = [result["rows"][0]["values"].get("nll_valid") for result in _of_arm(results, task, arm)]
         if nlls and None not in nlls:
-            means[arm] = sum(nlls) / len(nlls)
+            means[arm] = fmean(nlls)
     return min(means, key=means.__getitem__, default=None)
 
 
 def cover_limits(results: Results, task: str) -> dict[int, float]:
     """Seed -> the most cover that counts as no worse: the baseline's at temperature 1, plus the slack."""
-    limits = {}
-    for result in _of_arm(results, task, BASELINE):
-        at_one = [values for values in result["curve"] if values["temperature"] == 1 and "cover" in values]
-        if at_one:
-            limits[result["config"]["seed"]] = at_one[0]["cover"] + SLACK
-    return limits
+    return {
+        result["config"]["seed"]: values["cover"] + SLACK
+        for result in _of_arm(results, task, BASELINE)
+        for values in result["curve"]
+        if values["temperature"] == 1 and "cover" in values
+    }
 
 
 def _primary(group: Results, results: Results, variant: str | None) -> dict[int, float]:

@@ -1,84 +1,97 @@
-"""Temperature curves of a kept result as a picture: cover to the right, fit upwards, one line a policy.
+"""Lines over an axis: learning curves of runs, REINFORCE on the toy task."""
 
-For example ``python -m benchmarks.curves --result seqgan_tuned`` draws docs/images/seqgan_tuned.png from
-benchmarks/results/seqgan_tuned.json. A policy that is better at every temperature lies nearer to the lower left.
-"""
-
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import results
-from textgan_env.ops.plots import LINE_COLOURS, new_figure, plain_axes
+from benchmarks.pictures import Curve, Reinforce
+from docs.examples.reinforce import Args, learn
+from textgan_env.discriminators import score_logits
+from textgan_env.envs import default_discriminator
+from textgan_env.ops.plots import learning_curve
+from textgan_env.policies import TablePolicy
+from textgan_env.runs.folder import RunFolder
+from textgan_env.runs.logs import read_metrics
+from textgan_env.tasks import ToyTask
 from textgan_env.utils.errors import require
 
 
-@dataclass(frozen=True)
-class Options:
-    """Draw the temperature curves of a kept result."""
+# ----------------------------------------------------------------------------------------------------
+# Learning curves
+def draw_curve(options: Curve) -> Path:
+    """Write the picture; returns its path."""
+    runs, measures = options.runs, options.measures
+    rows = curve_rows(runs, measures, options.phase)
+    names = options.names or tuple(run.name for run in runs)
+    require(len(names) == len(runs), f"a name a run is needed, found {len(names)} for {len(runs)} runs")
+    lines = {}
+    for key in measures:
+        unit = f"{key.replace('nll_', 'NLL-')} (nats per token)"
+        lines[unit] = {f"{key} {number}": name for number, name in enumerate(names)}
+    phase = options.phase
+    label = f"round of phase {phase}" if phase else "round (an epoch of MLE, or an adversarial round)"
+    drawn = learning_curve(rows, options.path, lines=lines, x_label=label, title=options.title)
+    logged = f"{', '.join(measures)} is logged in {', '.join(map(str, runs))}"
+    require(drawn, f"none of {logged}: have these runs begun?")
+    return options.path
 
-    result: str
-    """Its name in benchmarks/results."""
-    x: str = "cover"
-    """The column that runs to the right."""
-    y: str = "fit"
-    """The column that runs upwards."""
-    title: str = ""
-    """A line above."""
 
-
-@results.command
-def main(options: Options) -> None:
-    """The command."""
-    print(draw(options))
-
-
-def curves(rows: Sequence[Mapping[str, Any]], x: str, y: str) -> dict[str, dict[int, list[tuple[float, float, float]]]]:
-    """Points of each policy that has several temperatures.
+def curve_rows(
+    runs: Sequence[Path], measures: Sequence[str] = ("nll_valid", "nll_oracle"), phase: str = ""
+) -> list[dict[str, Any]]:
+    """Measures of runs as rows of one log: ``nll_valid 0`` is that of the first run.
 
     Args:
-        rows: Of a kept result.
-        x: A column.
-        y: Another.
+        runs: Run folders.
+        measures: Names in their metrics.
+        phase: Take this phase alone, counted from its own first round; "": the whole run, from where the run that it
+            began from ends, if that is among them.
 
     Returns:
-        Policy -> seed -> (temperature, x, y), temperatures falling.
+        The rows, with the phases of the first run that has several.
+
+    Raises:
+        InputError: If there is no run, or a folder is none.
     """
-    found: dict[str, dict[int, list[tuple[float, float, float]]]] = {}
-    for row in rows:
-        if isinstance(row["seed"], int) and row.get(x) is not None and row.get(y) is not None:
-            found.setdefault(row["policy"], {}).setdefault(row["seed"], []).append((row["temperature"], row[x], row[y]))
-    return {
-        policy: {seed: sorted(points, reverse=True) for seed, points in seeds.items()}
-        for policy, seeds in found.items()
-        if all(len(points) > 1 for points in seeds.values())
+    require(bool(runs), "a curve needs at least one run folder")
+    folders = [RunFolder.open(run) for run in runs]
+    logs: list[list[dict[str, Any]]] = [[*read_metrics(folder.path)] for folder in folders]
+    if phase:
+        logs = [[row for row in log if row.get("phase") == phase] for log in logs]
+        logs = [[{**row, "step": row["step"] - log[0]["step"] + 1} for row in log] for log in logs]
+    last = {folder.path.name: log[-1]["step"] for folder, log in zip(folders, logs, strict=True) if log}
+    phased = next((number for number, log in enumerate(logs) if len({row.get("phase") for row in log}) > 1), None)
+    rows: list[dict[str, Any]] = []
+    for number, (folder, log) in enumerate(zip(folders, logs, strict=True)):
+        before = 0 if phase else last.get(Path(folder.about["config"].get("pretrained") or "").name, 0)
+        for row in log:
+            values = {f"{key} {number}": row[key] for key in measures if key in row}
+            mark = {"phase": row["phase"]} if number == phased else {}
+            rows.append({"step": before + row["step"], **mark, **values})
+    return rows
+
+
+# ----------------------------------------------------------------------------------------------------
+# REINFORCE
+def draw_reinforce(options: Reinforce) -> Path:
+    """Train the arms of docs/examples/reinforce.py and draw their exact values; returns the path of the picture."""
+    common: dict[str, Any] = {"steps": options.steps, "seed": options.seed}
+    arms = {
+        "baseline and entropy bonus": Args(**common),
+        "baseline, no bonus": Args(entropy=0.0, **common),
+        "neither": Args(entropy=0.0, baseline="none", **common),
+        "constant reward, neither": Args(control="constant", entropy=0.0, baseline="none", **common),
+        "constant reward, baseline": Args(control="constant", entropy=0.0, **common),
     }
-
-
-def draw(options: Options) -> Path:
-    """Write the picture; returns its path."""
-    kept = results.RESULTS / f"{options.result}.json"
-    require(kept.exists(), f"no kept result '{options.result}': expected the file {kept}")
-    lines = curves(json.loads(kept.read_text())["rows"], options.x, options.y)
-    require(bool(lines), f"no policy of '{options.result}' has {options.x} and {options.y} at several temperatures")
-    figure = new_figure(8.4, 5.4)
-    panel = figure.subplots()
-    for number, (policy, seeds) in enumerate(lines.items()):
-        colour = LINE_COLOURS[number % len(LINE_COLOURS)]
-        for order, points in enumerate(seeds.values()):
-            label = f"{policy} ({len(seeds)} seeds)" if len(seeds) > 1 else policy
-            xs, ys = [at for _, at, _ in points], [at for _, _, at in points]
-            look: dict[str, Any] = {"linewidth": 1.3, "marker": "o", "markersize": 3.5, "alpha": 0.8}
-            panel.plot(xs, ys, color=colour, label="" if order else label, **look)
-    for temperature, x, y in next(iter(next(iter(lines.values())).values())):
-        panel.annotate(f"T={temperature:g}", (x, y), xytext=(5, -11), textcoords="offset points", fontsize=8.5)
-    panel.set(xlabel=f"{options.x} (nats per token)", ylabel=f"{options.y} (nats per token)")
-    plain_axes(panel)
-    panel.legend(frameon=False, fontsize=9)
-    return results.save_picture(figure, options.result, options.title)
-
-
-if __name__ == "__main__":
-    main()
+    task = ToyTask(seed=Args().task_seed)
+    reward_S = score_logits(default_discriminator(task, seed=0), task.texts_ST).sigmoid()
+    rows: list[dict[str, Any]] = [{"step": step} for step in range(options.steps + 1)]
+    for name, args in arms.items():
+        curve = learn(args, TablePolicy(task.vocab_size, max_length=task.max_length), task, reward_S)
+        for row, (value, entropy) in zip(rows, curve, strict=True):
+            row |= {f"value {name}": value, f"entropy {name}": entropy}
+    values, entropies = {f"value {name}": name for name in arms}, {f"entropy {name}": name for name in arms}
+    lines = {"expected R of a text": values, "entropy of texts, nats": entropies}
+    levels = dict(zip(("best text", "second best"), reward_S.topk(2).values.tolist(), strict=True))
+    learning_curve(rows, options.path, lines=lines, x_label="gradient step", levels=levels)
+    return options.path

@@ -1,111 +1,179 @@
-"""Pictures of adversarial training: a gradient that vanishes while D learns, and D and G that chase each other.
-
-``python -m benchmarks.pictures vanishing`` and ``chase`` draw them.
-"""
+"""Pictures of training: credit and completions, a gradient that vanishes, D and G that chase each other."""
 
 import copy
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from agents.seqgan import SeqGAN, SeqGANConfig
-from benchmarks.results import image_path, table
-from textgan_env.discriminators import DiscriminatorModule, fit_discriminator, make_discriminator, score_logits
+from benchmarks.measure import uniform, written
+from benchmarks.pictures import Chase, Credit, Rollouts, Vanishing
+from benchmarks.results import table
+from textgan_env.discriminators import (
+    DiscriminatorModule,
+    discriminator_report,
+    fit_discriminator,
+    make_discriminator,
+    score_logits,
+)  # fmt: skip
+from textgan_env.envs import TextGANVectorEnv
 from textgan_env.ops.losses import baseline, policy_gradient_sum
-from textgan_env.ops.plots import heat_map, learning_curve
+from textgan_env.ops.plots import heat_map, learning_curve, save_png
+from textgan_env.ops.render import rgb_array, score_list
 from textgan_env.ops.sampling import derived_generator, derived_seed
 from textgan_env.policies import PolicyModule
-from textgan_env.rewards import Keys, TextCredit, Texts, generate
+from textgan_env.rewards import TextCredit, Texts
 from textgan_env.runs.loading import load_policy
-from textgan_env.tasks import Task
+from textgan_env.show.traces import Trace, trace
+from textgan_env.tasks import Task, fit_ngram
+from textgan_env.text.vocabulary import EOS
 from textgan_env.utils.errors import require
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture from a finished run."""
-
-    run: Path
-    """The finished run."""
-    seed: int = 0
-    """Of everything random."""
-    name: str = ""
-    """Of the PNG file in docs/images [that of the picture]."""
-
-    @property
-    def path(self) -> Path:
-        """Where it is written."""
-        return image_path(self.name or type(self).__name__.lower())
-
 
 # Transform of D's judgement, and what is taken off it.
 GRADIENTS = {name: (name, "none") for name in ("prob", "log", "logit", "rank")}
 GRADIENTS["prob, baseline"] = ("prob", "leave-one-out")
 
 
-@dataclass(frozen=True)
-class Vanishing(Picture):
-    """A D that learns its real texts by heart, and what five rewards make of the policy gradient meanwhile.
+def draw_credit(options: Credit) -> Path:
+    """Draw texts of three policies with what the environment pays each token; returns the path."""
+    frames = [
+        rgb_array(words, credit, limits=(0.0, 1.0), size=(960, 300), title=title)
+        for title, words, credit in credited_texts(options)
+    ]
+    save_png(np.concatenate(frames), options.path)
+    return options.path
 
-    G, the policy of the run, stands still. D, the pair discriminator without its weight decay, is fitted epoch after
-    epoch to the same real texts and as many fresh ones of G. Each reward is the whole text's, given to each token.
-    """
 
-    texts: int = 2000
-    """Real texts that D learns."""
-    epochs: tuple[int, ...] = (0, 1, 2, 4, 8, 16)
-    """Passes of D over them, after each of which the gradient is looked at."""
-    batches: int = 48
-    """Batches of texts of G; each gives one estimate of the gradient."""
-    batch_size: int = 64
-    """Texts in a batch (B)."""
+def credited_texts(options: Credit) -> Iterator[tuple[str, list[str], list[float]]]:
+    """A text each of three policies: who wrote it, its words, and what the environment pays each of them."""
+    policy, task = load_policy(options.run)
+    policies = {
+        "uniform words": uniform(task),
+        "a bigram model": fit_ngram(task, order=2),
+        "an LSTM after maximum likelihood": policy,
+    }
+    envs = TextGANVectorEnv(1, task, reward="rollout", rollouts=options.rollouts)
+    for title, each in policies.items():
+        envs.reset(seed=options.seed)
+        batch = envs.collect(each)
+        words = words_of(task, batch.tokens_BT[0, : batch.lengths_B[0]].tolist())
+        yield title, words, batch.credit_BT[0, : len(words)].tolist()
 
-    def draw(self) -> Path:
-        """Write the picture; returns its path."""
-        rows = self.measure()
-        print(table(rows))
-        lines = {
-            "D(text), mean": {"real_train": "real, learnt", "real_valid": "real, unseen", "written": "of G, unseen"},
-            "norm of the gradient": {f"norm {name}": name for name in GRADIENTS},
-            "signal / noise": {f"signal {name}": name for name in GRADIENTS},
-        }
-        title, log = (
-            "D learns by heart: the gradient of prob shrinks, that of rank never does",
-            {"norm of the gradient"},
-        )
-        learning_curve(rows, self.path, x="epoch", x_label="epochs of D", lines=lines, log=log, title=title)
-        return self.path
 
-    def measure(self) -> list[dict[str, float]]:
-        """One row for each of `epochs`: what D makes of texts; norm, and signal to noise, of each reward's gradient."""
-        require(self.batches >= 2, f"signal and noise need at least 2 batches, found {self.batches}")
-        policy, task = load_policy(self.run)
-        judge = pair_judge(task, self.seed)
-        optimizer = judge.make_optimizer()
-        for group in optimizer.param_groups:
-            group["weight_decay"] = 0.0
-        real_BT, unseen_BT = task.writable("train")[: self.texts], task.writable("valid")
-        seeds = [derived_seed(self.seed, "gradient", number) for number in range(self.batches)]
-        batches = [written(policy, task, self.batch_size, seed) for seed in seeds]
-        written_BT = torch.cat([texts.tokens_BT for texts in batches])
-        rows = []
-        for epoch in range(max(self.epochs, default=0) + 1):
-            if epoch:
-                fit_epoch(judge, optimizer, policy, task, real_BT, derived_seed(self.seed, "epoch", epoch))
-            if epoch not in self.epochs:
-                continue
+def draw_rollouts(options: Rollouts) -> Path:
+    """Draw one text with each token's Q, and the completions behind some of them; returns the path."""
+    traced, task = measure_rollouts(options)
+    q, words = traced.q, words_of(task, traced.tokens)
+    scores = [q[-1], *(done.score_real for completions in traced.completions for done in completions)]
+    furthest = max(abs(score - 0.5) for score in scores)
+    limits = (0.5 - furthest, 0.5 + furthest)
+    title = f"Q of each token: the mean D of {options.rollouts} completions; at the last token, D of the text"
+    frames = [rgb_array(words, q, limits=limits, size=(960, 250), title=title)]
+    for at in largest_changes(q[:-1], options.shown):
+        ordered = sorted(traced.completions[at], key=attrgetter("score_real"))
+        given = ("… " if at > 4 else "") + " ".join(words[max(0, at - 4) : at + 1])
+        title = f"{given} …   Q = {q[at]:.2f} (one token before: {q[at - 1]:.2f}), the mean of"
+        texts = [f"… {task.text(done.tokens)}" for done in ordered]
+        frames.append(score_list(texts, [done.score_real for done in ordered], limits=limits, title=title))
+    save_png(np.concatenate(frames), options.path)
+    return options.path
+
+
+def measure_rollouts(options: Rollouts) -> tuple[Trace, Task]:
+    """The text with Q and the completions of each of its tokens, and the task of the run."""
+    policy, task = load_policy(options.run)
+    discriminator = new_discriminator(task, options.seed)
+    optimizer, real_BT = discriminator.make_optimizer(), task.writable("train")
+    for epoch in range(options.d_epochs):
+        fit_epoch(discriminator, optimizer, policy, task, real_BT, derived_seed(options.seed, "epoch", epoch))
+    held_out_BT = task.writable("valid")
+    fresh = written(policy, task, len(held_out_BT), derived_seed(options.seed, "held out"))
+    auc = discriminator_report(discriminator, held_out_BT, fresh.tokens_BT).auc
+    print(f"AUC of D on texts it has not seen: {auc:.3f}")
+    text = written(policy, task, 1, options.seed)
+    tokens = text.tokens_BT[text.mask_BT].tolist()
+    return trace(policy, task, discriminator, tokens, rollouts=options.rollouts, keys=text.keys), task
+
+
+def draw_vanishing(options: Vanishing) -> Path:
+    """Write the picture of a gradient that vanishes while D learns; returns its path."""
+    rows = measure_vanishing(options)
+    print(table(rows))
+    lines = {
+        "D(text), mean": {"real_train": "real, learnt", "real_valid": "real, unseen", "written": "of G, unseen"},
+        "norm of the gradient": {f"norm {name}": name for name in GRADIENTS},
+        "signal / noise": {f"signal {name}": name for name in GRADIENTS},
+    }
+    title, log = "D learns by heart: the gradient of prob shrinks, that of rank never does", ["norm of the gradient"]
+    learning_curve(rows, options.path, x="epoch", x_label="epochs of D", lines=lines, log=log, title=title)
+    return options.path
+
+
+def measure_vanishing(options: Vanishing) -> list[dict[str, float]]:
+    """One row for each of the epochs: what D makes of texts; norm, and signal to noise, of each reward's gradient."""
+    require(options.batches >= 2, f"signal and noise need at least 2 batches, found {options.batches}")
+    policy, task = load_policy(options.run)
+    discriminator = new_discriminator(task, options.seed)
+    optimizer = discriminator.make_optimizer()
+    for group in optimizer.param_groups:
+        group["weight_decay"] = 0.0
+    real_BT, unseen_BT = task.writable("train")[: options.texts], task.writable("valid")
+    seeds = [derived_seed(options.seed, "gradient", number) for number in range(options.batches)]
+    batches = [written(policy, task, options.batch_size, seed) for seed in seeds]
+    written_BT = torch.cat([texts.tokens_BT for texts in batches])
+    rows = []
+    for epoch in range(max(options.epochs, default=0) + 1):
+        if epoch:
+            fit_epoch(discriminator, optimizer, policy, task, real_BT, derived_seed(options.seed, "epoch", epoch))
+        if epoch in options.epochs:
             judged = {"real_train": real_BT, "real_valid": unseen_BT, "written": written_BT}
-            row = {name: float(score_logits(judge, tokens_BT).sigmoid().mean()) for name, tokens_BT in judged.items()}
-            for name, estimates in gradient_estimates(policy, judge, batches).items():
+            row = {name: mean_score(discriminator, tokens_BT) for name, tokens_BT in judged.items()}
+            for name, estimates in gradient_estimates(policy, discriminator, batches).items():
                 row |= {f"norm {name}": estimates.norm, f"signal {name}": estimates.signal_to_noise}
             rows.append({"epoch": epoch, **row})
-        return rows
+    return rows
+
+
+def draw_chase(options: Chase) -> Path:
+    """Write the picture of D and G that chase each other; returns its path."""
+    score_DG = measure_chase(options)
+    rounds = [str(number) for number in range(options.rounds + 1)]
+    heat_map(
+        score_DG, options.path, rows=rounds, columns=[*rounds, "real"], x_label="texts of G after round",
+        y_label="D after round", label="D(text), mean", title="Each D on the texts of every G",
+    )  # fmt: skip
+    print(chase_summary(score_DG))
+    return options.path
+
+
+def measure_chase(options: Chase) -> np.ndarray:
+    """Mean D(text) of D after round i (rows) on texts of G after round j (columns) and, last, on unseen real text.
+
+    In a round G learns from the D of the round before, then D from the texts of this G.
+    """
+    task = load_policy(options.run)[1]
+    config = SeqGANConfig(
+        task=task.name, pretrained=options.run, rounds=options.rounds, g_steps=options.g_steps,
+        rollouts=options.rollouts, d_pretraining=3, d_epochs=options.d_epochs, learning_rate=options.learning_rate,
+        kl_coef=options.kl, transform=options.transform, seed=options.seed,
+    )  # fmt: skip
+    agent = SeqGAN(config, task)
+    discriminators: list[DiscriminatorModule] = []
+    texts: list[Tensor] = []
+    for current in agent.schedule().after(0):
+        for steps, step in current.steps(options.seed):
+            steps.run(step)
+        if current.phase.name == "adversarial" or current.index + 1 == current.phase.rounds:
+            discriminators.append(copy.deepcopy(agent.modules["discriminator"]))  # type: ignore[arg-type]
+            seed = derived_seed(options.seed, "chase", len(discriminators))
+            texts.append(written(agent.policy, task, options.texts, seed).tokens_BT)
+    texts.append(task.writable("valid"))
+    return np.array([[mean_score(each, tokens_BT) for tokens_BT in texts] for each in discriminators])
 
 
 class Estimates:
@@ -142,7 +210,7 @@ class Estimates:
 
 
 def gradient_estimates(
-    policy: PolicyModule, judge: DiscriminatorModule, batches: Sequence[Texts]
+    policy: PolicyModule, discriminator: DiscriminatorModule, batches: Sequence[Texts]
 ) -> dict[str, Estimates]:
     """The policy gradient under each of `GRADIENTS`, estimated once a batch of finished texts."""
     weights = [parameter for parameter in policy.parameters() if parameter.requires_grad]
@@ -151,73 +219,11 @@ def gradient_estimates(
         mask_BT = texts.mask_BT
         logp_BT = policy.log_prob(texts.tokens_BT, mask_BT)
         for name, (transform, kind) in GRADIENTS.items():
-            credit_BT = TextCredit(judge, transform).credit(texts, mask_BT)
+            credit_BT = TextCredit(discriminator, transform).credit(texts, mask_BT)
             total, rows = policy_gradient_sum(logp_BT, credit_BT - baseline(kind, credit_BT, mask_BT), mask_BT)
             parts = torch.autograd.grad(total / rows, weights, retain_graph=True)
             found[name].add(torch.cat([part.flatten() for part in parts]))
     return found
-
-
-@dataclass(frozen=True)
-class Chase(Picture):
-    """SeqGAN from a finished run of agents/mle.py; then D of each round judges the texts of G of every round."""
-
-    rounds: int = 6
-    """Adversarial rounds."""
-    g_steps: int = 10
-    """g-steps in a round, of 128 texts each."""
-    rollouts: int = 0
-    """Completions of each prefix (N); 0: each token gets the whole text's reward, which is much faster."""
-    d_epochs: int = 1
-    """Passes of D over fresh texts in a round."""
-    learning_rate: float = 5e-3
-    """Learning rate of G."""
-    kl: float = 0.0
-    """Weight of the KL divergence to the run."""
-    transform: str = "logit"
-    """What the reward makes of D's judgement."""
-    texts: int = 1000
-    """Texts of each G that are judged; no D was fitted to them."""
-
-    def draw(self) -> Path:
-        """Write the picture; returns its path."""
-        score_DG = self.measure()
-        rounds = [str(number) for number in range(self.rounds + 1)]
-        said: dict[str, Any] = {
-            "x_label": "texts of G after round",
-            "y_label": "D after round",
-            "label": "D(text), mean",
-        }
-        title = "Each D on the texts of every G"
-        heat_map(score_DG, self.path, rows=rounds, columns=[*rounds, "real"], title=title, **said)
-        print(chase_summary(score_DG))
-        return self.path
-
-    def measure(self) -> np.ndarray:
-        """Mean D(text) of D after round i (rows) on texts of G after round j (columns) and, last, on unseen real text.
-
-        In a round G learns from the D of the round before, then D from the texts of this G.
-        """
-        task = load_policy(self.run)[1]
-        config = SeqGANConfig(
-            task=task.name, pretrained=self.run, rounds=self.rounds, g_steps=self.g_steps, rollouts=self.rollouts,
-            d_pretraining=3, d_epochs=self.d_epochs, learning_rate=self.learning_rate, kl_coef=self.kl,
-            transform=self.transform, seed=self.seed,
-        )  # fmt: skip
-        agent = SeqGAN(config, task)
-        judges: list[DiscriminatorModule] = []
-        texts: list[Tensor] = []
-        for current in agent.schedule().after(0):
-            for steps, step in current.steps(self.seed):
-                steps.run(step)
-            if current.phase.name == "adversarial" or current.index + 1 == current.phase.rounds:
-                judges.append(copy.deepcopy(agent.modules["discriminator"]))  # type: ignore[arg-type]
-                seed = derived_seed(self.seed, "chase", len(judges))
-                texts.append(written(agent.policy, task, self.texts, seed).tokens_BT)
-        texts.append(task.writable("valid"))
-        return np.array(
-            [[float(score_logits(judge, part_BT).sigmoid().mean()) for part_BT in texts] for judge in judges]
-        )
 
 
 def chase_summary(score_DG: np.ndarray) -> str:
@@ -229,24 +235,34 @@ def chase_summary(score_DG: np.ndarray) -> str:
     return "mean D: " + ", ".join(f"{name} {values.mean():.3f}" for name, values in parts.items())
 
 
-def written(policy: PolicyModule, task: Task, rows: int, seed: int) -> Texts:
-    """Fresh texts of a policy."""
-    keys = Keys.counted(seed, rows)
-    tokens_BT, lengths_B = generate(policy, keys, task.max_length, end_token=task.end_token)
-    return Texts.finished(tokens_BT, lengths_B, keys, task.end_token)
-
-
-def pair_judge(task: Task, seed: int) -> DiscriminatorModule:
+def new_discriminator(task: Task, seed: int) -> DiscriminatorModule:
     """A D that has learnt nothing yet."""
     sizes = {"vocab_size": task.vocab_size, "max_length": task.max_length}
     return make_discriminator("pair", **sizes, seed=derived_seed(seed, "discriminator"))
 
 
+def mean_score(discriminator: DiscriminatorModule, tokens_BT: Tensor) -> float:
+    """The mean D(text), 0 to 1."""
+    return float(score_logits(discriminator, tokens_BT).sigmoid().mean())
+
+
 def fit_epoch(
-    judge: DiscriminatorModule, optimizer: torch.optim.Optimizer, policy: PolicyModule, task: Task, real_BT: Tensor,
-    seed: int,
+    discriminator: DiscriminatorModule, optimizer: torch.optim.Optimizer, policy: PolicyModule, task: Task,
+    real_BT: Tensor, seed: int,
 ) -> None:  # fmt: skip
     """One pass of D over real texts and as many fresh ones of the policy."""
     written_BT = written(policy, task, len(real_BT), seed).tokens_BT
     steps, generator = -(-len(real_BT) // 64), derived_generator(seed, "order")
-    fit_discriminator(judge, optimizer, real_BT, written_BT, steps=steps, batch_size=64, generator=generator)
+    texts = real_BT, written_BT
+    fit_discriminator(discriminator, optimizer, *texts, steps=steps, batch_size=64, generator=generator)
+
+
+def largest_changes(values: Sequence[float], count: int) -> list[int]:
+    """The places, in order, at which a value differs most from the one before."""
+    places = sorted(range(1, len(values)), key=lambda at: -abs(values[at] - values[at - 1]))
+    return sorted(places[:count])
+
+
+def words_of(task: Task, tokens_T: Sequence[int]) -> list[str]:
+    """One word a token of a written text, its end token included."""
+    return [EOS if token == task.end_token else task.words([token])[0] for token in tokens_T]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.code import PROJECT
+from benchmarks.results import PACKAGE, PROJECT
 from textgan_env.utils.errors import InputError, MissingDataError
 
 KILLED = -9
@@ -21,8 +21,9 @@ def start_process(folder: Path) -> "subprocess.Popen[bytes]":
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with (folder / "log.txt").open("ab") as log:
         streams: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": log, "stderr": subprocess.STDOUT}
-        command = [sys.executable, "-m", "benchmarks.jobs", str(folder)]
-        return subprocess.Popen(command, cwd=PROJECT, env=environment, **streams)
+        command = [sys.executable, "-m", f"{PACKAGE}.jobs", str(folder.absolute())]
+        where = PROJECT if PACKAGE == "benchmarks" else None  # an installed package is found from anywhere
+        return subprocess.Popen(command, cwd=where, env=environment, **streams)
 
 
 class LocalEngine:
@@ -69,7 +70,9 @@ class RayEngine:
             raise MissingDataError("--engine ray needs the package ray: pip install 'textgan-env[ray]'") from None
         self.ray: Any = ray
         settings: dict[str, Any] = {} if address else {"num_cpus": parallel, "include_dashboard": False}
-        settings |= {"log_to_driver": False, "runtime_env": {"env_vars": {"PYTHONPATH": str(PROJECT)}}}
+        settings |= {"log_to_driver": False}
+        if PACKAGE == "benchmarks":
+            settings |= {"runtime_env": {"env_vars": {"PYTHONPATH": str(PROJECT)}}}
         for tries_left in reversed(range(_STARTS)):
             try:
                 ray.init(address=address, **settings)

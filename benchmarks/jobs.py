@@ -18,15 +18,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from benchmarks.arms import ARMS, BASELINE, Arm, Preset
+from pydantic import BaseModel, Field, JsonValue
+
+from benchmarks.arms import ARMS, BASELINE, RUN_OF, Arm, Preset
 from benchmarks.code import code_version, short_hash
 from benchmarks.results import origin, peak_memory_mb
 from textgan_env.ops.metric_table import METRICS
 from textgan_env.utils.errors import InputError, friendly_errors, require
 from textgan_env.utils.files import write_safely
-from textgan_env.utils.options import ORACLES, path_option
+from textgan_env.utils.options import DRAWN, TaskOptions
+from textgan_env.utils.reading import MOST_LOG, open_ordinary, parse_json, read_limited, read_typed
 
 if TYPE_CHECKING:
     from textgan_env.policies import PolicyModule
@@ -86,12 +89,15 @@ def plan(
     """
     jobs: dict[str, Job] = {}
     left_out = []
+    file = None if corpus is None else str(Path(corpus).expanduser().absolute())
 
     def add(arm: Arm, task: str, seed: int, member: int = 0) -> Job:
         """Plan a job and those it needs; returns it."""
         needs = tuple(add(ARMS[need.arm], task, seed, need.member) for need in arm.needs(preset))
         config: dict[str, Any] = {"arm": arm.name, "agent": arm.agent, "build": arm.build, "words": arm.words(preset)}
-        config |= {"sweep": arm.sweep, "task": task, "task_options": task_options(task, seed, corpus)}
+        # Each seed has its own texts where the distribution is known.
+        options = TaskOptions(task, file, text_seed=seed if task in DRAWN else None).task_options()
+        config |= {"sweep": arm.sweep, "task": task, "task_options": options}
         config |= {"seed": seed, "member": member, "preset": preset, "needs": [need.config for need in needs]}
         job = Job(arm, config, code_version(arm.agent), needs)
         return jobs.setdefault(job.id, job)
@@ -108,12 +114,6 @@ def plan(
     return list(jobs.values()), list(dict.fromkeys(left_out))
 
 
-def task_options(task: str, seed: int, corpus: str | None) -> dict[str, Any]:
-    """Options of a task in the suite: each seed has its own texts where the distribution is known."""
-    given: dict[str, Any] = {} if corpus is None else {path_option(task): str(Path(corpus).expanduser().absolute())}
-    return given | ({"text_seed": seed} if task in ORACLES else {})
-
-
 # ----------------------------------------------------------------------------------------------------
 # What lies in a folder
 def result_of(folder: Path) -> dict[str, Any] | None:
@@ -122,49 +122,72 @@ def result_of(folder: Path) -> dict[str, Any] | None:
     Raises:
         InputError: If the file is not whole.
     """
-    return read_json(folder / "result.json", ("config", "code", "rows")) if (folder / "result.json").exists() else None
+    path = folder / "result.json"
+    return read_json(path, Result) if path.exists() else None
 
 
-def read_json(path: Path, names: Sequence[str]) -> dict[str, Any]:
-    """Read a file of ours.
+class _Config(BaseModel, extra="allow"):
+    """What the readers of a result ask of a job's settings."""
 
-    Args:
-        path: The file.
-        names: What must stand in it.
+    arm: str
+    task: str
+    seed: int | None = None
+    member: int = 0
+
+
+class _Row(BaseModel, extra="allow"):
+    """What a policy measured."""
+
+    variant: str
+    values: dict[str, float | None]
+    missing: dict[str, str]
+
+
+class Result(BaseModel, extra="allow"):
+    """What a job writes."""
+
+    label: str
+    config: _Config
+    code: str = ""
+    command: str
+    rows: Annotated[list[_Row], Field(min_length=1)]
+    curve: list[dict[str, float | None]]
+    learning_curve: list[dict[str, JsonValue]]
+    seconds: dict[str, float | None]
+    peak_memory_mb: float | None
+
+
+def read_json(path: Path, kind: type[Any] = dict) -> dict[str, Any]:
+    """Read a file of ours, a JSON object, which must be of a type.
 
     Raises:
         InputError: If it cannot be read, is cut off, or something else.
     """
+    again = "delete it, and the suite makes it again when it is started again"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(read_limited(path, MOST_LOG, inside=path.parent), f"'{path}'", most=MOST_LOG)
     except OSError as error:
         raise InputError(f"'{path}' cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        again = "delete it, and the suite makes it again when it is started again"
-        raise InputError(f"'{path}' is not whole ({error}): {again}") from None
-    lost = [name for name in names if not isinstance(document, dict) or name not in document]
-    require(not lost, f"'{path}' is not a result of the suite: expected {', '.join(names)}, {', '.join(lost)} missing")
+    except InputError as error:
+        raise InputError(f"{error}: {again}") from None
+    read_typed(kind, document, f"'{path}'")
     return dict(document)
 
 
 def other_code(job: Job, out: Path) -> Path | None:
     """The newest finished job of the same settings that other code made."""
-    found = []
-    for folder in (out / "jobs").glob(f"{job.label}.*"):
-        if folder != job.folder(out) and (folder / "result.json").exists():
-            result = result_of(folder)
-            if result is not None and result["config"] == job.config:
-                found.append(folder)
+    others = [folder for folder in (out / "jobs").glob(f"{job.label}.*") if folder != job.folder(out)]
+    found = [folder for folder in others if (result := result_of(folder)) and result["config"] == job.config]
     return max(found, key=lambda folder: (folder / "result.json").stat().st_mtime, default=None)
 
 
 def progress_of(folder: Path) -> str:
     """What the last line of a job's log says of how far it is; "" before it says anything."""
     try:
-        with (folder / "log.txt").open("rb") as file:
+        with open_ordinary(folder / "log.txt") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 20_000))
             lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
+    except (OSError, InputError):
         return ""
     for line in reversed(lines):
         if line.startswith("measuring"):
@@ -173,6 +196,13 @@ def progress_of(folder: Path) -> str:
         if bar:
             return f"{bar[1]}, {bar[2]} left" if bar[2] else bar[1]
     return ""
+
+
+def share_of(folder: Path) -> float | None:
+    """Which share of a job is done, 0 to 1, by its log; None before it says so."""
+    said = progress_of(folder)
+    share = re.match(r"(\d+) %", said)
+    return 1.0 if said.startswith("measuring") else int(share[1]) / 100 if share else None
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -208,10 +238,10 @@ def run(folder: Path) -> None:
     from textgan_env.tasks import make_task
 
     torch.set_num_threads(1)
-    document = read_json(folder / "job.json", ("config", "code", "device", "needs"))
+    document = read_json(folder / "job.json")
     config = document["config"]
     attempts = folder / "attempts"
-    attempt = 1 + (int(attempts.read_text()) if attempts.exists() else 0)
+    attempt = 1 + (int(read_limited(attempts, 20)) if attempts.exists() else 0)
     write_safely(attempts, f"{attempt}\n")
     began = time.monotonic()
     needed = {name: trained_run((folder / path).resolve()) for name, path in document["needs"].items()}
@@ -261,9 +291,10 @@ def _train(folder: Path, config: Mapping[str, Any], needed: Mapping[str, Path], 
     """Train the agent, or resume its run; returns the run folder."""
     runs = folder / "run"
     for unborn in runs.glob("*"):
-        if not (unborn / "config.json").exists():  # killed while the folder was made
+        # Killed while the folder was made, or before the first checkpoint.
+        if not ((unborn / "config.json").exists() and (unborn / "checkpoints" / "last.safetensors").exists()):
             shutil.rmtree(unborn)
-    done = next(iter(sorted(runs.glob("*/config.json"))), None)
+    done = next(runs.glob("*/config.json"), None)
     main = importlib.import_module(f"agents.{config['agent']}").main
     if done is None:
         paths = {name.removesuffix(".0"): str(path) for name, path in needed.items()}
@@ -278,7 +309,7 @@ def _train(folder: Path, config: Mapping[str, Any], needed: Mapping[str, Path], 
 
 def agent_words(config: Mapping[str, Any], runs: Mapping[str, str]) -> list[str]:
     """The command line of the agent, without where its run goes and what computes it."""
-    words = [re.sub(r"{([a-z0-9-]+)}", lambda name: runs.get(name[1], name[0]), word) for word in config["words"]]
+    words = [RUN_OF.sub(lambda named: runs.get(named[0][1:-1], named[0]), word) for word in config["words"]]
     words += ["--task", config["task"], "--seed", str(config["seed"] + _MEMBER_SEEDS * config["member"])]
     for name, value in config["task_options"].items():
         words += ["--text-seed" if name == "text_seed" else "--corpus", str(value)]
@@ -308,12 +339,9 @@ def learning_curve(run: Path) -> list[dict[str, Any]]:
     from textgan_env.runs.logs import read_metrics
 
     shown = [name for name, metric in METRICS.items() if metric.chart]
-    rows = []
-    for row in read_metrics(run):
-        kept = {name: row[name] for name in shown if name in row and row[name] == row[name]}
-        if kept:
-            rows.append({"step": row["step"], "phase": row["phase"], **kept})
-    return rows
+    # NaN is no point.
+    rows = [(row, [name for name in shown if name in row and row[name] == row[name]]) for row in read_metrics(run)]
+    return [{name: row[name] for name in ("step", "phase", *known)} for row, known in rows if known]
 
 
 def end_with_parent() -> None:

@@ -1,10 +1,6 @@
-"""Two pictures of LeakGAN: how texts of several policies move through D's features, and the goals of one text.
-
-For example ``python -m benchmarks.leak_pictures --run runs/leakgan-coco-1 --others runs/mle-coco-1``.
-"""
+"""Two pictures of LeakGAN: how texts of several policies move through D's features, and the goals of one text."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,67 +10,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.pictures import words_of
-from benchmarks.results import command, save_picture
+from benchmarks.dynamics import words_of
+from benchmarks.measure import written
+from benchmarks.pictures import Leak
+from benchmarks.policies import policy_of
+from benchmarks.results import image_path
 from textgan_env.discriminators import score_features
-from textgan_env.ops.plots import new_figure
-from textgan_env.policies import LeakedPolicy, Policy
+from textgan_env.ops.plots import new_figure, save_figure
+from textgan_env.policies import LeakedPolicy
 from textgan_env.policies.manager_worker import block_sum, manager_cosines, sliding_sum
-from textgan_env.rewards import Keys, generate
 from textgan_env.runs.loading import load_policy
 from textgan_env.show.traces import Plane
 from textgan_env.tasks import Task
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import InputError
 
 
-@dataclass(frozen=True)
-class Options:
-    """Draw the paths of texts through D's features, and the goals over the words of one text."""
-
-    run: Path
-    """A finished run of agents/leakgan.py, whose D looks at all texts."""
-    others: tuple[Path, ...] = ()
-    """Further runs on the same task (MLE, SeqGAN), each with a panel beside it."""
-    real: int = 1000
-    """Real texts of the valid split whose end points are drawn."""
-    written: int = 12
-    """Texts of each policy whose paths are drawn."""
-    seed: int = 0
-    """Of these texts."""
-    name: str = "leak"
-    """Of the PNG files in docs/images: NAME_paths.png and NAME_goals.png."""
-
-
-@command
-def main(options: Options) -> None:
-    """The command."""
-    print(*draw(options), sep="\n")
-
-
-def draw(options: Options) -> tuple[Path, Path]:
-    """Write both pictures; returns their paths."""
+def draw_leak(options: Leak) -> Path:
+    """Write both pictures; prints the path of the first and returns that of the second."""
     leaked, task = load_leaked(options.run)
-    writers: dict[str, Policy] = {}
-    for run in (*options.others, options.run):
-        policy, of_run = load_policy(run)
-        same = (of_run.name, of_run.vocab_size, of_run.max_length) == (task.name, task.vocab_size, task.max_length)
-        require(same, f"run '{run}' is of another task ('{of_run.name}'), expected '{task.name}'")
-        writers[str(run)] = policy
-    texts = {
-        name: generate(policy, Keys.counted(options.seed, options.written), task.max_length, end_token=task.end_token)
-        for name, policy in writers.items()
-    }
+    policies = {str(run): policy_of(run, task) for run in (*options.others, options.run)}
+    texts = {name: written(policy, task, options.written, options.seed) for name, policy in policies.items()}
     real_BT = task.writable("valid")[: options.real]
-    real_B2, paths = plane(leaked, real_BT, {name: tokens_BT for name, (tokens_BT, _) in texts.items()})
-    lengths = {name: lengths_B.tolist() for name, (_, lengths_B) in texts.items()}
-    tokens_BT, lengths_B = texts[str(options.run)]
-    longest = int(lengths_B.argmax())
-    heard_tk, cosine_t = goal_trace(leaked, tokens_BT[longest : longest + 1, : int(lengths_B[longest])])
-    words = words_of(task, tokens_BT[longest, : int(lengths_B[longest])])
-    return (
-        save_picture(_paths_figure(real_B2, paths, lengths), f"{options.name}_paths"),
-        save_picture(_goals_figure(words, heard_tk, cosine_t, leaked.goal_steps), f"{options.name}_goals"),
-    )
+    real_B2, paths = plane(leaked, real_BT, {name: some.tokens_BT for name, some in texts.items()})
+    lengths = {name: some.lengths_B.tolist() for name, some in texts.items()}
+    own = texts[str(options.run)]
+    longest_T = own.tokens_BT[own.lengths_B.argmax(), : own.lengths_B.max()]
+    heard_tk, cosine_t = goal_trace(leaked, longest_T[None])
+    paths_file, goals_file = (image_path(f"{options.name or 'leak'}_{part}") for part in ("paths", "goals"))
+    save_figure(_paths_figure(real_B2, paths, lengths), paths_file)
+    save_figure(_goals_figure(words_of(task, longest_T.tolist()), heard_tk, cosine_t, leaked.goal_steps), goals_file)
+    print(paths_file)
+    return goals_file
 
 
 def load_leaked(run: Path) -> tuple[LeakedPolicy, Task]:
@@ -84,8 +50,8 @@ def load_leaked(run: Path) -> tuple[LeakedPolicy, Task]:
         InputError: If it is a run of another agent.
     """
     policy, task = load_policy(run)
-    require(isinstance(policy, LeakedPolicy), f"'{run}' is no run of agents/leakgan.py: nothing leaks there")
-    assert isinstance(policy, LeakedPolicy)
+    if not isinstance(policy, LeakedPolicy):
+        raise InputError(f"'{run}' is no run of agents/leakgan.py: nothing leaks there")
     return policy, task
 
 
@@ -161,7 +127,3 @@ def _goals_figure(words: list[str], heard_tk: NDArray[Any], cosine_t: NDArray[An
     below.set(ylabel=f"cosine of the goal set here\nand the move of the next {steps}", ylim=(-1.05, 1.05))
     below.set_xticks(range(len(words)), words, rotation=60, ha="right", fontsize=9)
     return figure
-
-
-if __name__ == "__main__":
-    main()

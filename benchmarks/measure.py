@@ -16,7 +16,7 @@ from benchmarks.text_scores import about, frechet_scores, lstm_scores
 from textgan_env.evaluation import diversity, evaluate, likelihoods, nll, overlaps
 from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies import Decoding, EnsemblePolicy, MemoriserPolicy, MixturePolicy, PolicyModule, UniformPolicy
-from textgan_env.rewards import Keys, generate
+from textgan_env.rewards import Keys, Texts, generate
 from textgan_env.tasks import Task, fit_ngram
 
 Point = dict[str, float]
@@ -62,6 +62,16 @@ def _kind(task: Task) -> dict[str, Any]:
     return {"vocab_size": task.vocab_size, "start_token": task.start_token, "forbidden": task.forbidden}
 
 
+def uniform(task: Task) -> UniformPolicy:
+    """Every token alike."""
+    return UniformPolicy(**_kind(task))
+
+
+def plain_policies(task: Task) -> Policies:
+    """What other policies are shown beside."""
+    return {"uniform tokens": uniform(task), "unigram": fit_ngram(task, order=1), "bigram": fit_ngram(task, order=2)}
+
+
 def top_k(task: Task, members: Sequence[PolicyModule]) -> Policies:
     """Some k."""
     return {f"k={k}": members[0].with_decoding(Decoding(top_k=k)) for k in (2, 10, 100, 1000) if k < task.vocab_size}
@@ -80,7 +90,7 @@ def mixture(_: Task, members: Sequence[PolicyModule]) -> Policies:
 
 #: Name -> function of the task and of the trained policies that it builds from.
 BUILDS: dict[str, Callable[[Task, Sequence[PolicyModule]], Policies]] = {
-    "uniform": lambda task, _: {"": UniformPolicy(**_kind(task))},
+    "uniform": lambda task, _: {"": uniform(task)},
     "unigram": lambda task, _: {"": fit_ngram(task, order=1)},
     "ngram": lambda task, _: {"": fit_ngram(task, order=3)},
     "memoriser": lambda task, _: {"": MemoriserPolicy(task.writable("train"), **_kind(task))},
@@ -103,7 +113,7 @@ def real_row(task: Task, sizes: Sizes, seed: int) -> dict[str, Any]:
     values = overlaps(task, texts_BT, "test", sizes.bleu) | values
     # They are copies by the way they were chosen: no measure of a policy.
     shown = {name: value for name, value in values.items() if not name.startswith("copied")}
-    return _row(shown, missing, [task.text(tokens) for tokens in texts_BT[:20].tolist()]) | {"settings": how}
+    return _row(shown, missing, how, task, texts_BT)
 
 
 def row(policy: PolicyModule, task: Task, sizes: Sizes, seed: int) -> dict[str, Any]:
@@ -121,24 +131,29 @@ def row(policy: PolicyModule, task: Task, sizes: Sizes, seed: int) -> dict[str, 
     found = evaluate(policy, task, samples=sizes.samples, bleu_samples=sizes.bleu, seed=seed)
     valid_BT = task.split("valid").tokens_BT
     values = dict(found.values) | {"nll_valid": nll(policy, valid_BT, task.scored(valid_BT))[0]}
-    missing, settings = dict(found.missing), dict(found.settings)
-    if task.vocabulary is not None:
-        scores, none, how = text_scores(found.tokens_BT, task, sizes)
-        values, missing, settings = values | scores, missing | none, settings | how
-    values["tokens_per_second"] = writing_speed(policy, task, min(sizes.samples, 1000), seed)
-    texts = [task.text(tokens) for tokens in found.tokens_BT[:20].tolist()]
-    return _row(values, missing, texts) | {"settings": settings}
+    scores, missing, how = text_scores(found.tokens_BT, task, sizes)
+    values |= scores | {"tokens_per_second": writing_speed(policy, task, min(sizes.samples, 1000), seed)}
+    return _row(values, {**found.missing, **missing}, {**found.settings, **how}, task, found.tokens_BT)
 
 
-def _row(values: Mapping[str, float], missing: Mapping[str, str], texts: list[str]) -> dict[str, Any]:
-    """A row of finite values; the others are missing."""
+def _row(
+    values: Mapping[str, float], missing: Mapping[str, str], settings: Mapping[str, object], task: Task,
+    tokens_BT: Tensor,
+) -> dict[str, Any]:  # fmt: skip
+    """A row of finite values, the others are missing; with the first texts."""
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
     missing = {name: "infinite or not defined" for name in values if name not in finite} | dict(missing)
-    return {"values": finite, "missing": missing, "samples": texts}
+    samples = [task.text(tokens) for tokens in tokens_BT[:20].tolist()]
+    return {"values": finite, "missing": missing, "samples": samples, "settings": settings}
 
 
 def text_scores(tokens_BT: Tensor, task: Task, sizes: Sizes) -> tuple[dict[str, float], dict[str, str], dict[str, str]]:
-    """What `benchmarks.text_scores` says of texts: values, what is missing and why, and how it was measured."""
+    """What `benchmarks.text_scores` says of texts of words: values, what is missing and why, and how they are measured.
+
+    Texts without words have none of them, and nothing to be said about it.
+    """
+    if task.vocabulary is None:
+        return {}, {}, {}
     values, missing = lstm_scores(task, tokens_BT, sizes.read)
     distances, none = frechet_scores(task, tokens_BT, sizes.bleu, sizes.read)
     return values | distances, missing | none, about(task, len(tokens_BT), sizes.bleu, sizes.read)
@@ -146,10 +161,16 @@ def text_scores(tokens_BT: Tensor, task: Task, sizes: Sizes) -> tuple[dict[str, 
 
 def writing_speed(policy: PolicyModule, task: Task, texts: int, seed: int) -> float:
     """Tokens a second that a policy writes, many texts side by side."""
-    keys = Keys.counted(derived_seed(seed, "speed"), texts, device=policy.device)
     began = time.perf_counter()
-    _, lengths_B = generate(policy, keys, task.max_length, end_token=task.end_token)
+    lengths_B = written(policy, task, texts, derived_seed(seed, "speed")).lengths_B
     return float(lengths_B.sum()) / (time.perf_counter() - began)
+
+
+def written(policy: PolicyModule, task: Task, texts: int, seed: int) -> Texts:
+    """Fresh texts of a policy, all side by side."""
+    keys = Keys.counted(seed, texts, device=policy.device)
+    tokens_BT, lengths_B = generate(policy, keys, task.max_length, end_token=task.end_token)
+    return Texts.finished(tokens_BT, lengths_B, keys, task.end_token)
 
 
 def point(policy: PolicyModule, task: Task, sizes: Sizes, seed: int) -> Point:
@@ -157,8 +178,7 @@ def point(policy: PolicyModule, task: Task, sizes: Sizes, seed: int) -> Point:
     if task.oracle is None:
         found = evaluate(policy, task, samples=sizes.curve, bleu_samples=min(sizes.curve, sizes.bleu), seed=seed)
         return dict(found.values) | lstm_scores(task, found.tokens_BT, sizes.read)[0]
-    keys = Keys.counted(derived_seed(seed, "curve"), sizes.curve, device=policy.device)
-    tokens_BT = generate(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
+    tokens_BT = written(policy, task, sizes.curve, derived_seed(seed, "curve")).tokens_BT.cpu()
     real_BT = task.split("test").head(sizes.curve).tokens_BT
     values = likelihoods(policy, task, real_BT, tokens_BT, "test") | diversity(task, tokens_BT)
     return {name: value for name, value in values.items() if math.isfinite(value)}
@@ -178,13 +198,9 @@ def sweep(measure: Callable[[float], Point], gap: float = GAP) -> list[Point]:
     if any(not {"cover", "fit"} <= set(values) for values in found.values()):
         found |= {temperature: measure(temperature) for temperature in TEXT_TEMPERATURES if temperature not in found}
     while len(found) < MOST_POINTS and all({"cover", "fit"} <= set(values) for values in found.values()):
-        ordered = sorted(found)
-        distances = [_distance(found[low], found[high]) for low, high in pairwise(ordered)]
-        widest = max(range(len(distances)), key=distances.__getitem__)
-        if distances[widest] <= gap:
-            break
-        middle = round(math.sqrt(ordered[widest] * ordered[widest + 1]), 4)
-        if middle in found:
+        low, high = max(pairwise(sorted(found)), key=lambda pair: _distance(found[pair[0]], found[pair[1]]))
+        middle = round(math.sqrt(low * high), 4)
+        if _distance(found[low], found[high]) <= gap or middle in found:
             break
         found[middle] = measure(middle)
     return [{"temperature": temperature, **found[temperature]} for temperature in sorted(found, reverse=True)]

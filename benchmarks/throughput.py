@@ -7,21 +7,25 @@
   --grow                                                           how the cost grows with B, N, T and V, ours alone
 """
 
+import json
 import statistics
 import sys
 import time
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from matplotlib.figure import Figure
-
-from benchmarks.results import command, peak_memory_mb, save_picture, show
-from benchmarks.works import LETTERS, WORKS, Sizes, Work
-from textgan_env.ops.plots import new_figure, plain_axes
-from textgan_env.utils.errors import require
+from benchmarks import results
+from benchmarks.results import command, image_path, peak_memory_mb, show
+from textgan_env.ops.plots import LINE_COLOURS, new_figure, plain_axes, save_figure
+from textgan_env.utils.errors import require_known
 from textgan_env.utils.options import at_least
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from benchmarks.works import Work
+
+LETTERS = {"rows": "B", "rollouts": "N", "max_length": "T", "vocab_size": "V"}
 # What grows, together, and the values it takes.
 GROWTH = {
     ("rows",): (16, 32, 64, 128),
@@ -32,9 +36,27 @@ GROWTH = {
 
 
 @dataclass(frozen=True)
-class Options(Sizes):
+class Options:
     """Time the pieces of adversarial training."""
 
+    rows: int = 64
+    """B, also the texts of a step of D (half real, half written) and of maximum likelihood."""
+    rollouts: int = 16
+    """N of SeqGAN's generator step."""
+    leakgan_rollouts: int = 4
+    """N of LeakGAN's step, which takes Q after every c-th token."""
+    max_length: int = 20
+    """T."""
+    vocab_size: int = 5000
+    """V."""
+    hidden_size: int = 32
+    """Of embedding and LSTM."""
+    samples: int = 10_000
+    """Texts that are written in one go."""
+    envs: int = 1024
+    """Environments side by side where their steps are counted."""
+    device: str = "cpu"
+    """cpu, cuda ..."""
     works: tuple[str, ...] = ()
     """Which pieces; none: all."""
     repeats: int = 5
@@ -47,32 +69,45 @@ class Options(Sizes):
     """CPU threads [torch's choice]."""
     name: str = "throughput"
     """Of the result files, and of the picture in docs/images."""
+    redraw: bool = False
+    """Time nothing; draw the picture again from the results that are kept."""
 
 
 @command
 def main(options: Options) -> None:
     """The command."""
-    unknown = [name for name in options.works if name not in WORKS]
-    require(not unknown, f"unknown work '{next(iter(unknown), '')}', expected some of: {', '.join(WORKS)}")
-    at_least(1, options, "repeats", *(field.name for field in fields(Sizes) if field.name != "device"))
+    if options.redraw:
+        _draw(json.loads((results.RESULTS / f"{options.name}.json").read_text("utf-8"))["rows"], options)
+        return
+    import torch
+
+    from benchmarks.works import WORKS
+
+    for name in options.works:
+        require_known("work", name, WORKS)
+    at_least(1, options, *(field.name for field in fields(options) if field.type is int))
     torch.set_num_threads(options.threads or torch.get_num_threads())
     works = list(options.works or WORKS)
-    rows = grow(options, works) if options.grow else measure(options, works)
+    rows = grow(options, works) if options.grow else [_row(name, WORKS[name](options), options) for name in works]
     notes = (
         "Seconds of wall clock, median of the turns (lowest - highest); the ratio is the median, over turns, "
         "of plain seconds by ours, for the same amount of work; peak resident memory of the process so far."
     )
-    show(options.name, rows, module="benchmarks.throughput", notes=notes, device=options.device)
-    print(save_picture(_growth_figure(rows) if options.grow else _ratio_figure(rows), options.name))
+    show(options.name, rows, notes=notes, device=options.device)
+    _draw(rows, options)
 
 
-def measure(options: Options, works: list[str]) -> list[dict[str, Any]]:
-    """A row a piece."""
-    return [_row(name, WORKS[name](options), options) for name in works]
+def _draw(rows: list[dict[str, Any]], options: Options) -> None:
+    """Draw the picture of some rows, and say where it is."""
+    path = image_path(options.name)
+    save_figure(_growth_figure(rows) if "changed" in rows[0] else _ratio_figure(rows), path)
+    print(path)
 
 
 def grow(options: Options, works: list[str]) -> list[dict[str, Any]]:
     """A row for each piece and each value that B, N, T and V take in turn, where it has such; ours alone."""
+    from benchmarks.works import WORKS
+
     rows = []
     for name in works:
         for what, values in GROWTH.items():
@@ -84,10 +119,12 @@ def grow(options: Options, works: list[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(name: str, work: Work, options: Options) -> dict[str, Any]:
+def _row(name: str, work: "Work", options: Options) -> dict[str, Any]:
     """Time a piece: ours and the plain one in turn."""
+    import torch
+
     print(f"timing {name} ...", file=sys.stderr, flush=True)
-    sides = {"ours": work.ours} | ({"plain": work.plain} if options.plain and work.plain is not None else {})
+    sides = {"ours": work.ours} | ({"plain": work.plain} if options.plain else {})
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for turn in range(-1, options.repeats):
         for side, run in sides.items():
@@ -114,11 +151,11 @@ def _ratio_figure(rows: list[dict[str, Any]]) -> "Figure":
     """A bar a piece, ours and plain, on a logarithmic scale."""
     figure = new_figure(8, 0.9 + 0.55 * len(rows))
     axes = figure.subplots()
-
-    for shift, key, label in ((-0.2, "seconds", "ours"), (0.2, "plain seconds", "plain")):
+    sides = ((-0.2, "seconds", "ours", LINE_COLOURS[0]), (0.2, "plain seconds", "plain", "#b9bcc0"))
+    for shift, key, label, colour in sides:
         known = {place + shift: row[key] for place, row in enumerate(rows) if row.get(key) is not None}
         if known:
-            axes.barh(list(known), list(known.values()), height=0.38, label=label)
+            axes.barh(list(known), list(known.values()), height=0.38, label=label, color=colour)
     for place, row in enumerate(rows):
         if "ratio" in row:
             end = (max(row["seconds"], row["plain seconds"]), place)
@@ -138,9 +175,9 @@ def _growth_figure(rows: list[dict[str, Any]]) -> "Figure":
     letters = list(dict.fromkeys(row["changed"] for row in rows))
     panels = figure.subplots(1, len(letters), sharey=True, squeeze=False)[0]
     for axes, letter in zip(panels, letters, strict=True):
-        for color, name in enumerate(names):
+        for name, colour in zip(names, LINE_COLOURS, strict=False):
             line = [(row["value"], row["seconds"]) for row in rows if row["changed"] == letter and row["work"] == name]
-            axes.plot(*(zip(*line, strict=True) if line else ((), ())), marker="o", color=f"C{color}", label=name)
+            axes.plot(*(zip(*line, strict=True) if line else ((), ())), marker="o", color=colour, label=name)
         ticks = sorted({row["value"] for row in rows if row["changed"] == letter})
         axes.set(xscale="log", yscale="log", xlabel=letter)
         axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)

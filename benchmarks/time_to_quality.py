@@ -11,6 +11,7 @@ that is busy with other things. The evaluations are included, as for anybody who
 
 import importlib
 import json
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from agents.cli import AGENTS
 from benchmarks.results import command, show
 from textgan_env.runs.logs import MetricLog
 from textgan_env.utils.errors import require, require_known
@@ -82,36 +84,30 @@ def timed_evaluations() -> Iterator[list[Evaluated]]:
 @command
 def main(options: Options) -> None:
     """The command."""
-    known = sorted(path.stem for path in (Path(__file__).parents[1] / "agents").glob("[a-z]*.py"))
-    require_known("agent", options.agent, known)
+    require_known("agent", options.agent, AGENTS)
+    for word in " ".join(options.tries).split():
+        is_option = re.fullmatch(r"[^=]+=.+", word) is not None
+        require(is_option, f"'{word}' of --tries is no option: expected name=value, such as batch-size=128")
     notes = (
         f"agents/{options.agent}.py on {options.task}, its options beside those named; seconds until NLL-valid was "
         f"{options.target:g}, and to the end of training; then the finished policy on the test split."
     )
     rows = [attempt(words, options) for words in options.tries]
-    show(options.name, rows, module="benchmarks.time_to_quality", notes=notes)
+    show(options.name, rows, notes=notes)
 
 
 def attempt(words: str, options: Options) -> dict[str, Any]:
     """Train once; the row of the try."""
     importlib.import_module("textgan_env.training.loop")  # what loading the libraries takes is no try's own
-    options_of_try = [part for word in words.split() for part in _option(word)]
     train = importlib.import_module(f"agents.{options.agent}").main
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder)
         told = ["--task", options.task, "--seed", str(options.seed), "--threads", str(options.threads)]
         with timed_evaluations() as evaluations:
-            train([*told, *options_of_try, "--show-samples", "1", "--runs", str(runs)])
+            train([*told, *(f"--{word}" for word in words.split()), "--show-samples", "1", "--runs", str(runs)])
         measured = json.loads(next(runs.glob("*/evaluation.json")).read_text(encoding="utf-8"))["values"]
     of_interest = {name: measured[name] for name in ("nll_oracle", "nll_test", "cover", "fit") if name in measured}
     return {"options": words, **summary(evaluations, options.target), **of_interest}
-
-
-def _option(word: str) -> tuple[str, str]:
-    """One option of a try, as words of a command."""
-    name, equals, value = word.partition("=")
-    require(bool(name and equals), f"'{word}' of --tries is no option: expected name=value, such as batch-size=128")
-    return f"--{name}", value
 
 
 def summary(evaluations: list[Evaluated], target: float) -> dict[str, Any]:

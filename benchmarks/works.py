@@ -8,12 +8,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
 from torch.optim import Adam
 
 import textgan_env  # noqa: F401  registers the ids
 from agents.leakgan import LeakGAN, LeakGANConfig
 from benchmarks import reference
 from benchmarks.reference import PlainDiscriminator, PlainGenerator, PlainLeakGAN, descend
+from benchmarks.throughput import LETTERS, Options
 from textgan_env.discriminators import ConvDiscriminator, fit_discriminator, score_logits
 from textgan_env.ops import metrics
 from textgan_env.ops.losses import nll_sum, policy_gradient_sum
@@ -23,31 +26,6 @@ from textgan_env.rewards import Keys, RolloutCredit, Texts, complete, generate
 from textgan_env.tasks import OracleTask
 
 Run = Callable[[int], object]
-LETTERS = {"rows": "B", "rollouts": "N", "max_length": "T", "vocab_size": "V"}
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How large the pieces are."""
-
-    rows: int = 64
-    """B, also the texts of a step of D (half real, half written) and of maximum likelihood."""
-    rollouts: int = 16
-    """N of SeqGAN's generator step."""
-    leakgan_rollouts: int = 4
-    """N of LeakGAN's step, which takes Q after every c-th token."""
-    max_length: int = 20
-    """T."""
-    vocab_size: int = 5000
-    """V."""
-    hidden_size: int = 32
-    """Of embedding and LSTM."""
-    samples: int = 10_000
-    """Texts that are written in one go."""
-    envs: int = 1024
-    """Environments side by side where their steps are counted."""
-    device: str = "cpu"
-    """cpu, cuda ..."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +34,7 @@ class Work:
 
     Attributes:
         ours: Does it our way.
-        plain: Does it plainly, or None.
+        plain: Does it plainly.
         count: How much ours deals with, in ``unit``.
         unit: For example "texts".
         sizes: Those that matter.
@@ -64,43 +42,48 @@ class Work:
     """
 
     ours: Run
-    plain: Run | None
+    plain: Run
     count: int
     unit: str
     sizes: str
     plain_count: int | None = None
 
 
-def _names(sizes: Sizes, *letters: str) -> str:
+def _names(sizes: Options, *letters: str) -> str:
     """The sizes that matter, by their letters."""
     values = {letter: getattr(sizes, name) for name, letter in LETTERS.items()}
     size = sizes.hidden_size
     return " ".join([*(f"{letter}={values[letter]}" for letter in letters), f"{size}/{size}"])
 
 
-def _generator(sizes: Sizes) -> LSTMPolicy:
-    """G."""
+def _generators(sizes: Options) -> tuple[LSTMPolicy, PlainGenerator]:
+    """G, ours and plain."""
     size = sizes.hidden_size
     # Weights as wide as the oracle's, so that texts differ as much as texts do.
     policy = LSTMPolicy(sizes.vocab_size, start_token=0, embed_size=size, hidden_size=size, init_scale=1.0)
-    return policy.to(sizes.device)
+    return policy.to(sizes.device), PlainGenerator(policy)
 
 
-def _discriminator(sizes: Sizes) -> ConvDiscriminator:
-    """The published CNN."""
-    return ConvDiscriminator(sizes.vocab_size, sizes.max_length).to(sizes.device)
+def _discriminators(sizes: Options) -> tuple[ConvDiscriminator, PlainDiscriminator]:
+    """The published CNN, ours and plain, in eval mode."""
+    discriminator = ConvDiscriminator(sizes.vocab_size, sizes.max_length).to(sizes.device).eval()
+    return discriminator, PlainDiscriminator(discriminator).eval()
 
 
-def _draws(sizes: Sizes, turn: int) -> torch.Generator:
+def _no_tokens(sizes: Options, rows: int) -> Tensor:
+    """Prefixes without a token, int64 (rows, 0)."""
+    return torch.empty(rows, 0, dtype=torch.int64, device=sizes.device)
+
+
+def _draws(sizes: Options, turn: int) -> torch.Generator:
     """What a plain version draws from in a turn."""
     return torch.Generator(sizes.device).manual_seed(turn)
 
 
-def generator_step(sizes: Sizes) -> Work:
+def generator_step(sizes: Options) -> Work:
     """SeqGAN's g-step: write B texts, complete every prefix N times, score with the CNN, REINFORCE."""
-    policy, judge = _generator(sizes), _discriminator(sizes).eval()
-    slow, slow_judge = PlainGenerator(policy), PlainDiscriminator(judge).eval()
-    optimizer, slow_optimizer = Adam(policy.parameters(), lr=1e-4), Adam(slow.parameters(), lr=1e-4)
+    (policy, slow), (judge, slow_judge) = _generators(sizes), _discriminators(sizes)
+    optimizer, slow_optimizer = Adam(policy.parameters(), lr=1e-4, fused=True), Adam(slow.parameters(), lr=1e-4)
     source = RolloutCredit(policy, judge, rollouts=sizes.rollouts)
 
     def ours(turn: int) -> None:
@@ -114,16 +97,17 @@ def generator_step(sizes: Sizes) -> Work:
 
     def plain(turn: int) -> None:
         """One turn of the plain version."""
-        size = {"rows": sizes.rows, "max_length": sizes.max_length, "rollouts": sizes.rollouts}
-        reference.plain_generator_step(slow, slow_judge, slow_optimizer, draws=_draws(sizes, turn), **size)
+        write = partial(slow.write, max_length=sizes.max_length, generator=_draws(sizes, turn))
+        tokens_BT = write(_no_tokens(sizes, sizes.rows))
+        q_BT = reference.plain_q(write, slow_judge, tokens_BT, sizes.rollouts, list(range(sizes.max_length)))
+        descend(-(q_BT * slow.log_prob(tokens_BT)).sum(1).mean(), slow_optimizer, slow)
 
     return Work(ours, plain, sizes.rows, "texts", f"{_names(sizes, 'B', 'N', 'T', 'V')} F={judge.feature_size}")
 
 
-def rollouts(sizes: Sizes) -> Work:
+def rollouts(sizes: Options) -> Work:
     """The completions of a g-step alone."""
-    policy = _generator(sizes)
-    slow = PlainGenerator(policy)
+    policy, slow = _generators(sizes)
     keys = Keys.counted(0, sizes.rows, device=policy.device)
     tokens_BT, _ = generate(policy, keys, sizes.max_length)
     wanted_BT = torch.ones_like(tokens_BT, dtype=torch.bool)
@@ -145,7 +129,7 @@ def rollouts(sizes: Sizes) -> Work:
     return Work(ours, plain, completions, "completions", _names(sizes, "B", "N", "T", "V"))
 
 
-def draws(sizes: Sizes) -> Work:
+def draws(sizes: Options) -> Work:
     """Draw one token a row from given logits, a hundred times: two-level inversion against `torch.multinomial`."""
     times = 100
     logits_BV = torch.randn(sizes.rows, sizes.vocab_size, generator=_draws(sizes, 0), device=sizes.device)
@@ -165,10 +149,9 @@ def draws(sizes: Sizes) -> Work:
     return Work(ours, plain, times * sizes.rows, "tokens", _names(sizes, "B", "V"))
 
 
-def scores(sizes: Sizes) -> Work:
+def scores(sizes: Options) -> Work:
     """Score the N completions of one prefix of every row by the CNN, without gradients."""
-    judge = _discriminator(sizes).eval()
-    slow = PlainDiscriminator(judge).eval()
+    judge, slow = _discriminators(sizes)
     shape = (sizes.rows * sizes.rollouts, sizes.max_length)
     tokens_RT = torch.randint(sizes.vocab_size, shape, generator=_draws(sizes, 0), device=sizes.device)
 
@@ -178,17 +161,13 @@ def scores(sizes: Sizes) -> Work:
             for tokens_BT in tokens_RT.split(sizes.rows):
                 slow(tokens_BT)
 
-    def ours(_: int) -> None:
-        """One turn of ours."""
-        score_logits(judge, tokens_RT)
-
-    return Work(ours, plain, len(tokens_RT), "texts", f"{_names(sizes, 'B', 'N', 'T')} F={judge.feature_size}")
+    named = f"{_names(sizes, 'B', 'N', 'T')} F={judge.feature_size}"
+    return Work(lambda _: score_logits(judge, tokens_RT), plain, len(tokens_RT), "texts", named)
 
 
-def sampling(sizes: Sizes) -> Work:
+def sampling(sizes: Options) -> Work:
     """Write many texts."""
-    policy = _generator(sizes)
-    slow = PlainGenerator(policy)
+    policy, slow = _generators(sizes)
 
     def ours(turn: int) -> None:
         """One turn of ours."""
@@ -199,16 +178,16 @@ def sampling(sizes: Sizes) -> Work:
         draws = _draws(sizes, turn)
         for start in range(0, sizes.samples, sizes.rows):
             rows = min(sizes.rows, sizes.samples - start)
-            slow.write(torch.empty(rows, 0, dtype=torch.int64, device=sizes.device), sizes.max_length, draws)
+            slow.write(_no_tokens(sizes, rows), sizes.max_length, draws)
 
     return Work(ours, plain, sizes.samples, "texts", _names(sizes, "T", "V"))
 
 
-def d_step(sizes: Sizes) -> Work:
+def d_step(sizes: Options) -> Work:
     """One step of the CNN on B texts, half of them real."""
-    judge = _discriminator(sizes)
-    slow = PlainDiscriminator(judge).train()
-    optimizer, slow_optimizer = judge.make_optimizer(), torch.optim.Adam(slow.parameters(), lr=1e-4)
+    judge, slow = _discriminators(sizes)
+    slow.train()
+    optimizer, slow_optimizer = judge.make_optimizer(), Adam(slow.parameters(), lr=1e-4)
     shape = (2, max(1, sizes.rows // 2), sizes.max_length)
     real_BT, fake_BT = torch.randint(sizes.vocab_size, shape, generator=_draws(sizes, 0), device=sizes.device)
     tokens_BT = torch.cat([real_BT, fake_BT])
@@ -220,18 +199,19 @@ def d_step(sizes: Sizes) -> Work:
         fit_discriminator(judge, optimizer, real_BT, fake_BT, steps=1, batch_size=len(real_BT), generator=generator)
 
     def plain(turn: int) -> None:
-        """One turn of the plain version."""
+        """One turn of the plain version: cross entropy and the L2 of the head."""
         with seeded(turn):
-            reference.plain_d_step(slow, slow_optimizer, tokens_BT, real_is_one_B)
+            loss = functional.binary_cross_entropy_with_logits(slow(tokens_BT), real_is_one_B)
+            penalty = slow.l2 / 2 * sum(part.square().sum() for part in slow.output.parameters())
+            descend(loss + penalty, slow_optimizer)
 
     return Work(ours, plain, len(tokens_BT), "texts", f"{_names(sizes, 'B', 'T', 'V')} F={judge.feature_size}")
 
 
-def mle_step(sizes: Sizes) -> Work:
+def mle_step(sizes: Options) -> Work:
     """One step of maximum likelihood on B texts."""
-    policy = _generator(sizes)
-    slow = PlainGenerator(policy)
-    optimizer, slow_optimizer = Adam(policy.parameters(), lr=1e-2), Adam(slow.parameters(), lr=1e-2)
+    policy, slow = _generators(sizes)
+    optimizer, slow_optimizer = Adam(policy.parameters(), lr=1e-2, fused=True), Adam(slow.parameters(), lr=1e-2)
     shape = (sizes.rows, sizes.max_length)
     tokens_BT = torch.randint(sizes.vocab_size, shape, generator=_draws(sizes, 0), device=sizes.device)
     mask_BT = torch.ones_like(tokens_BT, dtype=torch.bool)
@@ -243,12 +223,12 @@ def mle_step(sizes: Sizes) -> Work:
 
     def plain(_: int) -> None:
         """One turn of the plain version."""
-        reference.plain_mle_step(slow, slow_optimizer, tokens_BT)
+        descend(-slow.log_prob(tokens_BT).mean(), slow_optimizer, slow)
 
     return Work(ours, plain, sizes.rows, "texts", _names(sizes, "B", "T", "V"))
 
 
-def leakgan_step(sizes: Sizes) -> Work:
+def leakgan_step(sizes: Options) -> Work:
     """LeakGAN's g-step with the CNN's features: write B texts, Q after every c-th token, losses and their steps."""
     length, size = sizes.max_length, sizes.hidden_size
     task = OracleTask(max_length=length, vocab_size=sizes.vocab_size, train_size=1, valid_size=1, test_size=1)
@@ -266,21 +246,22 @@ def leakgan_step(sizes: Sizes) -> Work:
         """One turn of ours."""
         agent.policy.eval()
         agent.envs.reset(seed=turn)
-        batch = agent.envs.collect(agent.sampling, positions)
-        columns, minimise, _ = agent.columns(batch, positions)
+        with agent.remembering():
+            batch = agent.envs.collect(agent.sampling, positions)
+            columns, minimise, _ = agent.columns(batch, positions)
         objective = partial(agent.policy.rules.generated_sums, agent.learning)
         agent.descend((agent.manager_optimizer, agent.worker_optimizer), columns, objective, minimise)
 
     def plain(turn: int) -> None:
         """One turn of the plain version."""
-        draws = torch.Generator(sizes.device).manual_seed(turn)
-        reference.plain_leakgan_step(slow, optimizers, rows=sizes.rows, rollouts=sizes.leakgan_rollouts, draws=draws)
+        size = {"rows": sizes.rows, "rollouts": sizes.leakgan_rollouts}
+        reference.plain_leakgan_step(slow, optimizers, draws=_draws(sizes, turn), **size)
 
     named = _names(replace(sizes, rollouts=sizes.leakgan_rollouts), "B", "N", "T", "V")
     return Work(ours, plain, sizes.rows, "texts", f"{named} c={config.goal_steps} F={agent.policy.feature_size}")
 
 
-def env_steps(sizes: Sizes) -> Work:
+def env_steps(sizes: Options) -> Work:
     """Tokens through the environment: random actions, constant terminal reward. Plain: 16 in a SyncVectorEnv."""
     options: dict[str, Any] = {"max_length": sizes.max_length, "reward": "terminal", "control": "constant"}
     few, turns = min(16, sizes.envs), 2 * sizes.max_length
@@ -304,7 +285,7 @@ def env_steps(sizes: Sizes) -> Work:
     return Work(ours, plain, turns * sizes.envs, "tokens", named, plain_count=turns * few)
 
 
-def bleu(sizes: Sizes) -> Work:
+def bleu(sizes: Options) -> Work:
     """BLEU-2 to 5 and Self-BLEU-2 to 5 of 2,000 texts, 10,000 references. Plain: nltk's BLEU-5 of two texts."""
     from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
@@ -329,7 +310,7 @@ def bleu(sizes: Sizes) -> Work:
     return Work(ours, plain, 2000, "texts", "2,000 texts, 10,000 references", plain_count=2)
 
 
-WORKS: dict[str, Callable[[Sizes], Work]] = {
+WORKS: dict[str, Callable[[Options], Work]] = {
     "generator step": generator_step,
     "rollouts": rollouts,
     "draws": draws,

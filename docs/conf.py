@@ -37,7 +37,7 @@ default_role = "ours"
 # What others document, there is no network to ask them.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!textgan_env|agents).*"),
-    ("py:.*", r".*\.(_\w+|Config|Item|Kind|Network|Read|Module|Value)"),  # hidden names and type variables
+    ("py:.*", r".*\.(_\w+|AnyConfig|Config|Item|Kind|Network|Read|Module|Value)"),  # hidden names and type variables
 ]
 
 # -- What it looks like --------------------------------------------------------------------------------------------

@@ -150,13 +150,20 @@ def public_names(module: ModuleType) -> list[str]:
     return [name for name in dict.fromkeys(found) if not name.startswith("_")]
 
 
+def offered_names(module: ModuleType) -> list[str]:
+    """What a module offers of others': its ``__all__``, and what it imports ``as`` itself."""
+    tree = ast.parse(Path(str(module.__file__)).read_text("utf-8"))
+    imported = [name for node in tree.body if isinstance(node, ast.ImportFrom) for name in node.names]
+    return [*getattr(module, "__all__", ()), *(name.name for name in imported if name.name == name.asname)]
+
+
 def api_pages() -> Iterator[tuple[Path, str]]:
     """A page for each module, and the list of them."""
     rows = []
     for name in modules():
         module = importlib.import_module(name)
         # Without names autodoc would show all of `__all__`, which each module shows itself.
-        own, offered = public_names(module), [f"`{offered}`" for offered in getattr(module, "__all__", ())]
+        own, offered = public_names(module), [f"`{offered}`" for offered in offered_names(module)]
         members = f"   :members: {', '.join(own)}\n" if own else ""
         page = f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n{members}```\n"
         page += f"\nImport from here: {', '.join(offered)}.\n" if offered else ""

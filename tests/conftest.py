@@ -9,10 +9,13 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import atexit
 import errno
 import hashlib
 import random
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,15 +30,20 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
+from textgan_env.evaluation.evaluate import Evaluation, evaluate
+from textgan_env.evaluation.verdict import real_values
+from textgan_env.ops.plots import learning_curve
 from textgan_env.ops.sampling import derived_seed
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.logs import read_metrics
+from textgan_env.show import saved
 from textgan_env.tasks import ToyTask
 from textgan_env.text import music
 from textgan_env.text.corpora import CORPORA, DataFile
 from textgan_env.text.dataset import Split, TokenDataset
 from textgan_env.text.music import pitch_name, split_tunes
+from textgan_env.training import finish
 from textgan_env.training.loop import Agent
 from textgan_env.training.schedule import Step
 from textgan_env.utils.errors import InputError
@@ -43,6 +51,11 @@ from textgan_env.utils.errors import InputError
 PROJECT = Path(__file__).parent.parent
 
 torch.set_num_threads(1)
+
+# Default discriminators are kept in the data folder: one for all processes of a session, and not the user's.
+if "TEXTGAN_DATA" not in os.environ:
+    os.environ["TEXTGAN_DATA"] = tempfile.mkdtemp(prefix="textgan-tests-")
+    atexit.register(shutil.rmtree, os.environ["TEXTGAN_DATA"], ignore_errors=True)
 
 # torch's first call can take longer than any deadline; in CI the same examples are tried every time.
 settings.register_profile("textgan", deadline=None, derandomize="CI" in os.environ)
@@ -56,6 +69,31 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the published corpora in ../shared/data, which are not here")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_ends_of_runs() -> Iterator[None]:
+    """A finished run is measured on 500 texts, not 10,000, and its curve is a stub: both are dearer than tiny runs."""
+
+    def measured(*what: Any, samples: int = 10_000, **options: Any) -> Evaluation:
+        return evaluate(*what, samples=min(samples, 500), **options)
+
+    def of_real(*what: Any, samples: int, references: int | None) -> dict[str, float]:
+        return real_values(*what, samples=min(samples, 100), references=references or 500)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (finish, saved):
+            patch.setattr(module, "evaluate", measured)
+        patch.setattr(finish, "real_values", of_real)
+        patch.setattr(finish, "learning_curve", lambda _, path, **__: path.touch())
+        yield
+
+
+@pytest.fixture
+def long_ends_of_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finished run ends as outside of tests."""
+    for long_way in (evaluate, learning_curve, real_values):
+        monkeypatch.setattr(finish, long_way.__name__, long_way)
 
 
 def assert_refused(match: str, call: Callable[..., object], /, *args: Any, **options: Any) -> str:

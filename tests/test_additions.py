@@ -101,7 +101,7 @@ ROWS = [
         "text/corpora.py", '    NamedCorpus(\n        "wordnet",',
         '    NamedCorpus("rhymes", "TextGAN/Rhymes-v0", "rhymes", {"train": DataFile("rhymes.txt", "SUM")}),\n',
     ),
-    ("utils/options.py", "poems, music.", "rhymes, "),
+    ("utils/options.py", "json-grammar.", "rhymes, "),
 ]  # fmt: skip
 
 

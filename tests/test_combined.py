@@ -15,6 +15,7 @@ from textgan_env.policies import (
     MemoriserPolicy,
     MixturePolicy,
     PolicyModule,
+    RatioDiscriminator,
     TablePolicy,
     UniformPolicy,
 )
@@ -84,6 +85,59 @@ def test_an_ensemble_is_the_mean_of_the_next_tokens() -> None:
     assert float(text_probabilities(policy).sum()) == pytest.approx(1)
 
 
+def stepwise(policy: PolicyModule) -> Tensor:
+    """Probabilities of the next token at each prefix of every text, one token after another: float64 (S, T, V)."""
+    with torch.no_grad():
+        return PolicyModule.all_log_probs(policy, TOY.texts_ST).double().exp()
+
+
+@pytest.mark.parametrize("decoding", [Decoding(), Decoding(0.5), Decoding(top_k=2)])
+def test_a_geometric_mean_is_the_normalised_root_of_the_product(decoding: Decoding) -> None:
+    members = [lstm(1), lstm(2), lstm(3).with_decoding(Decoding(0.7))]
+    one_STV, two_STV, three_STV = map(stepwise, members)
+    product_STV = (one_STV * two_STV * three_STV) ** (1 / 3 / decoding.temperature)
+    if decoding.top_k:
+        product_STV *= product_STV >= product_STV.sort(2).values[..., 1:2]
+    expected_STV = product_STV / product_STV.sum(2, keepdim=True)
+    policy = EnsemblePolicy(members, mean="geometric").with_decoding(decoding)
+    torch.testing.assert_close(stepwise(policy), expected_STV, rtol=1e-5, atol=1e-7)
+    with torch.no_grad():
+        found_STV = policy.all_log_probs(TOY.texts_ST).double().exp()
+    torch.testing.assert_close(found_STV, expected_STV, rtol=1e-5, atol=1e-7)
+    chosen_ST = expected_STV.gather(2, TOY.texts_ST[..., None])[..., 0]
+    torch.testing.assert_close(text_probabilities(policy), chosen_ST.prod(1), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("decoding", [Decoding(), Decoding(0.5)])
+def test_an_arithmetic_mean_read_at_once_is_that_of_its_steps(decoding: Decoding) -> None:
+    members = [lstm(1), lstm(2)]
+    mean_STV = (sum(map(stepwise, members)) / 2) ** (1 / decoding.temperature)
+    policy = EnsemblePolicy(members).with_decoding(decoding)
+    expected_STV = mean_STV / mean_STV.sum(2, keepdim=True)
+    with torch.no_grad():
+        found_STV = policy.all_log_probs(TOY.texts_ST).double().exp()
+    torch.testing.assert_close(found_STV, expected_STV, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(stepwise(policy), expected_STV, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(text_probabilities(policy), stepped(policy), rtol=1e-5, atol=1e-7)
+
+
+def test_of_what_one_policy_never_generates_half_stays_in_one_mean_and_nothing_in_the_other() -> None:
+    one = UniformPolicy(V, start_token=0, forbidden=(1,))
+    members = [one, UniformPolicy(V, start_token=0)]
+    with torch.no_grad():
+        arithmetic_V, geometric_V = (
+            EnsemblePolicy(members, mean).all_log_probs(TOY.texts_ST[:1])[0, 0].exp()
+            for mean in ("arithmetic", "geometric")
+        )
+    assert arithmetic_V.tolist() == pytest.approx([5 / 12, 1 / 6, 5 / 12])
+    assert geometric_V.tolist() == pytest.approx([1 / 2, 0, 1 / 2])
+
+
+def test_an_unknown_mean_and_an_ensemble_of_none_are_refused() -> None:
+    assert_refused("unknown mean 'median'", EnsemblePolicy, [lstm(1)], mean="median")
+    assert_refused("at least one policy", EnsemblePolicy, [])
+
+
 @pytest.mark.parametrize("weights", [(0.7, 0.3), (0.05, 0.95)])
 def test_a_mixture_has_the_weighted_law_of_whole_texts(weights: tuple[float, float]) -> None:
     cold = lstm(1).with_decoding(Decoding(0.3))
@@ -137,3 +191,23 @@ def test_policies_that_do_not_fit_together_are_refused(
 
 def test_policies_with_random_states_are_not_combined() -> None:
     assert_refused("initial state", EnsemblePolicy, [LSTMPolicy(V, start_token=0, initial_state="random")])
+
+
+def test_the_best_discriminator_has_the_log_ratio_of_each_text_and_of_each_prefix() -> None:
+    """By listing: a prefix is as probable as all texts that begin with it; half a text is a prefix, too."""
+    policy = TablePolicy(V, max_length=T, logits_PV=torch.randn(13, V, generator=torch.Generator().manual_seed(0)))
+    judge = RatioDiscriminator(TOY.oracle, policy, T)
+    real_S, own_S = TOY.logp_S.exp(), text_probabilities(policy)
+    expected_ST = torch.stack(
+        [(real_S.view(V**seen, -1).sum(1) / own_S.view(V**seen, -1).sum(1)).log().repeat_interleave(V ** (T - seen))
+         for seen in range(1, T + 1)], dim=1
+    )  # fmt: skip
+    torch.testing.assert_close(judge.token_logits(TOY.texts_ST).double(), expected_ST, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(judge.logits(TOY.texts_ST).double(), expected_ST[:, -1], atol=1e-5, rtol=1e-5)
+    cut_ST = TOY.texts_ST.clone()
+    cut_ST[:, 2:] = V
+    assert judge.token_logits(cut_ST)[:, 2].eq(0).all()
+    torch.testing.assert_close(judge.logits(cut_ST).double(), expected_ST[:, 1], atol=1e-5, rtol=1e-5)
+    assert_refused(
+        "one vocabulary, found V=3 and V=4", RatioDiscriminator, TOY.oracle, UniformPolicy(4, start_token=0), T
+    )

@@ -75,8 +75,9 @@ def test_a_prefix_stands_at_the_beginning_and_counts() -> None:
 
 def test_whole_texts_can_be_filled_in() -> None:
     episodes = started()
-    episodes.fill(np.array([[0, 2, 0, 2], [END, PAD, PAD, PAD]]), np.array([4, 1]))
+    episodes.fill(np.array([[0, 2, 0, 2], [END, PAD, PAD, PAD]]))
     assert episodes.ended_B.all()
+    assert episodes.lengths_B.tolist() == [4, 1]
     assert_refused("after the end", episodes.append, rows(True, False), np.array([0, 0]))
 
 
@@ -92,12 +93,12 @@ def test_a_prefix_that_does_not_fit_is_refused_and_starts_nothing(prefix: list[i
 
 @pytest.mark.parametrize("token", [-1, PAD, 2**40], ids=["negative", "PAD", "huge"])
 def test_a_token_outside_the_vocabulary_is_refused(token: int) -> None:
-    assert_refused("action", started().append, rows(True, True), np.array([0, token]))
+    assert_refused("tokens must be 0 to 4", started().append, rows(True, True), np.array([0, token]))
 
 
 def test_a_forbidden_token_is_refused_and_nothing_is_written() -> None:
     episodes = started()
-    assert_refused("action mask", episodes.append, rows(True, True), np.array([0, UNK]))
+    assert_refused("never generated", episodes.append, rows(True, True), np.array([0, UNK]))
     assert episodes.lengths_B.tolist() == [0, 0]
     assert (episodes.tokens_BT == PAD).all()
     assert episodes.writable_V.tolist() == [True, True, True, False, True]

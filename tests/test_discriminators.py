@@ -3,6 +3,8 @@
 import copy
 import logging
 import math
+import re
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -19,13 +21,16 @@ from textgan_env.discriminators import (
     ConvDiscriminator,
     DiscriminatorModule,
     DiscriminatorReport,
-    FitReport,
     PairDiscriminator,
+    RecurrentDiscriminator,
     discriminator_report,
     fit_discriminator,
     make_discriminator,
+    score_features,
     score_logits,
+    score_token_logits,
 )
+from textgan_env.discriminators.fit import fit_step
 from textgan_env.ops.sampling import evaluating
 from textgan_env.utils.errors import InputError
 
@@ -49,6 +54,8 @@ def small_conv(**options: object) -> ConvDiscriminator:
 
 
 def small(kind: str) -> DiscriminatorModule:
+    if kind == "recurrent":
+        return RecurrentDiscriminator(V, T, embed_size=5, hidden_size=6, dropout=0.0)
     return small_conv() if kind == "conv" else PairDiscriminator(V, T, rank=3)
 
 
@@ -224,8 +231,70 @@ def test_conv_leaves_widths_out_that_fit_into_no_text(caplog: pytest.LogCaptureF
     assert "T is 6: convolutions of widths [7, 8, 9, 10, 15, 20] left out" in caplog.text
 
 
+# -- The recurrent one ------------------------------------------------------------------------------------------------
+def test_a_prefix_has_the_logit_of_the_text_that_ends_there() -> None:
+    """So a logit knows nothing of later tokens, the last one sees the whole text, and PAD has none."""
+    judge, tokens_BT = small("recurrent").eval(), random_texts(9)
+    logits_BT = score_token_logits(judge, tokens_BT)
+    for row, tokens_T in enumerate(tokens_BT):
+        length = int((tokens_T != V).sum())
+        for seen in range(1, length + 1):
+            prefix_T = tokens_T.masked_fill(torch.arange(T) >= seen, V)
+            torch.testing.assert_close(logits_BT[row, seen - 1], score_logits(judge, prefix_T[None])[0])
+        assert logits_BT[row, length:].eq(0).all()
+    assert len(logits_BT[logits_BT != 0].unique()) > 10
+
+
+def test_features_followed_token_by_token_are_those_of_each_prefix() -> None:
+    judge, tokens_BT = small("recurrent").eval(), random_texts(5)
+    state = judge.begin_features(5)
+    for seen in range(T + 1):
+        read_B = tokens_BT[:, seen - 1] if seen else torch.full((5,), V)
+        found_BF, state = judge.step_features(read_B, state)
+        expected_BF = score_features(judge, tokens_BT.masked_fill(torch.arange(T) >= seen, V))
+        torch.testing.assert_close(found_BF, expected_BF)
+    assert judge.features(torch.full((1, T), V)).eq(0).all()
+
+
+def test_its_loss_is_the_mean_over_the_written_tokens_of_both_sides() -> None:
+    judge = small("recurrent").eval()
+    real_BT, fake_BT = torch.tensor([[1, 2, 3, V, V, V]]), torch.tensor([[4, V, V, V, V, V]])
+    logits = [float(logit) for logit in score_token_logits(judge, torch.cat([real_BT, fake_BT])).flatten() if logit]
+    expected = sum(math.log1p(math.exp(-logit)) for logit in logits[:3]) + math.log1p(math.exp(logits[3]))
+    found = fit_step(judge, sgd(judge, 0.1), torch.cat([real_BT, fake_BT]))
+    assert float(found["loss"]) == pytest.approx(expected / 4, rel=1e-5)
+    assert float(found["accuracy"]) == pytest.approx((sum(logit > 0 for logit in logits[:3]) + (logits[3] <= 0)) / 4)
+
+
+def test_fitted_on_every_prefix_it_finds_how_much_more_probable_each_is_among_real_texts() -> None:
+    """Real texts are 0 1 (half of them) and 1 end, fake ones 0 0 (a quarter), 0 1 (a quarter) and 1 end: by hand."""
+    judge = RecurrentDiscriminator(2, 2, embed_size=8, hidden_size=8, dropout=0.0)
+    real_BT = torch.tensor([[0, 1], [0, 1], [1, 2], [1, 2]])
+    fake_BT = torch.tensor([[0, 0], [0, 1], [1, 2], [1, 2]])
+    optimizer = torch.optim.Adam(judge.parameters(), lr=0.05)
+    for _ in range(300):
+        fit_step(judge, optimizer, torch.cat([real_BT, fake_BT]))
+    logits_BT = score_token_logits(judge, torch.tensor([[0, 1], [0, 0], [1, 2]]))
+    torch.testing.assert_close(logits_BT[:, 0], torch.zeros(3), atol=0.05, rtol=0)
+    assert float(logits_BT[0, 1]) == pytest.approx(math.log(2), abs=0.05)
+    assert float(logits_BT[1, 1]) < -3
+
+
+# -- Pairs ------------------------------------------------------------------------------------------------------------
+def test_pairs_compare_the_logits_of_a_real_and_a_fake_text_at_one_place() -> None:
+    judge = TableDiscriminator([0.5, -1.0, 2.0, 0.0])
+    tokens_BT = torch.tensor([[0], [1], [2], [3]]).expand(4, T).contiguous()
+    found = fit_step(judge, sgd(judge, 1.0), tokens_BT, objective="pairs")
+    margins = (0.5 - 2.0, -1.0 - 0.0)
+    assert float(found["loss"]) == pytest.approx(sum(math.log1p(math.exp(-margin)) for margin in margins) / 2)
+    assert float(found["accuracy"]) == 0.0
+    slopes = [1 / (1 + math.exp(margin)) / 2 for margin in margins]
+    expected = [0.5 + slopes[0], -1.0 + slopes[1], 2.0 - slopes[0], -slopes[1]]
+    torch.testing.assert_close(judge.table.detach(), torch.tensor(expected))
+
+
 # -- What both share --------------------------------------------------------------------------------------------------
-@pytest.fixture(params=["conv", "pair"])
+@pytest.fixture(params=["conv", "pair", "recurrent"])
 def judge(request: pytest.FixtureRequest) -> DiscriminatorModule:
     return small(request.param)
 
@@ -240,14 +309,14 @@ def test_logits_are_the_head_of_the_features(judge: DiscriminatorModule) -> None
     torch.testing.assert_close(judge.score_real(tokens_BT), 1 / (1 + (-judge.logits(tokens_BT)).exp()))
 
 
-@pytest.mark.parametrize("kind", ["conv", "pair"])
+@pytest.mark.parametrize("kind", ["conv", "pair", "recurrent"])
 def test_the_end_of_a_text_is_seen(kind: str) -> None:
     whole, cut = torch.tensor([[1, 2, 3, 1, 2, 3]]), torch.tensor([[1, 2, 3, 1, 2, V]])
     judge = small(kind)
     assert not judge.features(whole).equal(judge.features(cut))
 
 
-@pytest.mark.parametrize("kind", ["conv", "pair"])
+@pytest.mark.parametrize("kind", ["conv", "pair", "recurrent"])
 def test_equal_seeds_start_equal_and_others_differ(kind: str) -> None:
     first, second, other = (
         make_discriminator(kind, vocab_size=V, max_length=20, seed=seed).state_dict() for seed in (3, 3, 4)
@@ -276,8 +345,8 @@ def test_no_text_has_no_logit(judge: DiscriminatorModule) -> None:
 
 
 @pytest.mark.parametrize(("kind", "options", "field"), [
-    ("rnn", {}, "pair, conv.* found 'rnn'"),
-    ("bleu", {}, "found 'bleu'"),  # it is made from a task
+    ("rnn", {}, "'rnn', expected one of: pair, conv, recurrent"),
+    ("bleu", {}, "'bleu', expected one of: pair, conv, recurrent"),  # it is made from a task
     ("pair", {"widths": [2]}, "widths"),
     *(("pair", {name: 0}, name) for name in ("rank", "distances", "vocab_size", "max_length")),
     ("pair", {"dropout": 1.0}, "dropout"),
@@ -318,7 +387,7 @@ def test_every_part_gets_its_own_mode_back_even_after_an_error() -> None:
     assert not judge.dropout.training
 
 
-@pytest.mark.parametrize("kind", ["conv", "pair"])
+@pytest.mark.parametrize("kind", ["conv", "pair", "recurrent"])
 @pytest.mark.parametrize("rows", [1, 5, 31, 33, 63, 64, 65, 130])
 def test_a_score_is_bitwise_the_same_whatever_is_scored_with_it(kind: str, rows: int) -> None:
     judge = make_discriminator(kind, vocab_size=50, max_length=20)
@@ -346,6 +415,41 @@ def test_scores_may_take_part_in_a_loss() -> None:
     assert weight.grad is not None
 
 
+class Saying(nn.Module):
+    """A discriminator that says what it is told to, of any texts: logits or features."""
+
+    vocab_size, max_length, feature_size = V, T, 2
+
+    def __init__(self, said: Callable[[int], Tensor]) -> None:
+        super().__init__()
+        self.said = said
+
+    def logits(self, tokens_BT: Tensor) -> Tensor:
+        return self.said(len(tokens_BT))
+
+    features = logits
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_refused_where_the_discriminator_says_it(value: float) -> None:
+    said_R = torch.tensor([0.0, value, 1.0, 2.0])
+    sentence = f"logits must be finite, found {value} for text 2 of 3"
+    assert_refused(sentence, score_logits, Saying(lambda rows: said_R), random_texts(3), tile=4)
+    features_RF = torch.stack([torch.zeros(4), said_R], dim=1)
+    sentence = f"features must be finite, found {value} for text 2 of 3"
+    assert_refused(sentence, score_features, Saying(lambda rows: features_RF), random_texts(3), tile=4)
+    # What is said of the empty texts that fill a tile up does not matter.
+    assert score_logits(Saying(lambda rows: said_R), random_texts(1), tile=4).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (4, 1), (1, 4)])
+def test_another_number_of_logits_than_texts_is_refused(shape: tuple[int, ...]) -> None:
+    judge = Saying(lambda rows: torch.zeros(shape))
+    found = re.escape(f"logits of 4 texts must have shape (4,), found {shape}")
+    assert_refused(found, score_logits, judge, random_texts(3), tile=4)
+    assert_refused(re.escape(f"(4, 2), found {shape}"), score_features, judge, random_texts(3), tile=4)
+
+
 def test_wrong_scoring_arguments_are_refused() -> None:
     assert_refused("tile", score_logits, small_conv(), random_texts(3), tile=0)
     assert_refused("shape", score_logits, small_conv(), random_texts(3)[0])
@@ -359,7 +463,7 @@ def fit(
     batch_size: int = 8,
     seed: int = 0,
     optimizer: torch.optim.Optimizer | None = None,
-) -> FitReport:
+) -> dict[str, float]:
     """Fit to a real and a fake side; with the discriminator's own optimizer unless another is given."""
     learner: Any = judge
     optimizer = learner.make_optimizer() if optimizer is None else optimizer
@@ -370,7 +474,7 @@ def sgd(judge: nn.Module, rate: float) -> torch.optim.Optimizer:
     return torch.optim.SGD(judge.parameters(), lr=rate)
 
 
-@pytest.mark.parametrize(("kind", "rate", "steps"), [("conv", 1e-2, 60), ("pair", 3e-2, 150)])
+@pytest.mark.parametrize(("kind", "rate", "steps"), [("conv", 1e-2, 60), ("pair", 3e-2, 150), ("recurrent", 1e-2, 100)])
 def test_fitting_learns_which_side_is_real(kind: str, rate: float, steps: int) -> None:
     judge = small(kind)
     optimizer, sides, fresh = (
@@ -382,13 +486,13 @@ def test_fitting_learns_which_side_is_real(kind: str, rate: float, steps: int) -
     first = fit(judge, sides, steps=5, batch_size=32, optimizer=optimizer)
     last = fit(judge, sides, steps=steps, batch_size=32, seed=1, optimizer=optimizer)
     after = discriminator_report(judge, *fresh)
-    assert last.loss < first.loss
+    assert last["loss"] < first["loss"]
     assert after.loss < before.loss
     assert after.accuracy > 0.9
     assert score_logits(judge, fresh[0]).mean() > score_logits(judge, fresh[1]).mean()
 
 
-@pytest.mark.parametrize("kind", ["conv", "pair"])
+@pytest.mark.parametrize("kind", ["conv", "pair", "recurrent"])
 def test_one_step_lowers_the_loss_of_its_own_batch(kind: str) -> None:
     judge = small(kind).eval()
     sides = falling_and_rising(16, seed=0)
@@ -402,11 +506,9 @@ def test_fit_reports_cross_entropy_penalty_and_accuracy_before_the_step() -> Non
     sides = falling_and_rising(8, seed=0)
     expected, penalty = discriminator_report(judge, *sides), judge.penalty().item()
     report = fit(judge, sides)
-    assert report.steps == 1
-    assert report.loss == pytest.approx(expected.loss, abs=1e-5)
-    assert report.penalty == pytest.approx(penalty, rel=1e-5)
-    assert report.accuracy == pytest.approx(expected.accuracy)
-    assert report.as_dict("fit/")["fit/penalty"] == report.penalty
+    assert report["loss"] == pytest.approx(expected.loss, abs=1e-5)
+    assert report["penalty"] == pytest.approx(penalty, rel=1e-5)
+    assert report["accuracy"] == pytest.approx(expected.accuracy)
 
 
 def test_the_penalty_is_part_of_what_is_minimised() -> None:
@@ -431,7 +533,7 @@ def test_a_fit_is_repeatable_and_leaves_modes_and_the_global_rng_alone() -> None
 
 def test_dropout_is_on_while_fitting() -> None:
     one, other = (fit(small_conv(dropout=dropout).eval(), falling_and_rising(8, 0)) for dropout in (0.0, 0.9))
-    assert one.loss != other.loss
+    assert one["loss"] != other["loss"]
 
 
 class Recording(TableDiscriminator):
@@ -470,8 +572,7 @@ def test_no_steps_change_nothing() -> None:
     judge = small_conv()
     before = copy.deepcopy(judge.state_dict())
     report = fit(judge, falling_and_rising(4, 0), steps=0)
-    assert report.steps == 0
-    assert math.isnan(report.loss)
+    assert math.isnan(report["loss"])
     assert all(before[name].equal(value) for name, value in judge.state_dict().items())
 
 

@@ -13,6 +13,7 @@ import importlib
 import io
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -143,9 +144,9 @@ def complaint(command: str, monkeypatch: pytest.MonkeyPatch) -> str | None:
         case ["torchrun", "--nproc-per-node", _, *rest]:
             return complaint(shlex.join(["python", *rest]), monkeypatch)
         case ["python", "-m", module, *rest] if module.startswith("benchmarks."):
-            return _lacks(["-m", module], rest)
+            return _lacks(f"{module.replace('.', '/')}.py", rest)
         case ["python", script, *rest] if script.startswith("docs/"):
-            return _lacks([script], rest)
+            return _lacks(script, rest)
         case ["make", *rest]:
             targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
             unknown = {word for word in rest if "=" not in word} - targets - {"TARGET"}
@@ -174,25 +175,24 @@ def _refused(words: list[str], monkeypatch: pytest.MonkeyPatch) -> str | None:
 
 
 @functools.cache
-def _help(script: tuple[str, ...], subcommand: str | None) -> str:
-    command = [sys.executable, *script, *([subcommand] if subcommand else []), "--help"]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True).stdout
+def _help(script: str, *subcommand: str) -> str:
+    """What a script prints, run in this process: a process each would spend seconds to load torch."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        patch.setattr(sys, "argv", [script, *subcommand, "--help"])
+        runpy.run_path(str(PROJECT / script), run_name="__main__")
+    return said.getvalue()
 
 
-def _lacks(script: list[str], words: list[str]) -> str | None:
+def _lacks(script: str, words: list[str]) -> str | None:
     """Options of a script that its help does not list."""
-    subcommand = words[0] if words and words[0].isidentifier() else None
-    help_text = _help(tuple(script), subcommand)
+    help_text = _help(script, *(word for word in words[:1] if word.isidentifier()))
     unknown = [word for word in words if word.startswith("--") and not re.search(rf"{word}\b", help_text)]
     return f"no option {', '.join(unknown)}" if unknown or not help_text else None
 
 
-# Each command of these starts a process that loads torch.
-SLOW = {page: pytest.mark.slow for page in PAGES if text_of(page).count("python -m benchmarks.") > 3}
-
-
 @pytest.mark.moves_global_rng  # the library that reads command lines does
-@pytest.mark.parametrize("page", [pytest.param(page, marks=SLOW.get(page, ())) for page in PAGES])
+@pytest.mark.parametrize("page", PAGES)
 def test_every_command_of_a_page_has_the_options_it_is_given(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     told = {command: complaint(command, monkeypatch) for command in commands(page)}
     assert {command: said for command, said in told.items() if said} == {}
@@ -223,6 +223,29 @@ def test_every_local_link_of_a_page_leads_somewhere(page: str) -> None:
         target = file.parent / path if path else file
         if "://" not in link and (not target.exists() or (anchor and anchor not in slugs(target))):
             lost.append(link)
+    assert lost == []
+
+
+def test_the_readme_is_short_and_fits_a_terminal() -> None:
+    lines = text_of("README.md").splitlines()
+    assert len(lines) <= 200
+    assert [line for line in lines if len(line) > 120] == []
+
+
+def test_the_moving_picture_is_small() -> None:
+    assert (PROJECT / "docs" / "images" / "writes.gif").stat().st_size < 300_000
+
+
+def test_every_function_beside_a_line_of_an_algorithm_is_in_the_file_it_links_to() -> None:
+    named = re.findall(r"\[`(?:(\w+)\.)?(\w+)`\]\(\.\./([\w/]+\.py)\)", text_of("docs/algorithms.md"))
+    assert len(named) > 30
+    lost = []
+    for owner, name, file in named:
+        source = (PROJECT / file).read_text("utf-8")
+        inside = re.split(rf"^class {owner}\b", source, flags=re.MULTILINE)[-1] if owner else source
+        body = re.split(r"^class ", inside, flags=re.MULTILINE)[0] if owner else inside
+        if not re.search(rf"^\s*(def|class) {name}\b", body, re.MULTILINE):
+            lost.append(f"{owner}.{name} in {file}")
     assert lost == []
 
 

@@ -2,14 +2,13 @@
 
 import inspect
 import json
+import math
 import re
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -17,20 +16,24 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from torch import Tensor
 
 import textgan_env
-from conftest import PROJECT, PositionDiscriminator, assert_refused, small_music
-from textgan_env.discriminators import DiscriminatorModule, make_discriminator
-from textgan_env.envs import REWARDS, RewardSpec, TextGame, TextGANEnv, TextGANVectorEnv, default_discriminator
+from conftest import PROJECT, PositionDiscriminator, assert_refused
+from textgan_env.discriminators import DiscriminatorModule, make_discriminator, score_logits
+from textgan_env.envs import (
+    TextGame,
+    TextGANEnv,
+    TextGANVectorEnv,
+    default_discriminator,
+    default_rollout_policy,
+)
+from textgan_env.ops.reward_kinds import CONTROLS, REWARDS, TRANSFORMS
 from textgan_env.policies import LSTMPolicy, UniformPolicy
-from textgan_env.rewards import CONTROLS, TRANSFORMS, EntropyCredit, KLCredit, Source, Texts
+from textgan_env.rewards import EntropyCredit, KLCredit, RewardSpec, Source, Texts
 from textgan_env.tasks import CorpusTask, OracleTask, Task, ToyTask
 from textgan_env.text.corpus import load_corpus
-from textgan_env.utils.errors import MissingDataError
 
 # Three articles, four nouns, three verbs; "owl" is seen once, so it becomes the unknown word.
 LINES = [
@@ -49,7 +52,7 @@ LINES = [
 @pytest.fixture(scope="module")
 def words() -> Task:
     """A corpus of short lines, with an end token and an unknown word, T = 4."""
-    return CorpusTask(load_corpus(texts=LINES, min_count=2, max_length=4))
+    return CorpusTask(load_corpus(texts=LINES, lower=True, min_count=2, max_length=4))
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +74,10 @@ def policy_for(task: Task, seed: int = 3) -> LSTMPolicy:
 
 def options_for(task: Task, **options: Any) -> dict[str, Any]:
     """Everything that costs time made small, and D and policy given."""
-    judge = make_discriminator("pair", vocab_size=task.vocab_size, max_length=task.max_length, seed=1)
-    return {"task": task, "rollouts": 2, "discriminator": judge, "rollout_policy": policy_for(task), **options}
+    kind = "recurrent" if options.get("reward") == "dense" else "pair"  # the one with a logit for every prefix
+    judge = make_discriminator(kind, vocab_size=task.vocab_size, max_length=task.max_length, seed=1)
+    given = {"task": task, "rollouts": 2, "discriminator": judge, "rollout_policy": policy_for(task)}
+    return {**given, "reward": "rollout", **options}
 
 
 class ConstantDiscriminator:
@@ -91,11 +96,16 @@ class ConstantDiscriminator:
         return self.logits(tokens_BT)[:, None]
 
 
+def action_of(env: TextGANEnv | TextGANVectorEnv, tokens: Any) -> Any:
+    """The actions that generate some tokens."""
+    return np.searchsorted(env.token_of_action, tokens)
+
+
 def played(env: TextGANEnv, tokens: list[int]) -> tuple[list[float], dict[str, Any]]:
     """Rewards of a whole text, and the last info; every step but the last must go on."""
     rewards = []
     for number, token in enumerate(tokens):
-        observation, reward, terminated, truncated, info = env.step(np.int64(token))
+        observation, reward, terminated, truncated, info = env.step(action_of(env, token))
         assert terminated == (number == len(tokens) - 1)
         assert not truncated
         assert observation["tokens"][: number + 1].tolist() == tokens[: number + 1]
@@ -125,13 +135,16 @@ def test_stepping_the_single_env_gives_what_collect_gives(
         credit = env.game.credit_BT[0, :length]
         known = ~np.isnan(credit)
         assert known.sum() == (1 if reward == "terminal" else length)
-        assert credit[known].tolist() == pytest.approx(batch.credit_BT[row, :length].numpy()[known].tolist(), abs=1e-6)
+        # What a prefix is paid says nothing yet of what later tokens are: only `collect` knows the credit to go.
+        expected_BT = batch.reward_BT if reward == "dense" else batch.credit_BT
+        assert credit[known].tolist() == pytest.approx(expected_BT[row, :length].numpy()[known].tolist(), abs=1e-6)
 
 
-@pytest.mark.parametrize("reward", REWARDS)
-@pytest.mark.parametrize(
-    "options", [{"transform": "rank"}, *({"control": name} for name in CONTROLS)], ids=["rank", *CONTROLS]
-)
+@pytest.mark.parametrize(("reward", "options"), [
+    *((reward, options) for reward in REWARDS if reward != "dense"
+      for options in ({"transform": "rank"}, *({"control": name} for name in CONTROLS))),
+    ("dense", {"control": "shuffled"}), ("dense", {"gamma": 0.5}),
+])  # fmt: skip
 def test_stepping_the_vector_env_gives_what_collect_gives(toy: Task, reward: str, options: dict[str, Any]) -> None:
     options = options_for(toy, reward=reward, autoreset_mode="disabled", **options)
     envs, stepped = TextGANVectorEnv(6, **options), TextGANVectorEnv(6, **options)
@@ -143,8 +156,10 @@ def test_stepping_the_vector_env_gives_what_collect_gives(toy: Task, reward: str
     np.testing.assert_allclose(np.stack(rewards_TB, axis=1), batch.reward_BT.numpy(), atol=1e-6)
 
 
-@pytest.mark.parametrize("reward", REWARDS)
-@pytest.mark.parametrize("options", [{"transform": "rank"}, {"control": "shuffled"}], ids=["rank", "shuffled"])
+@pytest.mark.parametrize(("reward", "options"), [
+    *((reward, {"transform": "rank"}) for reward in REWARDS if reward != "dense"),
+    *((reward, {"control": "shuffled"}) for reward in REWARDS),
+])  # fmt: skip
 def test_texts_at_different_positions_are_not_compared(words: Task, reward: str, options: dict[str, str]) -> None:
     envs = TextGANVectorEnv(2, **options_for(words, reward=reward, **options))
     envs.reset(seed=0)
@@ -171,12 +186,64 @@ def test_collecting_again_writes_other_texts_and_the_same_seed_the_same(words: T
 
 def test_difference_sums_to_the_reward_of_the_text(words: Task) -> None:
     options = options_for(words, transform="logit")
-    summed, paid = (TextGANVectorEnv(16, reward=reward, **options) for reward in ("difference", "terminal"))
+    summed, paid = (TextGANVectorEnv(16, **options | {"reward": reward}) for reward in ("difference", "terminal"))
     for envs in (summed, paid):
         envs.reset(seed=0)
     summed_batch, paid_batch = (envs.collect(options["rollout_policy"]) for envs in (summed, paid))
     assert len(summed_batch.lengths_B.unique()) > 1
     torch.testing.assert_close(summed_batch.reward_BT.sum(1), paid_batch.reward_BT.sum(1), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("task_name", ["words", "toy"])
+@pytest.mark.parametrize("interval", [2, 3])
+def test_difference_pays_at_every_kth_token_and_at_the_end_and_still_sums_to_the_reward(
+    task_name: str, interval: int, request: pytest.FixtureRequest
+) -> None:
+    task: Task = request.getfixturevalue(task_name)
+    options = options_for(task, reward="difference", transform="logit")
+    every, envs = (TextGANVectorEnv(12, **options, q_interval=number) for number in (1, interval))
+    every.reset(seed=20)
+    envs.reset(seed=20)
+    q_BT, batch = every.collect(options["rollout_policy"]).credit_BT, envs.collect(options["rollout_policy"])
+    env = TextGANEnv(**options, q_interval=interval)
+    for row, length in enumerate(batch.lengths_B.tolist()):
+        known = [at for at in range(length) if (at + 1) % interval == 0 or at == length - 1]
+        expected = [0.0] * length
+        for before, at in zip([None, *known], known, strict=False):
+            expected[at] = float(q_BT[row, at]) - (0.0 if before is None else float(q_BT[row, before]))
+        assert batch.reward_BT[row, :length].tolist() == pytest.approx(expected, abs=1e-6)
+        env.reset(seed=20 + row)
+        env.reset()
+        assert played(env, batch.tokens_BT[row, :length].tolist())[0] == pytest.approx(expected, abs=1e-6)
+    assert (batch.reward_BT[~batch.mask_BT] == 0).all()
+
+
+@pytest.mark.parametrize("options", [{"transform": "rank"}, {"control": "shuffled"}, {"control": "random"}])
+def test_stepping_pays_every_kth_difference_of_compared_texts_as_collect_does(
+    toy: Task, options: dict[str, Any]
+) -> None:
+    options = options_for(toy, reward="difference", autoreset_mode="disabled", q_interval=3, **options)
+    envs, stepped = TextGANVectorEnv(6, **options), TextGANVectorEnv(6, **options)
+    envs.reset(seed=1)
+    batch = envs.collect(options["rollout_policy"])
+    stepped.reset(seed=1)
+    stepped.reset()
+    rewards_TB = [stepped.step(batch.tokens_BT[:, column].numpy())[1] for column in range(toy.max_length)]
+    np.testing.assert_allclose(np.stack(rewards_TB, axis=1), batch.reward_BT.numpy(), atol=1e-6)
+    assert (batch.reward_BT[:, [2, 3]] != 0).any()
+    assert (batch.reward_BT[:, :2] == 0).all()
+
+
+def test_rollout_credit_that_is_known_later_is_paid_by_collect_and_refused_by_step(toy: Task) -> None:
+    options = options_for(toy, q_interval=2)
+    env, envs = TextGANEnv(**options), TextGANVectorEnv(2, **options)
+    for stepped, action in ((env, np.int64(0)), (envs, np.zeros(2, dtype=np.int64))):
+        stepped.reset(seed=0)
+        assert_refused("q_interval=2 knows the worth of a token some tokens later", stepped.step, action)
+    batch = envs.collect(options["rollout_policy"])
+    assert torch.equal(batch.reward_BT, batch.credit_BT)
+    assert torch.equal(batch.credit_BT[:, 0], batch.credit_BT[:, 1])
+    assert_refused("q_interval", TextGANEnv, **options | {"q_interval": 0})
 
 
 def test_terminal_pays_at_the_end_only(words: Task) -> None:
@@ -188,6 +255,24 @@ def test_terminal_pays_at_the_end_only(words: Task) -> None:
     assert (batch.reward_BT[~last_BT] == 0).all()
     judged_B = options["discriminator"].logits(batch.tokens_BT)
     torch.testing.assert_close(batch.reward_BT[last_BT], judged_B.detach(), atol=1e-5, rtol=0)
+
+
+def test_a_dense_reward_needs_a_logit_for_every_prefix_and_pays_each_token_as_it_comes(toy: Task) -> None:
+    judge = make_discriminator("pair", vocab_size=toy.vocab_size, max_length=toy.max_length)
+    message = "such as recurrent, found PairDiscriminator"
+    assert_refused(message, TextGANVectorEnv, 2, toy, reward="dense", discriminator=judge)
+    assert_refused("compares whole returns", TextGANVectorEnv, 2, toy, reward="dense", transform="rank")
+    envs = TextGANVectorEnv(2, toy, reward="dense", control="constant")
+    envs.reset(seed=0)
+    assert_refused("under the 'constant' control works in collect only", envs.step, np.array([0, 0]))
+    options = options_for(toy, reward="dense", transform="logit")
+    envs = TextGANVectorEnv(3, **options)
+    envs.reset(seed=0)
+    for column in range(1, toy.max_length):  # the last step would begin other texts
+        rewards_B = envs.step(np.array([0, 1, 2]))[1]
+        prefixes_BT = torch.tensor([[token] * column + [toy.vocab_size] * (4 - column) for token in range(3)])
+        logits_B = options["discriminator"].eval().logits(prefixes_BT)
+        np.testing.assert_allclose(rewards_B, logits_B.detach().numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("reward", REWARDS)
@@ -281,7 +366,8 @@ def test_a_source_of_ones_own_is_paid_by_step_as_by_collect(words: Task, reward:
     envs.reset(seed=2)
     envs.reset()
     length = int(batch.lengths_B[0])
-    rewards = [float(envs.step(batch.tokens_BT[:, column].numpy())[1][0]) for column in range(length)]
+    actions_BT = action_of(envs, batch.tokens_BT[:, :length].numpy())
+    rewards = [float(envs.step(actions_B)[1][0]) for actions_B in actions_BT.T]
     assert rewards == pytest.approx(batch.reward_BT[0, :length].tolist(), abs=1e-4)
     added = [reward - own for reward, own in zip(rewards, batch.own_credit_BT[0, :length].tolist(), strict=True)]
     if reward == "rollout":
@@ -296,6 +382,27 @@ def test_a_source_pays_for_the_text_after_a_given_prefix(words: Task) -> None:
     assert [env.step(np.int64(token))[1] for token in (2, words.end_token or 0)] == [0, 1 + 102]
 
 
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        (lambda wanted_BT: torch.where(wanted_BT, math.nan, 0.0), "must be finite, found nan at token 1 of text 1"),
+        (lambda wanted_BT: torch.where(wanted_BT, -math.inf, 0.0), "must be finite, found -inf at token 1 of text 1"),
+        (lambda wanted_BT: torch.ones(len(wanted_BT), 1), r"shape \(B, T\)=\(2, \d\), found \(2, 1\)"),
+        (lambda wanted_BT: 1.0, "found float"),
+    ],
+)
+def test_a_source_that_does_not_give_a_finite_number_a_token_is_refused(
+    toy: Task, said: Callable[[Tensor], Tensor], sentence: str
+) -> None:
+    class OwnCredit:
+        def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
+            return said(wanted_BT)
+
+    envs = TextGANVectorEnv(2, **options_for(toy, sources=[OwnCredit()]))
+    envs.reset(seed=0)
+    assert_refused(f"the credit of OwnCredit .*{sentence}", envs.collect, policy_for(toy))
+
+
 def test_sources_that_need_what_is_not_known_are_refused(toy: Task) -> None:
     policy = policy_for(toy)
     options = options_for(toy, rollout_policy=policy)
@@ -306,7 +413,7 @@ def test_sources_that_need_what_is_not_known_are_refused(toy: Task) -> None:
         env = TextGANEnv(**options, sources=[source])
         env.reset(seed=0)
         assert_refused(sentence, env.step, np.int64(0))
-    assert_refused("sources", TextGANEnv, **options, reward="difference", sources=[EntropyCredit(policy, 1.0)])
+    assert_refused("sources", TextGANEnv, **options | {"reward": "difference"}, sources=[EntropyCredit(policy, 1.0)])
     assert_refused("sources", TextGANEnv, **options, sources=[0.5])
 
 
@@ -362,11 +469,10 @@ def test_vector_env_equals_sync_vector_env(
     assert (ours.observation_space, ours.action_space) == (theirs.observation_space, theirs.action_space)
     assert ours.metadata["autoreset_mode"] == theirs.metadata["autoreset_mode"]
     rng = np.random.default_rng(0)
-    allowed = np.flatnonzero(ours.action_masks()[0])
     assert_same(ours.reset(seed=[4, 2, 9]), theirs.reset(seed=[4, 2, 9]), "reset")
     ends = []
     for number in range(14):
-        actions = rng.choice(allowed, size=3)
+        actions = rng.integers(len(ours.token_of_action), size=3)
         found = ours.step(actions)
         assert_same(found, theirs.step(actions), f"step {number}")
         ends.append(found[2])
@@ -444,69 +550,6 @@ def test_a_list_of_seeds_must_fit(toy: Task) -> None:
 
 
 # -- Gymnasium's rules ------------------------------------------------------------------------------------------------
-
-SMALL = {"train_size": 40, "valid_size": 10, "test_size": 10}
-SMALL_OPTIONS: dict[str, dict[str, Any]] = {
-    "TextGAN-v0": {"vocab_size": 12, "max_length": 5, **SMALL},
-    "TextGAN/Oracle40-v0": {"vocab_size": 12, **SMALL},
-    "TextGAN/SeqGANOracle-v0": {"max_length": 5, **SMALL},
-    "TextGAN/Toy-v0": {"size": 50},
-    **{
-        f"TextGAN/{name}-v0": {"max_vocab": 1000, "max_length": 8, "longer": "cut"}
-        for name in ("WordNet", "WordNetGlosses", "COCO", "EMNLP", "Poems")
-    },
-}
-
-
-@pytest.fixture
-def make(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Callable[..., gym.Env[Any, Any]]:
-    """`gym.make` with small options and the data of the field; skips where an id lacks its data."""
-
-    def make_small(name: str, **options: Any) -> gym.Env[Any, Any]:
-        options = {**SMALL_OPTIONS.get(name, {}), "rollouts": 2, **options}
-        published = textgan_env.ENVIRONMENTS[name]["task"] in ("seqgan-oracle", "coco", "emnlp", "poems")
-        monkeypatch.setenv("TEXTGAN_DATA", str(request.getfixturevalue("shared_data") if published else tmp_path))
-        if name == "TextGAN/Music-v0":
-            small_music(monkeypatch)
-        if name == "TextGAN/Corpus-v0":
-            path = tmp_path / "lines.txt"
-            path.write_text("\n".join(LINES), encoding="utf-8")
-            options["path"] = str(path)
-        try:
-            return gym.make(name, **options)
-        except MissingDataError as error:
-            pytest.skip(f"{name} lacks its data: {error}")
-
-    return make_small
-
-
-# What the checkers may say of us: nothing so far.
-EXPECTED_WARNINGS: tuple[str, ...] = ()
-
-
-@pytest.mark.parametrize("check", [check_env, sb3_check_env], ids=["gymnasium", "stable-baselines3"])
-@pytest.mark.parametrize("name", textgan_env.ENVIRONMENTS)
-def test_the_checkers_of_gymnasium_and_stable_baselines3_find_nothing_wrong(
-    name: str,
-    check: Callable[[gym.Env[Any, Any]], None],
-    make: Callable[..., gym.Env[Any, Any]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    env = make(name, render_mode="ansi")
-    # The checker draws actions without asking for the mask, so now and then it would try to write the unknown word.
-    space, mask = env.unwrapped.action_space, env.unwrapped.action_masks().astype(np.int8)  # type: ignore[attr-defined]
-    monkeypatch.setattr(space, "sample", partial(space.sample, mask))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        check(env.unwrapped)
-    unexpected = [
-        str(one.message) for one in caught if not any(known in str(one.message) for known in EXPECTED_WARNINGS)
-    ]
-    assert not unexpected
-
-
 @pytest.mark.parametrize("name", textgan_env.ENVIRONMENTS)
 def test_specs_survive_json(name: str) -> None:
     spec = gym.spec(name)
@@ -514,8 +557,8 @@ def test_specs_survive_json(name: str) -> None:
     assert json.loads(spec.to_json())["kwargs"] == textgan_env.ENVIRONMENTS[name]
 
 
-def test_an_env_is_made_again_from_its_spec(make: Callable[..., gym.Env[Any, Any]]) -> None:
-    env = make("TextGAN/Toy-v0", reward="terminal")
+def test_an_env_is_made_again_from_its_spec() -> None:
+    env = gym.make("TextGAN/Toy-v0", size=50)
     assert env.spec is not None
     again = gym.make(EnvSpec.from_json(env.spec.to_json()))
     rewards = []
@@ -548,7 +591,7 @@ def test_registering_twice_changes_nothing() -> None:
     assert set(textgan_env.ENVIRONMENTS) <= set(gym.registry)
 
 
-def test_a_fresh_process_finds_the_ids_by_the_name_of_the_package() -> None:
+def test_a_fresh_process_finds_the_ids_by_the_name_of_the_package_and_loads_no_music21() -> None:
     program = """
 import gymnasium as gym
 env = gym.make("textgan_env:TextGAN/Toy-v0", size=50)
@@ -556,13 +599,16 @@ env.reset(seed=0)
 for token in (0, 3, 2, 1):
     observation, reward, terminated, truncated, info = env.step(token)
 print(terminated, observation["tokens"].tolist(), 0 < reward < 1, 0 < info["score_real"] < 1)
+import sys, textgan_env.text.published
+print("music21" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100)
-    assert done.stdout.strip() == "True [0, 3, 2, 1] True True"
+    assert done.stdout.splitlines() == ["True [0, 3, 2, 1] True True", "False"]
 
 
 def test_make_vec_takes_the_native_vector_env() -> None:
-    envs = gym.make_vec("TextGAN/Toy-v0", num_envs=3, vectorization_mode="vector_entry_point", control="constant")
+    options: dict[str, Any] = {"control": "constant", "reward": "rollout"}
+    envs = gym.make_vec("TextGAN/Toy-v0", num_envs=3, vectorization_mode="vector_entry_point", **options)
     assert isinstance(envs.unwrapped, TextGANVectorEnv)
     envs.reset(seed=0)
     assert envs.step(np.array([0, 1, 2]))[1].tolist() == [1, 1, 1]
@@ -587,12 +633,12 @@ def test_two_envs_of_one_seed_are_one_and_of_another_seed_are_not(toy: Task) -> 
 def test_observations_are_fresh_and_in_their_space(words: Task) -> None:
     env = TextGANEnv(words, control="constant")
     first, _ = env.reset(seed=0)
-    second, *_ = env.step(np.int64(2))
+    second, *_ = env.step(np.int64(1))
     assert first["tokens"].tolist() == [words.vocab_size] * 4
     assert first in env.observation_space
     assert second in env.observation_space
     second["tokens"][:] = 0
-    third, *_ = env.step(np.int64(3))
+    third, *_ = env.step(np.int64(2))
     assert third["tokens"].tolist() == [2, 3, words.vocab_size, words.vocab_size]
 
 
@@ -608,8 +654,11 @@ def test_a_text_can_begin_with_given_words_or_tokens(words: Task) -> None:
     assert env.reset(options={})[0]["length"].tolist() == [0]
 
 
-def test_after_a_prefix_difference_still_sums_to_the_reward_of_the_text(words: Task) -> None:
-    env, paid = (TextGANEnv(**options_for(words, reward=reward)) for reward in ("difference", "terminal"))
+@pytest.mark.parametrize("interval", [1, 2, 3])
+def test_after_a_prefix_difference_still_sums_to_the_reward_of_the_text(words: Task, interval: int) -> None:
+    env, paid = (
+        TextGANEnv(**options_for(words, reward=reward, q_interval=interval)) for reward in ("difference", "terminal")
+    )
     totals = []
     for one in (env, paid):
         one.reset(seed=0, options={"prefix": "the cat"})
@@ -642,14 +691,61 @@ def test_the_unknown_word_may_stand_in_a_prefix_but_is_never_written(words: Task
     env = TextGANEnv(words, control="constant")
     observation, _ = env.reset(seed=0, options={"prefix": "the zebra"})
     assert observation["tokens"][1] == unk
-    mask_V = env.action_masks()
-    assert mask_V.dtype == np.bool_
-    assert np.flatnonzero(~mask_V).tolist() == [unk]
-    assert_refused("action mask", env.step, np.int64(unk))
-    mask_V[:] = False
-    assert env.action_masks().sum() == words.vocab_size - 1
+    assert unk not in env.token_of_action
+    assert sorted([*env.token_of_action, unk]) == [*range(words.vocab_size)]
+    assert env.step(np.int64(unk))[0]["tokens"][2] == unk + 1  # the action after EOS is the first word
+
+
+def test_an_action_mask_is_given_in_every_info_and_bars_nothing(words: Task) -> None:
+    env = TextGANEnv(words, control="constant")
+    infos = [env.reset(seed=0)[1], env.step(np.int64(1))[4], env.step(np.int64(0))[4]]
+    for info in infos:
+        mask_A = info["action_mask"]
+        assert (mask_A.dtype, mask_A.shape) == (np.int8, (words.vocab_size - 1,))
+        assert env.action_space.sample(mask_A) in env.action_space
+        mask_A[:] = 0
+    assert env.reset()[1]["action_mask"].all()
+    assert env.action_masks().tolist() == [True] * (words.vocab_size - 1)
     envs = TextGANVectorEnv(2, words, control="constant")
     assert np.array_equal(envs.action_masks(), np.stack([env.action_masks()] * 2))
+
+
+def test_the_default_reward_puts_texts_in_their_order_for_a_library_with_gamma_99() -> None:
+    """All texts, paid as `step` pays; returns that are added up again put them in another order."""
+    task = ToyTask(seed=5)
+    real_S = score_logits(default_discriminator(task, 0), task.texts_ST).sigmoid()
+    sums: dict[str, Any] = {}
+    given: dict[str, dict[str, Any]] = {"default": {}, "rollout": {"reward": "rollout"}}
+    for name, options in given.items():
+        envs = gym.make_vec("TextGAN/Toy-v0", num_envs=256, task=task, autoreset_mode="disabled", **options)
+        envs.reset(seed=0)
+        sums[name] = sum(0.99**t * envs.step(actions_S)[1] for t, actions_S in enumerate(task.texts_ST.T.numpy()))
+    assert np.argsort(sums["default"], kind="stable").tolist() == real_S.argsort(stable=True).tolist()
+    assert np.corrcoef(sums["rollout"], real_S)[0, 1] < 0.95
+
+
+@pytest.mark.slow
+def test_what_gamma_99_makes_of_each_reward_on_ten_toy_tasks() -> None:
+    """By listing all texts: how often the best text stays the best, as the page says, and what `difference` sums to."""
+    still_best = dict.fromkeys(("terminal", "difference", "rollout"), 0)
+    gamma_T = 0.99 ** torch.arange(4.0, dtype=torch.float64)
+    for seed in range(10):
+        task = ToyTask(seed=seed)
+        real_S = score_logits(default_discriminator(task, 0), task.texts_ST).sigmoid().double()
+        q_of_lengths = task.exact_q(default_rollout_policy(task), real_S)
+        q_ST = torch.stack([q.flatten().repeat_interleave(256 // q.numel()) for q in q_of_lengths], dim=1)
+        paid = {
+            "terminal": torch.cat([torch.zeros(256, 3), real_S[:, None]], dim=1),
+            "difference": q_ST.diff(dim=1, prepend=torch.zeros(256, 1)),
+            "rollout": q_ST,
+        }
+        sums = {reward: (paid_ST * gamma_T).sum(1) for reward, paid_ST in paid.items()}
+        torch.testing.assert_close(
+            sums["difference"], 0.99**3 * real_S + 0.01 * (q_ST[:, :3] * gamma_T[:3]).sum(1), atol=1e-6, rtol=0
+        )
+        for reward, sum_S in sums.items():
+            still_best[reward] += int(sum_S.argmax() == real_S.argmax())
+    assert still_best == {"terminal": 10, "difference": 10, "rollout": 3}
 
 
 def test_pictures_of_the_text(words: Task, capsys: pytest.CaptureFixture[str]) -> None:
@@ -659,7 +755,7 @@ def test_pictures_of_the_text(words: Task, capsys: pytest.CaptureFixture[str]) -
         env = TextGANEnv(render_mode=mode, **options)
         env.reset(seed=0)
         for token in tokens:
-            env.step(np.int64(token))
+            env.step(action_of(env, token))
         frame = env.render()
         if mode == "rgb_array":
             assert frame.dtype == np.uint8
@@ -675,7 +771,7 @@ def test_pictures_of_the_text(words: Task, capsys: pytest.CaptureFixture[str]) -
 def test_the_vector_env_shows_every_row(words: Task) -> None:
     envs = TextGANVectorEnv(2, render_mode="ansi", autoreset_mode="disabled", **options_for(words))
     envs.reset(seed=0)
-    envs.step(np.array([words.encode(word)[0] for word in ("cat", "dog")]))
+    envs.step(action_of(envs, [words.encode(word)[0] for word in ("cat", "dog")]))
     first, second = envs.render() or ()
     assert "cat" in first
     assert "dog" in second
@@ -694,12 +790,14 @@ def one_step(env: TextGANEnv, action: Any) -> None:
     env.step(action)
 
 
-@pytest.mark.parametrize("action", [
-    1.0, np.float32(1), np.array([1, 2]), "1", True, None, 4, -1,
-], ids=["float", "float32", "two", "string", "bool", "None", "PAD", "negative"])  # fmt: skip
-def test_an_action_that_is_no_token_is_refused(toy: Task, action: Any) -> None:
+@pytest.mark.parametrize(("action", "found"), [
+    (1.0, "float 1.0"), (np.float32(1), "float32 1.0"), (np.array([1, 2]), r"int64 of shape \(2,\)"), ("1", "str '1'"),
+    (True, "bool True"), (None, "NoneType None"), (4, "4"), (-1, "-1"), (np.array([1]), r"int64 of shape \(1,\)"),
+    ([[1], [1, 2]], "several lengths"),
+], ids=["float", "float32", "two", "string", "bool", "None", "PAD", "negative", "in an array", "ragged"])  # fmt: skip
+def test_an_action_that_is_no_token_is_refused(toy: Task, action: Any, found: str) -> None:
     env = TextGANEnv(toy, control="constant")
-    assert_refused("action", one_step, env, action)
+    assert_refused(f"^an action must be one whole number from 0 to 3, found .*{found}", one_step, env, action)
     assert env.game.episodes.lengths_B.tolist() == [0]
 
 
@@ -715,8 +813,12 @@ def test_whole_numbers_of_any_kind_are_tokens(toy: Task, action: Any) -> None:
 def test_the_vector_env_needs_one_action_a_row(toy: Task) -> None:
     envs = TextGANVectorEnv(2, toy, control="constant")
     envs.reset(seed=0)
-    assert_refused("actions", envs.step, np.array([0, 1, 2]))
-    assert_refused("actions", envs.step, np.array([0.0, 1.0]))
+    expected = "^actions must be 2 whole numbers from 0 to 3, found"
+    for actions, found in (
+        (np.array([0, 1, 2]), r"int64 of shape \(3,\)"), (np.array([[0], [1]]), r"int64 of shape \(2, 1\)"),
+        (np.array([0.0, 1.0]), r"float64 of shape \(2,\)"), (np.array([0, 4]), "4"), (1, r"int64 of shape \(\)"),
+    ):  # fmt: skip
+        assert_refused(f"{expected} {found}", envs.step, actions)
 
 
 def test_stepping_before_reset_and_after_the_end_is_refused(toy: Task) -> None:
@@ -737,7 +839,7 @@ def test_stepping_before_reset_and_after_the_end_is_refused(toy: Task) -> None:
 
 
 @pytest.mark.parametrize(("options", "sentence"), [
-    ({"task": "oracles"}, "task"), ({"reward": "dense"}, "reward mode"),
+    ({"task": "oracles"}, "task"), ({"reward": "sparse"}, "reward mode"),
     ({"transform": "square"}, "reward transform"), ({"control": "zero"}, "control"),
     ({"rollouts": 0}, "rollouts"), ({"rollouts": -3}, "rollouts"), ({"render_mode": "html"}, "render mode"),
     ({"vocab_sise": 5}, "vocab_sise"), ({"vocab_size": 1}, "vocab_size"), ({"max_length": 0}, "max_length"),
@@ -756,6 +858,20 @@ def test_what_only_a_vector_env_can_be_told_wrong(toy: Task) -> None:
 def test_an_unknown_reset_option_is_refused(toy: Task) -> None:
     for env in (TextGANEnv(toy, control="constant"), TextGANVectorEnv(2, toy, control="constant")):
         assert_refused("prefiks", env.reset, seed=0, options={"prefiks": [1]})
+        assert_refused("unknown reset options", env.reset, seed=0, options={"a": 1, 2: 3})
+        for odd in ("prefix", ["prefix"], 3):
+            assert_refused("options of reset must be None or a dict", env.reset, seed=0, options=odd)
+
+
+@pytest.mark.parametrize("seed", [1.5, -1, "7", float("nan")])
+def test_a_seed_that_is_no_whole_number_is_refused(toy: Task, seed: Any) -> None:
+    for env in (TextGANEnv(toy, control="constant"), TextGANVectorEnv(2, toy, control="constant")):
+        assert_refused("a seed must be None or a whole number of at least 0, found", env.reset, seed=seed)
+    assert_refused("a seed must be None", TextGANVectorEnv(2, toy, control="constant").reset, seed=[0, seed])
+    one, other = (TextGANEnv(toy, control="random", reward="rollout") for _ in range(2))
+    one.reset(seed=5)
+    other.reset(seed=np.int64(5))  # type: ignore[arg-type]
+    assert one.step(np.int64(0))[1] == other.step(np.int64(0))[1]
 
 
 def test_an_unknown_id_names_its_neighbours() -> None:
@@ -802,7 +918,8 @@ def test_the_default_judge_is_fitted_once_and_knows_real_text() -> None:
 
 def test_no_text_is_judged_by_two(toy: Task) -> None:
     old, new = ConstantDiscriminator(toy, 0.25), ConstantDiscriminator(toy, 0.75)
-    envs = TextGANVectorEnv(2, toy, discriminator=old, rollouts=1, autoreset_mode="disabled")
+    options: dict[str, Any] = {"reward": "rollout", "rollouts": 1, "autoreset_mode": "disabled"}
+    envs = TextGANVectorEnv(2, toy, discriminator=old, **options)
     envs.reset(seed=0)
     actions = np.array([0, 0])
     assert envs.step(actions)[1].tolist() == [0.25, 0.25]
@@ -819,7 +936,8 @@ def test_no_text_is_judged_by_two(toy: Task) -> None:
 
 def test_a_third_judge_has_to_wait_until_the_first_has_done_its_work(toy: Task) -> None:
     first, second, third, fourth = (ConstantDiscriminator(toy, score) for score in (0.2, 0.4, 0.6, 0.8))
-    envs = TextGANVectorEnv(2, toy, discriminator=first, rollouts=1, autoreset_mode="disabled")
+    options: dict[str, Any] = {"reward": "rollout", "rollouts": 1, "autoreset_mode": "disabled"}
+    envs = TextGANVectorEnv(2, toy, discriminator=first, **options)
     game, actions = envs.game, np.array([0, 0])
     envs.reset(seed=0)
     assert game.queue_discriminator(second)
@@ -847,7 +965,7 @@ def test_a_new_judge_judges_the_next_batch(toy: Task) -> None:
 
 def test_a_rollout_policy_can_be_exchanged_and_its_training_shows_at_once(toy: Task) -> None:
     judge = PositionDiscriminator(4, 4)
-    env = TextGANEnv(toy, discriminator=judge, rollouts=1, transform="logit")
+    env = TextGANEnv(toy, discriminator=judge, reward="rollout", rollouts=1, transform="logit")
     policy = policy_for(toy)
     env.set_rollout_policy(policy)
 
@@ -866,7 +984,8 @@ def test_a_rollout_policy_can_be_exchanged_and_its_training_shows_at_once(toy: T
 
 def test_the_default_rollout_policy_can_be_gone_back_to_by_an_env_that_began_with_another(toy: Task) -> None:
     judge, policy = PositionDiscriminator(4, 4), policy_for(toy)
-    began, never = (TextGANEnv(toy, discriminator=judge, rollout_policy=first) for first in (policy, None))
+    options: dict[str, Any] = {"discriminator": judge, "reward": "rollout"}
+    began, never = (TextGANEnv(toy, rollout_policy=first, **options) for first in (policy, None))
     began.set_rollout_policy(None)
     rewards = []
     for env in (began, never):
@@ -887,3 +1006,22 @@ def test_policy_rollout_policy_and_discriminator_may_be_on_different_devices(toy
     assert batch.reward_BT.is_cuda
     envs.reset(seed=0)
     envs.step(np.array([0, 1]))
+
+
+def test_a_discriminator_reads_a_text_once_where_its_probability_is_what_is_paid(
+    toy: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for transform, readings in (("prob", 1), ("logit", 2)):
+        env = TextGANEnv(**options_for(toy, reward="terminal", transform=transform))
+        judge: Any = env.game.discriminator
+        asked: list[int] = []
+        expected = float(score_logits(judge, torch.tensor([[0, 1, 2, 3]])).sigmoid())
+
+        def logits(tokens_BT: Tensor, judge: Any = judge, asked: list[int] = asked) -> Tensor:
+            asked.append(len(tokens_BT))
+            return type(judge).logits(judge, tokens_BT)  # type: ignore[no-any-return]
+
+        monkeypatch.setattr(judge, "logits", logits)
+        env.reset(seed=0)
+        _, info = played(env, [0, 1, 2, 3])
+        assert (info["score_real"], len(asked)) == (expected, readings)

@@ -1,10 +1,13 @@
+import io
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from textgan_env.utils.errors import InputError, friendly_errors
+from textgan_env.utils.errors import InputError, MissingDataError, friendly_errors, require_package
+from textgan_env.utils.printing import say
 
 
 def said(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -17,9 +20,27 @@ def said(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[int,
 
 
 def test_a_mistake_is_one_line_that_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert said(InputError("no file 'a\n\x1b[2Jb'"), capsys) == (2, "error: no file 'a\ufffd\ufffd[2Jb'")
+    assert said(InputError("no file 'a\n\x1b[2Jb'"), capsys) == (2, "error: no file 'a\\n\\x1b[2Jb'")
     code, line = said(InputError("x" * 10_000), capsys)
     assert (code, len(line)) == (2, 2003)
+
+
+def test_a_line_is_one_write_so_that_the_lines_of_several_processes_stay_whole() -> None:
+    class Stream(io.StringIO):
+        writes: list[str] = []  # noqa: RUF012
+
+        def write(self, text: str) -> int:
+            self.writes.append(text)
+            return len(text)
+
+    say("stopped by SIGTERM", file=Stream())
+    assert Stream.writes == ["stopped by SIGTERM\n"]
+
+
+def test_a_package_that_is_not_installed_is_named_with_the_extra_that_brings_it() -> None:
+    assert require_package("pytest", "dev", "it") == Path(pytest.__file__).parent
+    with pytest.raises(MissingDataError, match=r"mode bpe needs the package no_such: pip install 'textgan-env\[bpe\]'"):
+        require_package("no_such", "bpe", "mode bpe")
 
 
 def test_sizes_without_memory_are_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,16 @@ import torch
 
 from conftest import assert_refused
 from textgan_env.discriminators import score_features, score_logits
-from textgan_env.evaluation import PROTOCOLS, BleuDiscriminator, evaluate, nll, sample_texts, score_texts, token_lists
+from textgan_env.evaluation import (
+    PROTOCOLS,
+    BleuDiscriminator,
+    evaluate,
+    nll,
+    overlaps,
+    score_texts,
+    stream_texts,
+    token_lists,
+)  # fmt: skip
 from textgan_env.ops import metrics
 from textgan_env.policies import Decoding, LSTMPolicy, TablePolicy, UniformPolicy
 from textgan_env.tasks import CorpusTask, OracleTask, ToyTask
@@ -111,13 +120,24 @@ def test_nll_weighs_every_token_alike_and_skips_masked_ones() -> None:
     assert each_B.tolist() == pytest.approx([(parts[0] + parts[1]) / 2, parts[2]])
 
 
+def test_nll_of_a_text_does_not_depend_on_how_long_the_others_are() -> None:
+    task = corpus()
+    policy = LSTMPolicy(task.vocab_size, start_token=task.start_token, init_scale=1.0, seed=3)
+    tokens_BT = task.split("train").tokens_BT.repeat(40, 1)
+    mask_BT = task.scored(tokens_BT)
+    _, each_B = nll(policy, tokens_BT, mask_BT)
+    with torch.no_grad():
+        logp_BT = policy.eval().log_prob(tokens_BT, mask_BT).double()
+    torch.testing.assert_close(each_B, -logp_BT.sum(1) / mask_BT.sum(1), atol=2e-6, rtol=0)
+
+
 def test_text_without_a_known_law_has_no_oracle_numbers() -> None:
     task = corpus()
     policy = UniformPolicy(task.vocab_size, start_token=task.start_token, forbidden=task.forbidden)
     result = evaluate(policy, task, samples=20, bleu_samples=10)
     assert "not known" in result.missing["nll_oracle"]
     assert {"nll_test", "bleu_2", "self_bleu_2", "copied_2"} <= set(result.values)
-    assert len(sample_texts(policy, task, 3, seed=0)) == 3
+    assert len(list(stream_texts(policy, task, 3, seed=0))) == 3
 
 
 def test_scored_texts_get_the_overlaps_of_a_policy_that_wrote_them() -> None:
@@ -178,6 +198,25 @@ def test_unknown_words_match_nothing_not_even_each_other() -> None:
     assert (len(ours), len({*ours, *theirs})) == (3, 5)
 
 
+def test_overlaps_are_the_scores_of_token_lists_unknown_words_ends_and_all() -> None:
+    lines = [f"the {noun} {verb} here" for noun in ("cat", "dog", "cow") for verb in ("sat", "ran", "ate", "slept")]
+    task = CorpusTask(load_corpus(texts=[*lines, "the yak sang", "an emu emu wept", "the dog"], min_count=2))
+    written_BT = torch.cat([task.split("train").tokens_BT[-8:], task.split("test").tokens_BT])
+    assert torch.isin(written_BT, torch.tensor(task.forbidden)).any()
+    assert task.end_token is not None
+    texts, references, training = (
+        token_lists(tokens_BT, task)
+        for tokens_BT in (written_BT, task.split("test").tokens_BT, task.split("train").tokens_BT)
+    )
+    expected = {f"bleu_{n}": value for n, value in metrics.bleu(texts[:5], references).items()}
+    expected |= {f"self_bleu_{n}": value for n, value in metrics.self_bleu(texts[:5]).items()}
+    expected |= {f"distinct_{n}": metrics.distinct_n(texts, n) for n in (1, 2, 3)}
+    expected |= {"unique": metrics.unique_share(texts), "adjacent_repeats": metrics.adjacent_repeats(texts)}
+    expected |= {f"copied_{n}": metrics.copied_share(texts, training, n) for n in (2, 3, 4, 5)}
+    expected |= {"copied_texts": metrics.copied_texts(texts, training)}
+    assert repr(overlaps(task, written_BT, "test", 5)) == repr(expected)  # NaN, where there is one, too
+
+
 def test_bleu_as_a_judge_is_bleu_4_against_the_training_texts_without_end_and_filling(tmp_path: Path) -> None:
     lines = [f"{one} cat sat on {two} mat" for one in ("a", "the", "my") for two in ("a", "the", "my", "our")]
     lines += ["the cat sat", "my mat"]  # texts of several lengths end with a token of their own
@@ -221,3 +260,16 @@ def test_protocols_of_other_code_take_their_texts_references_and_smoothing() -> 
     assert [by[name].settings["bleu_samples"] for name in PROTOCOLS] == [2000, 2400, 2000]
     with pytest.raises(InputError, match="unknown protocol 'mine', expected one of: ours, texygen, leakgan"):
         score_texts(lines, TOY, protocol="mine")
+
+
+def test_log_probabilities_that_are_nan_or_of_another_shape_are_refused() -> None:
+    tokens_BT = TOY.split("test").tokens_BT[:4]
+
+    def ask(value: torch.Tensor) -> None:
+        policy = UniformPolicy(TOY.vocab_size, start_token=TOY.start_token)
+        policy.log_prob = lambda tokens, mask: value  # type: ignore[assignment,method-assign]
+        nll(policy, tokens_BT, TOY.scored(tokens_BT))
+
+    assert_refused("hold NaN", ask, torch.full((4, 3), math.nan))
+    assert_refused(r"shape \(B, T\)=\(4, 3\), found \(4,\)", ask, torch.zeros(4))
+    ask(torch.full((4, 3), -math.inf))  # a text that the policy never generates

@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +43,12 @@ RUNS: dict[str, tuple[Any, Any]] = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The content of a run that nothing stopped."""
+    return content(launch(replace(TINY, runs=tmp_path_factory.mktemp("whole")), MLE))
+
+
 def content(run: RunFolder) -> dict[str, Any]:
     """What must be equal in two runs, bit for bit."""
     return {
@@ -57,45 +62,33 @@ def content(run: RunFolder) -> dict[str, Any]:
     }
 
 
-def stop_at_save_point(monkeypatch: pytest.MonkeyPatch, number: int, *, before: bool = False) -> None:
-    """Let a run end at one of the places where it may be gone on from, or just before it is saved there."""
+def count_save_points(monkeypatch: pytest.MonkeyPatch, stop_at: int = 0, *, before: bool = False) -> list[int]:
+    """Has a 1 for each place where a run may be gone on from; ends it at one, or just before it is saved there."""
     save, calls = CheckpointManager.save_point, []
 
     def counted(manager: CheckpointManager, *, write: bool = False) -> None:
         calls.append(1)
-        if before and len(calls) == number:
+        if before and len(calls) == stop_at:
             raise KeyboardInterrupt
         save(manager, write=write)
-        if len(calls) == number:
+        if len(calls) == stop_at:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(CheckpointManager, "save_point", counted)
-
-
-def save_points_of(monkeypatch: pytest.MonkeyPatch, make: Callable[[], RunFolder]) -> tuple[RunFolder, int]:
-    """A whole run, and how many save points it has."""
-    save, calls = CheckpointManager.save_point, []
-
-    def counted(manager: CheckpointManager, *, write: bool = False) -> None:
-        calls.append(1)
-        save(manager, write=write)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(CheckpointManager, "save_point", counted)
-        return make(), len(calls)
+    return calls
 
 
 def check_stops(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: int) -> None:
     agent, config = RUNS[name]
-    whole, save_points = save_points_of(monkeypatch, lambda: launch(replace(config, runs=tmp_path / "whole"), agent))
-    expected = content(whole)
-    chosen = random.Random(0).sample(range(1, save_points), stops)
-    for number in chosen:
+    with monkeypatch.context() as patch:
+        save_points = count_save_points(patch)
+        expected = content(launch(replace(config, runs=tmp_path / "whole"), agent))
+    for number in random.Random(0).sample(range(1, len(save_points)), stops):
         runs = tmp_path / f"stopped-{number}"
         # Saved at each save point; or never, but for the snapshot in memory, which may be older.
         every = 0.0 if number % 2 else 1e9
         with monkeypatch.context() as patch:
-            stop_at_save_point(patch, number, before=bool(number % 3))
+            count_save_points(patch, number, before=bool(number % 3))
             with pytest.raises(KeyboardInterrupt):
                 launch(replace(config, runs=runs, checkpoint_every=every), agent)
         (folder,) = runs.iterdir()
@@ -222,20 +215,22 @@ def test_a_checkpoint_fits_wherever_its_texts_lie_but_with_no_other_task_or_poli
             checkpointing._require_same_agent(other, document)  # type: ignore[arg-type]
 
 
-def test_a_run_goes_on_with_another_learning_rate_and_says_so(
+def test_a_run_goes_on_with_other_options_of_its_optimizer_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
-        stop_at_save_point(patch, 12)
+        count_save_points(patch, 12)
         with pytest.raises(KeyboardInterrupt):
             launch(replace(TINY, runs=tmp_path, checkpoint_every=0.0), MLE)
     (folder,) = tmp_path.iterdir()
-    run = launch(replace(TINY, resume=folder, learning_rate=1e-4, overrides=("learning_rate",)), MLE)
-    assert "from here on: learning_rate 0.0001, was 0.01" in capsys.readouterr().out
-    assert run.about["config"]["learning_rate"] == 1e-4
-    assert run.about["changes"] == [{"from": {"learning_rate": 0.01}, "to": {"learning_rate": 0.0001}}]
-    groups = load_checkpoint(run.last_checkpoint).header.optimizers["policy"]["groups"]
-    assert [group["lr"] for group in groups] == [1e-4]
+    asked = {"learning_rate": 1e-4, "weight_decay": 0.5}
+    before = {name: getattr(TINY, name) for name in asked}
+    run = launch(replace(TINY, resume=folder, overrides=tuple(asked), **asked), MLE)  # type: ignore[arg-type]
+    assert "from here on: learning_rate 0.0001, was 0.01, weight_decay 0.5, was" in capsys.readouterr().out
+    assert asked.items() <= run.about["config"].items()
+    assert run.about["changes"] == [{"from": before, "to": asked}]
+    (group,) = load_checkpoint(run.last_checkpoint).header.optimizers["policy"]["groups"]
+    assert (group["lr"], group["weight_decay"]) == (1e-4, 0.5)
 
 
 def test_a_collapsed_policy_stops_the_run_where_that_is_asked_for(
@@ -260,9 +255,8 @@ def test_a_collapsed_policy_stops_the_run_where_that_is_asked_for(
 
 # -- Signals ----------------------------------------------------------------------------------------------------------
 def test_a_signal_in_the_middle_of_an_epoch_is_met_after_its_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = launch(replace(TINY, runs=tmp_path / "whole"), MLE)
     step, calls = mle.mle_step, []
 
     def asked_to_end(*arguments: Any, **named: Any) -> torch.Tensor:
@@ -281,7 +275,7 @@ def test_a_signal_in_the_middle_of_an_epoch_is_met_after_its_batch(
     checkpoint = load_checkpoint(RunFolder.open(folder).last_checkpoint)
     assert checkpoint.document["state"]["done"] == 1
     assert checkpoint.document["state"]["batches"] == 5  # an epoch is ten batches: not one is lost
-    assert content(launch(replace(TINY, resume=folder), MLE)) == content(whole)
+    assert content(launch(replace(TINY, resume=folder), MLE)) == whole
 
 
 # -- Two processes, full disks ----------------------------------------------------------------------------------------
@@ -311,10 +305,9 @@ def test_the_lock_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["checkpoints/last.safetensors", "metrics.jsonl", "samples.txt"])
 def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
-    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: str, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever file does not fit any more; tests/faults fills a real disk."""
-    whole = launch(replace(TINY, runs=tmp_path / "whole"), MLE)
     fsync, full = os.fsync, []
 
     def no_space(descriptor: int) -> None:
@@ -333,4 +326,4 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
     monkeypatch.undo()
     (folder,) = (tmp_path / "full").iterdir()
     load_checkpoint(RunFolder.open(folder).last_checkpoint)
-    assert content(launch(replace(TINY, resume=folder), MLE)) == content(whole)
+    assert content(launch(replace(TINY, resume=folder), MLE)) == whole

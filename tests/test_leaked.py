@@ -1,5 +1,6 @@
 """LeakGAN's generator: D's features token by token, the same policy by stepping and by scoring, and what may differ."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -11,9 +12,9 @@ from textgan_env.discriminators import ConvDiscriminator, DiscriminatorModule, P
 from textgan_env.envs import TextGANVectorEnv
 from textgan_env.ops.sampling import derived_generator
 from textgan_env.policies import Decoding, LeakedPolicy, make_policy
-from textgan_env.rewards import Keys, complete
+from textgan_env.rewards import Keys, complete, generate
 from textgan_env.runs.checkpoints import load_checkpoint
-from textgan_env.runs.snapshot import save_checkpoint
+from textgan_env.runs.snapshot import take_snapshot
 from textgan_env.tasks import ToyTask
 
 V, T, B = 6, 7, 40
@@ -118,6 +119,102 @@ def test_features_in_rollouts_equal_features_from_scratch(make: Any) -> None:
     for features_BF, tokens_BT, _ in found:
         with torch.inference_mode():
             torch.testing.assert_close(features_BF, policy.discriminator.features(tokens_BT), atol=1e-5, rtol=0)
+
+
+def counted_rows(judge: ConvDiscriminator) -> list[int]:
+    """How many texts each call of the highway layer is asked for, from now on."""
+    rows: list[int] = []
+    judge.highway.register_forward_hook(lambda _module, given, _out: rows.append(len(given[0])))
+    return rows
+
+
+@each_judge
+@pytest.mark.parametrize("rows", [B, 0])
+def test_features_of_all_prefixes_of_whole_texts_equal_those_from_scratch(make: Any, rows: int) -> None:
+    judge, tokens_BT = make().eval(), texts(rows)
+    for row in range(rows):
+        tokens_BT[row, row % (T + 1) :] = PAD  # of every length
+    features_BSF = judge.prefix_features(tokens_BT)
+    assert features_BSF.shape == (rows, T + 1, judge.feature_size)
+    with torch.no_grad():
+        for length in range(T + 1):
+            scratch_BF = judge.features(padded(tokens_BT, length))
+            torch.testing.assert_close(features_BSF[:, length], scratch_BF, atol=1e-5, rtol=0)
+        torch.testing.assert_close(judge.prefix_features(tokens_BT[:, :4]), features_BSF[:, :5], atol=1e-5, rtol=0)
+
+
+def test_the_cnn_reads_no_text_after_its_end() -> None:
+    judge, tokens_BT = conv().eval(), texts()
+    tokens_BT[:10] = padded(tokens_BT, 2)[:10]
+    rows = counted_rows(judge)
+    judge.prefix_features(tokens_BT)
+    assert sum(rows) == 10 * 3 + (B - 10) * (T + 1)
+
+
+def test_prefixes_that_are_begun_after_a_change_of_the_weights_have_the_new_features() -> None:
+    judge, tokens_BT = conv().eval(), texts()
+    optimizer = judge.make_optimizer(0.1)
+    for change in range(3):
+        _, state = judge.step_features(tokens_BT[:, 0], judge.begin_features(B))
+        features_BF, state = judge.step_features(tokens_BT[:, 0], state)
+        with torch.no_grad():
+            torch.testing.assert_close(features_BF, judge.features(state["tokens"]), atol=1e-5, rtol=0)
+        if change == 0:
+            judge.logits(tokens_BT).sum().backward()
+            optimizer.step()
+        else:
+            judge.load_state_dict(conv(seed=change + 5).state_dict())
+
+
+def test_inside_remembering_the_features_of_a_prefix_are_computed_once() -> None:
+    policy, keys = leaked(), Keys.counted(0, B)
+    judge = policy.discriminator
+    assert isinstance(judge, ConvDiscriminator)
+    rows = counted_rows(judge)
+    plain_BT, _ = generate(policy, keys, T)
+    plain_BSF, once = policy.prefix_features(plain_BT), len(rows)
+    with judge.remembering(B * T):
+        tokens_BT, _ = generate(policy, keys, T)
+        assert torch.equal(tokens_BT, plain_BT)
+        written = len(rows)
+        complete(policy, tokens_BT, EVERYWHERE & (torch.arange(T) == T - 1), keys=keys)
+        assert len(rows) == written  # what is read again is known
+        torch.testing.assert_close(policy.prefix_features(tokens_BT), plain_BSF, atol=1e-5, rtol=0)
+    assert judge.known is None
+    policy.prefix_features(plain_BT)
+    assert len(rows) > written >= once
+
+
+def test_no_more_features_are_remembered_than_asked_for() -> None:
+    judge, tokens_BT = conv(), texts()
+    with judge.remembering(B + 3):
+        _, state = judge.step_features(torch.zeros(4, dtype=torch.int64), judge.begin_features(4))
+        assert judge.known is not None
+        assert len(judge.known.kept) == 1  # four empty prefixes are one
+        judge.step_features(torch.tensor([0, 1, 3, 4]), state)
+        assert len(judge.known.kept) == 5
+        judge.step_features(tokens_BT[:, 0], judge.begin_features(B))
+        assert len(judge.known.kept) == 5
+    with judge.remembering(3):
+        judge.step_features(tokens_BT[:4, 1], state)
+        assert judge.known is not None
+        assert not judge.known.kept
+
+
+def test_a_policy_that_has_written_can_be_copied() -> None:
+    policy = leaked()
+    tokens_BT, _ = generate(policy, Keys.counted(0, B), T)
+    again_BT, _ = generate(copy.deepcopy(policy), Keys.counted(0, B), T)
+    assert torch.equal(again_BT, tokens_BT)
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(3, 6), (4, 4), (7, 0)])
+def test_the_published_code_reads_no_features_in_the_last_block(steps: int, expected: int) -> None:
+    policy = leaked(variant="reference", goal_steps=steps)
+    assert isinstance(policy.discriminator, ConvDiscriminator)
+    rows = counted_rows(policy.discriminator)
+    generate(policy, Keys.counted(0, B), T)
+    assert rows == [B] * expected
 
 
 # -- The policy. ------------------------------------------------------------------------------------------------------
@@ -259,8 +356,9 @@ def test_collecting_stepping_and_the_environments_features_agree(task: ToyTask) 
     judge = conv()
     policy = leaked(judge, forbidden=[])
     envs = TextGANVectorEnv(
-        8, task, rollouts=2, discriminator=judge, rollout_policy=policy, leak_features=True, autoreset_mode="disabled"
-    )
+        8, task, reward="rollout", rollouts=2, discriminator=judge, rollout_policy=policy, leak_features=True,
+        autoreset_mode="disabled",
+    )  # fmt: skip
     envs.reset(seed=0)
     batch = envs.collect(policy)
     envs.reset(seed=0)
@@ -285,7 +383,7 @@ def test_collecting_stepping_and_the_environments_features_agree(task: ToyTask) 
 
 def test_collect_can_be_asked_for_the_credit_of_some_positions(task: ToyTask) -> None:
     policy = leaked(forbidden=[])
-    envs = TextGANVectorEnv(8, task, rollouts=2, discriminator=conv(), leak_features=True)
+    envs = TextGANVectorEnv(8, task, reward="rollout", rollouts=2, discriminator=conv(), leak_features=True)
     envs.reset(seed=0)
     whole = envs.collect(policy)
     envs.reset(seed=0)
@@ -314,7 +412,7 @@ def test_features_leak_under_a_control_too_and_keep_their_size(task: ToyTask) ->
 @each_variant
 def test_a_saved_policy_brings_the_features_it_reads(make: Any, variant: str, tmp_path: Any) -> None:
     policy, tokens_BT = leaked(make(), variant=variant), texts()
-    save_checkpoint(tmp_path / "x", modules={"policy": policy}, document=policy.config())
+    take_snapshot(modules={"policy": policy}, document=policy.config()).write(tmp_path / "x")
     checkpoint = load_checkpoint(tmp_path / "x")
     again = make_policy("leaked", checkpoint.document)
     checkpoint.restore_module("policy", again)

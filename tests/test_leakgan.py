@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.leakgan import PRESETS, LeakGAN, LeakGANConfig, main
+from agents.leakgan import PRESETS, LeakGAN, LeakGANConfig
 from agents.mle import MLE, MLEConfig
-from conftest import WatchedToyTask, assert_refused, assert_same_training, interrupted, mistake_of, step_of, steps_of
+from conftest import WatchedToyTask, assert_refused, assert_same_training, interrupted, step_of, steps_of
 from textgan_env.discriminators import ConvDiscriminator, fit_discriminator, score_logits
 from textgan_env.envs import EpisodeBatch
 from textgan_env.evaluation import evaluate
@@ -194,14 +194,95 @@ def test_every_step_runs_for_every_c(variant: str, goal_steps: int) -> None:
     assert all(torch.equal(own[name], learning[name]) for name in own)
 
 
+@each_variant
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_g_step_moves_the_worker_under_every_variant_and_preset(variant: Any, preset: str) -> None:
+    task = ToyTask(vocab_size=4, max_length=8, size=40)
+    small = {"batch_size": 8, "rollouts": 1, "goal_size": 2, "d_embed_size": 2, "embed_size": 4, "hidden_size": 4}
+    agent = LeakGAN(replace(PRESETS[preset]("toy"), variant=variant, device="cpu", **small), task)  # type: ignore[arg-type]
+    before = {name: part.clone() for name, part in agent.policy.worker.named_parameters() if part.requires_grad}
+    norm = float(agent.g_step(step_of(0, "g"))["worker_norm"])
+    assert norm > 1e-6
+    after = dict(agent.policy.worker.named_parameters())
+    assert all(not torch.equal(part, after[name]) for name, part in before.items())
+
+
+def test_the_published_rules_refuse_a_baseline_that_leaves_nothing() -> None:
+    for baseline, variant in product((None, "none"), ("paper", "reference")):
+        agent = LeakGAN(replace(TINY, variant=variant, baseline=baseline), TASK)  # type: ignore[arg-type]
+        assert agent.baseline == ("leave-one-out" if (variant, baseline) == ("paper", None) else "none")
+    with pytest.raises(InputError, match=r"pays all texts alike.*: expected none, found --baseline leave"):
+        LeakGAN(replace(TINY, variant="reference", baseline="leave-one-out"), TASK)
+
+
+END = V - 1
+
+
+def expected_end_gradient(end_reward: str, credit_of_ends: float = 0.5) -> Tensor:
+    """Gradient of the Worker's loss by the logits of END, all texts enumerated, each as probable as it is.
+
+    Credit is .5; the last token of a text that ended by itself has another.
+    """
+    agent, words = sharp(), range(V - 1)
+    texts = [[*text, END] for length in range(T) for text in product(words, repeat=length)]
+    texts += [list(text) for text in product(words, repeat=T)]
+    lengths_B = torch.tensor([len(text) for text in texts])
+    tokens_BT = torch.tensor([text + [V] * (T - len(text)) for text in texts])
+    mask_BT = torch.arange(T) < lengths_B[:, None]
+    credit_BT = torch.where(tokens_BT == END, credit_of_ends, 0.5) * mask_BT
+    positions = list(range(C - 1, T))
+    columns, _ = agent.policy.rules.columns(agent.policy, tokens_BT, mask_BT, credit_BT, positions, "none", end_reward)
+    probability_B = agent.policy.log_prob(tokens_BT, mask_BT).sum(1).exp().detach()
+    assert float(probability_B.sum()) == pytest.approx(1)
+    columns[3:4] = [columns[3] * probability_B[:, None] * len(texts)]
+    columns[6:] = [advantage_BT * probability_B[:, None] * len(texts) for advantage_BT in columns[6:]]
+    end_token = None if end_reward == "intrinsic" else END
+    total, count = agent.policy.rules.generated_sums(agent.policy, *columns, end_token=end_token)["worker_loss"]
+    return torch.autograd.grad(total / count, agent.policy.worker.output)[0][END]
+
+
+def test_only_by_the_published_rule_does_a_reward_that_knows_nothing_teach_when_to_end() -> None:
+    assert expected_end_gradient("intrinsic").abs().max() > 1e-3
+    assert not expected_end_gradient("none").any()
+    assert not expected_end_gradient("q").any()
+    # What D says of texts that end reaches the decision by Q alone.
+    assert not expected_end_gradient("none", 0.9).any()
+    assert torch.equal(expected_end_gradient("intrinsic", 0.9), expected_end_gradient("intrinsic"))
+    better, worse = expected_end_gradient("q", 0.9), expected_end_gradient("q", 0.1)
+    assert better.abs().max() > 1e-3
+    torch.testing.assert_close(better, -worse)
+    # And what is better is learnt: a step down the loss makes ends more probable.
+    agent, probability = sharp(), []
+    for _ in range(2):
+        ended_BT = torch.tensor([[END] + [V] * (T - 1)])
+        probability.append(float(agent.policy.log_prob(ended_BT, ended_BT == END)[0, 0].detach()))
+        agent.policy.worker.output.data[END] -= 0.1 * better
+    assert probability[1] > probability[0] + 1e-4
+
+
+def test_without_the_published_rule_words_learn_as_among_words_alone() -> None:
+    """A text of the end token only teaches nothing; the others' words are as probable as if there were no END."""
+    agent = sharp()
+    goals_BTF = agent.policy.goals(agent.policy.prefix_features(torch.tensor([[0, 1, END, V, V]])))
+    tokens_BT, mask_BT = torch.tensor([[0, 1, END, V, V]]), torch.tensor([[True, True, False, False, False]])
+    every = [torch.tensor([[token, other, END, V, V]]) for token, other in product(range(V), repeat=2)]
+    logp = [agent.policy.worker_log_prob(one_BT, mask_BT, goals_BTF)[0] for one_BT in every]
+    first_V = torch.stack([logp[token * V][0] for token in range(V)])
+    second_V = torch.stack([logp[0 * V + other][1] for other in range(V)])
+    known_BT = agent.policy.worker_log_prob(tokens_BT, mask_BT, goals_BTF, given_not=END)
+    expected = [first_V[0] - first_V[:END].logsumexp(0), second_V[1] - second_V[:END].logsumexp(0)]
+    torch.testing.assert_close(known_BT[0, :2], torch.stack(expected))
+
+
 def test_texts_that_end_early_and_unknown_words_are_learnt_from() -> None:
     words = ["a", "b", "c", "d"]
     lines = [" ".join(line) for length in (1, 2, 3) for line in product(words, repeat=length)] + ["rare b", "a once"]
     task = CorpusTask(load_corpus(texts=lines, min_count=2, max_length=5))
     assert task.end_token is not None
     assert task.forbidden
-    for variant in ("paper", "reference"):
-        agent = LeakGAN(replace(TINY, variant=variant, discriminator="conv", d_embed_size=4), task)
+    for variant, end_reward in product(("paper", "reference"), ("none", "intrinsic", "q")):
+        rules = {"variant": variant, "end_reward": end_reward}
+        agent = LeakGAN(replace(TINY, **rules, discriminator="conv", d_embed_size=4), task)  # type: ignore[arg-type]
         values = agent.d_steps_of(1).alone(step_of(0, "d").seed) | agent.mle_steps_of("mle_epoch").alone(0)
         values |= {name: float(value) for name, value in agent.g_step(step_of(0, "g")).items()}
         assert all(np.isfinite(float(value)) for value in values.values())
@@ -278,6 +359,15 @@ def test_pre_training_ends_when_it_has_stopped_helping() -> None:
     for value in (1.0, 2.0, 3.0):
         forever.note(value)
     assert not forever.over()
+
+
+def test_a_run_that_ends_with_its_pre_training_is_whole_however_early_that_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Patience, "over", lambda _: True)
+    run = launch(replace(TINY, runs=tmp_path, pretrain_rounds=3, pretrain_patience=1, rounds=0), LeakGAN)
+    assert len(read_metrics(run.path)) == 1
+    assert load_policy(run.path)[0].kind == "leaked"
 
 
 def test_no_step_of_learning_ever_asks_for_the_test_split() -> None:
@@ -368,17 +458,21 @@ def test_maximum_likelihood_learns_the_distribution_of_the_toy_task(variant: Any
 
 
 # -- Whole runs. ------------------------------------------------------------------------------------------------------
+FEW_BATCHES = replace(TINY, mle_batch_size=250, d_batch_size=250)
+
+
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    config = replace(TINY, pretrain_rounds=2, pretrain_patience=1)
+    config = replace(FEW_BATCHES, pretrain_rounds=2, pretrain_patience=1)
     whole = launch(replace(config, runs=tmp_path / "whole"), LeakGAN)
     with interrupted(LeakGAN, "g_step", lambda call, _: call == 2):
-        launch(replace(config, runs=tmp_path / "cut", checkpoint_every=0.2), LeakGAN)
+        launch(replace(config, runs=tmp_path / "cut", checkpoint_every=0.0), LeakGAN)
     cut = launch(replace(config, resume=tmp_path / "cut" / "leakgan-toy-1"), LeakGAN)
     assert_same_training(whole, cut)
 
 
 def test_a_finished_run_is_loaded_as_it_was_and_can_be_begun_with(tmp_path: Path) -> None:
-    run = launch(replace(TINY, runs=tmp_path, temperature=0.5), LeakGAN)
+    run = launch(replace(FEW_BATCHES, runs=tmp_path, temperature=0.5), LeakGAN)
     rows = read_metrics(run.path)
     assert [row["phase"] for row in rows] == ["pretrain", "adversarial", "adversarial"]
     assert {"manager_cosine", "intrinsic_reward", "credit", "d_auc", "manager_norm", "worker_norm"} <= set(rows[-1])
@@ -386,15 +480,16 @@ def test_a_finished_run_is_loaded_as_it_was_and_can_be_begun_with(tmp_path: Path
     policy, task = load_policy(run.path)
     assert isinstance(policy, LeakedPolicy)
     assert policy.decoding.temperature == 0.5
-    assert evaluate(policy, task, seed=0).values == values
-    next_run = launch(replace(TINY, runs=tmp_path, pretrained=run.path, rounds=1, control="shuffled"), LeakGAN)
+    assert evaluate(policy, task, samples=500, references=500, seed=0).values == values
+    next_config = replace(FEW_BATCHES, runs=tmp_path, pretrained=run.path, rounds=1, control="shuffled")
+    next_run = launch(next_config, LeakGAN)
     assert [row["phase"] for row in read_metrics(next_run.path)] == ["adversarial"]
     for changes, sentence in (
         ({"goal_size": 5}, "goal_size"),
         ({"discriminator": "conv"}, "discriminator=conv"),
         ({"variant": "reference"}, "variant=reference"),
     ):
-        assert_refused(sentence, launch, replace(TINY, runs=tmp_path, pretrained=run.path, **changes), LeakGAN)
+        assert_refused(sentence, launch, replace(next_config, **changes), LeakGAN)
     with pytest.raises(InputError, match=r"is of task 'toy', V=4, T=4; expected task 'toy', V=3, T=5"):
         LeakGAN(replace(TINY, pretrained=run.path), TASK)
     mle = launch(MLEConfig(task="toy", epochs=1, embed_size=4, hidden_size=4, threads=1, runs=tmp_path), MLE)
@@ -413,27 +508,7 @@ def test_an_oracle_of_any_size_comes_from_a_file_of_weights(tmp_path: Path) -> N
     assert len(agent.task.split("train")) == 4
 
 
-@pytest.mark.moves_global_rng  # the library that reads command lines does
-@pytest.mark.parametrize(("words", "sentence"), [
-    (["--goal-steps", "5"], "goal_steps (c) must be 1 to T=4, found 5"),
-    (["--goal-size", "0"], "goal_size must be at least 1, found 0"),
-    (["--learning-rate", "-1"], "learning_rate must be above 0, found -1.0"),
-    (["--rollouts", "0"], "rollouts must be at least 1, found 0"),
-    (["--batch-size", "1"], "batch_size must be at least 2, found 1"),
-    (["--g-temperature", "0"], "temperature must be above 0, found 0"),
-    (["--pretrained", "nowhere"], "no run folder at 'nowhere'"),
-    (["--mle-interval", "-1"], "mle_interval must be at least 0"),
-    (["--preset", "papers"], "unknown preset 'papers'"),
-])  # fmt: skip
-def test_a_mistake_on_the_command_line_is_one_sentence(
-    words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert sentence in mistake_of(main, ["--task", "toy", *words, "--runs", str(tmp_path / "runs")], capsys)
-    assert not (tmp_path / "runs").exists()
-
-
-def test_presets_know_their_name_and_what_a_task_needs() -> None:
-    assert {make("oracle").preset for make in PRESETS.values()} == set(PRESETS)
+def test_presets_know_what_a_task_needs() -> None:
     assert PRESETS["paper"]("coco").hidden_size == 128
     assert PRESETS["paper"]("oracle").hidden_size is None
     assert PRESETS["fast"]("poems").embed_size == 64

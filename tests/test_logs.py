@@ -96,12 +96,19 @@ def test_resume_drops_a_row_that_a_kill_cut_off(tmp_path: Path) -> None:
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "pha')
     assert [row["step"] for row in read_metrics(tmp_path)] == [1]
-    plain_log(tmp_path, resume_at=9).write(2, {"loss": 2.0})
+    plain_log(tmp_path, resume_at=1).write(2, {"loss": 2.0})
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2]
 
 
-def test_resume_in_a_folder_without_metrics_starts_empty(tmp_path: Path) -> None:
-    assert plain_log(tmp_path, resume_at=5).rows == []
+def test_resume_refuses_metrics_that_end_too_early_and_cuts_nothing(tmp_path: Path) -> None:
+    log = plain_log(tmp_path)
+    for step in range(1, 4):
+        log.write(step, {"loss": float(step)})
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "phase": "", "loss": 1.0}\n')
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert_refused("ends after step 1, but the run goes on after step 3", plain_log, tmp_path, resume_at=3)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert plain_log(tmp_path, resume_at=0).rows == []
 
 
 def test_a_new_run_refuses_the_metrics_of_another(tmp_path: Path) -> None:
@@ -150,15 +157,17 @@ def test_a_row_that_does_not_fit_on_the_disk_is_in_no_file(tmp_path: Path) -> No
     assert (len(log.rows), (tmp_path / "metrics.csv").read_text()) == (1, before)
 
 
-def test_tensorboard_gets_every_number_and_forgets_what_a_resume_drops(tmp_path: Path) -> None:
+def test_tensorboard_gets_every_number_and_forgets_what_a_resume_drops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with MetricLog(tmp_path) as log:
         for step in range(1, 5):
             log.write(step, {"loss": step / 2, "note": "text"})
-    # TensorBoard reads the files by name, which begins with the second that they were made in.
-    time.sleep(1.1)
+    # TensorBoard reads the files by name, which begins with the time: of a clock that is set back in between.
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
     with MetricLog(tmp_path, resume_at=2) as log:
         log.write(3, {"loss": 100.0})
     events = EventAccumulator(str(tmp_path / "tb")).Reload()
@@ -225,6 +234,24 @@ def test_time_left_counts_only_what_this_run_did() -> None:
     clock.now = 30.0
     bar.update(10)
     assert (bar.done, bar.seconds_left) == (90, 30.0)
+
+
+def test_a_unit_that_takes_long_is_told_while_it_lasts() -> None:
+    clock, stream = FakeClock(), io.StringIO()
+    bar = Progress(4, "epochs", stream=stream, clock=clock)
+    for batch in range(1, 9):
+        clock.now += 5.0
+        bar.within(batch / 10)
+    bar.update()
+    clock.now += 10.0
+    bar.within(0.5)
+    assert stream.getvalue().splitlines() == [
+        "epochs:   5 % (0/4), 03:10 left",
+        "epochs:  10 % (0/4), 03:00 left",
+        "epochs:  15 % (0/4), 02:50 left",
+        "epochs:  20 % (0/4), 02:40 left",
+        "epochs:  37 % (1/4), 01:23 left",
+    ]
 
 
 def test_work_of_no_steps_is_done() -> None:

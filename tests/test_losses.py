@@ -5,14 +5,23 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from conftest import assert_refused
 from textgan_env.ops import losses
-from textgan_env.ops.losses import baseline, linear_log_prob, masked_mean, masked_sum, nll_sum, policy_gradient_sum
+from textgan_env.ops.losses import (
+    baseline,
+    effective_sample_size,
+    linear_log_prob,
+    masked_mean,
+    masked_sum,
+    nll_sum,
+    normalised_weights,
+    policy_gradient_sum,
+)
 from textgan_env.ops.sampling import derived_generator
-from textgan_env.ops.tiles import Tile
+from textgan_env.ops.tiles import Tile, tiled_sum
 from textgan_env.policies import LSTMPolicy
 
 TILE = losses.TILE.cpu
@@ -50,6 +59,36 @@ def test_policy_gradient_loss_is_the_mean_over_texts_of_credit_times_log_probabi
     assert logp_BT.grad is not None
     assert logp_BT.grad.tolist() == [[-0.25, -0.5, 0.0], [-1.0, 0.0, 0.0]]
     assert credit_BT.grad is None
+
+
+def test_weights_are_ratios_over_their_mean_whatever_is_added_to_the_logits() -> None:
+    logits_B = torch.tensor([0.0, math.log(2), math.log(5)])
+    expected_B = torch.tensor([3 / 8, 6 / 8, 15 / 8])
+    for shift in (0.0, 88.0, -500.0, 1e4):
+        torch.testing.assert_close(normalised_weights(logits_B + shift), expected_B, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(normalised_weights(logits_B), expected_B)
+    assert normalised_weights(torch.tensor([100.0, -100.0])).tolist() == [2.0, 0.0]
+    assert normalised_weights(torch.full((5,), 3.0)).tolist() == [1.0] * 5
+
+
+def test_weights_are_normalised_in_each_group_by_itself() -> None:
+    logits_B, groups_B = torch.tensor([0.0, 1000.0, math.log(3), 1000.0]), torch.tensor([0, 2, 0, 2])
+    torch.testing.assert_close(normalised_weights(logits_B, groups_B), torch.tensor([0.5, 1.0, 1.5, 1.0]))
+
+
+def test_weights_above_the_most_are_cut_and_divided_again() -> None:
+    weights_B = normalised_weights(torch.tensor([0.0, 0.0, 0.0, 100.0]), most=2.0)  # 0, 0, 0, 4 before
+    torch.testing.assert_close(weights_B, torch.tensor([0.0, 0.0, 0.0, 4.0]))
+    logits_B = torch.tensor([1.0, 1.0, 2.0, 8.0]).log()  # over their mean: 1/3, 1/3, 2/3, 8/3
+    expected_B = torch.tensor([1 / 3, 1 / 3, 2 / 3, 2.0]) / (10 / 12)
+    torch.testing.assert_close(normalised_weights(logits_B, most=2.0), expected_B)
+    assert_refused("most must be at least 1, found 0.5", normalised_weights, logits_B, most=0.5)
+
+
+def test_the_effective_sample_size_counts_texts_of_equal_weight() -> None:
+    assert effective_sample_size(torch.ones(7)) == pytest.approx(7)
+    assert effective_sample_size(torch.tensor([3.0, 0.0, 0.0])) == pytest.approx(1)
+    assert effective_sample_size(torch.tensor([1.0, 3.0])) == pytest.approx(16 / 10)
 
 
 def test_baseline_is_taken_off_the_credit_and_gets_no_gradient() -> None:
@@ -210,3 +249,42 @@ def test_an_unknown_baseline_is_refused() -> None:
 def test_a_gpu_works_on_more_rows_at_once_than_a_cpu() -> None:
     tile = Tile(cpu=2, gpu=5)
     assert [tile.on(torch.device(name)) for name in ("cpu", "cuda", "cuda:1", "mps")] == [2, 5, 5, 5]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 50])
+def test_a_sum_made_in_tiles_has_the_value_and_gradient_of_the_whole(rows: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    used, spare, fixed = (nn.Parameter(torch.randn(4, generator=generator).double()) for _ in range(3))
+    fixed.requires_grad_(False)
+    inputs_B4, weight_B = torch.randn(7, 4, generator=generator).double(), torch.rand(7, generator=generator).double()
+
+    def value(some_b4: Tensor, weight_b: Tensor) -> Tensor:
+        return (some_b4 @ used).sin() * weight_b * fixed.sum()
+
+    expected_B = value(inputs_B4, weight_B)
+    (expected,) = torch.autograd.grad(2 * expected_B.sum(), [used])
+    total, value_B = tiled_sum(value, (inputs_B4, weight_B), [used, fixed, spare], rows=rows)
+    found, unused = torch.autograd.grad(2 * total, [used, spare])
+    torch.testing.assert_close(value_B, expected_B.detach())
+    torch.testing.assert_close(total, expected_B.sum())
+    torch.testing.assert_close(found, expected)
+    assert (fixed.grad, unused.tolist()) == (None, [0.0] * 4)
+
+
+def test_a_sum_in_tiles_holds_no_more_than_a_tile() -> None:
+    weight = nn.Parameter(torch.ones(1))
+    seen: list[int] = []
+
+    def value(some_b: Tensor) -> Tensor:
+        seen.append(len(some_b))
+        return some_b * weight
+
+    tiled_sum(value, (torch.ones(10),), [weight], rows=4)
+    assert seen == [4, 4, 2]
+
+
+def test_a_sum_in_tiles_without_gradients_is_made_too() -> None:
+    weight = nn.Parameter(torch.full((1,), 3.0))
+    with torch.no_grad():
+        total, value_B = tiled_sum(lambda some_b: some_b * weight, (torch.arange(4.0),), [weight], rows=3)
+    assert (float(total), value_B.tolist(), total.requires_grad) == (18.0, [0.0, 3.0, 6.0, 9.0], False)

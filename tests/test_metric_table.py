@@ -40,7 +40,7 @@ def test_what_a_random_start_or_an_unknown_oracle_takes_away() -> None:
         "nll_oracle", "nll_oracle_median", "cover", "fit",
     ]  # fmt: skip
     assert [name for name in METRICS if why_missing(name, {"oracle"})] == [
-        "nll_test", "nll_valid", "nll_self", "cover", "fit",
+        "nll_test", "nll_valid", "nll_self", "cover", "fit", "fit_valid",
     ]  # fmt: skip
 
 

@@ -28,6 +28,11 @@ def words(*lines: str) -> list[list[str]]:
     return [line.split() for line in lines]
 
 
+def numbered(texts: Texts) -> metrics.NumberedTexts:
+    tokens = np.array([token for one in texts for token in one], dtype=np.int64)
+    return metrics.NumberedTexts(tokens, np.array([len(one) for one in texts]))
+
+
 def nltk_bleu(hypothesis: list[Any], references: list[list[Any]], max_n: int) -> list[float]:
     """Sentence BLEU-2..max_n by nltk, with uniform weights and method 1."""
     weights = [(1 / n,) * n for n in range(2, max_n + 1)]
@@ -244,6 +249,28 @@ def test_shares_equal_plain_counting(written: Texts, training: Texts, n: int) ->
     assert metrics.copied_share(written, training, n) == copied / ours.total()
 
 
+@settings(max_examples=100)
+@given(written=texts, training=texts)
+def test_numbered_texts_score_as_their_token_lists(written: Texts, training: Texts) -> None:
+    """Numbers leave gaps, and on either side some stand for tokens that the other does not have."""
+    known, read = (
+        [[3 * token for token in one] for one in written],
+        [[4 * token + 2 for token in one] for one in training],
+    )
+    ours, theirs = numbered(known), numbered(read)
+    scores: list[tuple[Callable[..., Any], int]] = [
+        (metrics.bleu, 2), (metrics.copied_shares, 2), (metrics.copied_texts, 2), (metrics.self_bleu, 1),
+        (metrics.distinct_shares, 1), (metrics.unique_share, 1), (metrics.adjacent_repeats, 1),
+    ]  # fmt: skip
+    for score, sides in scores:
+        if score is metrics.self_bleu and len(known) < 2:
+            continue
+        order = (3,) if "shares" in score.__name__ else ()
+        expected, found = score(*(known, read)[:sides], *order), score(*(ours, theirs)[:sides], *order)
+        assert repr(found) == repr(expected)
+    assert repr(metrics.bleu(ours.first(1), theirs.first(1))) == repr(metrics.bleu(known[:1], read[:1]))
+
+
 # AUC
 
 
@@ -287,7 +314,9 @@ def test_auc_equals_comparing_all_pairs(real: list[int], fake: list[int]) -> Non
     (metrics.distinct_n, ([], 1), "texts"), (metrics.unique_share, ([],), "texts"),
     (metrics.unique_share, ([[[1]]],), "a token of texts"), (metrics.adjacent_repeats, ([],), "texts"),
     (metrics.copied_share, ([[1]], [], 2), "training"), (metrics.copied_share, ([[1]], [[1]], 1.5), "n must"),
-    (metrics.copied_texts, ([], [[1]]), "texts"), (metrics.roc_auc, ([], [1.0]), "score_real"),
+    (metrics.copied_texts, ([], [[1]]), "texts"), (metrics.unique_share, (numbered([]),), "texts must hold"),
+    (metrics.bleu, ([[1]], numbered([[1]])), "neither"), (metrics.bleu, (numbered([[1]]), [[1]]), "neither"),
+    (metrics.copied_share, ([[1]], numbered([[1]]), 2), "none of them"), (metrics.roc_auc, ([], [1.0]), "score_real"),
     (metrics.roc_auc, ([1.0], [[1.0]]), "score_fake"), (metrics.roc_auc, ([1.0, math.nan], [1.0]), "1 NaN"),
     (metrics.roc_auc, (["high"], [1.0]), "score_real"),
 ])  # fmt: skip

@@ -20,12 +20,14 @@ from torch import Tensor, nn
 
 from agents import leakgan, mle, seqgan
 from conftest import PROJECT, assert_refused, mistake_of, step_of
+from shared_gradients import digests
 from textgan_env.discriminators import ConvDiscriminator, fit_discriminator
-from textgan_env.ops import parallel
+from textgan_env.ops import torchrun as group
 from textgan_env.ops.losses import gradient_snr, nll_sum
-from textgan_env.ops.parallel import Sum, backward, by_rows, sharded
+from textgan_env.ops.parallel import Sum, backward, by_rows, require_shards, sharded
 from textgan_env.ops.sampling import derived_generator, seeded
 from textgan_env.policies import LSTMPolicy
+from textgan_env.runs import checkpointing
 from textgan_env.runs.checkpointing import command_to_resume
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.folder import RunFolder
@@ -216,8 +218,8 @@ def test_a_step_of_d_has_the_gradient_of_the_whole_batch() -> None:
             )
         found.append((gradients(judge), report))
     assert float((found[1][0] - found[0][0]).norm() / found[0][0].norm()) < 1e-6
-    for name, value in found[0][1].as_dict().items():
-        assert found[1][1].as_dict()[name] == pytest.approx(value, rel=1e-6)
+    for name, value in found[0][1].items():
+        assert found[1][1][name] == pytest.approx(value, rel=1e-6)
 
 
 def seqgan_of(task: Task, **changes: Any) -> seqgan.SeqGAN:
@@ -247,7 +249,7 @@ def test_texts_of_a_g_step_of_seqgan_do_not_depend_on_shards_and_its_gradient_ha
             credit_BT = batch.credit_BT
             columns = (batch.tokens_BT, batch.mask_BT, agent.advantage(batch), batch.keys.seed_B, batch.keys.episode_B)
             _, halves_P = backward(trained(agent.policy), columns, agent._objective, halves=True)
-            snr = gradient_snr(*halves_P)
+            snr = float(gradient_snr(*halves_P))
         seen.append((batch.tokens_BT, credit_BT, gradients(agent.policy), snr))
     for tokens_BT, credit_BT, gradient, snr in seen[1:]:
         assert torch.equal(tokens_BT, seen[0][0])
@@ -281,7 +283,8 @@ def test_gradients_of_leakgan_hardly_depend_on_shards(sentences: Task, variant: 
 def as_process(monkeypatch: pytest.MonkeyPatch, rank: int, size: int) -> Iterator[None]:
     """As if this were one of several; it cannot talk to the others."""
     with monkeypatch.context() as patch:
-        patch.setattr(parallel, "_here", parallel._Place(rank, size))
+        patch.setattr(group, "_rank", rank)
+        patch.setattr(group, "_size", size)
         told = {
             "WORLD_SIZE": size, "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size,
             "TORCHELASTIC_RUN_ID": "x",
@@ -313,17 +316,17 @@ def test_shards_that_do_not_suit_are_one_sentence(
 
 def test_more_processes_than_shards_or_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with as_process(monkeypatch, 1, 3):
-        parallel.require_shards(3, {"batch_size": 3})
+        require_shards(3, {"batch_size": 3})
         expected = "3 processes cannot share out 2 shards, which is what --shards of this run says: start at most 2"
-        assert_refused(expected, parallel.require_shards, 2, {"batch_size": 64})
+        assert_refused(expected, require_shards, 2, {"batch_size": 64})
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-        assert_refused("3 processes need as many GPUs on --device cuda, found 2", parallel.own_device, "cuda")
-        assert_refused("give --device cuda, found --device cuda:1", parallel.own_device, "cuda:1")
-        assert parallel.own_device("cpu") == "cpu"
+        assert_refused("3 processes need as many GPUs on --device cuda, found 2", group.own_device, "cuda")
+        assert_refused("give --device cuda, found --device cuda:1", group.own_device, "cuda:1")
+        assert group.own_device("cpu") == "cpu"
         chosen: list[int] = []
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
         monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-        assert (parallel.own_device("cuda"), chosen) == ("cuda:1", [1])
+        assert (group.own_device("cuda"), chosen) == ("cuda:1", [1])
 
 
 def test_processes_that_torchrun_did_not_start_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -356,6 +359,7 @@ def test_before_they_have_met_the_first_process_alone_tells_a_mistake(
 
 def test_the_command_to_go_on_names_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunFolder(Path("runs/x-1"))
+    monkeypatch.setattr(checkpointing, "typed_program", lambda name: name)  # whatever environment is active
     for program, expected in {
         "agents/seqgan.py": "torchrun --nproc-per-node 2 agents/seqgan.py --resume runs/x-1",
         "textgan train mle": "torchrun --nproc-per-node 2 --no-python textgan train mle --resume runs/x-1",
@@ -402,6 +406,7 @@ def content(run: RunFolder) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("long_ends_of_runs")  # as those of the other processes
 @pytest.mark.parametrize(("agent", "processes", "shards"), [("mle", 2, 2), ("seqgan", 2, 3), ("leakgan", 2, 2)])
 def test_processes_give_the_bits_of_one_process_with_the_same_shards(
     agent: str, processes: int, shards: int, tmp_path: Path
@@ -416,6 +421,23 @@ def test_processes_give_the_bits_of_one_process_with_the_same_shards(
     assert [path.name for path in (tmp_path / "shared").iterdir()] == [shared.path.name]
     assert (shared.about["config"]["shards"], shared.about["config"]["threads"]) == (shards, 1)
     assert content(shared) == content(alone(agent, tmp_path / "alone", shards=shards))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("processes", "shared"), [(2, True), (3, True), (3, False)])
+def test_gradients_have_the_bits_of_one_process_with_and_without_shared_memory(
+    processes: int, shared: bool, tmp_path: Path
+) -> None:
+    memory = tmp_path / "memory"
+    if shared:
+        memory.mkdir()
+    started = torchrun("../tests/shared_gradients", processes, str(tmp_path), str(memory))
+    output = started.communicate(timeout=200)[0]
+    assert started.returncode == 0, output
+    told = [json.loads((tmp_path / str(rank)).read_text()) for rank in range(processes)]
+    assert told == [{"digests": digests(), "shared": shared}] * processes
+    assert not shared or not [*memory.iterdir()]  # nothing is left behind
 
 
 def worker(torchrun_id: int, rank: int) -> int:
@@ -436,7 +458,8 @@ def wait_for_rounds(started: subprocess.Popen[str], folder: Path, rounds: int) -
     """Wait until a run has so many rows of its log, and a checkpoint."""
     for _ in range(3000):
         assert started.poll() is None, started.communicate()[0]
-        if (folder / "checkpoints" / "last.safetensors").exists() and len(read_metrics(folder)) >= rounds:
+        begun = all((folder / name).exists() for name in ("metrics.jsonl", "checkpoints/last.safetensors"))
+        if begun and len(read_metrics(folder)) >= rounds:
             return
         time.sleep(0.1)
     raise AssertionError("it takes too long")
@@ -458,7 +481,7 @@ def test_a_run_of_killed_and_stopped_processes_goes_on_with_any_number_of_them_t
     assert len(told) == 1, output
     assert told[0].startswith(("error: round ", "stopped by SIGTERM"))  # torchrun sends that soon after
     assert "another process of this run has ended" in told[0] or told[0].startswith("stopped by")
-    assert re.search(r"to resume: torchrun --nproc-per-node 2 \S+seqgan.py --resume \S+seqgan-toy-1$", told[0])
+    assert re.search(r"to resume: (\S+/)?torchrun --nproc-per-node 2 \S+seqgan.py --resume \S+seqgan-toy-1$", told[0])
     assert "/textgan_env/" not in output  # no traceback of ours
     assert first.returncode != 0
 
@@ -469,7 +492,7 @@ def test_a_run_of_killed_and_stopped_processes_goes_on_with_any_number_of_them_t
     output = second.communicate(timeout=200)[0]
     told = [line for line in output.splitlines() if line.startswith(("error:", "stopped by", "fault"))]
     assert len(told) == 1, output
-    assert re.search(r"^stopped by SIGTERM; to resume: torchrun --nproc-per-node 3 .*--resume", told[0])
+    assert re.search(r"^stopped by SIGTERM; to resume: (\S+/)?torchrun --nproc-per-node 3 .*--resume", told[0])
     assert "/textgan_env/" not in output
 
     stands = load_checkpoint(folder / "checkpoints" / "last.safetensors").document["state"]

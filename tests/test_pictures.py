@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -11,20 +12,19 @@ from torch import Tensor, nn
 
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import SeqGAN
-from benchmarks import dynamics, pictures, results
-from benchmarks.dynamics import Chase, Estimates, Vanishing
-from benchmarks.pictures import Credit, Rollouts
+from benchmarks import curves, diagrams, dynamics, moving, pictures, results
+from benchmarks.dynamics import Estimates
+from benchmarks.measure import written
+from benchmarks.pictures import Chase, Credit, Rollouts, Vanishing
 from conftest import assert_refused
 from textgan_env.discriminators import PairDiscriminator
 from textgan_env.policies import LSTMPolicy
-from textgan_env.rewards import RolloutCredit
 from textgan_env.runs.folder import RunFolder
+from textgan_env.runs.loading import load_policy
 from textgan_env.runs.logs import MetricLog
 from textgan_env.tasks import ToyTask
 from textgan_env.training.launch import launch
 from textgan_env.training.schedule import Step
-
-SIZES = {"vocab_size": 4, "max_length": 4}
 
 
 class SameForAll(nn.Module):
@@ -95,12 +95,12 @@ def plain_gradient(writer: LSTMPolicy, tokens_BT: Tensor, credit: float) -> Tens
 @pytest.mark.parametrize("logit", [0.0, -12.0])
 def test_gradients_under_a_judge_that_says_the_same_of_all_texts(logit: float) -> None:
     writer, task = policy(), ToyTask()
-    batches = [dynamics.written(writer, task, 6, seed) for seed in (1, 2)]
+    batches = [written(writer, task, 6, seed) for seed in (1, 2)]
     found = dynamics.gradient_estimates(writer, SameForAll(logit), batches)  # type: ignore[arg-type]
-    # Six texts share the ranks 1 to 6: on average 3.5 of 6.
+    # Six texts share the values at the ranks 1 to 6, whose mean is 1/2.
     credit = {
         "prob": 1 / (1 + math.exp(-logit)), "log": -math.log(1 + math.exp(-logit)), "logit": logit,
-        "rank": 1 / (1 + math.exp(-16 * (0.5 - 3.5 / 6))), "prob, baseline": 0.0,
+        "rank": 0.5, "prob, baseline": 0.0,
     }  # fmt: skip
     assert list(found) == list(credit)
     for name, value in credit.items():
@@ -109,14 +109,14 @@ def test_gradients_under_a_judge_that_says_the_same_of_all_texts(logit: float) -
 
 
 def test_vanishing_follows_d_from_knowing_nothing(run: Path) -> None:
-    first, last = Vanishing(run, texts=40, epochs=(0, 12), batches=2, batch_size=8).measure()
+    first, last = dynamics.measure_vanishing(Vanishing(run, texts=40, epochs=(0, 12), batches=2, batch_size=8))
     assert (first["epoch"], last["epoch"]) == (0, 12)
     for name in ("real_train", "real_valid", "written"):
         assert first[name] == pytest.approx(0.5, abs=0.01)
     # All scores are near 1/2 at first, so the baseline takes nearly everything away, and rank makes differences full.
     assert first["norm prob, baseline"] < 0.05 * first["norm prob"] < 0.1 * first["norm rank"]
     assert last["real_train"] > first["real_train"]
-    assert_refused("batches", Vanishing(run, batches=1).measure)
+    assert_refused("batches", dynamics.measure_vanishing, Vanishing(run, batches=1))
 
 
 # -- The chase --------------------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def test_row_i_is_d_of_round_i_and_column_j_texts_of_g_of_round_j(run: Path, mon
 
     monkeypatch.setattr(SeqGAN, "d_batch", d_batch)
     monkeypatch.setattr(SeqGAN, "g_step", g_step)
-    score_DG = Chase(run, rounds=2, g_steps=1, texts=10).measure()
+    score_DG = dynamics.measure_chase(Chase(run, rounds=2, g_steps=1, texts=10))
     assert score_DG.shape == (3, 4)
     # D is changed 3 times before the first round, then once a round: its numbers are 2, 3, 4.
     sigmoid = [[1 / (1 + math.exp(-number - more)) for more in (0.0, 2.0)] for number in (2, 3, 4)]
@@ -170,15 +170,15 @@ def logged(root: Path, name: str, values: list[tuple[str, float]], **config: obj
 def test_a_run_begins_where_the_run_it_was_pretrained_by_ends(tmp_path: Path) -> None:
     before = logged(tmp_path, "mle", [("mle", 9.0), ("mle", 8.0)])
     after = logged(tmp_path, "seqgan", [("pretrain_d", 8.0), ("adversarial", 7.0)], pretrained=str(before))
-    assert pictures.curve_rows((before, after)) == [
+    assert curves.curve_rows((before, after)) == [
         {"step": 1, "nll_valid 0": 9.0},
         {"step": 2, "nll_valid 0": 8.0},
         {"step": 3, "phase": "pretrain_d", "nll_valid 1": 8.0},
         {"step": 4, "phase": "adversarial", "nll_valid 1": 7.0},
     ]
-    assert [row["step"] for row in pictures.curve_rows((after,))] == [1, 2]
+    assert [row["step"] for row in curves.curve_rows((after,))] == [1, 2]
     alone = {"step": 1, "nll_valid 1": 7.0}
-    assert pictures.curve_rows((before, after), ("nll_valid",), "adversarial") == [alone]
+    assert curves.curve_rows((before, after), ("nll_valid",), "adversarial") == [alone]
 
 
 def test_a_curve_without_runs_or_numbers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,27 +190,17 @@ def test_a_curve_without_runs_or_numbers_is_refused(tmp_path: Path, monkeypatch:
 
 
 # -- Rollouts ---------------------------------------------------------------------------------------------------------
-def test_the_mean_of_the_listed_completions_is_the_credit_of_the_token() -> None:
-    writer, task = policy(), ToyTask()
-    judge = PairDiscriminator(**SIZES, seed=2)
-    with torch.no_grad():
-        judge.left.mul_(100)
-    texts = dynamics.written(writer, task, 1, 7)
-    found = pictures.completions(writer, judge, task, texts, 5)
-    assert [len(rest) for rest in found] == [5, 5, 5, 1]
-    credit_BT = RolloutCredit(writer, judge, "prob", 5).credit(texts, texts.mask_BT)
-    means = [sum(score for _, score in rest) / len(rest) for rest in found]
-    assert means == pytest.approx(credit_BT[0].tolist(), rel=1e-5)
-    # What is listed is what was judged: the prefix and the rest make the text of that score.
-    prefix = texts.tokens_BT[0, :2].tolist()
-    for rest, score in found[1]:
-        whole_BT = torch.tensor([prefix + [int(word) for word in rest.split()]])
-        assert judge.score_real(whole_BT).item() == pytest.approx(score, rel=1e-5)
+def test_the_traced_text_is_the_one_of_the_seed(run: Path) -> None:
+    """What its numbers are, tests/test_traces.py says."""
+    traced, task = dynamics.measure_rollouts(Rollouts(run, rollouts=2, d_epochs=1, seed=3))
+    expected = written(load_policy(run)[0], task, 1, 3)
+    assert list(traced.tokens) == expected.tokens_BT[expected.mask_BT].tolist()
+    assert [len(completions) for completions in traced.completions] == [2, 2, 2, 0]
 
 
 def test_largest_changes_are_found_in_order() -> None:
-    assert pictures.largest_changes([0.5, 0.6, 0.2, 0.2, 0.5], 2) == [2, 4]
-    assert pictures.largest_changes([0.5], 3) == []
+    assert dynamics.largest_changes([0.5, 0.6, 0.2, 0.2, 0.5], 2) == [2, 4]
+    assert dynamics.largest_changes([0.5], 3) == []
 
 
 # -- The commands -----------------------------------------------------------------------------------------------------
@@ -228,6 +218,36 @@ def test_each_picture_is_a_small_png_of_readable_width(
         assert 400 <= picture.width <= 1000
         assert len(picture.convert("RGB").getcolors(1 << 24) or []) > 20
     assert path.stat().st_size < 80_000
+
+
+def test_the_moving_picture_grows_token_by_token_and_stands_at_the_end_of_a_text(tmp_path: Path) -> None:
+    told = [("one", ["a", "cat"], [0.2, 0.9]), ("two", ["dog"], [0.5])]
+    shown = [frame for each in told for frame in moving.frames(*each)]
+    assert [milliseconds for _, milliseconds in shown] == [450, 2200, 2200]
+    moving.save_gif(shown, tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as picture:
+        assert (picture.format, getattr(picture, "n_frames", 0), picture.info["loop"]) == ("GIF", 3, 0)
+
+
+@pytest.mark.parametrize("name", diagrams.DIAGRAMS)
+def test_a_diagram_is_the_one_of_the_docs_and_its_lines_stay_on_the_card(name: str) -> None:
+    drawn = diagrams.DIAGRAMS[name]()
+    assert diagrams.path_of(name).read_text("utf-8") == drawn.svg()
+    root = ElementTree.fromstring(drawn.svg())
+    shapes = root.findall("{http://www.w3.org/2000/svg}rect")
+    assert len(shapes) > 4
+    for shape in shapes:
+        for start, size, most in (("x", "width", drawn.width), ("y", "height", drawn.height)):
+            assert float(shape.attrib[start]) >= 0
+            assert float(shape.attrib[start]) + float(shape.attrib[size]) <= most
+
+
+def test_an_index_is_set_lower_and_text_is_escaped() -> None:
+    drawn = diagrams.Diagram(100, 50, "a < b")
+    drawn.text((1, 2), "y_{t} < z")
+    assert ">t</tspan>" in drawn.svg()
+    assert "".join(ElementTree.fromstring(drawn.svg()).itertext()).count("a < b") == 1
+    assert "&lt; z" in drawn.svg()
 
 
 @pytest.mark.moves_global_rng  # the library that reads command lines does

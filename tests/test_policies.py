@@ -19,15 +19,17 @@ from textgan_env.policies import (
     POLICIES,
     CausalLMPolicy,
     Decoding,
+    InfillingPolicy,
     LaggedCopy,
+    LatentPolicy,
     LeakedPolicy,
     LSTMPolicy,
     NGramPolicy,
     Policy,
     PolicyModule,
+    RelationalPolicy,
     TablePolicy,
     UniformPolicy,
-    UnigramPolicy,
     make_policy,
     map_state,
 )
@@ -54,8 +56,8 @@ def uniform(forbidden: Sequence[int] = ()) -> UniformPolicy:
     return UniformPolicy(V, start_token=PAD, forbidden=forbidden)
 
 
-def unigram(forbidden: Sequence[int] = ()) -> UnigramPolicy:
-    return UnigramPolicy.fit(*padded(TEXTS), vocab_size=V, start_token=PAD, forbidden=forbidden)
+def unigram(forbidden: Sequence[int] = ()) -> NGramPolicy:
+    return NGramPolicy.fit(*padded(TEXTS), vocab_size=V, start_token=PAD, order=1, forbidden=forbidden)
 
 
 def trigram(forbidden: Sequence[int] = ()) -> NGramPolicy:
@@ -70,6 +72,28 @@ def table(forbidden: Sequence[int] = ()) -> TablePolicy:
 def lstm(forbidden: Sequence[int] = ()) -> LSTMPolicy:
     return LSTMPolicy(
         V, start_token=PAD, embed_size=3, hidden_size=5, num_layers=2, init_scale=1.0, forbidden=forbidden, seed=3
+    )
+
+
+def relational(forbidden: Sequence[int] = ()) -> RelationalPolicy:
+    """With weights that are large enough for the memory to matter."""
+    policy = RelationalPolicy(V, start_token=PAD, embed_size=3, hidden_size=6, num_slots=2, forbidden=forbidden, seed=3)
+    for parameter in policy.parameters():
+        nn.init.normal_(parameter, generator=derived_generator(parameter.numel()))
+    return policy
+
+
+def latent(forbidden: Sequence[int] = ()) -> LatentPolicy:
+    """Without keys its z is 0; what z does is in test_vae."""
+    return LatentPolicy(
+        V, start_token=PAD, latent_size=2, embed_size=3, hidden_size=5, init_scale=1.0, forbidden=forbidden, seed=3
+    )
+
+
+def infilling(forbidden: Sequence[int] = ()) -> InfillingPolicy:
+    """Without a template; with one it is in test_given."""
+    return InfillingPolicy(
+        V, start_token=PAD, max_length=T, embed_size=3, hidden_size=5, init_scale=1.0, forbidden=forbidden, seed=3
     )
 
 
@@ -93,7 +117,9 @@ def causal_lm(forbidden: Sequence[int] = ()) -> CausalLMPolicy:
     )
 
 
-MAKERS: list[Callable[..., PolicyModule]] = [uniform, unigram, trigram, table, lstm, leaked, causal_lm]
+MAKERS: list[Callable[..., PolicyModule]] = [
+    uniform, unigram, trigram, table, lstm, relational, latent, infilling, leaked, causal_lm,
+]  # fmt: skip
 each_policy = pytest.mark.parametrize("make", MAKERS)
 
 DECODINGS = {
@@ -143,6 +169,45 @@ def test_log_prob_equals_stepping_with_a_plain_softmax(
         logp_BT = policy.log_prob(tokens_BT, mask_BT)
         expected_BT = torch.tensor(stepped_log_prob(policy, tokens_BT))
     torch.testing.assert_close(logp_BT, expected_BT.masked_fill(~mask_BT, 0.0), rtol=1e-4, atol=1e-5)
+
+
+@each_policy
+@pytest.mark.parametrize("decoding", DECODINGS.values(), ids=DECODINGS.keys())
+def test_all_log_probs_are_those_that_step_draws_from(make: Callable[..., PolicyModule], decoding: Decoding) -> None:
+    policy = make((2,)).with_decoding(decoding)
+    tokens_BT, mask_BT = padded([[0, 1, 3], [3], [1, 1, 0], [0, 3]])
+    with torch.no_grad():
+        logp_BTV = policy.all_log_probs(tokens_BT)
+        state, last_B = policy.begin(4), torch.full((4,), PAD)
+        for position in range(T):
+            logits_BV, state = policy.step(last_B, state)
+            weights_BV = logits_BV.double().exp()
+            share_BV = weights_BV / weights_BV.sum(1, keepdim=True)
+            asked_B = mask_BT[:, position]
+            torch.testing.assert_close(logp_BTV[asked_B, position].double().exp(), share_BV[asked_B])
+            last_B = tokens_BT[:, position]
+    assert logp_BTV.shape == (4, T, V)
+    assert (logp_BTV[..., 2] == -INF).all()
+
+
+@pytest.mark.parametrize("make", [lstm, leaked, table, causal_lm])
+def test_all_log_probs_have_the_gradient_of_log_prob(make: Callable[..., PolicyModule]) -> None:
+    policy = make((2,))
+    tokens_BT, mask_BT = padded([[0, 1, 3], [3], [1, 1, 0], [0, 3]])
+    logp_BT = policy.log_prob(tokens_BT, mask_BT)
+    chosen_BT1 = tokens_BT.clamp(max=V - 1)[..., None]
+    same_BT = policy.all_log_probs(tokens_BT).gather(2, chosen_BT1)[..., 0].masked_fill(~mask_BT, 0.0)
+    torch.testing.assert_close(same_BT, logp_BT)
+    weights = [one for one in policy.parameters() if one.requires_grad]
+    expected, found = (
+        torch.autograd.grad((logp * logp.detach()).sum(), weights, allow_unused=True) for logp in (logp_BT, same_BT)
+    )
+    # The Manager of LeakGAN learns through no likelihood.
+    pairs = [(one, other) for one, other in zip(expected, found, strict=True) if one is not None]
+    assert pairs
+    for one, other in pairs:
+        assert other is not None
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-5)
 
 
 @each_policy
@@ -229,7 +294,7 @@ def test_policy_without_a_possible_token_or_start_is_refused(
 
 
 @pytest.mark.parametrize(("kind", "config", "field"), [
-    ("os.system", {}, "causal_lm.* found 'os.system'"),
+    ("os.system", {}, "'os.system', expected one of: .*causal_lm"),
     ("uniform", {"vocab_size": 3}, "start_token"),
     ("uniform", {**uniform().config(), "width": 2}, "width"),
 ])  # fmt: skip
@@ -579,12 +644,6 @@ def test_unfitted_ngram_is_uniform() -> None:
 def test_corpus_that_cannot_be_counted_is_refused(change: dict[str, Any], sentence: str) -> None:
     arguments = {"tokens_BT": torch.zeros(2, 2, dtype=torch.int64), "mask_BT": torch.ones(2, 2, dtype=torch.bool)}
     assert_refused(sentence, NGramPolicy.fit, **{**arguments, "vocab_size": V, "start_token": PAD, **change})
-
-
-def test_unigram_of_another_order_is_refused() -> None:
-    assert_refused("order", UnigramPolicy.fit, *padded(TEXTS), vocab_size=V, start_token=PAD, order=2)
-    assert_refused("order", UnigramPolicy, V, start_token=PAD, order=3)
-    assert UnigramPolicy(V, start_token=PAD).order == 1
 
 
 # -- Table ------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import os
 import re
 import shutil
 import subprocess
@@ -14,9 +15,14 @@ import pytest
 from conftest import PROJECT
 
 
-def test_importing_the_package_loads_nothing_heavy() -> None:
-    heavy = ["torch", "stable_baselines3", "matplotlib", "tensorboard", "nltk", "wn"]
-    code = f"import sys, textgan_env; print([name for name in {heavy} if name in sys.modules])"
+@pytest.mark.parametrize(("imported", "heavy"), [
+    ("textgan_env; textgan_env.load", ["torch", "stable_baselines3", "matplotlib", "tensorboard", "nltk", "wn"]),
+    ("textgan_env.text.vocabulary", ["torch", "nltk"]),
+    ("textgan_env.ops.plots", ["torch", "matplotlib", "PIL", "tqdm"]),
+    ("textgan_env.utils.kinds, textgan_env.ops.metric_table", ["torch"]),
+])  # fmt: skip
+def test_an_import_loads_nothing_heavy(imported: str, heavy: list[str]) -> None:
+    code = f"import sys, {imported}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -30,7 +36,7 @@ def setup_cfg() -> configparser.ConfigParser:
 def package_folders() -> set[str]:
     """Every folder with Python files that belongs into the wheel, by the name it is installed under."""
     own = {".".join(path.parent.relative_to(PROJECT).parts) for path in (PROJECT / "textgan_env").rglob("*.py")}
-    return own | {"textgan_env.agents"}
+    return own | {"textgan_env.agents", "textgan_env.benchmarks"}
 
 
 def test_packages_of_setup_cfg_are_the_folders() -> None:
@@ -41,7 +47,7 @@ def test_packages_of_setup_cfg_are_the_folders() -> None:
 def test_wheel_holds_only_textgan_env(tmp_path: Path) -> None:
     # Built from a copy: a build leaves folders behind in its source tree.
     source = tmp_path / "source"
-    for folder in ("textgan_env", "agents"):
+    for folder in ("textgan_env", "agents", "benchmarks"):
         shutil.copytree(PROJECT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(PROJECT / file, source)
@@ -54,8 +60,30 @@ def test_wheel_holds_only_textgan_env(tmp_path: Path) -> None:
     assert {".".join(name.parent.parts) for name in names if name.suffix == ".py"} == package_folders()
     assert Path("textgan_env/py.typed") in names
     assert {Path(f"textgan_env/show/viewer/page.{kind}") for kind in ("html", "css", "js")} <= set(names)
+    assert Path("textgan_env/benchmarks/report.html") in names
+    assert not any("results" in name.parts for name in names)
+    runs_suite(wheel, tmp_path)
     (scripts,) = [name for name in names if name.name == "entry_points.txt"]
     assert "textgan = textgan_env.agents.cli:main" in zipfile.ZipFile(wheel).read(str(scripts)).decode()
+
+
+def runs_suite(wheel: Path, tmp_path: Path) -> None:
+    """What the wheel installs runs a job of the suite and makes its tables, far from the checkout."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    words = ["--agents", "uniform", "mle", "--tasks", "toy", "--seeds", "1", "--preset", "smoke", "--out", "suite"]
+    (tmp_path / "work").mkdir()
+    command = [sys.executable, "-c", "from textgan_env.agents.cli import main; main()", "suite", *words]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    # An editable checkout in the environment must not be what is found.
+    asked = [sys.executable, "-c", "from textgan_env.agents import mle; print(mle.__file__)"]
+    found = subprocess.run(asked, capture_output=True, text=True, cwd=tmp_path / "work", env=environment).stdout
+    assert found.startswith(str(tmp_path / "site")), found
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path / "work", env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "python -m textgan_env.benchmarks.report suite" in done.stdout
+    assert "uniform" in (tmp_path / "work" / "suite" / "tables.tex").read_text()
+    (log,) = (tmp_path / "work" / "suite" / "jobs").glob("mle.*/log.txt")
+    assert f"{PROJECT}/agents" not in log.read_text()
 
 
 def version() -> str:

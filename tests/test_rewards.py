@@ -4,6 +4,8 @@ import itertools
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -13,12 +15,14 @@ from torch import Tensor, nn
 
 from conftest import PositionDiscriminator, StubPolicy, assert_refused
 from textgan_env.discriminators import make_discriminator
+from textgan_env.ops.reward_kinds import TRANSFORMS
 from textgan_env.ops.sampling import Stream, keyed_uniform
 from textgan_env.policies import LSTMPolicy, TablePolicy
 from textgan_env.rewards import (
-    TRANSFORMS,
     ConstantCredit,
+    DenseCredit,
     EntropyCredit,
+    Estimate,
     Keys,
     KLCredit,
     RandomCredit,
@@ -26,6 +30,9 @@ from textgan_env.rewards import (
     ShuffledCredit,
     TextCredit,
     Texts,
+    complete,
+    q_before,
+    q_tokens,
     rank_rescaled,
 )
 from textgan_env.tasks import ToyTask
@@ -238,6 +245,116 @@ def test_exact_q_is_what_trying_every_text_finds() -> None:
             torch.testing.assert_close(q_pV, torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-6)
 
 
+# -- Q at every k-th token --------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class ExactCredit(RolloutCredit):
+    """Q by listing all texts in place of completions; keeps what was asked."""
+
+    exact: Sequence[Tensor] = ()
+    asked: list[Tensor] = field(default_factory=list)
+
+    def estimate(self, texts: Texts, wanted_BT: Tensor) -> Estimate:
+        self.asked.append(wanted_BT)
+        q_BT = torch.zeros(wanted_BT.shape)
+        for row, column in wanted_BT.nonzero().tolist():
+            tokens = texts.tokens_BT[row].tolist()
+            prefix = sum(token * V**place for place, token in enumerate(tokens[:column][::-1]))
+            q_BT[row, column] = self.exact[column][prefix, tokens[column]]
+        return Estimate(
+            q_BT, complete(self.policy, texts.tokens_BT, torch.zeros_like(wanted_BT), keys=texts.keys), q_BT
+        )
+
+
+#: All texts, and a reward for each.
+TASK = ToyTask(vocab_size=V, max_length=T, seed=2)
+REWARD_S = torch.rand(V**T, generator=torch.Generator().manual_seed(4))
+
+
+def exact_credit(policy: TablePolicy, interval: int) -> ExactCredit:
+    return ExactCredit(policy, PositionDiscriminator(V, T), interval=interval, exact=TASK.exact_q(policy, REWARD_S))
+
+
+@pytest.mark.parametrize(("interval", "gamma"), [(2, 1.0), (2, 0.5), (3, 0.9), (9, 1.0)])
+def test_between_two_q_a_token_is_given_the_next_one_discounted(interval: int, gamma: float) -> None:
+    policy, judge = random_policy(), PositionDiscriminator(V, T)
+    each_BT = RolloutCredit(policy, judge, "logit", 3, gamma).credit(TEXTS, TEXTS.mask_BT)
+    found_BT = RolloutCredit(policy, judge, "logit", 3, gamma, interval).credit(TEXTS, TEXTS.mask_BT)
+    for row, length in enumerate(TEXTS.lengths_B.tolist()):
+        for column in range(length):
+            after = next(at for at in range(column, T) if (at + 1) % interval == 0 or at == length - 1)
+            assert float(found_BT[row, column]) == pytest.approx(gamma ** (after - column) * float(each_BT[row, after]))
+    assert (found_BT[~TEXTS.mask_BT] == 0).all()
+
+
+def test_only_every_kth_prefix_is_completed_and_only_where_it_is_needed() -> None:
+    source = exact_credit(random_policy(), 2)
+    source.credit(TEXTS, TEXTS.mask_BT)
+    expected = [[0, 1, 0, 1], [0, 1, 0, 0], [0, 1, 0, 1], [0, 1, 1, 0], [1, 0, 0, 0], [0, 1, 0, 1]]
+    assert source.asked[0].int().tolist() == expected
+    wanted_BT = torch.zeros_like(TEXTS.mask_BT)
+    wanted_BT[0, 2] = True  # is given the Q of the token behind it
+    source.credit(TEXTS, wanted_BT)
+    assert source.asked[1].nonzero().tolist() == [[0, 3]]
+
+
+@pytest.mark.parametrize("interval", [1, 2, 3, 4])
+@pytest.mark.parametrize("with_baseline", [False, True])
+def test_by_listing_all_texts_the_gradient_has_no_bias_at_any_interval(interval: int, with_baseline: bool) -> None:
+    policy = random_policy()
+    texts = finished(TASK.texts_ST.tolist(), end_token=None)
+    credit_ST = exact_credit(policy, interval).credit(texts, texts.mask_BT)
+    if with_baseline:
+        credit_ST = credit_ST - q_before(credit_ST, q_tokens(texts, interval), torch.full_like(credit_ST, 0.4))
+    logp_ST = policy.log_prob(texts.tokens_BT, texts.mask_BT)
+    chance_S = logp_ST.sum(1).exp()
+    exact = torch.autograd.grad((chance_S * REWARD_S).sum(), policy.logits_PV, retain_graph=True)[0]
+    found = torch.autograd.grad((chance_S.detach()[:, None] * credit_ST * logp_ST).sum(), policy.logits_PV)[0]
+    torch.testing.assert_close(found, exact, atol=1e-6, rtol=1e-4)
+    assert float(exact.abs().max()) > 1e-2
+
+
+def test_interpolating_between_two_q_would_make_the_first_tokens_count_less() -> None:
+    """By listing all texts: a share w of the next Q and 1 - w of the one before leave w of the gradient."""
+    policy = random_policy()
+    texts = finished(TASK.texts_ST.tolist(), end_token=None)
+    next_ST = exact_credit(policy, 2).credit(texts, texts.mask_BT)
+    before_ST = q_before(next_ST, q_tokens(texts, 2), torch.zeros_like(next_ST))
+    logp_ST = policy.log_prob(texts.tokens_BT, texts.mask_BT)
+    chance_S = logp_ST.sum(1).exp().detach()
+
+    def at_third_token(credit_ST: Tensor) -> Tensor:
+        chosen = (chance_S * credit_ST[:, 2] * logp_ST[:, 2]).sum()
+        return torch.autograd.grad(chosen, policy.logits_PV, retain_graph=True)[0]
+
+    assert float(at_third_token(next_ST).abs().max()) > 1e-2
+    torch.testing.assert_close(at_third_token(0.5 * next_ST + 0.5 * before_ST), 0.5 * at_third_token(next_ST))
+
+
+def test_rank_compares_what_tokens_are_given() -> None:
+    policy, judge = random_policy(), PositionDiscriminator(V, T)
+    given_BT = RolloutCredit(policy, judge, "prob", 3, interval=3).credit(TEXTS, TEXTS.mask_BT)
+    ranked_BT = RolloutCredit(policy, judge, "rank", 3, interval=3).credit(TEXTS, TEXTS.mask_BT)
+    assert torch.equal(ranked_BT, rank_rescaled(given_BT, TEXTS.mask_BT))
+
+
+def test_the_newest_tokens_of_an_unfinished_text_wait_for_the_next_q() -> None:
+    source = RolloutCredit(random_policy(), PositionDiscriminator(V, T), "logit", rollouts=3, interval=2)
+    keys = Keys(torch.tensor([3]), torch.tensor([4]))
+    begun = Texts(torch.tensor([[0, 2, 0, PAD]]), torch.tensor([3]), torch.tensor([False]), keys, END)
+    assert_refused("have no Q yet", source.credit, begun, begun.mask_BT)
+    known_BT = torch.tensor([[True, True, False, False]])
+    credit = source.credit(begun, known_BT)[0].tolist()
+    assert credit[0] == credit[1] != 0
+    assert credit[2:] == [0, 0]
+
+
+def test_the_q_before_a_token_by_hand() -> None:
+    q_BT = torch.tensor([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]])
+    known_BT = torch.tensor([[False, True, False, True], [True, True, False, False]])
+    found = q_before(q_BT, known_BT, torch.full_like(q_BT, -1.0))
+    assert found.tolist() == [[-1, -1, 2, 2], [-1, 5, 6, 6]]
+
+
 # -- Transforms -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("transform", "at_three_quarters", "at_one_half"), [
     ("prob", 0.75, 0.5), ("logit", math.log(3), 0.0), ("log", math.log(0.75), math.log(0.5)),
@@ -325,23 +442,33 @@ def test_rank_rescaling_by_hand() -> None:
     credit_BT = torch.tensor([[0.9, 0.1], [0.2, 0.3], [0.5, 0.2], [0.1, 0.4]])
     ranks = [[1, 4], [3, 2], [2, 3], [4, 1]]
     found = rank_rescaled(credit_BT, torch.ones(4, 2, dtype=torch.bool), delta=16)
-    expected = [[sigmoid(16 * (0.5 - rank / 4)) for rank in row] for row in ranks]
+    # (rank - 1/2) / n is 1/8, 3/8, 5/8, 7/8.
+    expected = [[sigmoid(16 * (0.5 - (2 * rank - 1) / 8)) for rank in row] for row in ranks]
     torch.testing.assert_close(found, torch.tensor(expected))
 
 
-def test_ties_share_their_average_rank() -> None:
+def test_ties_share_the_mean_of_the_values_at_their_ranks() -> None:
     credit_B1 = torch.tensor([[0.5], [0.7], [0.5], [0.1]])
     found = rank_rescaled(credit_B1, torch.ones(4, 1, dtype=torch.bool))[:, 0].tolist()
-    assert found == pytest.approx([sigmoid(16 * (0.5 - rank / 4)) for rank in (2.5, 1, 2.5, 4)], abs=1e-6)
-    alike = rank_rescaled(torch.full((3, 1), 0.3), torch.ones(3, 1, dtype=torch.bool))
-    assert alike.flatten().tolist() == pytest.approx([sigmoid(16 * (0.5 - 2 / 3))] * 3, abs=1e-6)
+    assert found == pytest.approx([0.5, sigmoid(6), 0.5, sigmoid(-6)], abs=1e-6)  # sigmoid(2) and sigmoid(-2) share
+    low = rank_rescaled(torch.tensor([[0.1], [0.7], [0.1]]), torch.ones(3, 1, dtype=torch.bool))[:, 0].tolist()
+    shared = (0.5 + sigmoid(-16 / 3)) / 2
+    assert low == pytest.approx([shared, sigmoid(16 / 3), shared], abs=1e-6)
+
+
+@pytest.mark.parametrize("texts", [1, 2, 3, 4, 16, 64])
+def test_the_mean_rank_is_one_half_however_many_texts_get_there(texts: int) -> None:
+    mask_B1 = (torch.arange(64) < texts)[:, None]
+    random_B1 = torch.rand(64, 1, generator=torch.Generator().manual_seed(0))
+    for credit_B1 in (random_B1, (random_B1 * 3).round(), torch.ones(64, 1)):  # no ties, some, nothing else
+        assert float(rank_rescaled(credit_B1, mask_B1).sum()) / texts == pytest.approx(0.5, abs=1e-6)
 
 
 def test_ended_texts_have_no_rank() -> None:
     credit_BT = torch.tensor([[0.9, 0.0], [0.2, -3.0], [0.5, -2.0]])
     mask_BT = torch.tensor([[True, False], [True, True], [True, True]])
     found = rank_rescaled(credit_BT, mask_BT)
-    expected = [0.0, sigmoid(16 * (0.5 - 2 / 2)), sigmoid(16 * (0.5 - 1 / 2))]
+    expected = [0.0, sigmoid(-4), sigmoid(4)]
     assert found[:, 1].tolist() == pytest.approx(expected, abs=1e-6)
 
 
@@ -416,6 +543,16 @@ def test_kl_to_itself_is_zero_and_carries_no_gradient() -> None:
     assert all(parameter.grad is None for parameter in policy.parameters())
 
 
+def test_kl_refuses_a_reference_at_another_temperature() -> None:
+    policy, reference = (LSTMPolicy(V, start_token=V, embed_size=4, hidden_size=4, seed=seed) for seed in (0, 1))
+    said = assert_refused("one temperature", KLCredit, policy.at_temperature(1.5), reference, 1.0)
+    assert "[1.5, 1.0]" in said
+    KLCredit(policy.at_temperature(1.5), reference.at_temperature(1.5), 1.0)
+    KLCredit(
+        policy.at_temperature(1.5), StubPolicy([0.0] * V), 1.0
+    )  # what has no temperature of ours is taken as it is
+
+
 def test_kl_refuses_a_negative_weight_and_another_vocabulary() -> None:
     assert_refused("weight", KLCredit, random_policy(), random_policy(), -1)
     assert_refused("one vocabulary", KLCredit, random_policy(), random_policy(2), 1)
@@ -459,6 +596,25 @@ def test_a_longer_text_keeps_the_last_credit_of_the_shorter_one_it_is_given() ->
     assert (shuffled[~TEXTS.mask_BT] == 0).all()
 
 
+def test_the_last_wanted_credit_of_a_shorter_text_goes_on_to_the_end_of_a_longer_one() -> None:
+    """Wanted at positions 1 and 3: 10 times the row, plus the position. The permutation of these keys is 3 1 2 4 0.
+
+    Nothing is wanted of row 2, so it gives nothing: the rows are given those of 3 1 4 0 3.
+    """
+
+    class Counted:
+        def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
+            return (10.0 * torch.arange(5)[:, None] + torch.arange(T)) * wanted_BT
+
+    texts = finished([[0] * length for length in (4, 2, 1, 3, 4)])
+    wanted_BT = texts.mask_BT & torch.tensor([False, True, False, True])
+    shuffled = ShuffledCredit(Counted()).credit(texts, wanted_BT)
+    expected = [[0, 31, 0, 31], [0, 11, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0], [0, 31, 0, 31]]
+    assert shuffled.tolist() == expected
+    nothing_BT = torch.zeros_like(wanted_BT)
+    assert not ShuffledCredit(Counted()).credit(texts, nothing_BT).any()
+
+
 def test_the_shuffled_control_needs_two_rows() -> None:
     texts = finished([[0, 2, 0, 2]])
     assert_refused("shuffled control", ShuffledCredit(ConstantCredit()).credit, texts, texts.mask_BT)
@@ -490,3 +646,23 @@ def test_rollouts_below_one_are_refused(rollouts: int) -> None:
 
 def test_policy_and_discriminator_must_speak_of_one_vocabulary() -> None:
     assert_refused("rollout policy", RolloutCredit, random_policy(2), PositionDiscriminator(V, T))
+
+
+# -- Dense ------------------------------------------------------------------------------------------------------------
+class PrefixTable:
+    """The logit of a prefix is a number of its row and length, so that every cell tells which one it is."""
+
+    vocab_size, max_length, feature_size = V, T, 1
+
+    def token_logits(self, tokens_BT: Tensor) -> Tensor:
+        return (tokens_BT[:, :1] + 1.0) * torch.arange(1.0, T + 1) * (tokens_BT != PAD)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.23, 1.0])
+def test_dense_credit_is_the_discounted_sum_of_what_this_and_later_tokens_are_paid(gamma: float) -> None:
+    credit_BT = DenseCredit(PrefixTable(), "2p-1", gamma).credit(TEXTS, TEXTS.mask_BT)  # type: ignore[arg-type]
+    for row, length in enumerate(TEXTS.lengths_B.tolist()):
+        first = int(TEXTS.tokens_BT[row, 0]) + 1
+        paid = [math.tanh(first * seen / 2) for seen in range(1, length + 1)]
+        expected = [sum(gamma ** (s - t) * paid[s] for s in range(t, length)) for t in range(length)]
+        assert credit_BT[row].tolist() == pytest.approx(expected + [0.0] * (T - length))

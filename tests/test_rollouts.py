@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ from textgan_env.policies import (
     TablePolicy,
     UniformPolicy,
 )
-from textgan_env.rewards import TILE, Completions, Keys, complete, generate
+from textgan_env.rewards import Completions, Keys, complete, generate, generate_scored, rollouts
+from textgan_env.rewards.rollouts import TILE
 
 B, N, T, V = 5, 3, 6, 7
 PAD = V
@@ -159,10 +161,10 @@ def test_one_pass_draws_what_single_passes_draw(
 @pytest.mark.parametrize("end_token", [None, END])
 def test_tiles_of_any_size_draw_the_same(make: Callable[[], PolicyModule], end_token: int | None) -> None:
     policy = make()
-    whole = complete(policy, given_texts(), ALL_BT, keys=keys(), rollouts=8, end_token=end_token)
-    assert len(whole.row_R) < TILE.cpu
+    whole = complete(policy, given_texts(), ALL_BT, keys=keys(), rollouts=N, end_token=end_token)
+    assert 33 < len(whole.row_R) < TILE.cpu
     for tile in (1, 7, 33):
-        tiled = complete(policy, given_texts(), ALL_BT, keys=keys(), rollouts=8, end_token=end_token, tile=tile)
+        tiled = complete(policy, given_texts(), ALL_BT, keys=keys(), rollouts=N, end_token=end_token, tile=tile)
         assert torch.equal(tiled.tokens_RT, whole.tokens_RT)
         assert torch.equal(tiled.lengths_R, whole.lengths_R)
 
@@ -353,5 +355,63 @@ def test_text_without_room_is_refused() -> None:
     assert_refused("T=0", generate, lstm(), keys(), 0)
 
 
-def test_policy_that_allows_no_token_is_refused() -> None:
+def test_policy_whose_logits_allow_no_token_or_have_another_shape_is_refused() -> None:
     assert_refused("NaN", generate, StubPolicy([-math.inf, -math.inf]), keys(), T)
+    short = StubPolicy([0.0, 0.0])
+    short.vocab_size = 3
+    assert_refused(r"logits must have shape \(B, V\)=\(32, 3\), found \(32, 2\)", generate, short, keys(), T)
+
+
+@pytest.mark.parametrize("make", [lstm, trigram, nucleus])
+def test_the_log_probability_of_each_draw_is_what_the_policy_says_of_the_text(make: Callable[[], PolicyModule]) -> None:
+    policy = make()
+    texts = generate_scored(policy, Keys.counted(3, 40), T, end_token=END)
+    mask_RT = texts.tokens_RT != PAD
+    assert texts.logp_RT is not None
+    with torch.no_grad():
+        expected_RT = policy.eval().log_prob(texts.tokens_RT, mask_RT).double()
+    torch.testing.assert_close(texts.logp_RT, expected_RT, atol=2e-6, rtol=0)
+
+
+def test_a_prepared_policy_says_the_same_and_follows_new_weights_when_it_is_prepared_again() -> None:
+    policy = lstm().eval()
+    tokens_B = torch.arange(5)
+    for _ in range(2):
+        expected_BV, _ = policy.step(tokens_B, policy.begin(5))
+        with torch.no_grad():
+            found_BV, _ = policy.prepared().step(tokens_B, policy.begin(5))
+            by_hand_BV, _ = policy.lstm(policy.embedding(tokens_B[:, None]))
+            by_hand_BV = policy.projection(by_hand_BV[:, 0]).index_fill(1, policy.forbidden, -torch.inf)
+            torch.testing.assert_close(found_BV, by_hand_BV, atol=1e-6, rtol=1e-6)
+        assert torch.equal(found_BV, expected_BV)  # so texts that are stepped are those that are collected
+        policy.projection.bias.data.mul_(-3)
+
+
+@each_policy
+@pytest.mark.parametrize("end_token", [None, END])
+@pytest.mark.parametrize("tile", [3, 10_000])
+def test_all_rows_side_by_side_as_on_a_gpu_draw_the_same(
+    make: Callable[[], PolicyModule], end_token: int | None, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, how = make(), dict[str, Any](end_token=end_token)
+    tokens_BT, wanted_BT = given_texts(), SOME_BT.clone()
+    tokens_BT[1, 2:], wanted_BT[1, 3:] = PAD, False  # it has ended
+
+    def all_texts(**tiles: Any) -> list[Tensor]:
+        return [
+            *vars(
+                complete(policy, tokens_BT, wanted_BT, keys=keys(), rollouts=N, scored=True, **how, **tiles)
+            ).values(),
+            *generate(policy, keys(), T, prefix=[1, 0], **how, **tiles),
+        ]
+
+    def side_by_side(policy: Policy, tokens_BT: Tensor, _: Tensor, texts: Completions, **how: Any) -> None:
+        del how["rollouts"]
+        rollouts._generate_side_by_side(policy, tokens_BT, texts, **how)
+
+    expected = all_texts()
+    monkeypatch.setattr(rollouts, "_generate", side_by_side)
+    monkeypatch.setattr(rollouts, "_DRAWS", 2 * N * int(wanted_BT.sum()))  # of two positions at once
+    for found, part in zip(all_texts(tile=tile), expected, strict=True):
+        # So few rows, or rows in another order, round differently: log-probabilities by that much, tokens never.
+        torch.testing.assert_close(found, part, rtol=0, atol=1e-5 if part.is_floating_point() else 0)

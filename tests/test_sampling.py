@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from conftest import assert_refused, global_rng_state
+from textgan_env.ops.exponentials import proportional_exp_
 from textgan_env.ops.sampling import (
     Stream,
     derived_generator,
@@ -21,6 +22,7 @@ from textgan_env.ops.sampling import (
     keyed_uniform,
     philox,
     sample_categorical,
+    sample_with_probability,
     seeded,
 )
 
@@ -311,3 +313,24 @@ def test_evaluating_gives_every_part_its_own_mode_back() -> None:
     assert [part.training for part in net.modules()] == before == [True, True, False, False]
     with evaluating(object()):
         pass
+
+
+@pytest.mark.parametrize("vocab_size", [3, 97, 5000])
+def test_exponentials_of_a_row_do_not_depend_on_the_rows_beside_it(vocab_size: int) -> None:
+    logits_RV = 5 * torch.randn(45, vocab_size, generator=derived_generator(5))
+    whole_RV = logits_RV.clone()
+    highest_R1 = proportional_exp_(whole_RV)
+    parts_RV = logits_RV.clone()
+    for part_rV in parts_RV.split(7):
+        proportional_exp_(part_rV)
+    assert torch.equal(parts_RV, whole_RV)
+    assert torch.equal(highest_R1, logits_RV.amax(1, keepdim=True))
+    share_RV = whole_RV / whole_RV.sum(1, keepdim=True)
+    torch.testing.assert_close(share_RV, logits_RV.double().softmax(1).float(), rtol=5e-6, atol=0)
+
+
+def test_a_draw_comes_with_its_probability() -> None:
+    logits_BV = torch.tensor([0.1, 0.2, 0.7]).log().expand(2, -1)
+    tokens_B, share_B = sample_with_probability(logits_BV, torch.tensor([0.2, 0.9], dtype=torch.float64))
+    assert tokens_B.tolist() == [1, 2]
+    assert share_B.tolist() == pytest.approx([0.2, 0.7], rel=1e-6)

@@ -1,20 +1,20 @@
 """A loaded run writes and is measured as the one that was saved."""
 
 import json
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import textgan_env
-from agents.mle import MLE, MLEConfig
+from agents.mle import MLE, PRESETS, MLEConfig
 from conftest import assert_refused
-from textgan_env.evaluation import evaluate, sample_texts
+from textgan_env.evaluation import evaluate, stream_texts
 from textgan_env.policies import PolicyModule
 from textgan_env.runs.folder import RunFolder
 from textgan_env.show.saved import SavedRun
 from textgan_env.tasks import Task, make_task
+from textgan_env.training.launch import launch
 from textgan_env.training.loop import train
 
 NOUNS, VERBS = ("cat", "dog", "fox", "cow", "bee"), ("sat", "ran", "ate", "hid")
@@ -45,7 +45,7 @@ def test_the_same_seed_writes_the_same_texts_before_saving_and_after_loading(
     trained: tuple[PolicyModule, Task, Path], saved: SavedRun
 ) -> None:
     policy, task, _ = trained
-    assert saved.sample(50, seed=3) == sample_texts(policy, task, 50, seed=3)
+    assert saved.sample(50, seed=3) == list(stream_texts(policy, task, 50, seed=3))
     assert saved.sample(50, seed=3) != saved.sample(50, seed=4)
 
 
@@ -68,7 +68,7 @@ def test_a_few_texts_are_the_first_of_many(saved: SavedRun) -> None:
 
 
 def test_every_text_begins_with_the_prefix_and_goes_on_in_its_own_way(saved: SavedRun) -> None:
-    texts = saved.sample(40, prefix="The cat")
+    texts = saved.sample(40, prefix="the cat")
     assert all(text.startswith("the cat") for text in texts)
     assert len(set(texts)) > 1
     assert saved.sample(2, prefix="") == saved.sample(2)
@@ -94,7 +94,7 @@ def test_a_run_whose_text_has_changed_says_so(trained: tuple[PolicyModule, Task,
     before = file.read_text()
     try:
         file.write_text(before + "\nsome quite new words")
-        assert_refused("words", textgan_env.load, trained[2])
+        assert_refused("has changed", textgan_env.load, trained[2])
     finally:
         file.write_text(before)
 
@@ -103,6 +103,19 @@ def test_a_run_that_trained_no_discriminator_has_none(saved: SavedRun) -> None:
     assert saved.discriminator is None
 
 
-def test_load_stands_in_a_package_that_loads_no_torch() -> None:
-    code = "import sys, textgan_env; textgan_env.load; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
+def test_an_ensemble_of_runs_writes_and_is_measured_as_the_mean_of_their_policies(saved: SavedRun) -> None:
+    run = saved.folder.path
+    for mean in ("arithmetic", "geometric"):
+        both = textgan_env.load_ensemble([run, run], mean)
+        assert both.sample(5, seed=3) == saved.sample(5, seed=3)  # the mean of two alike is either
+        expected, found = saved.evaluate(samples=50, seed=0).values, both.evaluate(samples=50).values
+        assert found["nll_test"] == pytest.approx(expected["nll_test"], abs=1e-5)
+    cold = both.decoded(temperature=0.5)
+    assert cold.decoding.temperature == 0.5
+
+
+def test_runs_that_make_no_ensemble_are_one_sentence(saved: SavedRun, tmp_path: Path) -> None:
+    toy = launch(replace(PRESETS["smoke"]("toy"), runs=tmp_path, show_samples=0, threads=1), MLE).path
+    assert_refused("at least one run", textgan_env.load_ensemble, [])
+    assert_refused("the further run '.*' is of task 'toy'", textgan_env.load_ensemble, [saved.folder.path, toy])
+    assert_refused("no run folder at 'nowhere'", textgan_env.load_ensemble, ["nowhere"])

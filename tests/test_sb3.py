@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -22,12 +23,11 @@ from textgan_env.envs import TextGANEnv, TextGANVectorEnv
 from textgan_env.envs.sb3 import (
     BoltzmannDQNPolicy,
     LastTokenExtractor,
+    ReplayState,
     SB3RolloutPolicy,
     SB3VecEnv,
     TokenExtractor,
-    forbidden_tokens,
     global_seeds_kept,
-    never_write,
     share_weights,
 )
 from textgan_env.envs.wrappers import DiscriminatorVectorTraining
@@ -52,7 +52,7 @@ def words() -> Task:
 
 
 def vector_env(task: Task = TOY, rows: int = 4, **options: Any) -> TextGANVectorEnv:
-    return TextGANVectorEnv(rows, task, **{"control": "random", **options})
+    return TextGANVectorEnv(rows, task, **{"control": "random", "reward": "difference", **options})
 
 
 def model_of(algorithm: type[BaseAlgorithm], task: Task = TOY, seed: int = 0, **options: Any) -> Any:
@@ -91,7 +91,7 @@ def test_the_adapter_says_what_the_vector_env_says(words: Task) -> None:
     assert {name: part.tolist() for name, part in adapted.reset().items()} == {n: p.tolist() for n, p in first.items()}
     ended = 0
     for number in range(9):
-        actions = np.array([2, words.end_token if number % 2 else 3, 2 + number % 3])
+        actions = np.array([1, words.end_token if number % 2 else 2, 1 + number % 3])
         observation, reward_B, terminated_B, _, told = native.step(actions)
         theirs, rewards, dones, infos = adapted.step(actions)
         assert isinstance(theirs, dict)
@@ -107,6 +107,7 @@ def test_the_adapter_says_what_the_vector_env_says(words: Task) -> None:
             ended += 1
             final = info.pop("terminal_observation")
             np.testing.assert_array_equal(final["tokens"], told["final_obs"][row]["tokens"])
+            assert info.pop("action_mask").tolist() == [1] * (words.vocab_size - 1)
             assert info == {"TimeLimit.truncated": False, "score_real": told["final_info"]["score_real"][row]}
     assert ended > 4
 
@@ -323,11 +324,9 @@ def test_unknown_words_are_never_written(algorithm: type[BaseAlgorithm], words: 
     with torch.no_grad():
         policy.projection.bias[list(words.forbidden)] = 20.0  # what it would love to write
     share_weights(model, policy)
-    if algorithm is not MaskablePPO:
-        never_write(model, forbidden_tokens(model))
-    assert forbidden_tokens(model) == list(words.forbidden)
-    model.learn(64)  # the environment refuses an unknown word
+    model.learn(64)
     asked = SB3RolloutPolicy(model)
+    assert asked.forbidden.tolist() == list(words.forbidden)
     tokens_BT, _ = generate(asked, Keys.counted(0, 200), 4, end_token=words.end_token)
     assert not torch.isin(tokens_BT, torch.tensor(words.forbidden)).any()
     torch.testing.assert_close(
@@ -335,19 +334,65 @@ def test_unknown_words_are_never_written(algorithm: type[BaseAlgorithm], words: 
     )
 
 
-def test_dqns_targets_never_hope_for_an_unknown_word(words: Task) -> None:
-    model, policy = model_of(DQN, words), lstm_policy(words)
+@EACH
+def test_actions_of_a_model_are_the_tokens_but_unk(algorithm: type[BaseAlgorithm], words: Task) -> None:
+    """After any prefix the model's numbers are the policy's of the same tokens, also in the target of DQN."""
+    model, policy = model_of(algorithm, words), lstm_policy(words)
+    with torch.no_grad():
+        policy.projection.bias.copy_(torch.arange(words.vocab_size))
     share_weights(model, policy)
-    never_write(model, words.forbidden)
-    observation = {"tokens": torch.full((1, 4), words.vocab_size), "length": torch.zeros(1, 1, dtype=torch.int64)}
-    for network in (model.q_net, model.q_net_target):
-        q_V = network(observation)[0]
-        assert (q_V[list(words.forbidden)] < -1e8).all()
-        assert q_V.max() > -100
+    tokens = np.delete(np.arange(words.vocab_size), words.forbidden)
+    assert model.get_env().get_attr("token_of_action")[0].tolist() == tokens.tolist()
+    network, seen = model.policy, {"tokens": np.full((1, 4), words.vocab_size), "length": np.zeros((1, 1), dtype=int)}
+    memory, start = None, np.ones(1, dtype=bool)
+    assert model.predict(seen, memory, start, deterministic=True)[0].tolist() == [len(tokens) - 1]
+    if algorithm is DQN:
+        tensors = {name: torch.from_numpy(part) for name, part in seen.items()}
+        hidden = network.q_net.features_extractor(tensors)
+        expected = policy.projection(hidden)[0][torch.from_numpy(tokens)]
+        for net in (network.q_net, network.q_net_target):
+            torch.testing.assert_close(net(tensors)[0], expected)
+    trained = {id(weight) for group in network.optimizer.param_groups for weight in group["params"]}
+    assert {id(policy.projection.weight), id(policy.projection.bias)} <= trained
+
+
+def test_a_model_without_its_environment_cannot_say_which_tokens_its_actions_are(words: Task) -> None:
+    model = model_of(PPO, words)
+    model.env = None
+    assert_refused("must have its environment .* 8 actions for 9 tokens", SB3RolloutPolicy, model)
+
+
+@pytest.mark.parametrize("algorithm", [PPO, DQN])
+def test_a_saved_model_whose_actions_had_unk_is_refused_by_stable_baselines3(
+    algorithm: type[BaseAlgorithm], words: Task, tmp_path: Path
+) -> None:
+    model = model_of(algorithm, words)
+    model.action_space = gym.spaces.Discrete(words.vocab_size)
+    model.save(tmp_path / "old")
+    with pytest.raises(ValueError, match="Action spaces do not match"):
+        algorithm.load(tmp_path / "old", env=model.get_env())
+
+
+def test_a_replay_buffer_that_was_saved_while_unk_was_an_action_has_another_name(words: Task) -> None:
+    """So that it is refused: its numbers would be read as other tokens."""
+    names = [{*ReplayState(model_of(DQN, task).replay_buffer).state_dict()} for task in (TOY, words)]
+    assert names[0] - names[1] == {"actions"}
+    assert names[1] - names[0] == {"actions_without_unk"}
+
+
+def test_adding_up_returns_is_warned_of() -> None:
+    model = model_of(PPO, control=None, reward="rollout", rollouts=1)
+    for take in (SB3RolloutPolicy, lambda one: share_weights(one, lstm_policy())):
+        with pytest.warns(UserWarning, match="gamma 0: the model adds them up with gamma 1"):
+            take(model)
+    model.gamma = 0.0
+    SB3RolloutPolicy(model)
+    SB3RolloutPolicy(model_of(PPO, control=None, reward="terminal"))
 
 
 def test_the_model_completes_prefixes_and_can_be_measured() -> None:
     model = model_of(PPO, control=None, reward="rollout", rollouts=2)
+    model.gamma = 0.0
     policy = SB3RolloutPolicy(model)
     model.get_env().env_method("set_rollout_policy", policy)
     envs = model.get_env()
@@ -375,7 +420,7 @@ def test_dqns_target_is_a_network_of_its_own() -> None:
     share_weights(model, policy)
     assert torch.equal(model.q_net_target.q_net[-1].weight, policy.projection.weight)
     assert model.q_net_target.q_net[-1].weight is not policy.projection.weight
-    assert model.q_net.q_net[-1] is policy.projection
+    assert model.q_net.q_net[-1].weight is policy.projection.weight
 
 
 def test_global_generators_are_given_back_as_they_were() -> None:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from agents.mle import MLE, MLEConfig
-from agents.seqgan import PRESETS, SeqGAN, SeqGANConfig, main
-from conftest import WatchedToyTask, assert_same_training, interrupted, mistake_of, step_of, steps_of
+from agents.seqgan import SeqGAN, SeqGANConfig
+from conftest import WatchedToyTask, assert_same_training, interrupted, step_of, steps_of
 from textgan_env import load
 from textgan_env.discriminators import ReplayedTexts, discriminator_report
 from textgan_env.envs import EpisodeBatch, TextGANVectorEnv
 from textgan_env.ops import metrics
-from textgan_env.ops.losses import baseline, policy_gradient_sum
+from textgan_env.ops.losses import policy_gradient_sum
 from textgan_env.ops.sampling import derived_seed, draw_seed
 from textgan_env.policies import LSTMPolicy, PolicyModule, TablePolicy
 from textgan_env.rewards import EntropyCredit, Keys, generate
@@ -31,7 +31,7 @@ V, T = 3, 3
 TASK = ToyTask(vocab_size=V, max_length=T, size=200)
 TINY = SeqGANConfig(
     preset="smoke", task="toy", mle_epochs=1, d_pretraining=1, rounds=2, g_steps=1, batch_size=8, rollouts=2,
-    embed_size=4, hidden_size=4, threads=1, show_samples=0,
+    d_batch_size=250, embed_size=4, hidden_size=4, threads=1, show_samples=0,
 )  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def learner(**changes: object) -> SeqGAN:
     agent = SeqGAN(config, TASK)
     agent.policy = TablePolicy(V, max_length=T)
     agent.g_optimizer = torch.optim.Adam(agent.policy.parameters(), lr=options["learning_rate"])
-    if agent.envs.game.judged:
+    if agent.envs.game.reward.judged:
         agent.discriminator = judge()  # type: ignore[assignment]
     return agent
 
@@ -91,13 +91,15 @@ def test_reinforce_with_rollouts_reaches_the_enumerated_optimum() -> None:
     reward_S = judge().logits_S.sigmoid()
     optimum, uniform = float(reward_S.max()), float(reward_S.mean())
     assert reward_after(learner(), 0) == pytest.approx(uniform) == pytest.approx(0.52, abs=0.03)
-    assert reward_after(learner(rollouts=4), 150) > optimum - 0.02
+    assert reward_after(learner(rollouts=4), 80) > optimum - 0.02
 
 
+@pytest.mark.slow
 def test_the_whole_texts_reward_without_rollouts_reaches_it_too() -> None:
-    assert reward_after(learner(rollouts=0), 250) > float(judge().logits_S.sigmoid().max()) - 0.02
+    assert reward_after(learner(rollouts=0, learning_rate=0.2), 150) > float(judge().logits_S.sigmoid().max()) - 0.02
 
 
+@pytest.mark.slow
 def test_with_bleu_as_the_reward_it_reaches_the_text_of_the_highest_bleu() -> None:
     """All 27 texts against three training texts: the best BLEU is that of a copy, and no judge learns."""
     task = ToyTask(vocab_size=V, max_length=T, size=3)
@@ -110,7 +112,7 @@ def test_with_bleu_as_the_reward_it_reaches_the_text_of_the_highest_bleu() -> No
     assert steps_of(agent) == {"mle_epoch", "g_step"}
     agent.policy = TablePolicy(V, max_length=T)
     agent.g_optimizer = torch.optim.Adam(agent.policy.parameters(), lr=0.1)
-    for step in range(150):
+    for step in range(60):
         agent.g_step(step_of(0, "test", step))
     with torch.no_grad():
         assert float(exact_return(TablePolicy(V, max_length=T), reward_S)) == pytest.approx(uniform)
@@ -128,7 +130,7 @@ def test_a_run_with_bleu_as_the_reward_goes_on_and_has_no_discriminator(tmp_path
 @pytest.mark.parametrize("control", ["constant", "random"])
 def test_a_reward_that_knows_nothing_learns_nothing(control: str) -> None:
     """With the leave-one-out baseline these rewards have no gradient in expectation; the optimum is .982."""
-    assert reward_after(learner(control=control), 100) < 0.75
+    assert reward_after(learner(control=control), 50) < 0.75  # .97 with its own reward
 
 
 def test_a_constant_reward_has_exactly_no_gradient_with_the_leave_one_out_baseline() -> None:
@@ -143,10 +145,11 @@ def test_the_untrained_control_asks_a_discriminator_that_never_learns() -> None:
     weights = {name: value.clone() for name, value in agent.discriminator.state_dict().items()}
     assert steps_of(agent) == {"mle_epoch", "g_step"}
     agent.g_step(step_of(0, "a"))
-    assert agent.envs.game.judged
+    assert agent.envs.game.reward.judged
     assert all(torch.equal(weights[name], value) for name, value in agent.discriminator.state_dict().items())
 
 
+@pytest.mark.slow
 def test_signal_and_noise_of_the_gradient_are_what_many_batches_show() -> None:
     """A ratio of two estimates, so too high on average where, as here, the noise has few dimensions."""
     agent = learner(rollouts=0, learning_rate=1e-12, batch_size=256)
@@ -197,23 +200,45 @@ def test_the_entropy_of_texts_rises_along_the_estimated_gradient_of_entropy() ->
     assert_estimates(TextGANVectorEnv(200, TASK, control="constant"), policy, entropy, exact)
 
 
-@pytest.mark.parametrize("rollouts", [0, 2])
-def test_the_estimated_gradient_is_the_exact_one_within_four_standard_errors(rollouts: int) -> None:
+@pytest.mark.parametrize("options", [
+    {"rollouts": 0}, {"rollouts": 2}, {"rollouts": 2, "q_interval": 2}, {"rollouts": 2, "baseline": "prefix"},
+    {"rollouts": 1, "baseline": "prefix", "q_interval": 2},
+], ids=str)  # fmt: skip
+def test_the_estimated_gradient_is_the_exact_one_within_four_standard_errors(options: dict[str, Any]) -> None:
     reward_S = judge().logits_S.sigmoid()
     policy = TablePolicy(V, max_length=T, logits_PV=torch.randn(13, V, generator=torch.Generator().manual_seed(1)))
     exact_return(policy, reward_S).backward()
     assert policy.logits_PV.grad is not None
     exact = policy.logits_PV.grad.clone()
-    envs = TextGANVectorEnv(
-        200, TASK, reward="rollout" if rollouts else "terminal", rollouts=max(1, rollouts), discriminator=judge()
-    )
+    agent = learner(batch_size=200, **options)
+    agent.queue_discriminator()
 
     def advantage(batch: EpisodeBatch, logp_BT: Tensor) -> Tensor:
-        advantage_BT = batch.credit_BT - baseline("leave-one-out", batch.credit_BT, batch.mask_BT)
-        total, rows = policy_gradient_sum(logp_BT, advantage_BT, batch.mask_BT)
+        total, rows = policy_gradient_sum(logp_BT, agent.advantage(batch), batch.mask_BT)
         return -total / rows
 
-    assert_estimates(envs, policy, advantage, exact)
+    assert_estimates(agent.envs, policy, advantage, exact)
+
+
+def test_the_baseline_of_the_prefix_before_by_hand() -> None:
+    """Texts of three tokens and of one, a Q at every second token; further sources are compared with the other text."""
+    agent = learner(baseline="prefix", q_interval=2)
+    own_BT, more_BT = torch.tensor([[3.0, 3.0, 5.0], [7.0, 0.0, 0.0]]), torch.tensor([[0.3, 0.2, 0.1], [0.5, 0.0, 0.0]])
+    texts = (torch.tensor([[0, 1, 2], [2, V, V]]), torch.tensor([3, 1]), torch.tensor([True, True]), Keys.counted(0, 2))
+    batch = EpisodeBatch(*texts, 2, own_BT + more_BT, own_BT, own_BT)
+    # Before the first Q there is that of the other text, where it reaches the token; the third token has 5 - 3.
+    expected = [[3 - 7 + 0.3 - 0.5, 3 + 0.2, 5 - 3 + 0.1], [7 - 3 + 0.5 - 0.3]]
+    found = agent.advantage(batch)
+    assert found[0].tolist() == pytest.approx(expected[0], abs=1e-6)
+    assert found[1, :1].tolist() == pytest.approx(expected[1], abs=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"q_interval": 2}, {"baseline": "prefix"}])
+def test_what_needs_q_is_refused_without_completions(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="--rollouts 0 completes no prefix"):
+        SeqGAN(replace(TINY, rollouts=0, **options), TASK)
+    with pytest.raises(InputError, match="q_interval"):
+        SeqGAN(replace(TINY, q_interval=0), TASK)
 
 
 def test_discriminators_that_judge_are_copies_and_steps_of_d_change_the_next_one() -> None:
@@ -258,7 +283,7 @@ def test_the_kl_holds_the_policy_near_the_pre_trained_one() -> None:
     for kl in (0.0, 50.0):
         agent = SeqGAN(replace(TINY, kl_coef=kl, learning_rate=0.05, batch_size=64), TASK)
         agent.discriminator = judge()  # type: ignore[assignment]
-        for step in range(40):
+        for step in range(20):
             agent.g_step(step_of(0, "test", step))
         texts_ST = TASK.texts_ST
         everywhere = torch.ones_like(texts_ST, dtype=torch.bool)
@@ -268,11 +293,12 @@ def test_the_kl_holds_the_policy_near_the_pre_trained_one() -> None:
     assert moved[50.0] < 0.1 * moved[0.0]
 
 
+@pytest.mark.slow
 def test_an_entropy_bonus_keeps_the_texts_different() -> None:
     entropy = {}
     for weight in (0.0, 0.3):
         agent = learner(rollouts=0, ent_coef=weight)
-        for step in range(60):
+        for step in range(30):
             agent.g_step(step_of(0, "test", step))
         texts_ST = TASK.texts_ST
         with torch.no_grad():
@@ -287,6 +313,17 @@ def test_a_writing_temperature_is_the_one_texts_are_written_and_scored_at() -> N
     assert agent.envs.game.rollout_policy.decoding.temperature == 2.0  # type: ignore[union-attr]
     assert agent.policy.decoding.temperature == 1.0
     agent.g_step(step_of(0, "test"))
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.5])
+def test_a_reward_that_says_nothing_moves_no_bit_of_a_g_that_is_its_reference_at_any_temperature(
+    temperature: float,
+) -> None:
+    agent = SeqGAN(replace(TINY, control="constant", kl_coef=1.0, writing_temperature=temperature), TASK)
+    before = {name: value.clone() for name, value in agent.policy.state_dict().items()}
+    for step in range(3):
+        assert agent.g_step(step_of(0, "test", step))["gradient_norm"] == 0
+    assert [name for name, value in agent.policy.state_dict().items() if not torch.equal(value, before[name])] == []
 
 
 def test_pre_training_ends_with_the_averaged_weights_and_the_reference_there() -> None:
@@ -344,7 +381,9 @@ def test_a_lagged_rollout_policy_trails_the_learner() -> None:
     assert torch.allclose(lagged, 0.8 * start + 0.2 * learnt, atol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{}, {"negatives": "replayed", "mle_steps": 1, "rollout_lag": 0.5}])
+@pytest.mark.parametrize("options", [
+    pytest.param({}, marks=pytest.mark.slow), {"negatives": "replayed", "mle_steps": 1, "rollout_lag": 0.5},
+])  # fmt: skip
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(options: dict[str, Any], tmp_path: Path) -> None:
     whole = launch(replace(TINY, runs=tmp_path / "whole", **options), SeqGAN)
     with interrupted(SeqGAN, "g_step", lambda call, _: call == 2):
@@ -367,28 +406,3 @@ def test_a_pre_trained_run_of_another_task_is_refused(tmp_path: Path) -> None:
     first = launch(MLEConfig(task="toy", epochs=1, embed_size=4, hidden_size=4, threads=1, runs=tmp_path), MLE)
     with pytest.raises(InputError, match=r"is of task 'toy', V=4, T=\d; expected task 'toy', V=3, T=3"):
         SeqGAN(replace(TINY, pretrained=first.path), TASK)
-
-
-@pytest.mark.moves_global_rng  # the library that reads command lines does
-@pytest.mark.parametrize(("words", "sentence"), [
-    (["--learning-rate", "-1"], "learning_rate must be above 0, found -1.0"),
-    (["--rollouts", "-1"], "rollouts must be at least 0, found -1"),
-    (["--batch-size", "1"], "batch_size must be at least 2, found 1"),
-    (["--kl-coef", "-1"], "kl_coef must be at least 0"),
-    (["--ent-coef", "-1"], "ent_coef must be at least 0"),
-    (["--gamma", "1.5"], "gamma must be 0 to 1, found 1.5"),
-    (["--writing-temperature", "0"], "temperature must be above 0"),
-    (["--rollout-lag", "2"], "rate of a lagged copy must be 0 to 1"),
-    (["--pretrained", "nowhere"], "no run folder at 'nowhere'"),
-    (["--discriminator", "bleu", "--control", "untrained"], "--discriminator bleu never learns"),
-    (["--preset", "papers"], "unknown preset 'papers'"),
-])  # fmt: skip
-def test_a_mistake_on_the_command_line_is_one_sentence(
-    words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert sentence in mistake_of(main, ["--task", "toy", *words, "--runs", str(tmp_path / "runs")], capsys)
-    assert not (tmp_path / "runs").exists()
-
-
-def test_every_preset_can_be_made() -> None:
-    assert {make("oracle").preset for make in PRESETS.values()} == set(PRESETS)

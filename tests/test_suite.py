@@ -1,8 +1,11 @@
 """The suite: which jobs there are, that none runs twice or is lost, and what it says of bad input."""
 
+import csv
 import itertools
 import json
+import math
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -20,6 +23,7 @@ from benchmarks import arms, code, engines, jobs, measure, report, suite, text_s
 from conftest import PROJECT, assert_refused, mistake_of
 from textgan_env.tasks import Task, ToyTask, make_task
 from textgan_env.utils.errors import InputError
+from textgan_env.utils.files import locked
 from textgan_env.utils.options import parse
 
 OPTIONS = suite.Options(agents=("seqgan-n0",), tasks=("toy",), seeds=2, preset="smoke", parallel=2)
@@ -246,7 +250,7 @@ def test_a_result_that_is_cut_off_is_named(run: Run, tmp_path: Path) -> None:
 
 def test_two_suites_in_one_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "suite").mkdir()
-    with suite._alone(tmp_path / "suite"), pytest.raises(InputError, match="suite"):
+    with locked(tmp_path / "suite" / ".lock", lambda: ""), pytest.raises(InputError, match="another suite is running"):
         suite.run_suite(replace(OPTIONS, out=tmp_path / "suite"))
 
 
@@ -404,3 +408,42 @@ def test_a_killed_job_is_resumed_on_a_local_ray_with_two_workers(tmp_path: Path)
 def test_a_missing_ray_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     assert_refused("ray", engines.RayEngine, None, 1, 0)
+
+
+def test_an_unfinished_suite_has_tables_of_what_is_finished_as_markdown_csv_and_latex(run: Run, tmp_path: Path) -> None:
+    seen = []
+
+    class Watched(FakeEngine):
+        def start(self, folder: Path) -> int:
+            if "seqgan" in folder.name:
+                seen.append(report.write_tables(tmp_path / "suite"))
+            return super().start(folder)
+
+    run(Watched())
+    assert "Not finished yet, " in seen[0]
+    assert "seqgan-n0.toy.s0" in seen[0].split("Not finished yet")[1]
+    rows = list(csv.DictReader((tmp_path / "suite" / "tables.csv").read_text().splitlines()))
+    assert {(row["task"], row["policy"]) for row in rows} == {("toy", "mle"), ("toy", "seqgan-n0")}
+    text = (tmp_path / "suite" / "tables.tex").read_text()
+    lines = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len({len(re.findall(r"(?<!\\)&", line)) for line in lines}) == 1
+    assert len(lines) == 3
+    assert "Not finished" not in (tmp_path / "suite" / "tables.md").read_text()
+
+
+def test_the_time_left_is_estimated_from_jobs_that_run_before_one_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = suite.planned(OPTIONS)
+    state = suite._State(planned)
+    assert state.seconds_left(1) == math.inf
+    monkeypatch.setattr("benchmarks.suite.time.monotonic", lambda: 100.0)
+    state.running[planned[0].id] = (0, 80.0)  # for 20 seconds
+    # A quarter is done, so a job takes 80 seconds: 60 are left of it, and 80 of each of the others.
+    expected = 60 + 80 * (len(planned) - 1)
+    assert state.seconds_left(1, {planned[0].id: 0.25}) == expected
+    assert state.seconds_left(2, {planned[0].id: 0.25}) == expected / 2
+
+
+def test_no_group_has_the_name_of_an_arm() -> None:
+    assert not set(arms.GROUPS) & set(arms.ARMS)
+    labels = [job.label for job in suite.planned(replace(OPTIONS, agents=("mle", "uniform")))]
+    assert labels == ["mle.toy.s0", "mle.toy.s1", "uniform.toy.s0", "uniform.toy.s1"]

@@ -2,7 +2,9 @@
 
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from benchmarks import text_scores
 from conftest import WatchedSplits
 from textgan_env.evaluation import nll
 from textgan_env.ops.metrics import frechet_distance
-from textgan_env.tasks import CorpusTask
+from textgan_env.policies import LSTMPolicy
+from textgan_env.tasks import CorpusTask, Task
 from textgan_env.text.corpus import load_corpus
 
 
@@ -102,22 +105,72 @@ def test_readers_never_ask_for_the_training_texts(task: WatchedTask) -> None:
 
 
 def test_forward_reads_the_valid_split_and_is_asked_about_the_texts_reverse_the_other_way_round(
-    task: WatchedTask, monkeypatch: pytest.MonkeyPatch
+    task: WatchedTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TEXTGAN_DATA", str(tmp_path))
     written_BT = real(task)[:40]
     valid_BT, test_BT = (task.split(name).tokens_BT for name in ("valid", "test"))
+    read: list[Tensor] = []
     asked: list[tuple[Tensor, Tensor]] = []  # what an LSTM has read, and what it is asked about
-    monkeypatch.setattr(text_scores, "reader", lambda _, tokens_BT: tokens_BT)
 
-    def nll(read_BT: Tensor, tokens_BT: Tensor, _: Tensor) -> tuple[int, int]:
-        asked.append((read_BT, tokens_BT))
+    def reader(task: Task, tokens_BT: Tensor) -> LSTMPolicy:
+        """An LSTM that only knows how many have read before it."""
+        lstm = text_scores._untaught(task)
+        torch.nn.init.constant_(lstm.projection.bias, len(read))
+        read.append(tokens_BT)
+        return lstm
+
+    def nll(lstm: LSTMPolicy, tokens_BT: Tensor, _: Tensor) -> tuple[int, int]:
+        asked.append((read[int(lstm.projection.bias[0])], tokens_BT))
         return 1, 0
 
+    monkeypatch.setattr(text_scores, "reader", reader)
     monkeypatch.setattr(text_scores, "nll", nll)
-    text_scores.lstm_scores(WatchedTask(task.corpus), written_BT, 40)
+    task = WatchedTask(task.corpus)
+    text_scores.lstm_scores(task, written_BT, 40)
+    text_scores.lstm_scores(task, written_BT.clone(), 40)  # the same texts again: nobody reads or is asked
     assert len(asked) == 2
     for found, expected in zip(asked, ((valid_BT[:40], written_BT), (written_BT, test_BT)), strict=True):
         assert all(map(torch.equal, found, expected))
+
+
+def test_what_real_text_teaches_is_made_once_on_a_machine_and_read_with_the_same_bits(
+    task: WatchedTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTGAN_DATA", str(tmp_path))
+    monkeypatch.setattr(text_scores, "version", lambda _: "1")  # of packages that need not be here
+    monkeypatch.setattr(text_scores, "sentence_embeddings", lambda lines: embeddings_of(lines))
+    calls: list[int] = []
+
+    def embeddings_of(lines: list[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
+        calls.append(len(lines))
+        return np.random.default_rng(len(lines)).random((len(lines), 384))
+
+    def counted(reader: Callable[..., LSTMPolicy]) -> Callable[..., LSTMPolicy]:
+        def called(*arguments: Any) -> LSTMPolicy:
+            calls.append(0)
+            return reader(*arguments)
+
+        return called
+
+    def known(texts: int) -> tuple[dict[str, Tensor], Any]:
+        """As a process would have it that begins now."""
+        text_scores.forward_reader.cache_clear()
+        text_scores._real_embeddings.cache_clear()
+        return text_scores.forward_reader(task, texts).state_dict(), text_scores._real_embeddings(task, texts)
+
+    plain = text_scores.reader(task, task.split("valid").tokens_BT[:20]).state_dict()
+    made, embeddings = known(20)
+    assert all(torch.equal(made[name], value) for name, value in plain.items())
+    monkeypatch.setattr(text_scores, "reader", counted(text_scores.reader))
+    again, same = known(20)
+    assert all(torch.equal(again[name], value) for name, value in plain.items())
+    assert np.array_equal(same, embeddings)
+    assert np.array_equal(same, embeddings_of([""] * 20))
+    assert calls == [20, 20]  # the second by the line above
+    known(21)
+    assert calls[2:] == [0, 21]
+    text_scores._real_embeddings.cache_clear()
 
 
 def test_no_more_texts_are_read_than_was_said(task: WatchedTask) -> None:

@@ -7,16 +7,18 @@ import nltk.translate.bleu_score  # noqa: F401  may load libraries that draw at 
 import pytest
 import torch
 
-from benchmarks import results, throughput
+from benchmarks import results, throughput, versus
 from benchmarks.reference import PlainDiscriminator, PlainGenerator, PlainLeakGAN, plain_leakgan_step, plain_q
 from benchmarks.throughput import Options
-from benchmarks.works import WORKS, Sizes, Work
+from benchmarks.works import WORKS, Work
+from conftest import PROJECT
 from textgan_env.discriminators import ConvDiscriminator, make_discriminator
 from textgan_env.policies import LeakedPolicy, LSTMPolicy
 from textgan_env.rewards import Completions, Keys, RolloutCredit, Texts
+from textgan_env.utils.errors import InputError
 
 V, T, B, N = 11, 6, 8, 3
-TINY = Sizes(rows=4, rollouts=2, leakgan_rollouts=2, max_length=6, vocab_size=11, hidden_size=3, samples=9, envs=4)
+TINY = Options(rows=4, rollouts=2, leakgan_rollouts=2, max_length=6, vocab_size=11, hidden_size=3, samples=9, envs=4)
 
 
 @pytest.fixture
@@ -131,7 +133,6 @@ def test_the_plain_leakgan_step_moves_manager_and_worker_and_no_feature(leaked: 
 def test_every_piece_runs_both_ways(name: str) -> None:
     work = WORKS[name](TINY)
     work.ours(0)
-    assert work.plain is not None
     if name != "BLEU":  # nltk takes seconds a text
         work.plain(0)
 
@@ -144,6 +145,7 @@ def test_a_row_has_the_ratio_of_speeds(tmp_path: Path, monkeypatch: pytest.Monke
     assert (row["seconds"], row["plain seconds"], row["ratio"], row["a second"]) == (1.0, 8.0, 8.0, "8 texts")
 
 
+@pytest.mark.moves_global_rng  # reading the words does
 def test_the_command_keeps_rows_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     monkeypatch.setattr(results, "IMAGES", tmp_path)
@@ -158,8 +160,14 @@ def test_the_command_keeps_rows_and_pictures(tmp_path: Path, monkeypatch: pytest
     ]  # fmt: skip
     assert (tmp_path / "mine.png").stat().st_size > 1000
     assert (tmp_path / "growth.png").stat().st_size > 1000
+    for name in ("mine", "growth"):
+        drawn = (tmp_path / f"{name}.png").read_bytes()
+        (tmp_path / f"{name}.png").unlink()
+        throughput.main(["--redraw", "--name", name])
+        assert (tmp_path / f"{name}.png").read_bytes() == drawn
 
 
+@pytest.mark.moves_global_rng  # reading the words does
 def test_an_unknown_piece_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         throughput.main(["--works", "everything"])
@@ -167,3 +175,38 @@ def test_an_unknown_piece_is_one_sentence(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         throughput.main(["--repeats", "0"])
     assert "repeats" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_checkouts_take_turns(tmp_path: Path) -> None:
+    code = """
+from pathlib import Path
+from types import SimpleNamespace
+Options = SimpleNamespace
+def run(turn):
+    with open("../log", "a") as file:
+        print(Path.cwd().name, turn, file=file)
+WORKS = {"MLE step": lambda options: SimpleNamespace(ours=run)}
+"""
+    for name in ("old", "new"):
+        (tmp_path / name / "textgan_env").mkdir(parents=True)
+        (tmp_path / name / "benchmarks").mkdir()
+        (tmp_path / name / "benchmarks" / "throughput.py").write_text(code)
+    row = versus._row("MLE step", versus.Options(tmp_path / "old", tmp_path / "new", repeats=1))
+    assert row["ratio"] == row["before"] / row["after"]
+    assert (tmp_path / "log").read_text().splitlines() == ["old 0", "new 0", "old 1", "new 1"]
+
+
+@pytest.mark.slow
+def test_versus_says_in_one_sentence_what_a_checkout_misses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TEXTGAN_DATA", str(tmp_path))
+    with pytest.raises(InputError, match="coco"):
+        versus._row("D step on captions", versus.Options(PROJECT, PROJECT))
+    assert capfd.readouterr().err == ""
+
+
+def test_versus_refuses_a_folder_that_is_no_checkout(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no checkout"), versus._side(tmp_path, "MLE step"):
+        pass

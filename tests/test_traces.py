@@ -23,7 +23,7 @@ from textgan_env.discriminators import (
     score_logits,
 )
 from textgan_env.envs import defaults
-from textgan_env.evaluation import sample_texts
+from textgan_env.evaluation import stream_texts
 from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies import LSTMPolicy
 from textgan_env.rewards import Keys, RolloutCredit, Texts, generate
@@ -114,7 +114,7 @@ def test_traced_texts_are_those_of_sample_and_the_first_of_more(
     task: CorpusTask, policy: LSTMPolicy, judge: DiscriminatorModule
 ) -> None:
     few, more = (write_traces(policy, task, judge, count, rollouts=2, seed=7) for count in (2, 3))
-    assert [task.text(one.tokens) for one in more] == sample_texts(policy, task, 3, 7)
+    assert [task.text(one.tokens) for one in more] == list(stream_texts(policy, task, 3, 7))
     assert [(one.tokens, one.q) for one in few] == [(one.tokens, one.q) for one in more[:2]]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+import textgan_env
 from agents.mle import MLE, PRESETS, MLEConfig, main
 from conftest import assert_refused, assert_same_training, interrupted, mistake_of, step_of
 from textgan_env.evaluation import evaluate, nll
@@ -89,11 +90,15 @@ def test_batches_of_a_step_share_one_iterator_and_the_state_of_dropout_also_afte
         with step.dropout(seed):
             return number, float(torch.rand(()))
 
-    whole = [batch(step) for step in Steps(nothing, batches=4).steps(3)]
+    def steps() -> list[Step]:
+        memory = Memory()
+        return [Step(3, batch=number, batches=4, memory=memory) for number in range(4)]
+
+    whole = [batch(step) for step in steps()]
     with seeded(7):
         assert [drawn for _, drawn in whole] == torch.rand(4).tolist()
     assert [number for number, _ in whole] == [number for _, number in items(torch.Generator().manual_seed(3))]
-    first, second, *_ = Steps(nothing, batches=4).steps(3)
+    first, second, *_ = steps()
     batch(first), batch(second)
     rest = [Step(3, batch=number, batches=4, memory=Memory(random=second.memory.random)) for number in (2, 3)]
     memory = rest[0].memory
@@ -125,6 +130,23 @@ def test_schedule_without_work_or_with_negative_rounds_is_refused(rounds: int) -
     assert_refused("0 rounds", Schedule, (Phase("a", rounds, ()),))
 
 
+def test_a_finished_policy_is_measured_on_as_many_texts_as_its_run_says_also_when_it_is_loaded(tmp_path: Path) -> None:
+    run = run_with(tmp_path, eval_samples=40)
+    assert json.loads(run.evaluation_file.read_text())["settings"]["samples"] == 40
+    loaded = textgan_env.load(run.path)
+    assert loaded.evaluate().settings["samples"] == loaded.sizes["samples"] == 40
+    forged = (run.path / "config.json").read_text().replace('"eval_samples": 40', '"eval_samples": 100000000000')
+    (run.path / "config.json").write_text(forged)
+    assert_refused("must be 2 to 1,000,000, found 100000000000", lambda: textgan_env.load(run.path).evaluate())
+
+
+@pytest.mark.parametrize("samples", [1, 10**7])
+def test_a_number_of_texts_that_cannot_be_measured_leaves_no_folder(tmp_path: Path, samples: int) -> None:
+    assert_refused("eval_samples must be 2 to 1,000,000", run_with, tmp_path, eval_samples=samples)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("long_ends_of_runs")
 def test_a_run_leaves_everything_a_person_looks_for(tmp_path: Path) -> None:
     run = run_with(tmp_path)
     rows = read_metrics(run.path)
@@ -133,7 +155,8 @@ def test_a_run_leaves_everything_a_person_looks_for(tmp_path: Path) -> None:
     assert (run.path / "metrics.csv").read_text().startswith("step,phase,")
     assert run.curve_file.read_bytes().startswith(b"\x89PNG")
     assert len((run.path / "final_samples.txt").read_text().splitlines()) == 20
-    assert json.loads((run.path / "evaluation.json").read_text())["values"]["nll_test"] > 0
+    measured = json.loads((run.path / "evaluation.json").read_text())
+    assert (measured["values"]["nll_test"] > 0, measured["settings"]["samples"]) == (True, 10_000)
     assert (run.about["config"]["epochs"], run.about["seed"]) == (3, 0)
     assert [step for step, _ in run.samples()] == [1, 2, 3]
 
@@ -209,7 +232,8 @@ def test_a_loaded_policy_scores_and_writes_as_the_run_said(tmp_path: Path) -> No
     run = run_with(tmp_path, temperature=0.7)
     policy, task = load_policy(run.path)
     assert policy.decoding.temperature == 0.7
-    assert evaluate(policy, task).values == json.loads((run.path / "evaluation.json").read_text())["values"]
+    measured = json.loads((run.path / "evaluation.json").read_text())
+    assert evaluate(policy, task, samples=500).values == measured["values"]
 
 
 def test_best_keeps_the_weights_of_the_lowest_validation_nll(tmp_path: Path) -> None:
@@ -293,45 +317,10 @@ def test_maximum_likelihood_reaches_the_enumerated_entropy_of_the_toy_task(tmp_p
     assert reached == pytest.approx(entropy, abs=0.06)
 
 
-@pytest.mark.moves_global_rng  # the library that reads command lines does
-@pytest.mark.parametrize(("words", "sentence"), [
-    (["--preset", "fats"], "unknown preset 'fats'"),
-    (["--task", "nope"], "unknown task 'nope'"),
-    (["--task", "toy", "--max-length", "0"], "max_length must be at least 1, found 0"),
-    (["--task", "toy", "--batch-size", "0"], "batch_size must be at least 1"),
-    (["--task", "toy", "--learning-rate", "-1"], "learning_rate must be above 0"),
-    (["--task", "toy", "--epochs", "-2"], "at least 0 rounds"),
-    (["--task", "toy", "--temperature", "0"], "deterministic"),
-    (["--task", "toy", "--temperature", "-1"], "temperature must be above 0 and finite"),
-    (["--task", "toy", "--temperature", "nan"], "temperature must be above 0 and finite"),
-    (["--task", "toy", "--min-count", "2"], "has no option min_count"),
-    (["--task", "toy", "--device", "abacus"], "device 'abacus' cannot be used"),
-    (["--task", "toy", "--threads", "0"], "threads must be at least 1"),
-    (["--resume", "no-such-run"], "leave out --runs"),
-    (["--task", "corpus"], "no text: give --corpus FILE"),
-    (["--task", "toy", "--corpus", "my.txt"], "task 'toy' reads no file: --corpus is for task corpus"),
-])  # fmt: skip
-def test_a_mistake_on_the_command_line_is_one_sentence_and_leaves_no_folder(
-    words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    error = mistake_of(main, [*words, "--runs", str(tmp_path / "runs")], capsys)
-    assert error.startswith("error: ")
-    assert sentence in error
-    assert not (tmp_path / "runs").exists()
-
-
 @pytest.mark.moves_global_rng
 def test_a_text_file_is_found_again_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert parse(PRESETS, "", ["--corpus", "my.txt"]).corpus == str(tmp_path / "my.txt")
-
-
-@pytest.mark.moves_global_rng
-def test_going_on_with_a_run_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        mistake_of(main, ["--resume", "no-such-run", "--threads", "1"], capsys)
-        == "error: no run folder at 'no-such-run'\n"
-    )
 
 
 @pytest.mark.moves_global_rng
@@ -342,6 +331,10 @@ def test_what_may_be_overridden_to_a_run_is_told_from_what_may_not(tmp_path: Pat
     assert_refused("leave out --epochs, --seed", parse, PRESETS, "", [*words, "--seed", "1", "--epochs", "2"])
 
 
+def test_a_size_that_is_left_open_is_refused_where_the_agent_has_none_of_its_own() -> None:
+    assert_refused("embed_size must be a whole number, found none", MLE, MLEConfig(embed_size=None), ToyTask())
+
+
 def test_phases_need_different_names() -> None:
     assert_refused("different names", Schedule, (Phase("a", 1, ()), Phase("a", 1, ())))
 
@@ -349,12 +342,28 @@ def test_phases_need_different_names() -> None:
 @pytest.mark.moves_global_rng
 def test_an_unwritable_place_for_runs_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("in the way")
-    assert "run" in mistake_of(
-        main, ["--task", "toy", "--preset", "smoke", "--runs", str(tmp_path / "file" / "runs")], capsys
-    )
+    words = ["--task", "toy", "--preset", "smoke", "--runs", str(tmp_path / "file" / "runs")]
+    assert "run" in mistake_of(main, words, capsys)
 
 
-def test_every_preset_can_be_made_for_every_kind_of_task() -> None:
-    for make in PRESETS.values():
-        for task in ("oracle", "wordnet"):
-            assert make(task).task == task
+def test_a_falling_rate_is_half_a_cosine_over_all_batches_and_is_resumed(tmp_path: Path) -> None:
+    config = replace(TINY, lr_schedule="cosine", learning_rate=0.08, batch_size=500, epochs=2)
+    agent = MLE(config, ToyTask())
+    (phase,) = agent.schedule().phases
+    rates = []
+    for current in agent.schedule().after(0):
+        for steps, step in current.steps(0):
+            steps.run(step)
+            rates.append(agent.mle_optimizer.param_groups[0]["lr"])
+    assert phase.rounds == 2
+    assert rates == pytest.approx([0.08, 0.04 + 0.04 * 0.5**0.5, 0.04, 0.04 - 0.04 * 0.5**0.5])
+    whole = launch(replace(config, runs=tmp_path / "whole"), MLE)
+    with interrupted(MLE, "mle_batch", lambda _, step: (step.round, step.batch) == (1, 1)):
+        launch(replace(config, runs=tmp_path / "cut", checkpoint_every=0.0), MLE)
+    assert_same_training(whole, launch(replace(config, resume=tmp_path / "cut" / "mle-toy-1"), MLE))
+
+
+def test_a_constant_rate_is_the_one_asked_for_to_the_end() -> None:
+    agent = MLE(replace(TINY, learning_rate=0.08), ToyTask())
+    agent.mle_batch(Step(0, round=2, batches=10))
+    assert agent.mle_optimizer.param_groups[0]["lr"] == 0.08

@@ -78,7 +78,9 @@ def test_a_worker_holds_the_judge_and_the_policy_as_they_were_when_it_was_given_
     policy = TablePolicy(4, max_length=4)
 
     def make() -> TextGANEnv:
-        return TextGANEnv(task, rollouts=2, transform="logit", discriminator=judge, rollout_policy=policy)
+        return TextGANEnv(
+            task, reward="rollout", rollouts=2, transform="logit", discriminator=judge, rollout_policy=policy
+        )
 
     def first_reward(envs: VectorEnv[Any, Any, Any]) -> float:
         envs.reset(seed=0)
@@ -102,6 +104,7 @@ def frames(path: Path) -> tuple[list[int], int]:
         return list(clip.size), clip.n_frames
 
 
+@pytest.mark.slow
 def test_a_text_is_recorded_as_a_video(tmp_path: Path) -> None:
     """The empty text and one picture a token, all of one size."""
     env = gym.make("TextGAN/Toy-v0", size=40, rollouts=1, render_mode="rgb_array")
@@ -133,9 +136,9 @@ def test_texts_side_by_side_are_recorded_as_a_video(tmp_path: Path) -> None:
 # -- Gymnasium's vector wrappers --------------------------------------------------------------------------------------
 
 NATIVE_AND_SYNC: dict[str, Callable[..., VectorEnv[Any, Any, Any]]] = {
-    "native": lambda **options: TextGANVectorEnv(2, "toy", size=40, **options),
+    "native": lambda **options: TextGANVectorEnv(2, "toy", size=40, reward="rollout", **options),
     "sync": lambda **options: SyncVectorEnv(
-        [lambda: TextGANEnv("toy", size=40, **options)] * 2, autoreset_mode=AutoresetMode.SAME_STEP
+        [lambda: TextGANEnv("toy", size=40, reward="rollout", **options)] * 2, autoreset_mode=AutoresetMode.SAME_STEP
     ),
 }
 BOTH = pytest.mark.parametrize("make", NATIVE_AND_SYNC.values(), ids=NATIVE_AND_SYNC)
@@ -154,7 +157,9 @@ def test_episode_statistics_count_each_text(make: Callable[..., VectorEnv[Any, A
         assert (episode["r"].tolist(), episode["l"].tolist()) == ([4, 4], [4, 4])
 
 
-@BOTH
+@pytest.mark.parametrize("make", [
+    NATIVE_AND_SYNC["native"], pytest.param(NATIVE_AND_SYNC["sync"], marks=pytest.mark.slow),
+], ids=NATIVE_AND_SYNC)  # fmt: skip
 def test_rewards_can_be_transformed_and_normalised(make: Callable[..., VectorEnv[Any, Any, Any]]) -> None:
     envs: VectorEnv[Any, Any, Any] = TransformReward(make(control="constant"), lambda reward: 3 * reward - 1)
     envs.reset(seed=0)

@@ -8,13 +8,15 @@ Importing this package registers the environments and loads neither torch nor a 
     env = gym.make("TextGAN-v0")
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textgan_env.text.corpora import CORPORA
 
 if TYPE_CHECKING:
-    from textgan_env.show.saved import SavedRun
+    from textgan_env.show.saved import SavedEnsemble, SavedRun
+    from textgan_env.utils.kinds import MeanName
 
 __version__ = "0.1.0"
 
@@ -24,6 +26,8 @@ ENVIRONMENTS: dict[str, dict[str, object]] = {
     "TextGAN/Oracle40-v0": {"task": "oracle40"},
     "TextGAN/SeqGANOracle-v0": {"task": "seqgan-oracle"},
     "TextGAN/Toy-v0": {"task": "toy"},
+    "TextGAN/Grammar-v0": {"task": "arithmetic-grammar"},
+    "TextGAN/JSONGrammar-v0": {"task": "json-grammar"},
     "TextGAN/Corpus-v0": {"task": "corpus"},
     **{corpus.env_id: {"task": name} for name, corpus in CORPORA.items()},
 }
@@ -45,6 +49,25 @@ def load(run: str | Path) -> "SavedRun":
     from textgan_env.show.saved import SavedRun
 
     return SavedRun.load(run)
+
+
+def load_ensemble(runs: Sequence[str | Path], mean: "MeanName" = "arithmetic") -> "SavedEnsemble":
+    """Take up the policies of several runs on one task as one: the mean of their next-token probabilities.
+
+    Args:
+        runs: The run folders.
+        mean: ``arithmetic``, or ``geometric``: see `textgan_env.policies.EnsemblePolicy`.
+
+    Returns:
+        A `textgan_env.show.saved.SavedEnsemble`: ``sample``, ``evaluate``, ``policy``, ``task``.
+
+    Raises:
+        InputError: If there is no run, they are of different tasks, or as `load`.
+        MissingDataError: If the runs' text is not here any more.
+    """
+    from textgan_env.show.saved import SavedEnsemble
+
+    return SavedEnsemble.load(runs, mean)
 
 
 def register_environments() -> None:

@@ -38,12 +38,12 @@ class Args:
 class Agent(nn.Module):
     """Actor and critic; an LSTM reads the prefix, which is all there is to know: no state is carried between steps."""
 
-    def __init__(self, vocab_size: int, width: int = 32) -> None:
+    def __init__(self, vocab_size: int, actions: int, width: int = 32) -> None:
         super().__init__()
         self.start = vocab_size  # PAD begins every text
         self.embedding = nn.Embedding(vocab_size + 1, width)
         self.lstm = nn.LSTM(width, width, batch_first=True)
-        self.actor, self.critic = nn.Linear(width, vocab_size), nn.Linear(width, 1)
+        self.actor, self.critic = nn.Linear(width, actions), nn.Linear(width, 1)
 
     def forward(self, tokens: Tensor, length: Tensor) -> tuple[Categorical, Tensor]:
         """The distribution of the next token, and the value of the prefix."""
@@ -60,13 +60,9 @@ def train(args: Args) -> list[float]:
     if args.refit_every:
         envs = DiscriminatorVectorTraining(envs, every=args.refit_every)
     steps = envs.single_observation_space["tokens"].shape[0]
-    agent = Agent(int(envs.single_action_space.n))
-    barred = torch.from_numpy(~envs.unwrapped.action_masks()[0])  # UNK is never generated
+    vocab_size = int(envs.single_observation_space["tokens"].high.max())  # PAD is V
+    agent = Agent(vocab_size, int(envs.single_action_space.n))  # one action fewer where there is UNK
     optimizer = torch.optim.Adam(agent.parameters(), lr=args.learning_rate, eps=1e-5)
-
-    def act(tokens: Tensor, length: Tensor) -> tuple[Categorical, Tensor]:
-        dist, value = agent(tokens, length)
-        return Categorical(logits=dist.logits.masked_fill(barred, -1e9)), value
 
     obs, _ = envs.reset(seed=args.seed)
     history = []
@@ -75,7 +71,7 @@ def train(args: Args) -> list[float]:
         for _ in range(steps):
             tokens, length = (torch.from_numpy(obs[key]) for key in ("tokens", "length"))
             with torch.no_grad():
-                dist, value = act(tokens, length)
+                dist, value = agent(tokens, length)
             action = dist.sample()
             obs, reward, done, _, _ = envs.step(action.numpy())
             rows.append((tokens, length, action, dist.log_prob(action), value, torch.from_numpy(reward).float(), done))
@@ -84,7 +80,7 @@ def train(args: Args) -> list[float]:
 
         # Generalised advantages, backwards; a finished text has no value after its end.
         with torch.no_grad():
-            ahead = act(*(torch.from_numpy(obs[key]) for key in ("tokens", "length")))[1]
+            ahead = agent(*(torch.from_numpy(obs[key]) for key in ("tokens", "length")))[1]
         advantages, carried = [], torch.zeros(args.num_envs)
         for *_, value, reward, done in reversed(rows):
             goes_on = torch.from_numpy(~done).float()
@@ -97,7 +93,7 @@ def train(args: Args) -> list[float]:
 
         for _ in range(args.epochs):
             for part in torch.randperm(len(action)).chunk(args.minibatches):
-                dist, predicted = act(tokens[part], length[part])
+                dist, predicted = agent(tokens[part], length[part])
                 ratio = (dist.log_prob(action[part]) - old_logp[part]).exp()
                 gain = (advantage[part] - advantage[part].mean()) / (advantage[part].std() + 1e-8)
                 clipped = ratio.clamp(1 - args.clip, 1 + args.clip)

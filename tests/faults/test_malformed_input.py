@@ -21,6 +21,7 @@ from agents import a2c, cli, dqn, leakgan, mle, ppo, seqgan
 from faults.watching import Meter, refusal
 from textgan_env.runs import folder
 from textgan_env.runs.checkpointing import CheckpointManager
+from textgan_env.runs.checkpoints import Checkpoint
 from textgan_env.runs.folder import RunFolder
 from textgan_env.tasks import CorpusTask
 from textgan_env.text.corpus import load_corpus
@@ -37,9 +38,9 @@ MOST_MEMORY = 3 * 2**30  # a large batch that somebody asks for is a correct run
 def no_loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Leave out the loop that trains, what asks git, and the network."""
 
-    def trained(agent: loop.Agent, run: RunFolder, config: Any) -> None:
+    def trained(agent: loop.Agent, run: RunFolder, config: Any, checkpoint: Checkpoint | None) -> None:
         with StopSignals() as signals:
-            CheckpointManager(agent, run, config, signals).resume()
+            CheckpointManager(agent, run, config, signals).resume(checkpoint)
 
     def offline(*_: object, **__: object) -> None:
         raise OSError("no network here")

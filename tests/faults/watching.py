@@ -16,11 +16,16 @@ from textgan_env.utils.errors import friendly_errors
 # What no reading of a file may do. (`resource` is left alone: it is how the harness keeps the machine.)
 FORBIDDEN = ("os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen", "socket.", "pickle.", "ctypes.")
 _watched: list[str] | None = None
+_opened: list[str] | None = None
+# What steers a terminal: control characters but line end and tab.
+RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     if _watched is not None and event.startswith(FORBIDDEN):
         _watched.append(f"{event} {arguments!r:.80}")
+    if _opened is not None and event == "open" and isinstance(arguments[0], str | bytes):
+        _opened.append(os.fsdecode(arguments[0]))
 
 
 sys.addaudithook(_watch)
@@ -36,6 +41,18 @@ def nothing_happens() -> Iterator[None]:
     finally:
         seen, _watched = _watched, None
     assert seen == [], seen
+
+
+@contextlib.contextmanager
+def files_opened() -> Iterator[list[str]]:
+    """The paths of all files that are opened inside."""
+    global _opened
+    found: list[str] = []
+    _opened = found
+    try:
+        yield found
+    finally:
+        _opened = None
 
 
 class Harm:
@@ -83,9 +100,11 @@ def refusal(door: Callable[[], object]) -> str:
             with friendly_errors():
                 door()
         except SystemExit as leaving:
-            said = err.getvalue()
+            *before, said = err.getvalue().splitlines()
             assert leaving.code == 2, said  # noqa: PT017  some doors raise it, others do not
             assert said.startswith("error: "), said
-            assert said.count("\n") == 1, said
+            assert not [line for line in before if line.startswith(("error: ", "Traceback", "  "))], before
             return said.removeprefix("error: ").strip()
+        finally:
+            assert not RAW.search(out.getvalue() + err.getvalue())
     return ""

@@ -5,21 +5,25 @@ A text is a row of T tokens 0..V-1, filled with PAD = V after its end. A logit i
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from textgan_env.ops.sampling import evaluating
+from textgan_env.discriminators.growing import KnownFeatures
+from textgan_env.ops.reward_kinds import PrecisionName
 from textgan_env.ops.tiles import Tile
-from textgan_env.utils.errors import require, require_at_least
+from textgan_env.utils.errors import InputError, require, require_at_least
 from textgan_env.utils.reading import check_weights
 
-#: Rows a scoring call works on. With the CNN on 2 cores 512 gain 7 %, 128 lose 10 %.
-SCORING_TILE = Tile(cpu=256, gpu=1024)
+#: Rows a scoring call works on. With the CNN on 2 cores 512 gain 7 %, 128 lose 10 %. On a GPU half a tile is filled up
+#: in the mean, so that larger tiles are no gain; the windows of this one take 420 MB at T=20 and E=64.
+SCORING_TILE = Tile(cpu=256, gpu=4096)
 
 
 class Discriminator(Protocol):
@@ -67,6 +71,13 @@ class Part:
     value: float
 
 
+class RawLinear(nn.Linear):
+    """A linear layer that draws no initial weights: its owner does. `torch.nn.utils.skip_init` would import sympy."""
+
+    def reset_parameters(self) -> None:
+        """Leave the memory as it is."""
+
+
 class DiscriminatorModule(nn.Module):
     """What our discriminators share: logits = head(dropout(features)), with a linear head.
 
@@ -84,6 +95,12 @@ class DiscriminatorModule(nn.Module):
     """
 
     kind: ClassVar[str]
+    #: What `step_features` and `prefix_features` need not compute again, see `remembering`.
+    known: KnownFeatures | None = None
+    #: Whether a text takes so long to score that looking for equal ones pays.
+    costly: ClassVar[bool] = False
+    #: What it can score completions in, see `score_completions`.
+    precisions: ClassVar[tuple[PrecisionName, ...]] = ("float32",)
 
     def __init__(self, vocab_size: int, max_length: int, feature_size: int, dropout: float) -> None:
         super().__init__()
@@ -92,11 +109,34 @@ class DiscriminatorModule(nn.Module):
         check_weights(feature_size + 1, "the head of a discriminator")
         self.vocab_size, self.max_length, self.feature_size = vocab_size, max_length, feature_size
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.utils.skip_init(nn.Linear, feature_size, 1)
+        self.output = RawLinear(feature_size, 1)
 
     def features(self, tokens_BT: Tensor) -> Tensor:
         """What the head reads, float (B, F)."""
         raise NotImplementedError
+
+    def relaxed_features(self, soft_BTV: Tensor, mask_BT: Tensor) -> Tensor:
+        """`features` of texts each of whose tokens is a mixture: the embedding read is the mean one; differentiable.
+
+        Where each mixture is all on one token it is `features` of these tokens, bit for bit. Which places have a token
+        is no mixture: after the end stands PAD, so that D reads a text's length as that of any other text.
+
+        Args:
+            soft_BTV: float; the probability of each token at each place; rows where the mask is False do not matter,
+                and get no gradient.
+            mask_BT: bool; True for tokens, False after the end.
+
+        Returns:
+            float (B, F).
+
+        Raises:
+            InputError: If this kind reads tokens only, or a shape does not fit.
+        """
+        raise InputError(f"a {self.kind} discriminator reads tokens only, no probabilities of tokens")
+
+    def relaxed_logits(self, soft_BTV: Tensor, mask_BT: Tensor) -> Tensor:
+        """`logits` of texts each of whose tokens is a mixture, float (B,): see `relaxed_features`."""
+        return self.head(self.dropout(self.relaxed_features(soft_BTV, mask_BT)))
 
     def begin_features(self, batch_size: int) -> dict[str, Tensor]:
         """The state from which `step_features` follows B growing prefixes; axis B first.
@@ -129,12 +169,41 @@ class DiscriminatorModule(nn.Module):
         state = self.append_tokens(tokens_B, state)
         return self.features(state["tokens"]), state
 
+    @torch.no_grad()
+    def prefix_features(self, tokens_BT: Tensor) -> Tensor:
+        """What `features` says of each prefix of whole texts, filled up with PAD: f_0 to f_T, without gradients.
+
+        Args:
+            tokens_BT: int64, PAD after the end.
+
+        Returns:
+            float (B, T + 1, F).
+        """
+        rows, length = tokens_BT.shape
+        places_T, given_S = (torch.arange(end, device=tokens_BT.device) for end in (self.max_length, length + 1))
+        whole_BT = functional.pad(tokens_BT, (0, self.max_length - length), value=self.vocab_size)
+        prefixes_BST = whole_BT[:, None].masked_fill(places_T >= given_S[:, None], self.vocab_size)
+        parts = prefixes_BST.flatten(0, 1).split(SCORING_TILE.on(tokens_BT.device))
+        return torch.cat([self.features(part_rT) for part_rT in parts]).view(rows, length + 1, self.feature_size)
+
+    @contextmanager
+    def remembering(self, most: int) -> Iterator[None]:
+        """Inside, features of the first ``most`` prefixes are kept by who takes long to compute them.
+
+        The weights must not change there.
+        """
+        self.known = KnownFeatures(most)
+        try:
+            yield
+        finally:
+            self.known = None
+
     def append_tokens(self, tokens_B: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The first half of `step_features`: the longer prefixes, when nobody asks for their features."""
         length_B = state["length"] + 1
         # PAD after the last token makes no prefix longer.
         length_B = torch.where(tokens_B == self.vocab_size, length_B.clamp(max=self.max_length), length_B)
-        if not length_B.is_cuda and len(length_B):
+        if length_B.device.type == "cpu" and len(length_B):
             too_long = f"the discriminator reads texts of {self.max_length} tokens, and was given one more"
             require(int(length_B.max()) <= self.max_length, too_long)
         place_B1 = (length_B - 1).clamp(min=0)[:, None]
@@ -166,6 +235,26 @@ class DiscriminatorModule(nn.Module):
     def logits(self, tokens_BT: Tensor) -> Tensor:
         """How real each text looks: float (B,), high for real (see `Discriminator.logits`)."""
         return self.head(self.dropout(self.features(tokens_BT)))
+
+    def fitted_logits(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits that a fit teaches to tell real from fake: one a text, unless a subclass has one a prefix.
+
+        Returns:
+            float (B, X), and bool (B, X): those that count.
+        """
+        logits_B1 = self.logits(tokens_BT)[:, None]
+        return logits_B1, torch.ones_like(logits_B1, dtype=torch.bool)
+
+    def completion_scorer(self, precision: PrecisionName = "float32") -> Callable[[Tensor, Tensor], Tensor]:
+        """What scores completions: a function of tokens_GNT, N completions of each of G prefixes, and given_G.
+
+        It gives float (G * N,): `logits` but for rounding. Here each text is read whole; a subclass may compute what
+        the completions of a prefix share once. G is ascending in ``given_G``, the numbers of tokens that were given.
+
+        Args:
+            precision: A name of ``precisions``.
+        """
+        return partial(read_whole, self)
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         """The same as `logits`."""
@@ -202,46 +291,27 @@ class DiscriminatorModule(nn.Module):
             wrong = low if low < 0 else high
             require(0 <= wrong <= self.vocab_size, f"tokens must be 0 to V={self.vocab_size} (V is PAD), found {wrong}")
 
+    def _check_relaxed(self, soft_BTV: Tensor, mask_BT: Tensor) -> None:
+        """Refuse what is not a batch of mixtures of tokens with its mask."""
+        shape, mask = tuple(soft_BTV.shape), tuple(mask_BT.shape)
+        expected = f"(B, T={self.max_length}, V={self.vocab_size})"
+        require(
+            shape[1:] == (self.max_length, self.vocab_size), f"soft texts must have shape {expected}, found {shape}"
+        )
+        require(mask == shape[:2], f"the mask of soft texts must have shape {shape[:2]}, found {mask}")
 
-def score_logits(discriminator: Discriminator, tokens_RT: Tensor, tile: int | None = None) -> Tensor:
-    """Logits of any number of texts, in eval mode and without gradients; changes nothing in D or the global RNG.
 
-    Always works on ``tile`` rows at once, filled up with empty texts: a matrix product of another number of rows
-    rounds differently, and the score of a text must not depend on how many others are scored with it.
+def mean_rows(soft_BTV: Tensor, mask_BT: Tensor, table: Tensor) -> Tensor:
+    """The mean row of a table under the probabilities of each place, that of PAD where no token is: float (B, T, X).
 
     Args:
-        discriminator: D.
-        tokens_RT: int64 (R, T), PAD = V after the end; R may be 0. They are brought to the device of D's weights.
-        tile: Rows at once; None: `SCORING_TILE` of D's device. Bitwise equal scores need equal tiles (and threads); 32
-            suits who always has few rows.
-
-    Returns:
-        Logits, float (R,), high for real, in the dtype that D gives, on the device of the tokens.
-
-    Raises:
-        InputError: If ``tile`` is below 1, or D refuses the tokens.
+        soft_BTV: float.
+        mask_BT: bool.
+        table: float (V + 1, X); PAD's row is the last.
     """
-    return _in_tiles(discriminator, discriminator.logits, tokens_RT, tile)
+    return torch.where(mask_BT[..., None], soft_BTV @ table[:-1], table[-1])
 
 
-def score_features(discriminator: Discriminator, tokens_RT: Tensor, tile: int | None = None) -> Tensor:
-    """Features of any number of texts, float (R, F): in all else as `score_logits`."""
-    return _in_tiles(discriminator, discriminator.features, tokens_RT, tile)
-
-
-def _in_tiles(
-    discriminator: Discriminator, function: Callable[[Tensor], Tensor], tokens_RT: Tensor, tile: int | None
-) -> Tensor:
-    """Apply a function to texts in tiles of equal size, in eval mode and without gradients."""
-    require(tokens_RT.dim() == 2, f"tokens must have shape (R, T), found {tuple(tokens_RT.shape)}")
-    weight = next(discriminator.parameters(), None) if isinstance(discriminator, nn.Module) else None
-    device = tokens_RT.device if weight is None else weight.device
-    tile = SCORING_TILE.on(device) if tile is None else tile
-    require_at_least(1, tile=tile)
-    scored = []
-    with evaluating(discriminator), torch.inference_mode():
-        for part in tokens_RT.to(device).split(tile):
-            filling = (0, 0, 0, tile - len(part))
-            scored.append(function(functional.pad(part, filling, value=discriminator.vocab_size)))
-    # A copy made outside of inference mode may take part in a loss.
-    return torch.cat(scored)[: len(tokens_RT)].to(tokens_RT.device, copy=True)
+def read_whole(discriminator: Discriminator, tokens_GNT: Tensor, _: Tensor) -> Tensor:
+    """Logits of each text by itself, float (G * N,)."""
+    return discriminator.logits(tokens_GNT.flatten(0, 1))

@@ -2,14 +2,17 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from textgan_env.discriminators.base import DiscriminatorModule, Part
+from textgan_env.discriminators.base import SCORING_TILE, DiscriminatorModule, Part, RawLinear, mean_rows
+from textgan_env.discriminators.growing import GrowingMatches
+from textgan_env.discriminators.windows import BestMatch, best_match, best_match_of_completions
+from textgan_env.ops.reward_kinds import PrecisionName
 from textgan_env.utils.errors import require, require_at_least
 from textgan_env.utils.reading import check_weights
 
@@ -57,6 +60,8 @@ class ConvDiscriminator(DiscriminatorModule):
     """
 
     kind: ClassVar[str] = "conv"
+    costly: ClassVar[bool] = True
+    precisions: ClassVar[tuple[PrecisionName, ...]] = ("float32", "bf16")
 
     def __init__(
         self,
@@ -91,7 +96,8 @@ class ConvDiscriminator(DiscriminatorModule):
         self.kernels = nn.ParameterList(torch.empty(count, width * embed_size) for width, count in fitting.items())
         self.bias = nn.Parameter(torch.empty(self.feature_size))
         # The first F outputs are the candidate, the rest the transform gate: one product for both.
-        self.highway = nn.utils.skip_init(nn.Linear, self.feature_size, 2 * self.feature_size)
+        self.highway = RawLinear(self.feature_size, 2 * self.feature_size)
+        self._growing: GrowingMatches | None = None
         self._initialise(seed)
 
     def _initialise(self, seed: int) -> None:
@@ -122,59 +128,111 @@ class ConvDiscriminator(DiscriminatorModule):
     def features(self, tokens_BT: Tensor) -> Tensor:
         """What the highway layer gives, float (B, F)."""
         self._check(tokens_BT)
-        embedded_BTE = functional.embedding(tokens_BT, self.embedding)
-        if torch.is_grad_enabled() or embedded_BTE.is_cuda:
-            best_BF: Tensor = _BestMatch.apply(embedded_BTE, *self.kernels)  # type: ignore[no-untyped-call]
+        return self._read(functional.embedding(tokens_BT, self.embedding), tokens_BT != self.vocab_size)
+
+    def relaxed_features(self, soft_BTV: Tensor, mask_BT: Tensor) -> Tensor:
+        """See `DiscriminatorModule.relaxed_features`: the filters go over mean embeddings."""
+        self._check_relaxed(soft_BTV, mask_BT)
+        return self._read(mean_rows(soft_BTV, mask_BT, self.embedding), mask_BT)
+
+    def _read(self, embedded_BTE: Tensor, mask_BT: Tensor) -> Tensor:
+        """Features, float (B, F), of embedded texts and which of their places have a token."""
+        longest = self._longest(mask_BT)
+        if torch.is_grad_enabled() or embedded_BTE.device.type != "cpu":
+            best_BF: Tensor = BestMatch.apply(embedded_BTE, longest, *self.kernels)  # type: ignore[no-untyped-call]
         else:
-            best_BF = _best_match(embedded_BTE, list(self.kernels))
+            best_BF = best_match(embedded_BTE, list(self.kernels), longest)
         return self._through_highway(best_BF)
 
-    def begin_features(self, batch_size: int) -> dict[str, Tensor]:
-        """As the base, and ``closed`` float (B, F): each filter's best match with a window inside the prefix."""
-        closed_BF = self.bias.new_full((batch_size, self.feature_size), -math.inf)
-        return {**super().begin_features(batch_size), "closed": closed_BF}
+    def completion_scorer(self, precision: PrecisionName = "float32") -> Callable[[Tensor, Tensor], Tensor]:
+        """As the base; on a CPU what lies in a prefix is computed once for its N completions.
 
+        With bf16, embeddings, filters and highway weights are rounded to it, and so is what their products give; the
+        highway's sums and the head are float32.
+        """
+        dtype = torch.bfloat16 if precision == "bf16" else self.bias.dtype
+        embedding, kernels = self.embedding.to(dtype), [kernel.to(dtype) for kernel in self.kernels]
+        highway = self.highway.weight.to(dtype)
+
+        def logits(tokens_GNT: Tensor, given_G: Tensor) -> Tensor:
+            tokens_RT = tokens_GNT.flatten(0, 1)
+            self._check(tokens_RT)
+            if tokens_GNT.is_cpu:
+                best_RF = best_match_of_completions(embedding, kernels, tokens_GNT, given_G)
+            else:  # few large products are faster there than few cells
+                embedded_RTE = functional.embedding(tokens_RT, embedding)
+                best_RF = BestMatch.apply(embedded_RTE, self.max_length, *kernels)  # type: ignore[no-untyped-call]
+            return self.head(self._through_highway(best_RF, highway))
+
+        return logits
+
+    def _longest(self, mask_BT: Tensor) -> int:
+        """Tokens in the longest text; T on a GPU, which would have to be waited for."""
+        return int(mask_BT.sum(1).amax()) if mask_BT.is_cpu and len(mask_BT) else self.max_length
+
+    def begin_features(self, batch_size: int) -> dict[str, Tensor]:
+        """As the base, and on a CPU ``closed`` float (B, F) and ``open`` float (B, X) (see `GrowingMatches`).
+
+        The weights are laid out here, so who changes them begins anew.
+        """
+        state = super().begin_features(batch_size)
+        if self.bias.device.type != "cpu":
+            return state
+        self._growing = None
+        return {**state, **self._matches().begin(batch_size)}
+
+    @torch.no_grad()
     def step_features(self, tokens_B: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """See `DiscriminatorModule.step_features`: equal to `features` but for rounding, without gradients.
 
-        A window that lies inside the prefix never changes again, so only its maximum is kept. A window that reaches
-        into the padding is the inner product with the m tokens it sees, m below its width, plus a number that depends
-        on m alone: these are computed again at each token.
+        On a GPU, where many small steps would cost more than they save, it is `features`.
         """
-        state = self.append_tokens(tokens_B, state)
-        length_B, closed_BF = state["length"], state["closed"].clone()
-        best_BF = torch.empty_like(closed_BF)
-        with torch.no_grad():
-            embedded_BX = functional.embedding(state["tokens"], self.embedding).flatten(1)
-            lengths = length_B.unique().tolist()
-            for length in lengths:
-                if len(lengths) == 1:
-                    self._match_prefix(embedded_BX, length, closed_BF, best_BF)
-                    continue
-                rows_r = (length_B == length).nonzero()[:, 0]
-                closed_rF, best_rF = closed_BF[rows_r], best_BF[rows_r]
-                self._match_prefix(embedded_BX[rows_r], length, closed_rF, best_rF)
-                closed_BF[rows_r], best_BF[rows_r] = closed_rF, best_rF
-            return self._through_highway(best_BF), {**state, "closed": closed_BF}
+        if self.bias.device.type != "cpu":
+            return super().step_features(tokens_B, state)
+        longer = self.append_tokens(tokens_B, state)
+        best_BF, matches = self._matches().read(tokens_B, state)
+        return self._known_or_new(longer["tokens"], best_BF), {**longer, **matches}
 
-    def _match_prefix(self, embedded_BX: Tensor, length: int, closed_BF: Tensor, best_BF: Tensor) -> None:
-        """Bring ``closed_BF`` up to prefixes of this length, and fill ``best_BF``, the best match with any window."""
-        embed_size, columns = self.embed_size, 0
-        for width, kernel in zip(self.widths, self.kernels, strict=True):
-            closed_Bf, best_Bf = (part[:, columns : columns + len(kernel)] for part in (closed_BF, best_BF))
-            columns += len(kernel)
-            if width <= length:
-                last = embedded_BX[:, (length - width) * embed_size : length * embed_size]
-                torch.maximum(closed_Bf, last @ kernel.t(), out=closed_Bf)
-            best_Bf.copy_(closed_Bf)
-            # What the padding adds to a window that sees m tokens before it, m = 0 to width - 1.
-            padding_wf = (kernel.view(len(kernel), width, embed_size) @ self.embedding[-1]).t()
-            padding_mf = padding_wf.flip(0).cumsum(0).flip(0)
-            # A window starts at T - width at the latest, and not before the text does.
-            for seen in range(max(0, length + width - self.max_length), min(width - 1, length) + 1):
-                tail = embedded_BX[:, (length - seen) * embed_size : length * embed_size]
-                match_Bf = torch.addmm(padding_mf[seen], tail, kernel[:, : seen * embed_size].t())
-                torch.maximum(best_Bf, match_Bf, out=best_Bf)
+    @torch.no_grad()
+    def prefix_features(self, tokens_BT: Tensor) -> Tensor:
+        """As the base; on a CPU token by token as far as the best matches, then many rows at once.
+
+        After its end a text stays as it is, so nothing is computed there.
+        """
+        if self.bias.device.type != "cpu":
+            return super().prefix_features(tokens_BT)
+        length_B = (tokens_BT != self.vocab_size).sum(1)
+        state, rows_b, tokens, best = self.begin_features(len(tokens_BT)), torch.arange(len(tokens_BT)), [], []
+        for length in range(tokens_BT.shape[1] + 1):
+            going_b = length_B[rows_b] >= length
+            if not bool(going_b.all()):
+                rows_b, state = rows_b[going_b], {name: part[going_b] for name, part in state.items()}
+            token_b = tokens_BT[rows_b, max(0, length - 1)]
+            best_bF, matches = self._matches().read(token_b, state)
+            state = {**self.append_tokens(token_b, state), **matches}
+            tokens.append(state["tokens"])
+            best.append(best_bF)
+        tiles = zip(*(torch.cat(parts).split(SCORING_TILE.cpu) for parts in (tokens, best)), strict=True)
+        features_PF = torch.cat([self._known_or_new(*tile) for tile in tiles])
+        # The rows above are the prefixes up to each text's end, the shortest first.
+        lengths_S1 = torch.arange(len(best))[:, None]
+        there_SB = lengths_S1 <= length_B
+        number_SB = (there_SB.flatten().cumsum(0) - 1).view_as(there_SB).gather(0, lengths_S1.minimum(length_B))
+        return features_PF[number_SB.t()]
+
+    def _known_or_new(self, tokens_BT: Tensor, best_BF: Tensor) -> Tensor:
+        """Features of prefixes, float (B, F), from their best matches unless they are known."""
+        if self.known is None:
+            return self._through_highway(best_BF)
+        return self.known.get(tokens_BT, lambda: self._through_highway(best_BF))
+
+    def _matches(self) -> GrowingMatches:
+        """The filters as they are laid out for growing prefixes."""
+        if self._growing is None:
+            # Tensors of inference mode could not be copied with the module.
+            with torch.inference_mode(False), torch.no_grad():
+                self._growing = GrowingMatches(self.embedding, list(self.kernels), self.widths, self.max_length)
+        return self._growing
 
     @torch.no_grad()
     def parts(self, tokens_T: Tensor) -> list[Part]:
@@ -192,87 +250,13 @@ class ConvDiscriminator(DiscriminatorModule):
                 places.append((f"filter {number} of width {width}", tuple(seen)))
         return self._weighted(places, self.features(tokens_T[None])[0] * self.output.weight[0])
 
-    def _through_highway(self, best_BF: Tensor) -> Tensor:
-        """Features from the best match of each filter, float (B, F)."""
+    def _through_highway(self, best_BF: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Features from the best match of each filter, float (B, F); the layer's weight may be given in less bits."""
         # ReLU never swaps two values, so the maximum may come first: T times fewer of them.
         pooled_BF = (best_BF + self.bias).relu()
-        candidate_BF, gate_BF = self.highway(pooled_BF).chunk(2, dim=1)
+        if weight is None or weight.dtype == pooled_BF.dtype:
+            mixed_BX = self.highway(pooled_BF)
+        else:
+            mixed_BX = functional.linear(pooled_BF.to(weight.dtype), weight) + self.highway.bias
+        candidate_BF, gate_BF = mixed_BX.chunk(2, dim=1)
         return torch.lerp(pooled_BF, candidate_BF.relu(), gate_BF.sigmoid())
-
-
-def _best_match(embedded_BTE: Tensor, kernels: list[Tensor]) -> Tensor:
-    """Greatest inner product of each filter with any window of a text, float (B, F), without gradients.
-
-    One matrix product for each width and position. Its operand is a strided view of the embeddings, so no window
-    is ever copied, and the running maximum stays in the cache.
-    """
-    embed_size = embedded_BTE.shape[2]
-    row_BX = embedded_BTE.flatten(1)
-    best = []
-    for kernel in kernels:
-        last = row_BX.shape[1] - kernel.shape[1]
-        best_Bf = row_BX[:, : kernel.shape[1]] @ kernel.t()
-        match_Bf = torch.empty_like(best_Bf)
-        for start in range(embed_size, last + 1, embed_size):
-            torch.mm(row_BX[:, start : start + kernel.shape[1]], kernel.t(), out=match_Bf)
-            torch.maximum(best_Bf, match_Bf, out=best_Bf)
-        best.append(best_Bf)
-    return torch.cat(best, dim=1)
-
-
-class _BestMatch(torch.autograd.Function):
-    """`_best_match` with gradients, and for GPUs, where few large products are faster: one product for each width.
-
-    The widest window from every position is laid out once, positions first (X cells each). Then the windows of
-    width w are a strided matrix in it: the first T - w + 1 positions are one block, of which w * E columns are
-    read; cells beyond the last position never are. The backward pass is written out because autograd would make
-    a gradient of the size of all windows for every width.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, embedded_BTE: Tensor, *kernels: Tensor) -> Tensor:
-        """Best matches, float (B, F); keeps the windows and where each filter matched."""
-        batch, length, embed_size = embedded_BTE.shape
-        widest = max(kernel.shape[1] for kernel in kernels)
-        embedded_TBE = embedded_BTE.transpose(0, 1)
-        windows_TBX = embedded_BTE.new_empty(length, batch, widest)
-        for offset in range(widest // embed_size):
-            column = offset * embed_size
-            windows_TBX[: length - offset, :, column : column + embed_size] = embedded_TBE[offset:]
-        found = []
-        for kernel in kernels:
-            match = _windows(windows_TBX, kernel, embed_size) @ kernel.t()
-            starts = length - kernel.shape[1] // embed_size + 1
-            found.append(match.view(starts, batch, len(kernel)).max(0))
-        ctx.embed_size = embed_size
-        ctx.save_for_backward(windows_TBX, *kernels, *[place_Bf for _, place_Bf in found])
-        return torch.cat([best_Bf for best_Bf, _ in found], dim=1)
-
-    @staticmethod
-    def backward(ctx: Any, grad_BF: Tensor) -> tuple[Tensor, ...]:
-        """Gradients of the embeddings and of each kernel."""
-        windows_TBX, *rest = ctx.saved_tensors
-        kernels, places = rest[: len(rest) // 2], rest[len(rest) // 2 :]
-        length, batch, widest = windows_TBX.shape
-        grad_windows_TBX = torch.zeros_like(windows_TBX)
-        grad_kernels = []
-        grads = grad_BF.split([len(kernel) for kernel in kernels], dim=1)
-        for grad_Bf, kernel, place_Bf in zip(grads, kernels, places, strict=True):
-            starts = length - kernel.shape[1] // ctx.embed_size + 1
-            # The gradient reaches the window that matched best, and no other.
-            match = grad_Bf.new_zeros(starts, batch, len(kernel))
-            match = match.scatter_(0, place_Bf[None], grad_Bf[None]).flatten(0, 1)
-            grad_kernels.append(match.t() @ _windows(windows_TBX, kernel, ctx.embed_size))
-            _windows(grad_windows_TBX, kernel, ctx.embed_size).addmm_(match, kernel)
-        grad_TBE = windows_TBX.new_zeros(length, batch, ctx.embed_size)
-        for offset in range(widest // ctx.embed_size):
-            column = offset * ctx.embed_size
-            grad_TBE[offset:] += grad_windows_TBX[: length - offset, :, column : column + ctx.embed_size]
-        return grad_TBE.transpose(0, 1), *grad_kernels
-
-
-def _windows(windows_TBX: Tensor, kernel: Tensor, embed_size: int) -> Tensor:
-    """View of the windows that a filter of this width meets, (positions * B, width * E)."""
-    length, _, widest = windows_TBX.shape
-    starts = length - kernel.shape[1] // embed_size + 1
-    return windows_TBX[:starts].view(-1, widest)[:, : kernel.shape[1]]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from textgan_env.discriminators.base import DiscriminatorModule, Part
+from textgan_env.discriminators.base import DiscriminatorModule, Part, mean_rows
 from textgan_env.utils.errors import require_at_least
 from textgan_env.utils.reading import check_weights
 
@@ -70,13 +70,30 @@ class PairDiscriminator(DiscriminatorModule):
     def features(self, tokens_BT: Tensor) -> Tensor:
         """Sums over the text: the products of each distance, then the single scores; float (B, D * r + 1)."""
         self._check(tokens_BT)
-        mark_B1 = tokens_BT.new_full((len(tokens_BT), 1), self.vocab_size)
-        marked_BS = torch.cat([mark_B1, tokens_BT, mark_B1], dim=1)
-        # What follows the start or a token is a token or the end mark; what follows that is filling.
-        counts_BS = torch.cat([mark_B1 == self.vocab_size, tokens_BT != self.vocab_size], dim=1).to(self.left.dtype)
+        marked_BS = functional.pad(tokens_BT, (1, 1), value=self.vocab_size)
         left_BSX = functional.embedding(marked_BS, self.left)
-        right_BSX = functional.embedding(marked_BS[:, 1:], self.right) * counts_BS[..., None]
-        single_BS = functional.embedding(marked_BS[:, 1:], self.single)[..., 0] * counts_BS
+        right_BSX = functional.embedding(marked_BS[:, 1:], self.right)
+        single_BS1 = functional.embedding(marked_BS[:, 1:], self.single)
+        return self._sums(left_BSX, right_BSX, single_BS1, tokens_BT != self.vocab_size)
+
+    def relaxed_features(self, soft_BTV: Tensor, mask_BT: Tensor) -> Tensor:
+        """See `DiscriminatorModule.relaxed_features`; here the exact mean over tokens drawn independently.
+
+        No product has a place twice, and the mean of a product of independent numbers is that of their means.
+        """
+        self._check_relaxed(soft_BTV, mask_BT)
+        tables = (self.left, self.right, self.single)
+        rows_BTX = mean_rows(soft_BTV, mask_BT, torch.cat(tables, dim=1))
+        mark_B1X = torch.cat([table[-1] for table in tables]).expand(len(rows_BTX), 1, -1)
+        marked_BSX = torch.cat([mark_B1X, rows_BTX, mark_B1X], dim=1)
+        left_BSX, right_BSX, single_BS1 = marked_BSX.split([table.shape[1] for table in tables], dim=2)
+        return self._sums(left_BSX, right_BSX[:, 1:], single_BS1[:, 1:], mask_BT)
+
+    def _sums(self, left_BSX: Tensor, right_BSX: Tensor, single_BS1: Tensor, mask_BT: Tensor) -> Tensor:
+        """`features` from the rows of the tables: of the marked text, and twice of the marked text but its first."""
+        # What follows the start or a token is a token or the end mark; what follows that is filling.
+        counts_BS = functional.pad(mask_BT.to(self.left.dtype), (1, 0), value=1.0)
+        right_BSX, single_BS = right_BSX * counts_BS[..., None], single_BS1[..., 0] * counts_BS
         sums = []
         for distance in range(1, self.distances + 1):
             # Position s of `right` is position s + 1 of the marked text. No pair is left where d > T + 1.
@@ -88,8 +105,7 @@ class PairDiscriminator(DiscriminatorModule):
     @torch.no_grad()
     def parts(self, tokens_T: Tensor) -> list[Part]:
         """Each token's own score and that of each pair of near tokens (see `DiscriminatorModule.parts`)."""
-        mark_1 = tokens_T.new_full((1,), self.vocab_size)
-        marked_S = torch.cat([mark_1, tokens_T[tokens_T != self.vocab_size], mark_1])
+        marked_S = functional.pad(tokens_T[tokens_T != self.vocab_size], (1, 1), value=self.vocab_size)
         weight_F = self.output.weight[0]
         values = [self.single[marked_S[1:], 0] * weight_F[-1]]
         places: list[tuple[str, tuple[int, ...]]] = [("token", (at,)) for at in range(len(marked_S) - 1)]

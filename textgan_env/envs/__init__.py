@@ -1,20 +1,9 @@
 """TextGAN as Gymnasium environments."""
 
-from textgan_env.envs.defaults import (
-    DEFAULT_DISCRIMINATOR_BATCH,
-    DEFAULT_DISCRIMINATOR_STEPS,
-    default_discriminator,
-    default_rollout_policy,
-)
-from textgan_env.envs.game import EpisodeBatch, TextGame
-from textgan_env.envs.queue import DiscriminatorQueue
-from textgan_env.envs.single import TextGANEnv
-from textgan_env.envs.vector import TextGANVectorEnv
-from textgan_env.envs.views import Observation
-from textgan_env.rewards import REWARDS, RewardSpec
-
-__all__ = [
-    "DEFAULT_DISCRIMINATOR_BATCH", "DEFAULT_DISCRIMINATOR_STEPS", "REWARDS", "DiscriminatorQueue", "EpisodeBatch",
-    "Observation", "RewardSpec", "TextGANEnv", "TextGANVectorEnv", "TextGame", "default_discriminator",
-    "default_rollout_policy",
-]  # fmt: skip
+from textgan_env.envs.defaults import default_discriminator as default_discriminator
+from textgan_env.envs.defaults import default_rollout_policy as default_rollout_policy
+from textgan_env.envs.game import EpisodeBatch as EpisodeBatch
+from textgan_env.envs.game import TextGame as TextGame
+from textgan_env.envs.single import TextGANEnv as TextGANEnv
+from textgan_env.envs.vector import TextGANVectorEnv as TextGANVectorEnv
+from textgan_env.envs.views import Observation as Observation

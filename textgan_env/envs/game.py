@@ -14,19 +14,11 @@ from torch import Tensor
 from textgan_env.discriminators import Discriminator
 from textgan_env.envs.defaults import default_discriminator, default_rollout_policy
 from textgan_env.envs.queue import DiscriminatorQueue
+from textgan_env.objectives import ObjectiveLike
 from textgan_env.ops.episodes import Bools, Episodes, Ints
 from textgan_env.ops.parallel import by_rows
 from textgan_env.policies.base import Policy
-from textgan_env.rewards import (
-    ConstantCredit,
-    CreditSource,
-    Keys,
-    RandomCredit,
-    RewardSpec,
-    ShuffledCredit,
-    Texts,
-    generate,
-)
+from textgan_env.rewards import AskedObjective, CreditSource, Keys, RewardSpec, Texts, generate
 from textgan_env.tasks import Task
 from textgan_env.utils.errors import require
 
@@ -56,6 +48,7 @@ class TextGame:
         discriminator: D; None: `default_discriminator`.
         discriminator_seed: Of that default.
         leak_features: Observations hold D's features of the prefix, and policies that read them may be used.
+        objective: What texts are to be like beside real; an `AskedObjective` is shared with whoever else holds it.
         **reward: Of `RewardSpec`.
 
     Raises:
@@ -71,31 +64,29 @@ class TextGame:
         discriminator: Discriminator | None = None,
         discriminator_seed: int = 0,
         leak_features: bool = False,
+        objective: ObjectiveLike | AskedObjective | None = None,
         **reward: Any,
     ) -> None:
-        self.task, self.leak_features, self.reward = task, leak_features, RewardSpec(**reward)
+        if not (objective is None or isinstance(objective, AskedObjective)):
+            objective = AskedObjective(objective, task.text)
+        self.task, self.leak_features = task, leak_features
+        self.reward = RewardSpec(objective=objective, **reward)
         self.reward.check_rows(rows)
         self.episodes = Episodes(rows, task.max_length, task.vocab_size, task.end_token, task.forbidden)
         #: Credit of the reward itself, as far as it is known, else NaN.
         self.credit_BT: NDArray[np.float64] = np.full((rows, task.max_length), np.nan)
+        #: The texts that the last `step` ended, int64 (any number, T): their rows may hold others already.
+        self.just_ended_BT: Ints = self.episodes.tokens_BT[:0]
         self.discriminators = DiscriminatorQueue(rows, task, leaks=leak_features)
-        if self.judged or leak_features:
-            if discriminator is None:
-                discriminator = default_discriminator(task, discriminator_seed)
-            self.queue_discriminator(discriminator)
-        self.rollout_policy: Policy | None = None
-        self._default_policy: Policy | None = None  # completes prefixes in `step` where no policy was given
+        if self.reward.judged or leak_features:
+            first = default_discriminator(task, discriminator_seed) if discriminator is None else discriminator
+            self.queue_discriminator(first)
         self.set_rollout_policy(rollout_policy)
-
-    @property
-    def judged(self) -> bool:
-        """Whether a discriminator has a part in the reward."""
-        return self.reward.judged
 
     @property
     def discriminator(self) -> Discriminator:
         """The newest D: every text that starts from now on is judged by it."""
-        require(bool(self.discriminators.versions), f"the '{self.reward.control}' control has no discriminator")
+        require(bool(self.discriminators.versions), f"{self.reward.without_discriminator} has no discriminator")
         return self.discriminators.versions[-1]
 
     def set_rollout_policy(self, policy: Policy | None) -> None:
@@ -106,7 +97,7 @@ class TextGame:
         """
         if policy is not None:
             check_policy(policy, "rollout policy", self.task, leaks=self.leak_features)
-        self.rollout_policy = policy
+        self.rollout_policy: Policy | None = policy
 
     def queue_discriminator(self, discriminator: Discriminator) -> bool:
         """Let each row take a new D when it next starts a text, see `DiscriminatorQueue.add`.
@@ -114,8 +105,9 @@ class TextGame:
         Raises:
             InputError: If this reward has no use for a discriminator, or it does not fit.
         """
-        control = self.reward.control
-        require(self.judged or self.leak_features, f"the '{control}' control has no use for a discriminator")
+        useless = f"{self.reward.without_discriminator} has no use for a discriminator"
+        require(self.reward.judged or self.leak_features, useless)
+        self.reward.check_discriminator(discriminator)
         return self.discriminators.add(discriminator, self.episodes.started_B & ~self.episodes.ended_B)
 
     def seed(self, rows_B: Bools, seeds: Sequence[int]) -> None:
@@ -134,25 +126,31 @@ class TextGame:
 
         Returns:
             reward_B: float64; 0 in the other rows.
+
+        Raises:
+            InputError: If a token may not be appended, or the reward cannot be paid at each step.
         """
+        self.reward.check_steps()
         self.episodes.append(rows_B, tokens_B)
-        at_end = self.reward.reward == "terminal"
-        paid_B = rows_B & self.episodes.ended_B if at_end else rows_B
+        self.just_ended_BT = self.episodes.tokens_BT[rows_B & self.episodes.ended_B]
+        paid_B = rows_B & self.reward.due(self.episodes.lengths_B, self.episodes.ended_B)
         reward_B = np.zeros(len(rows_B))
         if not paid_B.any():
             return reward_B
         check_level(self.reward, self.episodes.lengths_B, rows_B, paid_B)
-        policy = self.rollout_policy
-        if policy is None and self.reward.completes:
-            policy = self._default_policy = self._default_policy or default_rollout_policy(self.task)
+        default = self.rollout_policy is None and self.reward.completes
+        policy = default_rollout_policy(self.task) if default else self.rollout_policy
         texts = Texts.of(self.episodes, torch.device("cpu") if policy is None else policy.device)
         rows, last = paid_B.nonzero()[0], self.episodes.lengths_B[paid_B] - 1
-        source = credit_source(self.reward, self.discriminators, policy)
-        credit_BT = source.credit(texts, _cells(texts, rows, last))
+        credit_BT = credit_source(self.reward, self.discriminators, policy).credit(texts, _cells(texts, rows, last))
         self.credit_BT[rows, last] = credit_BT.cpu().numpy()[rows, last]
         # Nothing has been paid for a text before its first token, also after a given prefix.
-        own_BT = torch.from_numpy(np.nan_to_num(self.credit_BT))
-        reward_B[rows] = _paid(self.reward, own_BT, texts, rows, last, self.episodes.given_B)
+        own_BT, first_B = torch.from_numpy(np.nan_to_num(self.credit_BT)), self.episodes.given_B
+        # What further sources say is to go: at the first token it is that of the whole text.
+        asked_BT = _cells(texts, rows, first_B[rows] if self.reward.reward == "terminal" else last)
+        all_BT = self.reward.with_sources(own_BT, texts, asked_BT)
+        paid_BT = self.reward.payments(own_BT, all_BT, texts.to(own_BT.device), torch.from_numpy(first_B))
+        reward_B[rows] = paid_BT.numpy()[rows, last]
         return reward_B
 
     def collect(self, policy: Policy, positions: Sequence[int] | None = None) -> EpisodeBatch:
@@ -174,9 +172,9 @@ class TextGame:
         """
         require(bool(self.episodes.started_B.all()), "collect was called before reset: call reset(seed=...) first")
         check_policy(policy, "policy", self.task, leaks=self.leak_features)
-        asked_T = asked_columns(self.reward, self.task.max_length, positions).to(policy.device)
+        asked_T = asked_columns(self.reward, self.task.max_length, positions, policy.device)
         self.begin(np.ones(len(self.credit_BT), dtype=np.bool_))
-        texts = _generated(policy, Keys.of(self.episodes, policy.device), self.task)
+        texts = generated(policy, Keys.of(self.episodes, policy.device), self.task)
         asked_BT = texts.mask_BT & asked_T
         completing = policy if self.rollout_policy is None else self.rollout_policy
         source, there = credit_source(self.reward, self.discriminators, completing), completing.device
@@ -184,14 +182,26 @@ class TextGame:
         credit_BT = self.reward.with_sources(own_BT, texts, asked_BT, policy)
         reward_BT = self.reward.payments(own_BT, credit_BT, texts, torch.zeros_like(texts.lengths_B))
         # What stepping and pictures need to know: the only place where texts and credit leave their device.
-        self.episodes.fill(texts.tokens_BT.cpu().numpy(), texts.lengths_B.cpu().numpy())
+        self.episodes.fill(texts.tokens_BT.cpu().numpy())
         self.credit_BT[:] = own_BT.masked_fill(~asked_BT, torch.nan).cpu().numpy()
-        whole = (texts.tokens_BT, texts.lengths_B, texts.ended_B, texts.keys, texts.end_token)
-        return EpisodeBatch(*whole, credit_BT, reward_BT, own_BT)
+        parts = (texts.tokens_BT, texts.lengths_B, texts.ended_B, texts.keys, texts.end_token)
+        return EpisodeBatch(*parts, credit_BT, reward_BT, own_BT)
 
     def score_real(self, rows_B: Bools) -> NDArray[np.float64]:
         """The probability that each of some rows' texts is real, by the D that judges it."""
+        reward = self.reward
+        paid = (reward.reward, reward.transform, reward.control, reward.objective)
+        at_end = paid == ("terminal", "prob", None, None) and self.episodes.ended_B[rows_B].all()
+        if at_end:  # as the credit of the last token: D need not read again
+            return self.credit_BT[rows_B, self.episodes.lengths_B[rows_B] - 1]
         return self.discriminators.score_real(self.episodes.tokens_BT, rows_B)
+
+
+def generated(policy: Policy, keys: Keys, task: Task) -> Texts:
+    """Whole texts of a policy, one for each key; processes that train together share them out."""
+    of_keys = partial(generate, policy, max_length=task.max_length, end_token=task.end_token)
+    tokens_BT, lengths_B = by_rows(of_keys, keys)
+    return Texts.finished(tokens_BT, lengths_B, keys, task.end_token)
 
 
 def credit_source(reward: RewardSpec, discriminators: DiscriminatorQueue, completing: Policy | None) -> CreditSource:
@@ -202,12 +212,8 @@ def credit_source(reward: RewardSpec, discriminators: DiscriminatorQueue, comple
         discriminators: Who judges which text.
         completing: Completes the prefixes; None where the reward needs no completions.
     """
-    if reward.control == "constant":
-        return ConstantCredit()
-    if reward.control == "random":
-        return RandomCredit()
-    source = discriminators.credit_source(lambda one: reward.discriminator_credit(one, completing))
-    return ShuffledCredit(source) if reward.control == "shuffled" else source
+    of_version = partial(reward.discriminator_credit, completing=completing)
+    return reward.with_objective(lambda: discriminators.credit_source(of_version), completing)
 
 
 def check_policy(policy: Policy, name: str, task: Task, *, leaks: bool) -> None:
@@ -233,19 +239,22 @@ def check_level(reward: RewardSpec, lengths_B: Ints, rows_B: Bools, paid_B: Bool
     require(level or not reward.compares_rows, f"{why}: let all rows start and end together, or use collect")
 
 
-def asked_columns(reward: RewardSpec, max_length: int, positions: Sequence[int] | None) -> Tensor:
+def asked_columns(reward: RewardSpec, max_length: int, positions: Sequence[int] | None, device: torch.device) -> Tensor:
     """The columns whose credit `TextGame.collect` is asked for, bool (T,).
 
     Raises:
         InputError: If a position is out of range, or the reward needs the credit of all.
     """
     if positions is None:
-        return torch.ones(max_length, dtype=torch.bool)
+        return torch.ones(max_length, dtype=torch.bool, device=device)
     found = reward.reward
     require(found == "rollout", f"credit of some positions alone needs reward='rollout', found '{found}'")
     wrong = [position for position in positions if not 0 <= position < max_length]
     require(not wrong, f"positions must be 0 to {max_length - 1}, found {wrong}")
-    return torch.zeros(max_length, dtype=torch.bool).index_fill(0, torch.tensor([*positions]).long(), True)
+    asked_T = torch.zeros(max_length, dtype=torch.bool, device=device)
+    for position in positions:
+        asked_T[position] = True
+    return asked_T
 
 
 def _cells(texts: Texts, rows: Ints, columns: Ints) -> Tensor:
@@ -253,21 +262,3 @@ def _cells(texts: Texts, rows: Ints, columns: Ints) -> Tensor:
     cells_BT = torch.zeros_like(texts.tokens_BT, dtype=torch.bool)
     cells_BT[torch.from_numpy(rows), torch.from_numpy(columns)] = True
     return cells_BT
-
-
-def _generated(policy: Policy, keys: Keys, task: Task) -> Texts:
-    """One whole text of the policy for each key."""
-    some = partial(generate, policy, max_length=task.max_length, end_token=task.end_token)
-    tokens_BT, lengths_B = by_rows(some, keys)
-    return Texts.finished(tokens_BT, lengths_B, keys, task.end_token)
-
-
-def _paid(
-    reward: RewardSpec, own_BT: Tensor, texts: Texts, rows: Ints, last: Ints, first_B: Ints
-) -> NDArray[np.float64]:
-    """What a step pays some rows at their last tokens, float64 (rows,)."""
-    # What further sources say is to go: at the first token it is that of the whole text.
-    columns = first_B[rows] if reward.reward == "terminal" else last
-    all_BT = reward.with_sources(own_BT, texts, _cells(texts, rows, columns))
-    paid_BT = reward.payments(own_BT, all_BT, texts.to(own_BT.device), torch.from_numpy(first_B))
-    return paid_BT.numpy()[rows, last]

@@ -29,8 +29,7 @@ class DiscriminatorQueue:
     """
 
     def __init__(self, rows: int, task: Task, *, leaks: bool) -> None:
-        self.task = task
-        self.leaks = leaks
+        self.task, self.leaks = task, leaks
         self.versions: list[Discriminator] = []
         self.version_B: Ints = np.zeros(rows, dtype=np.int64)
 

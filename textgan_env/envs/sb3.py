@@ -24,12 +24,8 @@ from textgan_env.ops.episodes import Ints
 from textgan_env.ops.sampling import sample_categorical, seeded
 from textgan_env.policies.lstm import LSTMPolicy
 from textgan_env.policies.sb3 import SB3RolloutPolicy as SB3RolloutPolicy
-from textgan_env.policies.sb3 import forbidden_tokens as forbidden_tokens
-from textgan_env.policies.sb3 import pad_of
+from textgan_env.policies.sb3 import pad_of, token_of_action, warn_of_gamma
 from textgan_env.utils.errors import require, require_at_least
-
-# In place of minus infinity, which would turn a loss that multiplies by it into NaN.
-_NEVER = -1e9
 
 
 class SB3VecEnv(VecEnv):
@@ -266,7 +262,9 @@ class ReplayState(nn.Module):
         self.buffer = buffer
         arrays = {f"{name}_before": array for name, array in buffer.observations.items()}
         arrays |= {f"{name}_after": array for name, array in buffer.next_observations.items()}
-        arrays |= {"actions": buffer.actions, "rewards": buffer.rewards}
+        # Where UNK is no action it once was one: what was saved then does not fit.
+        identity = getattr(buffer.action_space, "n", None) == pad_of(buffer.observation_space)
+        arrays |= {"actions" if identity else "actions_without_unk": buffer.actions, "rewards": buffer.rewards}
         arrays |= {"dones": buffer.dones, "timeouts": buffer.timeouts}
         for name, array in arrays.items():
             self.register_buffer(name, torch.from_numpy(array))
@@ -285,7 +283,9 @@ def share_weights(model: BaseAlgorithm, policy: LSTMPolicy) -> None:
     """Make an LSTM policy and the actor of an SB3 model one: the model takes the policy's weights, both share them.
 
     From then on what trains one trains the other, so the policy completes prefixes, is measured, saved, and trained by
-    maximum likelihood as any other, and SB3 trains it by rewards. Dropout is the policy's only: SB3 has none.
+    maximum likelihood as any other, and SB3 trains it by rewards. Dropout is the policy's only: SB3 has none. The
+    policy has V logits, the model one for each action; where UNK makes them differ, the model's last layer becomes one
+    of V logits that leaves out UNK's, in the optimizer, too.
 
     Args:
         model: PPO, A2C, MaskablePPO or DQN around `TokenExtractor`, or RecurrentPPO around `LastTokenExtractor`, of the
@@ -296,7 +296,9 @@ def share_weights(model: BaseAlgorithm, policy: LSTMPolicy) -> None:
     Raises:
         InputError: If the model's actor is not such a network, or of other sizes.
     """
+    warn_of_gamma(model)
     network: Any = model.policy
+    _widen(model)
     extractor, head = _actor(network)
     recurrent = isinstance(network, RecurrentActorCriticPolicy)
     lstm: Any = network.lstm_actor if recurrent else getattr(extractor, "lstm", None)
@@ -306,7 +308,8 @@ def share_weights(model: BaseAlgorithm, policy: LSTMPolicy) -> None:
     require(fits, f"model must have the actor of the policy: {', '.join(str(ours) for _, ours in pairs)}")
     for theirs, ours in pairs:
         theirs.load_state_dict(ours.state_dict())
-    policy.embedding, policy.projection = embedding, head
+    policy.embedding = embedding
+    policy.projection.weight, policy.projection.bias = head.weight, head.bias
     # RecurrentPPO's LSTM has the axis of time first: another module, the same weights.
     for name, parameter in lstm.named_parameters():
         parameter.requires_grad_(getattr(policy.lstm, name).requires_grad)
@@ -315,25 +318,22 @@ def share_weights(model: BaseAlgorithm, policy: LSTMPolicy) -> None:
         network.q_net_target.load_state_dict(network.q_net.state_dict())
 
 
-def never_write(model: BaseAlgorithm, tokens: Sequence[int]) -> None:
-    """Let an SB3 model that knows no masks give some tokens (UNK) the probability 0, or the lowest Q.
-
-    Its optimizer is not concerned, but a model that is loaded again needs it again.
+class TokenHead(nn.Linear):
+    """A last layer with a logit for each of V tokens, of which it gives those that an action generates.
 
     Args:
-        model: PPO, A2C, RecurrentPPO or DQN.
-        tokens: 0 to V-1.
+        inputs: Width of what it reads.
+        vocab_size: V.
+        tokens_A: int64; the token of each action.
     """
-    network: Any = model.policy
-    networks = [network.q_net, network.q_net_target] if isinstance(network, DQNPolicy) else [network]
-    barred = torch.tensor(list(tokens), dtype=torch.int64, device=model.device)
 
-    def bar(_module: nn.Module, _inputs: Any, logits_BV: Tensor) -> Tensor:
-        """The logits, those tokens' at the lowest."""
-        return logits_BV.index_fill(1, barred, _NEVER)
+    def __init__(self, inputs: int, vocab_size: int, tokens_A: Tensor) -> None:
+        super().__init__(inputs, vocab_size)
+        self.tokens_A = nn.Buffer(tokens_A, persistent=False)
 
-    for one in networks:
-        _actor(one)[1].register_forward_hook(bar)
+    def forward(self, features_BH: Tensor) -> Tensor:
+        """The logits of actions, float (B, A)."""
+        return super().forward(features_BH).index_select(1, self.tokens_A)
 
 
 @contextmanager
@@ -346,6 +346,26 @@ def global_seeds_kept() -> Iterator[None]:
     finally:
         random.setstate(ours)
         np.random.set_state(numpys)  # noqa: NPY002  what it draws from
+
+
+def _widen(model: BaseAlgorithm) -> None:
+    """Give a model with fewer actions than tokens a last layer of all tokens' logits, and its optimizer the weights."""
+    tokens_A, vocab_size = token_of_action(model).to(model.device), pad_of(model.observation_space)
+    network: Any = model.policy
+    swapped: dict[nn.Parameter, nn.Parameter] = {}
+    for one in (network.q_net, network.q_net_target) if isinstance(network, DQNPolicy) else (network,):
+        head = _actor(one)[1]
+        if len(tokens_A) == vocab_size or isinstance(head, TokenHead):
+            continue
+        with seeded(0):  # the weights are those of the policy soon
+            wide = TokenHead(head.in_features, vocab_size, tokens_A).to(model.device)
+        swapped |= {head.weight: wide.weight, head.bias: wide.bias}
+        if isinstance(one, QNetwork):
+            one.q_net[-1] = wide
+        else:
+            one.action_net = wide
+    for group in network.optimizer.param_groups:
+        group["params"] = [swapped.get(weight, weight) for weight in group["params"]]
 
 
 def _actor(network: Any) -> tuple[Any, Any]:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, SupportsFloat
 import gymnasium as gym
 import numpy as np
 
-from textgan_env.envs.common import ACTIONS, MANUAL, GameEnv, given_prefix, tokens_given
+from textgan_env.envs.common import MANUAL, GameEnv, given_options, given_prefix, given_seed
 from textgan_env.envs.views import Observation, frame, observation
 from textgan_env.ops.episodes import Bools
 from textgan_env.tasks import Task
@@ -28,32 +28,32 @@ class TextGANEnv(GameEnv, gym.Env[Observation, np.int64]):
         """Start a new text; ``options={"prefix": ...}`` gives its beginning.
 
         Raises:
-            InputError: If the prefix does not fit the task, or an option is unknown.
+            InputError: If the prefix does not fit the task, an option is unknown, or the seed is no whole number.
         """
-        super().reset(seed=seed)
+        prefix = given_prefix(self.task, given_options(options))
+        super().reset(seed=given_seed(seed))
         if seed is not None or not self.game.episodes.started_B[0]:
             self.game.seed(self._row, [self.np_random_seed])
-        self.game.begin(self._row, given_prefix(self.task, options))
+        self.game.begin(self._row, prefix)
         if self.render_mode == "human":
             self.render()
-        return observation(self.game, 0), {}
+        return observation(self.game, 0), {"action_mask": self.action_masks().astype(np.int8)}
 
     def step(self, action: np.int64) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, Any]]:
         """Append one token.
 
         Raises:
-            InputError: If the token may not be written, `reset` was not called, or the text has ended.
+            InputError: If the action is not in the action space, `reset` was not called, or the text has ended.
         """
-        reward_B = self.game.step(self._row, tokens_given([action], ACTIONS))
+        token = self._tokens(action, self._row[0], "an action must be one whole number")
+        reward_B = self.game.step(self._row, token.reshape(1))
         ended = bool(self.game.episodes.ended_B[0])
-        info = {"score_real": float(self.game.score_real(self._row)[0])} if ended and self.game.judged else {}
+        info: dict[str, Any] = {"action_mask": self.action_masks().astype(np.int8)}
+        if ended and self.game.reward.judged:
+            info["score_real"] = float(self.game.score_real(self._row)[0])
         if self.render_mode == "human":
             self.render()
         return observation(self.game, 0), float(reward_B[0]), ended, False, info
-
-    def action_masks(self) -> Bools:
-        """The tokens that may be generated, bool (V,)."""
-        return self.game.episodes.writable_V.copy()
 
     def render(self) -> Any:
         """The text so far with each token's Q as colour: a string (ansi), a picture (rgb_array), or printed (human)."""
@@ -62,6 +62,6 @@ class TextGANEnv(GameEnv, gym.Env[Observation, np.int64]):
             return None
         shown = frame(self.game, 0, self.render_mode)
         if self.render_mode == "human":
-            print(shown)
+            print(shown)  # noqa: T201  its own colours, around words that are spelled out
             return None
         return shown

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from textgan_env.envs.common import ACTIONS, MANUAL, GameEnv, given_prefix, tokens_given
+from textgan_env.envs.common import MANUAL, GameEnv, given_options, given_prefix, given_seed
 from textgan_env.envs.game import EpisodeBatch
 from textgan_env.envs.views import Observation, frame, observation
 from textgan_env.ops.episodes import Bools, Ints
@@ -40,7 +40,10 @@ class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):
         **options: Any,
     ) -> None:
         self.num_envs = num_envs
-        self.autoreset_mode = _checked_autoreset_mode(autoreset_mode)
+        if not isinstance(autoreset_mode, AutoresetMode):
+            require_known("autoreset mode", autoreset_mode.lower(), [mode.name.lower() for mode in AutoresetMode])
+            autoreset_mode = AutoresetMode[autoreset_mode.upper()]
+        self.autoreset_mode = autoreset_mode
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         spaces = self._begin_game(num_envs, task, render_mode, options)
         self.single_observation_space, self.single_action_space = spaces
@@ -59,46 +62,39 @@ class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):
         Raises:
             InputError: If seeds, mask or prefix do not fit, or an option is unknown.
         """
-        options = dict(options or {})
+        options = given_options(options)
         rows_B = self._reset_mask(options.pop("reset_mask", None))
         seeds = self._seeds(seed)
-        fresh = [i for i in rows_B.nonzero()[0] if seeds[i] is not None or not self.game.episodes.started_B[i]]
         prefix = given_prefix(self.task, options)
-        if fresh:
-            chosen_B = np.zeros(self.num_envs, dtype=np.bool_)
-            chosen_B[fresh] = True
-            self.game.seed(chosen_B, [seeding.np_random(seeds[i])[1] for i in fresh])
+        seeded_B = np.array([one is not None for one in seeds])
+        fresh_B = rows_B & (seeded_B | ~self.game.episodes.started_B)
+        self.game.seed(fresh_B, [seeding.np_random(seeds[i])[1] for i in fresh_B.nonzero()[0]])
         self.game.begin(rows_B, prefix)
-        return observation(self.game), {}
+        return observation(self.game), self._mask_info(rows_B)
 
     def step(self, actions: Ints) -> tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
         """Append one token a row.
 
         Raises:
-            InputError: If a token may not be written, `reset` was not called, or a text has ended (autoreset disabled).
+            InputError: If an action is not in the action space, `reset` was not called, or a text has ended (autoreset
+                disabled).
         """
-        tokens_B = tokens_given(actions, ACTIONS)
-        require(len(tokens_B) == self.num_envs, f"step needs {self.num_envs} actions, found {len(tokens_B)}")
-        ended_before_B = self.game.episodes.ended_B.copy()
-        if self.autoreset_mode != AutoresetMode.NEXT_STEP:
-            ended_before_B[:] = False
+        ended_before_B = self.game.episodes.ended_B & (self.autoreset_mode == AutoresetMode.NEXT_STEP)
+        tokens_B = self._tokens(actions, ~ended_before_B, f"actions must be {self.num_envs} whole numbers")
         reward_B = self.game.step(~ended_before_B, tokens_B)
         ended_B = self.game.episodes.ended_B & ~ended_before_B
-        if ended_before_B.any():
-            self.game.begin(ended_before_B)
-        infos = self._final_info(ended_B) if ended_B.any() else {}
+        self.game.begin(ended_before_B)
+        infos = self._mask_info(np.ones(self.num_envs, dtype=np.bool_))
         if self.autoreset_mode == AutoresetMode.SAME_STEP and ended_B.any():
-            infos = self._with_final_obs(ended_B, infos)
+            infos |= self._final(ended_B, self._mask_info(ended_B) | self._scores(ended_B))
             self.game.begin(ended_B)
+        elif ended_B.any():
+            infos |= self._scores(ended_B)
         return observation(self.game), reward_B, ended_B, np.zeros(self.num_envs, dtype=np.bool_), infos
 
     def collect(self, policy: Policy, positions: Sequence[int] | None = None) -> EpisodeBatch:
         """See `TextGame.collect`."""
         return self.game.collect(policy, positions)
-
-    def action_masks(self) -> Bools:
-        """The tokens that may be generated, bool (num_envs, V)."""
-        return np.repeat(self.game.episodes.writable_V[None], self.num_envs, axis=0)
 
     def render(self) -> tuple[Any, ...] | None:
         """Each row's text with each token's Q as colour: strings (ansi) or pictures (rgb_array)."""
@@ -107,17 +103,22 @@ class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):
             return None
         return tuple(frame(self.game, row, self.render_mode) for row in range(self.num_envs))
 
-    def _final_info(self, ended_B: Bools) -> dict[str, Any]:
-        """What is said of the texts that ended, as Gymnasium's vector environments do."""
-        if not self.game.judged:
+    def _mask_info(self, rows_B: Bools) -> dict[str, Any]:
+        """``action_mask`` of some rows, as Gymnasium's vector environments do."""
+        masks_BA = (self.action_masks() & rows_B[:, None]).astype(np.int8)
+        return {"action_mask": masks_BA, "_action_mask": rows_B.copy()}
+
+    def _scores(self, ended_B: Bools) -> dict[str, Any]:
+        """What D says of the texts that ended."""
+        if not self.game.reward.judged:
             return {}
         score_B = np.zeros(self.num_envs)
         score_B[ended_B] = self.game.score_real(ended_B)
         return {"score_real": score_B, "_score_real": ended_B.copy()}
 
-    def _with_final_obs(self, ended_B: Bools, infos: dict[str, Any]) -> dict[str, Any]:
-        """The infos of a step after which rows start anew: last observation and info of the ended texts."""
-        final_obs = np.full(self.num_envs, None, dtype=object)
+    def _final(self, ended_B: Bools, infos: dict[str, Any]) -> dict[str, Any]:
+        """What a step after which rows start anew adds to the infos: last observation and info of the ended texts."""
+        final_obs = np.empty(self.num_envs, dtype=object)
         for row in ended_B.nonzero()[0]:
             final_obs[row] = observation(self.game, int(row))
         told = {"final_obs": final_obs, "final_info": infos}
@@ -134,18 +135,9 @@ class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
         """One seed a row."""
-        if seed is None:
-            return [None] * self.num_envs
-        seeds = [int(seed) + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else list(seed)
+        if not isinstance(seed, list | tuple | np.ndarray):
+            first = given_seed(seed)
+            return [None if first is None else first + i for i in range(self.num_envs)]
         expected = f"a list of seeds must have num_envs={self.num_envs} entries"
-        require(len(seeds) == self.num_envs, f"{expected}, found {len(seeds)}")
-        return cast("list[int | None]", seeds)
-
-
-def _checked_autoreset_mode(mode: str | AutoresetMode) -> AutoresetMode:
-    """The mode of a name."""
-    if isinstance(mode, AutoresetMode):
-        return mode
-    names = {member.name.lower(): member for member in AutoresetMode}
-    require_known("autoreset mode", mode.lower(), names)
-    return names[mode.lower()]
+        require(len(seed) == self.num_envs, f"{expected}, found {len(seed)}")
+        return [given_seed(one) for one in seed]

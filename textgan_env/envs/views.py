@@ -37,5 +37,5 @@ def frame(game: TextGame, row: int, mode: str) -> str | NDArray[np.uint8]:
         title = f"{task.name}, T={task.max_length}"
         label = "Q of the token" if reward.control is None else f"{reward.control} control"
         return render.rgb_array(words, credit, title=title, limits=limits, label=label)
-    joined = "" if task.vocabulary is not None and task.vocabulary.mode == "char" else " "
+    joined = " " if task.vocabulary is None else task.vocabulary.glue
     return render.ansi(words, credit, separator=joined, limits=limits)

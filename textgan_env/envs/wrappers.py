@@ -3,14 +3,13 @@
 import copy
 import logging
 from collections import deque
-from collections.abc import Iterable
 from typing import Any, SupportsFloat, cast
 
 import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.utils import RecordConstructorArgs
-from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector import VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -85,10 +84,11 @@ class DiscriminatorTrainer:
         self.history: list[dict[str, float]] = []
         self._newest = game.discriminator
         self._learner = _learner(self._newest)
+        self._device = next(self._learner.parameters()).device
         self._optimizer = self._learner.make_optimizer(learning_rate)
         self._waiting: Discriminator | None = None
-        self._real_BT = self._on_device(game.task.writable("train"))
-        self._real_held_out_BT = self._on_device(game.task.writable("valid"))
+        self._real_BT = game.task.writable("train").to(self._device)
+        self._real_held_out_BT = game.task.writable("valid").to(self._device)
         empty = f"the valid split of task '{game.task.name}' is empty: D needs held-out texts"
         require(len(self._real_held_out_BT) > 0, empty)
         # (number of the text, the text): the number says whether it is held out, once and for all.
@@ -107,7 +107,7 @@ class DiscriminatorTrainer:
         """
         changed = "somebody else changed the discriminator: either a training loop refits it, or DiscriminatorTraining"
         require(self.game.discriminator is self._newest, changed)
-        for text_T in self._on_device(torch.as_tensor(tokens_BT)).clone():
+        for text_T in torch.as_tensor(tokens_BT).to(self._device).clone():
             self._gathered += 1
             self._texts.append((self._gathered, text_T))
         self._since_refit += len(tokens_BT)
@@ -124,7 +124,7 @@ class DiscriminatorTrainer:
         of_sides = (self._learner, self._optimizer, self._real_BT, generated_BT)
         fit_discriminator(*of_sides, steps=self.steps, batch_size=self.batch_size, generator=generator)
         # As many real texts as generated ones say enough, and a corpus may have a million.
-        some = torch.randperm(len(self._real_BT), generator=generator)[: len(generated_BT)].to(self._real_BT.device)
+        some = torch.randperm(len(self._real_BT), generator=generator)[: len(generated_BT)].to(self._device)
         self.stats = {
             "refits": len(self.history) + 1,
             "texts": self._gathered,
@@ -140,10 +140,6 @@ class DiscriminatorTrainer:
         )
         self._since_refit = 0
         return copy.deepcopy(self._learner).eval().requires_grad_(False)
-
-    def _on_device(self, tokens_BT: Tensor) -> Tensor:
-        """The tokens where D's weights are."""
-        return tokens_BT.to(next(self._learner.parameters()).device)
 
 
 class _Training(RecordConstructorArgs):
@@ -201,8 +197,7 @@ class DiscriminatorTraining(gym.Wrapper[Observation, np.int64, Observation, np.i
         """Step the environment, and gather the text if that ended it."""
         result = self.env.step(action)
         # Not what `result` says: a wrapper in between may have changed observations, or cut an unfinished text off.
-        episodes = self.trainer.game.episodes
-        self.trainer.add(episodes.tokens_BT[episodes.ended_B])
+        self.trainer.add(self.trainer.game.just_ended_BT)
         return result
 
 
@@ -232,13 +227,9 @@ class DiscriminatorVectorTraining(VectorWrapper[Observation, Ints, Observation, 
         self.trainer = DiscriminatorTrainer(base.game, **settings)
 
     def step(self, actions: Ints) -> tuple[Observation, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        """Step the environment, and gather the texts that ended.
-
-        Raises:
-            InputError: If a wrapper in between hides the final observations that same-step autoreset gives.
-        """
+        """Step the environment, and gather the texts that ended."""
         result = self.env.step(actions)
-        self.trainer.add(self._ended(result[4]))
+        self.trainer.add(self.trainer.game.just_ended_BT)
         return result
 
     def collect(self, policy: Policy) -> EpisodeBatch:
@@ -246,18 +237,6 @@ class DiscriminatorVectorTraining(VectorWrapper[Observation, Ints, Observation, 
         batch = self.base.collect(policy)
         self.trainer.add(batch.tokens_BT)
         return batch
-
-    def _ended(self, infos: dict[str, Any]) -> Ints:
-        """The texts that the last step ended, int64 (rows, T)."""
-        episodes = self.base.game.episodes
-        if self.base.autoreset_mode != AutoresetMode.SAME_STEP:
-            return episodes.tokens_BT[episodes.ended_B]
-        # Those rows have begun a new text: what they held is in the infos only.
-        order = "DiscriminatorVectorTraining must stand inside of wrappers that change infos: it reads 'final_obs'"
-        require(isinstance(infos, dict), order)
-        final: Iterable[Observation] = infos["final_obs"][infos["_final_obs"]] if "final_obs" in infos else ()
-        texts = [np.asarray(observation["tokens"], dtype=np.int64) for observation in final]
-        return np.stack(texts) if texts else np.empty((0, self.base.task.max_length), dtype=np.int64)
 
 
 def _learner(discriminator: Discriminator) -> DiscriminatorModule:

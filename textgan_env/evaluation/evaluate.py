@@ -2,63 +2,38 @@
 
 import math
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from textgan_env.evaluation.likelihood import LATENT_DRAWS, nll
+from textgan_env.evaluation.protocols import PROTOCOLS, BleuProtocol
+from textgan_env.evaluation.rules import fit_of_valid, rule_values, written_by_oracle
+from textgan_env.objectives import ObjectiveLike
 from textgan_env.ops import metrics
+from textgan_env.ops.losses import masked_mean
 from textgan_env.ops.metric_table import Need, evaluated, why_missing
-from textgan_env.ops.sampling import derived_seed, evaluating
-from textgan_env.policies.base import Policy, PolicyModule
-from textgan_env.rewards import Keys, for_texts, generate
+from textgan_env.ops.metrics import Floats
+from textgan_env.ops.sampling import derived_seed
+from textgan_env.policies import LatentPolicy, Policy, PolicyModule
+from textgan_env.rewards import AskedObjective, Keys, generate_scored
 from textgan_env.tasks import Task
+from textgan_env.tasks.base import MOST_CELLS
 from textgan_env.utils.errors import require, require_known
 
 #: Splits that no policy learns from.
 HeldOut = Literal["valid", "test"]
-#: Texts that are scored at once.
-TILE = 512
 #: Texts that BLEU and Self-BLEU are taken of.
 BLEU_SAMPLES = 2_000
+#: Texts that an objective is asked about.
+OBJECTIVE_SAMPLES = 1_000
 _N_GRAMS = range(2, 6)
-
-
-@dataclass(frozen=True)
-class BleuProtocol:
-    """How a code base measures BLEU: numbers compare within one protocol, and at equal word rules, only.
-
-    Attributes:
-        about: In a sentence, for those who read the numbers.
-        texts: How many of the texts, from the first on, are scored; None: as many as is said beside.
-        references: How many texts of the split are references, from the first on; None: all.
-        self_texts: How many of the texts, from the first on, Self-BLEU compares; 0: there is no Self-BLEU.
-        smoothing: Whether an order without a match counts a tenth of one, instead of making the score 0.
-    """
-
-    about: str
-    texts: int | None
-    references: int | None
-    self_texts: int | None
-    smoothing: bool
-
-
-#: By name; `ours` is what this project measures with.
-PROTOCOLS = {
-    "ours": BleuProtocol("nltk sentence BLEU, smoothing method 1", None, None, None, True),
-    "texygen": BleuProtocol(
-        "as Texygen's code in its fast way: nltk sentence BLEU, smoothing method 1; all texts against the first 500 "
-        "references; Self-BLEU of the first 500 texts", 10**9, 500, 500, True,
-    ),
-    "leakgan": BleuProtocol(
-        "as LeakGAN's eval_bleu.py: nltk sentence BLEU without smoothing, 2,000 texts (ours: the first) against the "
-        "whole split; it has no Self-BLEU", 2_000, None, 0, False,
-    ),
-}  # fmt: skip
-_MOST_CELLS = 2**27  # 1 GiB of int64
+_BY_ORACLE = ("nll_oracle", "nll_oracle_median", "fit")  # infinite where the oracle never writes a text of the policy
 
 
 @dataclass(frozen=True)
@@ -66,22 +41,33 @@ class Evaluation:
     """What was measured, how, and what does not apply.
 
     Attributes:
-        values: Name -> number. NLLs, ``cover`` and ``fit`` are in nats per token, the rest are shares from 0 to 1.
+        values: Name -> number. NLLs, ``cover`` and ``fit`` are in nats per token, the rest are shares from 0 to 1, but
+            for what `textgan_env.ops.metric_table.METRICS` says another unit of.
         missing: Name -> why there is no such number.
         settings: Split, number of texts, seed, decoding, BLEU protocol (texts, references, smoothing, tokens).
         tokens_BT: int64; the texts that were measured.
+        per_text: Name -> numerators and denominators, float64 (2, B), one of each text: the number is the ratio of
+            their sums. Of measures that are such ratios, for `textgan_env.ops.confidence`.
     """
 
     values: Mapping[str, float]
     missing: Mapping[str, str]
     settings: Mapping[str, object]
     tokens_BT: Tensor = field(repr=False)
+    per_text: Mapping[str, Floats] = field(repr=False, default_factory=dict)
 
     def table(self) -> str:
-        """Rows of name and number; then, for each reason, the names that have none."""
+        """Rows of name and number; then, for each reason, the names that have none; then which are bounds."""
         width = max(map(len, self.values))
         rows = [f"{name:<{width}}  {value:.4f}" for name, value in self.values.items()]
-        return "\n".join([*rows, *missing_lines(self.missing)])
+        bounds = [str(self.settings["nll"])] if "nll" in self.settings else []
+        return "\n".join([*rows, *missing_lines(self.missing), *bounds])
+
+    @property
+    def units(self) -> str:
+        """What the numbers are in, for a person."""
+        others = "; fcd, sa and logp are none" if "sa" in self.values else ""
+        return f"NLLs, cover and fit in nats per token, the rest are shares{others}"
 
     def document(self) -> dict[str, Any]:
         """Values, what is missing and settings, as JSON can hold them."""
@@ -94,31 +80,6 @@ def missing_lines(missing: Mapping[str, str]) -> list[str]:
     return [f"not {', '.join(name for name, why in missing.items() if why == reason)}: {reason}" for reason in reasons]
 
 
-def nll(policy: Policy, tokens_BT: Tensor, mask_BT: Tensor, tile: int = TILE) -> tuple[float, Tensor]:
-    """Negative log-likelihood of texts under a policy, dropout off, without gradients.
-
-    Under a policy with a random initial state for each text: an upper bound in expectation, from one state a text.
-
-    Args:
-        policy: Scores at its own temperature.
-        tokens_BT: int64.
-        mask_BT: bool; the tokens that count.
-        tile: Rows scored at once.
-
-    Returns:
-        Mean in nats per token (of all tokens, so long texts weigh more), and each text's own mean, float64 (B,).
-    """
-    sums, counts = [], mask_BT.sum(1)
-    keys = Keys.counted(derived_seed(0, "nll"), len(tokens_BT), device=policy.device)
-    with evaluating(policy), torch.no_grad():
-        for rows in torch.arange(len(tokens_BT)).split(tile):
-            given = for_texts(policy, keys[rows.to(policy.device)])
-            logp_BT = given.log_prob(tokens_BT[rows].to(policy.device), mask_BT[rows].to(policy.device))
-            sums.append(-logp_BT.double().sum(1).cpu())
-    sum_B = torch.cat(sums)
-    return float(sum_B.sum() / counts.sum()), sum_B / counts.clamp(min=1)
-
-
 def evaluate(
     policy: Policy,
     task: Task,
@@ -126,7 +87,10 @@ def evaluate(
     split: HeldOut = "test",
     samples: int = 10_000,
     bleu_samples: int = BLEU_SAMPLES,
+    references: int | None = None,
     seed: int = 0,
+    latent_draws: int = LATENT_DRAWS,
+    objective: ObjectiveLike | AskedObjective | None = None,
 ) -> Evaluation:
     """Measure a policy; the same call gives the same numbers and changes nothing.
 
@@ -146,7 +110,10 @@ def evaluate(
         split: Whose texts are the references; never the training texts.
         samples: Texts the policy writes.
         bleu_samples: How many of them BLEU and Self-BLEU are taken of.
+        references: How many texts of the split are read and compared with, from the first on; None: all.
         seed: Of those texts.
+        latent_draws: Importance samples of z for each text, where the policy has a latent vector (see `nll`).
+        objective: Also measure it: its mean, and the share of texts that have its best value.
 
     Returns:
         The numbers, and what does not apply and why.
@@ -158,14 +125,37 @@ def evaluate(
     ours, its = policy.vocab_size, task.vocab_size
     require(ours == its, f"the policy writes V={ours} tokens, task '{task.name}' has V={its}")
     keys = Keys.counted(derived_seed(seed, "evaluate"), samples, device=policy.device)
-    tokens_BT = generate(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
-    real_BT = task.split(split).tokens_BT
-    values = likelihoods(policy, task, real_BT, tokens_BT, split) | overlaps(task, tokens_BT, split, bleu_samples)
-    missing = _unmet(split, _has(task, policy))
-    settings = {"seed": seed, "decoding": str(getattr(policy, "decoding", "the policy's own"))}
+    texts = generate_scored(policy, keys, task.max_length, end_token=task.end_token)
+    tokens_BT, real_BT = texts.tokens_RT.cpu(), task.split(split).tokens_BT[:references]
+    values, per_text = _likelihoods(policy, task, real_BT, tokens_BT, split, texts.logp_RT, latent_draws)
+    protocol = replace(PROTOCOLS["ours"], references=references)
+    compared, compared_texts = _overlaps(task, tokens_BT, split, bleu_samples, protocol)
+    goal, how = _reached(objective, task, tokens_BT)
+    by_rules, why_not = rule_values(task, [task.text(tokens_T) for tokens_T in tokens_BT.tolist()], split)
+    values, per_text = values | compared | goal | by_rules, per_text | compared_texts
+    missing = _unmet(task, split, _has(task, policy)) | why_not
+    settings = how | {"seed": seed, "decoding": str(getattr(policy, "decoding", "the policy's own"))}
     if "fixed start" not in _has(task, policy):
-        settings["nll"] = f"nll_{split} and cover are upper bounds, under one random initial state a text"
-    return _evaluation(values, missing, settings, task, tokens_BT, split, bleu_samples)
+        latent = isinstance(policy, LatentPolicy)
+        way = f"from {latent_draws} importance samples of z" if latent else "under one random initial state"
+        bounds = (
+            f"nll_{split} and cover are upper bounds" if task.oracle is not None else f"nll_{split} is an upper bound"
+        )
+        settings["nll"] = f"{bounds} in expectation, {way} a text"
+    result = _evaluation(values, missing, settings, task, tokens_BT, split, bleu_samples, protocol)
+    return replace(result, per_text={name: sums for name, sums in per_text.items() if name in result.values})
+
+
+def _reached(
+    objective: ObjectiveLike | AskedObjective | None, task: Task, tokens_BT: Tensor
+) -> tuple[dict[str, float], dict[str, object]]:
+    """What an objective says of texts, and how it was asked; nothing where there is none."""
+    if objective is None:
+        return {}, {}
+    asked = objective if isinstance(objective, AskedObjective) else AskedObjective(objective, task.text)
+    value_B = asked.values([task.text(tokens) for tokens in tokens_BT[:OBJECTIVE_SAMPLES].tolist()])
+    values = {"objective": float(value_B.mean()), "objective_top": float((value_B >= asked.objective.high).mean())}
+    return values, {"objective": asked.objective.name, "objective_samples": len(value_B)}
 
 
 def score_texts(
@@ -200,27 +190,32 @@ def score_texts(
     """
     _check_protocol(split, bleu_samples)
     require_known("protocol", protocol, PROTOCOLS)
+    lines = list(lines)
     rows, blank, unknown = _tokens_of(lines, task)
     require(len(rows) >= 2, f"scores need at least 2 texts, found {len(rows)}")
     longest = max(map(len, rows))
-    require(len(rows) * longest <= _MOST_CELLS, f"a text of {longest:,} tokens is too long among {len(rows):,} texts")
+    require(len(rows) * longest <= MOST_CELLS, f"a text of {longest:,} tokens is too long among {len(rows):,} texts")
     tokens_BT = pad_sequence(list(map(torch.tensor, rows)), batch_first=True, padding_value=task.vocab_size)
-    missing = _unmet(split, _has(task))
-    values: dict[str, float] = {}
-    if task.oracle is not None and tokens_BT.shape[1] == task.max_length and (tokens_BT != task.vocab_size).all():
-        values |= _oracle_nll(task.oracle, tokens_BT, task.scored(tokens_BT))
-    elif task.oracle is not None:
-        why = f"the oracle writes texts of exactly {task.max_length} tokens"
-        missing |= {"nll_oracle": why, "nll_oracle_median": why}
+    found = list(filter(None, map(task.tokenize, lines))) if task.language else []
+    values, why_not = rule_values(task, list(map("".join, found)), split)
+    missing = _unmet(task, split, _has(task)) | why_not
+    if task.oracle is not None:
+        written_BT = written_by_oracle(task, tokens_BT)
+        if written_BT is not None:
+            values |= _oracle_nll(task.oracle, written_BT, task.scored(written_BT))[0]
+        else:
+            exactly = f"exactly {task.max_length} tokens" if task.end_token is None else f"its {task.language} only"
+            missing |= dict.fromkeys(("nll_oracle", "nll_oracle_median"), f"the oracle writes texts of {exactly}")
     values |= {"unknown_words": unknown} | overlaps(task, tokens_BT, split, bleu_samples, PROTOCOLS[protocol])
-    found = {"blank_lines": blank}
-    return _evaluation(values, missing, found, task, tokens_BT, split, bleu_samples, PROTOCOLS[protocol])
+    return _evaluation(
+        values, missing, {"blank_lines": blank}, task, tokens_BT, split, bleu_samples, PROTOCOLS[protocol]
+    )
 
 
-def _oracle_nll(oracle: Policy, tokens_BT: Tensor, mask_BT: Tensor) -> dict[str, float]:
-    """What the oracle says of texts: the mean over tokens, and the median over texts."""
+def _oracle_nll(oracle: Policy, tokens_BT: Tensor, mask_BT: Tensor) -> tuple[dict[str, float], Tensor]:
+    """What the oracle says of texts: the mean over tokens and the median over texts; each text's mean, (B,)."""
     mean, each_B = nll(oracle, tokens_BT, mask_BT)
-    return {"nll_oracle": mean, "nll_oracle_median": float(each_B.median())}
+    return {"nll_oracle": mean, "nll_oracle_median": float(each_B.median())}, each_B
 
 
 def _tokens_of(lines: Iterable[str], task: Task) -> tuple[list[list[int]], int, float]:
@@ -248,8 +243,12 @@ def _evaluation(
     tokens_BT: Tensor, split: HeldOut, bleu_samples: int, protocol: BleuProtocol = PROTOCOLS["ours"],
 ) -> Evaluation:  # fmt: skip
     """Set apart what is no number, and say how all was measured."""
-    why_not = {True: "no text is long enough", False: "infinite: the policy never writes some of these tokens"}
-    no_number = {name: why_not[math.isnan(value)] for name, value in values.items() if not math.isfinite(value)}
+    never = "infinite: the {} never writes some of these {}"
+    no_number = {
+        name: "no text is long enough, or valid" if math.isnan(value)
+        else never.format("oracle", "texts") if name in _BY_ORACLE else never.format("policy", "tokens")
+        for name, value in values.items() if not math.isfinite(value)
+    }  # fmt: skip
     missing = no_number | dict(missing)
     described: dict[str, object] = {"task": task.name, "split": split, "samples": len(tokens_BT)}
     described["bleu_samples"] = min(protocol.texts or bleu_samples, len(tokens_BT))
@@ -259,7 +258,16 @@ def _evaluation(
     return Evaluation(kept, missing, described | dict(settings), tokens_BT)
 
 
-def likelihoods(policy: Policy, task: Task, real_BT: Tensor, tokens_BT: Tensor, split: HeldOut) -> dict[str, float]:
+def likelihoods(
+    policy: Policy,
+    task: Task,
+    real_BT: Tensor,
+    tokens_BT: Tensor,
+    split: HeldOut,
+    logp_BT: Tensor | None = None,
+    *,
+    latent_draws: int = LATENT_DRAWS,
+) -> dict[str, float]:
     """NLLs, cover and fit (see `evaluate`) of a policy from two sets of texts.
 
     Args:
@@ -268,18 +276,60 @@ def likelihoods(policy: Policy, task: Task, real_BT: Tensor, tokens_BT: Tensor, 
         real_BT: int64; real texts.
         tokens_BT: int64; texts of the policy.
         split: Where the real ones are from.
+        logp_BT: float; log-probability of each token of the policy's texts, where it is known from drawing them. It is
+            not used where that was given a random initial state.
+        latent_draws: As in `nll`.
 
     Returns:
         Name -> nats per token; without what cannot be measured, see `textgan_env.ops.metric_table`.
     """
-    real_mask_BT, mask_BT = task.scored(real_BT), task.scored(tokens_BT)
-    values = {f"nll_{split}": nll(policy, real_BT, real_mask_BT)[0], "nll_self": nll(policy, tokens_BT, mask_BT)[0]}
+    return _likelihoods(policy, task, real_BT, tokens_BT, split, logp_BT, latent_draws)[0]
+
+
+def _likelihoods(
+    policy: Policy,
+    task: Task,
+    real_BT: Tensor,
+    tokens_BT: Tensor,
+    split: HeldOut,
+    logp_BT: Tensor | None,
+    latent_draws: int,
+) -> tuple[dict[str, float], dict[str, Floats]]:
+    """What `likelihoods` gives, and the sums of each text as `Evaluation.per_text` has them."""
+    real_mask_BT, mask_BT, has = task.scored(real_BT), task.scored(tokens_BT), _has(task, policy)
+    mean, each_B = nll(policy, real_BT, real_mask_BT, latent_draws=latent_draws)
+    values, per_text = {f"nll_{split}": mean}, {f"nll_{split}": _sums(each_B, real_mask_BT)}
+    if "fixed start" in has and logp_BT is not None:
+        values["nll_self"] = -float(masked_mean(logp_BT.cpu(), mask_BT))
+        own_B = -logp_BT.cpu().double().masked_fill(~mask_BT, 0).sum(1)
+        per_text["nll_self"] = np.stack([own_B.numpy(), mask_BT.sum(1).double().numpy()])
+    elif "fixed start" in has:
+        values["nll_self"], each_B = nll(policy, tokens_BT, mask_BT)
+        per_text["nll_self"] = _sums(each_B, mask_BT)
     if task.oracle is not None:
-        values |= _oracle_nll(task.oracle, tokens_BT, mask_BT)
-        values["cover"] = values[f"nll_{split}"] - nll(task.oracle, real_BT, real_mask_BT)[0]
-        values["fit"] = values["nll_oracle"] - values["nll_self"]
-    has = _has(task, policy)
-    return {name: value for name, value in values.items() if why_missing(name, has) is None}
+        found, each_B = _oracle_nll(task.oracle, tokens_BT, mask_BT)
+        values |= found
+        per_text["nll_oracle"] = _sums(each_B, mask_BT)
+        least, each_B = nll(task.oracle, real_BT, real_mask_BT)
+        values["cover"] = values[f"nll_{split}"] - least
+        per_text["cover"] = _less(per_text[f"nll_{split}"], _sums(each_B, real_mask_BT))
+        if "nll_self" in values:
+            values["fit"] = values["nll_oracle"] - values["nll_self"]
+            per_text["fit"] = _less(per_text["nll_oracle"], per_text["nll_self"])
+            if task.language == "grammar":
+                values["fit_valid"] = fit_of_valid(*map(torch.from_numpy, per_text["fit"]))
+    return values, per_text
+
+
+def _sums(mean_B: Tensor, mask_BT: Tensor) -> Floats:
+    """Nats and tokens of each text, float64 (2, B)."""
+    count_B = mask_BT.sum(1).double()
+    return np.stack([(mean_B * count_B).numpy(), count_B.numpy()])
+
+
+def _less(sums_2B: Floats, others_2B: Floats) -> Floats:
+    """The difference of two measures of the same tokens."""
+    return np.stack([sums_2B[0] - others_2B[0], sums_2B[1]])
 
 
 def _has(task: Task, policy: Policy | None = None) -> set[Need]:
@@ -292,9 +342,9 @@ def _has(task: Task, policy: Policy | None = None) -> set[Need]:
     return found
 
 
-def _unmet(split: HeldOut, has: set[Need]) -> dict[str, str]:
+def _unmet(task: Task, split: HeldOut, has: set[Need]) -> dict[str, str]:
     """Name -> why, of the metrics of an evaluation that cannot be measured."""
-    return {name: why for name in evaluated(split) if (why := why_missing(name, has)) is not None}
+    return {name: why for name in evaluated(split, task.language) if (why := why_missing(name, has)) is not None}
 
 
 def diversity(task: Task, tokens_BT: Tensor) -> dict[str, float]:
@@ -307,7 +357,7 @@ def diversity(task: Task, tokens_BT: Tensor) -> dict[str, float]:
     Returns:
         ``unique`` and ``adjacent_repeats``; the second is NaN where no text has two tokens.
     """
-    texts = token_lists(tokens_BT, task)
+    (texts,) = _numbered(task, tokens_BT)
     return {"unique": metrics.unique_share(texts), "adjacent_repeats": metrics.adjacent_repeats(texts)}
 
 
@@ -326,18 +376,44 @@ def overlaps(
     Returns:
         Name -> share; NaN where no text is long enough.
     """
-    texts = token_lists(tokens_BT, task)
-    references = token_lists(task.split(split).tokens_BT, task)
-    training = token_lists(task.split("train").tokens_BT, task)
-    scored, own = texts[: protocol.texts or bleu_samples], protocol.self_texts
-    found = metrics.bleu(scored, references[: protocol.references], smoothing=protocol.smoothing)
-    values = {f"bleu_{n}": value for n, value in found.items()}
+    return _overlaps(task, tokens_BT, split, bleu_samples, protocol)[0]
+
+
+def _overlaps(
+    task: Task, tokens_BT: Tensor, split: HeldOut, bleu_samples: int, protocol: BleuProtocol
+) -> tuple[dict[str, float], dict[str, Floats]]:
+    """What `overlaps` gives, and the sums of each text as `Evaluation.per_text` has them."""
+    splits_BT = (task.split(split).tokens_BT, task.split("train").tokens_BT)
+    texts, references, training = _numbered(task, tokens_BT, *splits_BT)
+    scored, own = texts.first(protocol.texts or bleu_samples), protocol.self_texts
+    of_real = metrics.BleuReferences(references.first(protocol.references), max(_N_GRAMS))
+    scores = {"bleu": of_real.scores(scored, smoothing=protocol.smoothing)}
     if own != 0:
-        values |= {f"self_bleu_{n}": value for n, value in metrics.self_bleu(texts[: own or bleu_samples]).items()}
-    values |= {f"distinct_{n}": metrics.distinct_n(texts, n) for n in (1, 2, 3)}
+        scores["self_bleu"] = metrics.self_scores(texts.first(own or bleu_samples))
+    values = {f"{name}_{n}": mean for name, found in scores.items() for n, mean in metrics.means(found).items()}
+    each = {f"{name}_{n}": found[:, n - 1] for name, found in scores.items() for n in _N_GRAMS}
+    values |= {f"distinct_{n}": value for n, value in metrics.distinct_shares(texts, 3).items()}
     values |= diversity(task, tokens_BT)
-    values |= {f"copied_{n}": metrics.copied_share(texts, training, n) for n in _N_GRAMS}
-    return values | {"copied_texts": metrics.copied_texts(texts, training)}
+    copied = metrics.copied_shares(texts, training, max(_N_GRAMS))
+    values |= {f"copied_{n}": copied[n] for n in _N_GRAMS}
+    each["copied_texts"] = metrics.are_copied(texts, training)
+    values["copied_texts"] = float(each["copied_texts"].mean())
+    return values, {name: np.stack([each_B, np.ones(len(each_B))]) for name, each_B in each.items()}
+
+
+def _numbered(task: Task, *sets_BT: Tensor) -> list[metrics.NumberedTexts]:
+    """What `token_lists` says of each set, numbered alike: token ids; each unknown word has a number of its own."""
+    found, free = [], 1 + max(int(tokens_BT.max()) for tokens_BT in sets_BT)
+    for tokens_BT in sets_BT:
+        kept_BT = tokens_BT != task.vocab_size
+        if task.end_token is not None:
+            kept_BT &= tokens_BT != task.end_token
+        tokens = tokens_BT[kept_BT].numpy()
+        unknown = np.flatnonzero(np.isin(tokens, task.forbidden))
+        tokens[unknown] = free + np.arange(len(unknown))
+        free += len(unknown)
+        found.append(metrics.NumberedTexts(tokens, kept_BT.sum(1).numpy()))
+    return found
 
 
 def token_lists(tokens_BT: Tensor, task: Task) -> list[list[Hashable]]:

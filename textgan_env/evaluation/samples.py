@@ -1,18 +1,15 @@
 """Texts of a policy as strings."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
-from textgan_env.evaluation.evaluate import TILE
+from textgan_env.evaluation.likelihood import TILE
+from textgan_env.objectives import ObjectiveLike, as_objective, ask
 from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies.base import Policy
 from textgan_env.rewards import Keys, Texts, generate
 from textgan_env.tasks import Task
 from textgan_env.utils.errors import require
-
-
-def sample_texts(policy: Policy, task: Task, count: int, seed: int, prefix: Sequence[int] = ()) -> list[str]:
-    """Some texts of a policy as a person reads them; arguments and errors are those of `stream_texts`."""
-    return list(stream_texts(policy, task, count, seed, prefix))
 
 
 def stream_texts(policy: Policy, task: Task, count: int, seed: int, prefix: Sequence[int] = ()) -> Iterator[str]:
@@ -34,6 +31,24 @@ def stream_texts(policy: Policy, task: Task, count: int, seed: int, prefix: Sequ
     for first in range(0, max(1, count), TILE):  # a count below 1 is refused by the first call
         texts = generate_texts(policy, task, min(TILE, count - first), seed, prefix, first=first)
         yield from (task.text(tokens) for tokens in texts.tokens_BT.tolist())
+
+
+def stream_best(texts: Iterator[str], objective: ObjectiveLike, of: int) -> Iterator[str]:
+    """The best of each ``of`` texts by an objective; the first of them where several are.
+
+    Args:
+        texts: As `stream_texts` gives them.
+        objective: Says which is better; a text for which it fails is the worst.
+        of: n of best-of-n.
+
+    Raises:
+        InputError: If ``of`` is below 1, or the objective is none.
+    """
+    require(of >= 1, f"best_of must be at least 1, found {of}")
+    goal = as_objective(objective)
+    while some := list(islice(texts, of)):
+        answers = [goal.low if isinstance(answer, str) else answer for answer in ask(goal, some)]
+        yield some[answers.index(max(answers))]
 
 
 def generate_texts(

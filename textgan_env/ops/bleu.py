@@ -5,30 +5,20 @@ occurs, U different n-grams.
 """
 
 import math
+from collections.abc import Hashable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textgan_env.ops.ngrams import (
-    Floats,
-    Ints,
-    Texts,
-    counts_per_text,
-    laid_out,
-    ngrams,
-    numbered,
-    numbers,
-    places,
-    require_order,
-    token_lists,
-)
+from textgan_env.ops import ngrams
+from textgan_env.ops.ngrams import AnyTexts, Floats, Ints, NumberedTexts
 from textgan_env.utils.errors import require
 
 #: What an order without a match counts instead of 0: method 1 of Chen & Cherry (2014), with nltk's epsilon.
 SMOOTHING_EPSILON = 0.1
 
 
-def bleu(hypotheses: Texts, references: Texts, max_n: int = 5, *, smoothing: bool = True) -> dict[int, float]:
+def bleu(hypotheses: AnyTexts, references: AnyTexts, max_n: int = 5, *, smoothing: bool = True) -> dict[int, float]:
     """Mean sentence BLEU of texts against references: how much of their n-grams real text has too.
 
     Each hypothesis is compared with all references: an n-gram counts at most as often as in the one
@@ -46,7 +36,7 @@ def bleu(hypotheses: Texts, references: Texts, max_n: int = 5, *, smoothing: boo
 
     Args:
         hypotheses: Texts to score, B token lists of any length; an empty one scores 0.
-        references: Real texts, token lists of any length.
+        references: Real texts, token lists of any length; numbered where the hypotheses are, and alike.
         max_n: Highest order, 2 or more.
         smoothing: False: a text without a match of some order up to n has BLEU-n 0 (nltk's default, its method 0).
 
@@ -56,8 +46,7 @@ def bleu(hypotheses: Texts, references: Texts, max_n: int = 5, *, smoothing: boo
     Raises:
         InputError: If a list is empty or not a list of token lists, or max_n is below 2.
     """
-    score_BK = BleuReferences(references, max_n).scores(hypotheses, smoothing=smoothing)
-    return _means(score_BK)
+    return means(BleuReferences(references, max_n).scores(hypotheses, smoothing=smoothing))
 
 
 class BleuReferences:
@@ -66,26 +55,32 @@ class BleuReferences:
     What a score is stands under `bleu`, which is the mean of these.
 
     Args:
-        references: Real texts, token lists of any length.
+        references: Real texts, token lists of any length; where they are numbered, so must be what is scored, alike.
         max_n: Highest order, 2 or more.
 
     Raises:
         InputError: If it is no list of token lists, or max_n is below 2.
     """
 
-    def __init__(self, references: Texts, max_n: int = 5) -> None:
-        require_order("max_n", max_n, 2)
-        lists = token_lists("references", references)
-        self._number = numbers(lists)
-        tokens, lengths = laid_out(lists, self._number)
-        self._size, self._lengths = len(tokens), np.sort(lengths)
+    def __init__(self, references: AnyTexts, max_n: int = 5) -> None:
+        ngrams.require_order("max_n", max_n, 2)
+        self._number: dict[Hashable, int] | None = None
+        if isinstance(references, NumberedTexts):
+            (found,) = ngrams.numbered(references=references)
+            self._rank = ngrams.ranks(found)
+            found = NumberedTexts(self._rank[found.tokens], found.lengths)
+        else:
+            lists = ngrams.token_lists("references", references)
+            self._number = ngrams.numbers(lists)
+            found = ngrams.laid_out(lists, self._number)
+        self._base, self._lengths = ngrams.key_base(found), np.sort(found.lengths)
         # Of each order: the n-grams that occur, and how often the reference that has one most often has it.
         self._orders: list[tuple[Ints, Ints]] = []
-        for gram_G, text_G, key_U in ngrams(tokens, lengths, max_n):
-            gram, _, count = counts_per_text(gram_G, text_G, len(lengths))
+        for gram_G, text_G, key_U in ngrams.ngrams(found, max_n):
+            gram, _, count = ngrams.counts_per_text(gram_G, text_G, len(found))
             self._orders.append((key_U, _most(gram, count, size=len(key_U))))
 
-    def scores(self, texts: Texts, *, smoothing: bool = True) -> Floats:
+    def scores(self, texts: AnyTexts, *, smoothing: bool = True) -> Floats:
         """BLEU of each text by itself.
 
         Args:
@@ -96,12 +91,11 @@ class BleuReferences:
             float64 (B, K): BLEU-1 to BLEU-max_n, each between 0 and 1.
 
         Raises:
-            InputError: If there is no text, or it is no list of token lists.
+            InputError: If there is no text, it is no list of token lists, or only one side is numbered.
         """
-        lists = token_lists("hypotheses", texts)
-        tokens, lengths_B = laid_out(lists, self._number)
-        text, tokens_left = places(lengths_B)
-        matches_BK = np.zeros((len(lists), len(self._orders)), dtype=np.int64)
+        tokens, lengths_B = self._tokens_of(texts)
+        text, tokens_left = ngrams.places(lengths_B)
+        matches_BK = np.zeros((len(lengths_B), len(self._orders)), dtype=np.int64)
         start_G = np.flatnonzero(tokens >= 0)
         gram_G = tokens[start_G]
         for k, (key_U, most_U) in enumerate(self._orders):
@@ -109,19 +103,29 @@ class BleuReferences:
                 # An n-gram that no reference has is no part of a longer one that a reference has.
                 fits = tokens_left[start_G] > k
                 start_G, last_G = start_G[fits], tokens[start_G[fits] + k]
-                gram_G, known = _looked_up(key_U, gram_G[fits] * self._size + last_G)
+                gram_G, known = _looked_up(key_U, gram_G[fits] * self._base + last_G)
                 known &= last_G >= 0
                 start_G, gram_G = start_G[known], gram_G[known]
-            gram, row, count = counts_per_text(gram_G, text[start_G], len(lists))
+            gram, row, count = ngrams.counts_per_text(gram_G, text[start_G], len(lengths_B))
             clipped = np.minimum(count, most_U[gram])
-            matches_BK[:, k] = np.bincount(row, weights=clipped, minlength=len(lists))
+            matches_BK[:, k] = np.bincount(row, weights=clipped, minlength=len(lengths_B))
         place_B = np.searchsorted(self._lengths, lengths_B)
         around = np.concatenate(([-np.inf], self._lengths, [np.inf]))
         closest_B = _closest(lengths_B, below=around[place_B], above=around[place_B + 1])
         return _scores_of(matches_BK, lengths_B, closest_B, SMOOTHING_EPSILON if smoothing else 0.0)
 
+    def _tokens_of(self, texts: AnyTexts) -> tuple[Ints, Ints]:
+        """Tokens of texts end to end, -1 where no reference has them, and the texts' lengths."""
+        alike = isinstance(texts, NumberedTexts) == (self._number is None)
+        require(alike, "hypotheses and references must both be numbered, or neither")
+        if isinstance(texts, NumberedTexts):
+            (found,) = ngrams.numbered(hypotheses=texts)
+            return self._rank[np.minimum(found.tokens, len(self._rank) - 1)], found.lengths
+        found = ngrams.laid_out(ngrams.token_lists("hypotheses", texts), self._number or {})
+        return found.tokens, found.lengths
 
-def self_bleu(texts: Texts, max_n: int = 5) -> dict[int, float]:
+
+def self_bleu(texts: AnyTexts, max_n: int = 5) -> dict[int, float]:
     """Mean BLEU of each text against all the others: how alike the texts are (1: all the same).
 
     A text is never its own reference: it is left out by its place in the list, so a second, equal text
@@ -143,26 +147,31 @@ def self_bleu(texts: Texts, max_n: int = 5) -> dict[int, float]:
     Raises:
         InputError: If there are fewer than two texts, they are not token lists, or max_n is below 2.
     """
-    require_order("max_n", max_n, 2)
-    lists = token_lists("texts", texts)
-    require(len(lists) >= 2, f"Self-BLEU needs at least 2 texts to compare, found {len(lists)}")
-    tokens, lengths_B = numbered(lists)
-    matches_BK = np.zeros((len(lists), max_n), dtype=np.int64)
-    for k, (gram_G, text_G, key_U) in enumerate(ngrams(tokens, lengths_B, max_n)):
-        gram, text, count = counts_per_text(gram_G, text_G, len(lists))
+    return means(self_scores(texts, max_n))
+
+
+def self_scores(texts: AnyTexts, max_n: int = 5) -> Floats:
+    """Self-BLEU of each text by itself: float64 (B, K), BLEU-1 to BLEU-max_n; arguments and errors of `self_bleu`."""
+    ngrams.require_order("max_n", max_n, 2)
+    (found,) = ngrams.numbered(texts=texts)
+    require(len(found) >= 2, f"Self-BLEU needs at least 2 texts to compare, found {len(found)}")
+    lengths_B = found.lengths
+    matches_BK = np.zeros((len(found), max_n), dtype=np.int64)
+    for k, (gram_G, text_G, key_U) in enumerate(ngrams.ngrams(found, max_n)):
+        gram, text, count = ngrams.counts_per_text(gram_G, text_G, len(found))
         most = _most(gram, count, size=len(key_U))
         leads = count == most[gram]
         alone = leads & (np.bincount(gram[leads], minlength=len(key_U))[gram] == 1)
         second = _most(gram[~leads], count[~leads], size=len(key_U))
         # A text finds its whole count in another one, unless it alone holds the n-gram most often.
         clipped = np.where(alone, second[gram], count)
-        matches_BK[:, k] = np.bincount(text, weights=clipped, minlength=len(lists))
+        matches_BK[:, k] = np.bincount(text, weights=clipped, minlength=len(found))
     # In order of length, the closest other text is a neighbour.
     order = np.argsort(lengths_B)
     around = np.concatenate(([-np.inf], lengths_B[order], [np.inf]))
-    closest_B = np.empty(len(lists))
+    closest_B = np.empty(len(found))
     closest_B[order] = _closest(lengths_B[order], below=around[:-2], above=around[2:])
-    return _means(_scores_of(matches_BK, lengths_B, closest_B, SMOOTHING_EPSILON))
+    return _scores_of(matches_BK, lengths_B, closest_B, SMOOTHING_EPSILON)
 
 
 def _looked_up(key_U: Ints, pair_G: Ints) -> tuple[Ints, NDArray[np.bool_]]:
@@ -201,7 +210,7 @@ def _scores_of(matches_BK: Ints, lengths_B: Ints, closest_B: Floats, unmatched: 
     return score_BK
 
 
-def _means(score_BK: Floats) -> dict[int, float]:
+def means(score_BK: Floats) -> dict[int, float]:
     """Mean BLEU-2..K over texts."""
     # fsum: the mean does not depend on the order of the texts, to the last bit.
     return {k + 1: math.fsum(score_BK[:, k]) / len(score_BK) for k in range(1, score_BK.shape[1])}

@@ -59,10 +59,8 @@ def credit_colour(value: float, limits: Limits) -> Colour:
     if math.isnan(value):
         return NO_VALUE
     share = (value - limits[0]) / (limits[1] - limits[0])
-    place = min(max(share, 0.0), 1.0) * (len(SCALE) - 1)
-    below = min(int(place), len(SCALE) - 2)
-    mixed = SCALE[below] + (place - below) * (SCALE[below + 1] - SCALE[below])
-    red, green, blue = (round(float(part)) for part in mixed)
+    places = np.linspace(0, 1, len(SCALE))
+    red, green, blue = (round(float(np.interp(share, places, part))) for part in SCALE.T)
     return red, green, blue
 
 

@@ -90,9 +90,9 @@ class Episodes:
         require(not self.ended_B[rows_B].any(), "step was called after the end of a text: call reset() first")
         tokens = tokens_B[rows_B]
         wrong = tokens[(tokens < 0) | (tokens >= self.vocab_size)]
-        require(not len(wrong), f"an action must be a token from 0 to {self.vocab_size - 1}, found {wrong[:1]}")
+        require(not len(wrong), f"tokens must be 0 to {self.vocab_size - 1}, found {wrong[:1]}")
         barred = tokens[~self.writable_V[tokens]]
-        require(not len(barred), f"the action mask bars this token from being written: {barred[:1]}")
+        require(not len(barred), f"a token that is never generated, such as UNK, was to be written: {barred[:1]}")
 
         self.tokens_BT[rows_B, self.lengths_B[rows_B]] = tokens
         self.lengths_B[rows_B] += 1
@@ -100,10 +100,10 @@ class Episodes:
         if self.end_token is not None:
             self.ended_B[rows_B] |= tokens == self.end_token
 
-    def fill(self, tokens_BT: Ints, lengths_B: Ints) -> None:
-        """Take whole finished texts for all rows, each begun before."""
+    def fill(self, tokens_BT: Ints) -> None:
+        """Take whole finished texts for all rows, each begun before; int64, PAD after the end."""
         self.tokens_BT[:] = tokens_BT
-        self.lengths_B[:] = lengths_B
+        self.lengths_B[:] = (tokens_BT != self.vocab_size).sum(1)
         self.ended_B[:] = True
 
 

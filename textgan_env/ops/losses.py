@@ -1,13 +1,16 @@
 """Pure losses over padded batches: tensors in, one number or one number a token out."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
+from textgan_env.ops.exponentials import proportional_exp_
 from textgan_env.ops.tiles import Tile
-from textgan_env.utils.errors import require_known
+from textgan_env.utils.errors import require_at_least, require_known
 
 #: Names that `baseline` knows.
 BASELINES = ("none", "position", "leave-one-out")
@@ -49,6 +52,17 @@ def nll_sum(logp_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
     return -total, count
 
 
+def categorical_kl(logp_XV: Tensor, logq_XV: Tensor) -> Tensor:
+    """KL(p || q) in nats, float (X,); what p never generates counts 0, infinite where q never generates what p does.
+
+    Args:
+        logp_XV: float; log-probabilities that add up to 1 over the last axis.
+        logq_XV: float, same shape.
+    """
+    never_XV = logp_XV == -math.inf
+    return (logp_XV.exp() * (logp_XV - logq_XV).masked_fill(never_XV, 0.0)).sum(-1)
+
+
 def policy_gradient_sum(logp_BT: Tensor, advantage_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, float]:
     """REINFORCE: the sum over texts of ``-sum_t advantage_t log G(y_t | s_t)``, and the number of texts.
 
@@ -71,8 +85,11 @@ def baseline(kind: str, credit_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """What is taken off the credit of each token: a number that does not depend on that token.
 
     Args:
-        kind: ``none``: 0. ``position``: the mean over the texts that reach the position (this one included, which
-            shrinks the gradient by 1 / texts). ``leave-one-out``: the mean over the others; 0 where there is none.
+        kind: ``none``: 0. ``leave-one-out``: the mean over the other texts that reach the position; 0 where there is
+            none. Without bias. ``position``: the mean over all n that reach it, this one included. A token's own credit
+            in its baseline biases the gradient: what position t adds to it is multiplied by 1 - 1/n_t. Where all texts
+            are equally long that shrinks the gradient by 1/n and keeps its direction; where some end early, later
+            positions shrink more, a text alone at its position learns nothing there, and the direction changes.
         credit_BT: float.
         mask_BT: bool; the tokens of the text.
 
@@ -91,6 +108,99 @@ def baseline(kind: str, credit_BT: Tensor, mask_BT: Tensor) -> Tensor:
     return (total_T - credit_BT * mask_BT) / (count_T - mask_BT.long()).clamp(min=1)
 
 
+def group_baseline(kind: str, credit_BT: Tensor, mask_BT: Tensor, size: int) -> Tensor:
+    """`baseline` within groups of texts that stand side by side: each text is compared with those of its group only.
+
+    Args:
+        kind: One of `BASELINES`.
+        credit_BT: float.
+        mask_BT: bool; the tokens of the text.
+        size: N, texts in a group; a divisor of B.
+
+    Returns:
+        float (B, T).
+    """
+    groups = len(credit_BT) // size
+    # Axes: member, then group and position; `baseline` compares along the first.
+    credit_NX, mask_NX = (part.view(groups, size, -1).transpose(0, 1).flatten(1) for part in (credit_BT, mask_BT))
+    baseline_NGT = baseline(kind, credit_NX, mask_NX).view(size, groups, -1)
+    return baseline_NGT.transpose(0, 1).reshape(credit_BT.shape)
+
+
+def normalised_weights(logits_B: Tensor, groups_B: Tensor | None = None, *, most: float | None = None) -> Tensor:
+    """Importance weights exp(logit), divided by their mean over the batch, or over the group of each row.
+
+    With D's logit, log p / q for the best D, a text of q counts as often as it would among texts of p (self-normalised
+    importance sampling). Nothing overflows: only differences of logits are raised to the power of e.
+
+    Args:
+        logits_B: float; log of the weights up to a constant a group.
+        groups_B: int64, 0 and above; the rows that are compared with each other. None: all of them.
+        most: Weights above it are cut to it, then all are divided by their mean again. None: none is cut.
+
+    Returns:
+        float (B,), not negative, with the mean 1 in each group.
+
+    Raises:
+        InputError: If ``most`` is below 1, which would cut the mean itself.
+    """
+    require_at_least(1, most=most)
+    groups_B = torch.zeros_like(logits_B, dtype=torch.int64) if groups_B is None else groups_B
+    empty_G = logits_B.new_zeros(int(groups_B.max()) + 1) if len(groups_B) else logits_B
+    highest_G = empty_G.scatter_reduce(0, groups_B, logits_B, "amax", include_self=False)
+    weight_B = (logits_B - highest_G[groups_B]).exp()
+    count_G = empty_G.index_add(0, groups_B, torch.ones_like(logits_B))
+
+    def over_mean(weight_B: Tensor) -> Tensor:
+        return weight_B / (empty_G.index_add(0, groups_B, weight_B) / count_G)[groups_B]
+
+    weight_B = over_mean(weight_B)
+    return weight_B if most is None else over_mean(weight_B.clamp(max=most))
+
+
+def effective_sample_size(weights_B: Tensor) -> float:
+    """How many texts of equal weight say as much as these: (sum w)^2 / sum w^2 (Kish 1965).
+
+    Args:
+        weights_B: float, not negative.
+
+    Returns:
+        1 where one text has all the weight, to B where all weigh alike.
+    """
+    return float(weights_B.sum().square() / weights_B.square().sum())
+
+
+def group_advantage(reward_B: Tensor, size: int, *, std: bool = True) -> Tensor:
+    """Rewards less the mean of their group, over its standard deviation (GRPO: Shao et al. 2024, section 4.1.2).
+
+    A text's own reward is in the mean, so without ``std`` the expected gradient is that of the reward times
+    1 - 1 / size (Dr. GRPO: Liu et al. 2025). With ``std`` it is another objective: a group on whose texts D hardly
+    differs weighs as much as one where it is sure.
+
+    Args:
+        reward_B: float; groups stand side by side.
+        size: Texts in a group; a divisor of B.
+        std: Whether to divide.
+
+    Returns:
+        float (B,), of mean 0 in each group; 0 in a group of equal rewards.
+    """
+    centred_GN = reward_B.view(-1, size) - reward_B.view(-1, size).mean(1, keepdim=True)
+    if std:
+        centred_GN = centred_GN / (centred_GN.square().mean(1, keepdim=True).sqrt() + 1e-6)
+    return centred_GN.flatten()
+
+
+def gaussian_kl(mean_BZ: Tensor, log_variance_BZ: Tensor) -> Tensor:
+    """KL(N(mean, variance) || N(0, 1)) of each number, nats: float (B, Z), differentiable (Kingma and Welling 2014).
+
+    Args:
+        mean_BZ: float.
+        log_variance_BZ: float.
+    """
+    return (mean_BZ.square() + log_variance_BZ.exp() - 1 - log_variance_BZ) / 2
+
+
 class _LinearLogProb(torch.autograd.Function):
     """Projection to the vocabulary and log-softmax of the token that stands there in one, a tile of rows at a time.
 
@@ -107,14 +217,15 @@ class _LinearLogProb(torch.autograd.Function):
         logp_R = torch.empty_like(hidden_RH[:, 0])
         made_now = expect_alike and any(ctx.needs_input_grad) and hidden_RH.device.type == "cpu"
         alike = _LinearGradients(hidden_RH, weight_VH, bias_V) if made_now else None
+        project = Projector(weight_VH, bias_V)
         for rows in _tiles(hidden_RH):
-            logits_rV = torch.addmm(bias_V, hidden_RH[rows], weight_VH.t())
-            highest_r, chosen_r = logits_rV.amax(1), logits_rV.gather(1, tokens_R[rows, None])[:, 0]
-            share_rV = torch.softmax(logits_rV, 1, out=logits_rV)
-            # The highest logit has the share exp(0) / sum, so the normaliser is known without another pass.
-            logp_R[rows] = chosen_r - highest_r + share_rV.amax(1).log_()
+            logits_rV, tokens_r1 = project(hidden_RH[rows]), tokens_R[rows, None]
+            chosen_r1 = logits_rV.gather(1, tokens_r1)
+            highest_r1 = proportional_exp_(logits_rV)
+            total_r1, of_highest_r1 = logits_rV.sum(1, keepdim=True), logits_rV.amax(1, keepdim=True)
+            logp_R[rows] = (chosen_r1 - highest_r1 + of_highest_r1.log_() - total_r1.log())[:, 0]
             if alike is not None:
-                alike.add(rows, share_rV, tokens_R[rows], torch.ones_like(chosen_r))
+                alike.add(rows, logits_rV, total_r1, tokens_r1, torch.ones_like(chosen_r1))
         ctx.alike = alike
         ctx.save_for_backward(hidden_RH, weight_VH, bias_V, tokens_R)
         return logp_R
@@ -127,11 +238,51 @@ class _LinearLogProb(torch.autograd.Function):
         if ctx.alike is not None and len(grad_R) and bool((grad_R == grad_R[0]).all()):
             return *(part * grad_R[0] for part in ctx.alike.parts), None, None
         gradients = _LinearGradients(hidden_RH, weight_VH, bias_V)
+        project = Projector(weight_VH, bias_V)
         for rows in _tiles(hidden_RH):
-            logits_rV = torch.addmm(bias_V, hidden_RH[rows], weight_VH.t())
-            share_rV = torch.softmax(logits_rV, 1, out=logits_rV)
-            gradients.add(rows, share_rV, tokens_R[rows], grad_R[rows])
+            weights_rV = project(hidden_RH[rows])
+            proportional_exp_(weights_rV)
+            total_r1 = weights_rV.sum(1, keepdim=True)
+            gradients.add(rows, weights_rV, total_r1, tokens_R[rows, None], grad_R[rows, None])
         return *gradients.parts, None, None
+
+
+class Projector:
+    """A projection to the vocabulary, for many small arrays of rows and without gradients.
+
+    Logits overwrite those before, as fresh memory can cost as much as the product; the bias is one more weight, of a
+    unit that is always 1, as it would otherwise take another pass.
+
+    Args:
+        weight_VH: float; as it is now.
+        bias_V: float.
+    """
+
+    def __init__(self, weight_VH: Tensor, bias_V: Tensor) -> None:
+        self._weight_GV = _with_bias(weight_VH, bias_V)
+        self._logits_RV = weight_VH.new_empty(0, len(weight_VH))
+
+    def __call__(self, hidden_RH: Tensor) -> Tensor:
+        """Logits, float (R, V)."""
+        rows = len(hidden_RH)
+        if rows > len(self._logits_RV):
+            self._logits_RV = self._logits_RV.new_empty(rows, self._logits_RV.shape[1])
+        return torch.mm(_with_one(hidden_RH), self._weight_GV, out=self._logits_RV[:rows])
+
+
+def project(hidden_RH: Tensor, weight_VH: Tensor, bias_V: Tensor) -> Tensor:
+    """What a `Projector` gives, to the bit, once and with gradients: logits, float (R, V)."""
+    return _with_one(hidden_RH) @ _with_bias(weight_VH, bias_V)
+
+
+def _with_one(hidden_RH: Tensor) -> Tensor:
+    """Hidden units, and one that is always 1."""
+    return functional.pad(hidden_RH, (0, 1), value=1.0)
+
+
+def _with_bias(weight_VH: Tensor, bias_V: Tensor) -> Tensor:
+    """The weights of all units, the bias among them: float (H + 1, V)."""
+    return torch.cat([weight_VH, bias_V[:, None]], dim=1).t()
 
 
 class _LinearGradients:
@@ -141,14 +292,23 @@ class _LinearGradients:
         self.hidden_RH, self.weight_VH = hidden_RH, weight_VH
         self.parts = torch.empty_like(hidden_RH), torch.zeros_like(weight_VH), torch.zeros_like(bias_V)
 
-    def add(self, rows: slice, share_rV: Tensor, tokens_r: Tensor, slope_r: Tensor) -> None:
-        """Add a tile: its probabilities (overwritten), the tokens, the slope of the sum in each log p."""
+    def add(self, rows: slice, weights_rV: Tensor, total_r1: Tensor, tokens_r1: Tensor, slope_r1: Tensor) -> None:
+        """Add a tile.
+
+        Args:
+            rows: Which.
+            weights_rV: float; in proportion to the probabilities; overwritten.
+            total_r1: float; their sums.
+            tokens_r1: int64.
+            slope_r1: float; of the sum in each log p.
+        """
         grad_hidden_RH, grad_weight_VH, grad_bias_V = self.parts
-        # d logp / d logits = (1 at the token) - softmax
-        slope_rV = share_rV.mul_(-slope_r[:, None]).scatter_add_(1, tokens_r[:, None], slope_r[:, None])
-        torch.mm(slope_rV, self.weight_VH, out=grad_hidden_RH[rows])
-        grad_weight_VH.addmm_(slope_rV.t(), self.hidden_RH[rows])
-        grad_bias_V += slope_rV.sum(0)
+        # d logp / d logits = (1 at the token) - weights / total. A row's common factor is left to the small arrays.
+        weights_rV.scatter_add_(1, tokens_r1, -total_r1)
+        scale_r1 = -slope_r1 / total_r1
+        torch.mm(weights_rV, self.weight_VH, out=grad_hidden_RH[rows]).mul_(scale_r1)
+        grad_weight_VH.addmm_(weights_rV.t(), self.hidden_RH[rows] * scale_r1)
+        grad_bias_V.addmv_(weights_rV.t(), scale_r1[:, 0])
 
 
 def _tiles(rows_R: Tensor) -> list[slice]:
@@ -179,7 +339,7 @@ def linear_log_prob(
     return result
 
 
-def gradient_snr(first_P: Tensor, second_P: Tensor) -> float:
+def gradient_snr(first_P: Tensor, second_P: Tensor) -> Tensor:
     """Signal-to-noise ratio of the gradient of a batch, from those of its two halves; below 1 noise prevails.
 
     The halves share the signal and nothing else: their inner product is in expectation the squared norm of the expected
@@ -190,14 +350,14 @@ def gradient_snr(first_P: Tensor, second_P: Tensor) -> float:
         second_P: float; of the other.
 
     Returns:
-        The ratio, which can be negative; 0 without noise.
+        The ratio, float64 scalar, which can be negative; 0 without noise.
     """
-    noise = float((first_P - second_P).square().sum())
-    return float(4 * first_P @ second_P) / noise if noise else 0.0
+    noise = (first_P - second_P).square().sum().double()
+    return torch.where(noise == 0, noise, (4 * first_P @ second_P).double() / noise)
 
 
-def credit_numbers(credit_BT: Tensor, mask_BT: Tensor) -> dict[str, float]:
-    """The mean of credits, and their spread over texts at a position, as the log has them.
+def credit_numbers(credit_BT: Tensor, mask_BT: Tensor) -> dict[str, Tensor]:
+    """The mean of credits, and their spread over texts at a position, as the log has them; they stay on their device.
 
     Args:
         credit_BT: float.
@@ -205,4 +365,4 @@ def credit_numbers(credit_BT: Tensor, mask_BT: Tensor) -> dict[str, float]:
     """
     centred_BT = credit_BT - baseline("position", credit_BT, mask_BT)
     spread = masked_mean(centred_BT**2, mask_BT).sqrt()
-    return {"credit": float(masked_mean(credit_BT, mask_BT)), "credit_spread": float(spread)}
+    return {"credit": masked_mean(credit_BT, mask_BT), "credit_spread": spread}

@@ -1,4 +1,4 @@
-"""Scores of finished texts: pure functions on lists of token lists, in numpy.
+"""Scores of finished texts: pure functions on lists of token lists, or on `NumberedTexts`, in numpy.
 
 A text is a list of tokens, strings or ids (anything hashable), without padding; whether it carries its EOS
 is the caller's choice, the same for every list that is compared. Every score is a fraction between 0 and 1,
@@ -13,27 +13,18 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from textgan_env.ops.bleu import BleuReferences, bleu, self_bleu
-from textgan_env.ops.ngrams import Floats, Texts, ngrams, numbered, require_order, token_lists
+from textgan_env.ops.bleu import BleuReferences as BleuReferences
+from textgan_env.ops.bleu import bleu as bleu
+from textgan_env.ops.bleu import means as means
+from textgan_env.ops.bleu import self_bleu as self_bleu
+from textgan_env.ops.bleu import self_scores as self_scores
+from textgan_env.ops.ngrams import AnyTexts, ngrams, numbered, require_order
+from textgan_env.ops.ngrams import Floats as Floats
+from textgan_env.ops.ngrams import NumberedTexts as NumberedTexts
 from textgan_env.utils.errors import InputError, require
 
-__all__ = [
-    "BleuReferences",
-    "Floats",
-    "Texts",
-    "adjacent_repeats",
-    "bleu",
-    "copied_share",
-    "copied_texts",
-    "distinct_n",
-    "frechet_distance",
-    "roc_auc",
-    "self_bleu",
-    "unique_share",
-]
 
-
-def distinct_n(texts: Texts, n: int) -> float:
+def distinct_n(texts: AnyTexts, n: int) -> float:
     """Share of distinct n-grams among all n-grams of all texts together.
 
     It falls as the number of texts grows: compare equal numbers of texts.
@@ -51,12 +42,17 @@ def distinct_n(texts: Texts, n: int) -> float:
     Raises:
         InputError: If texts is empty or not a list of token lists, or n is below 1.
     """
+    return distinct_shares(texts, n)[n]
+
+
+def distinct_shares(texts: AnyTexts, n: int) -> dict[int, float]:
+    """`distinct_n` of every order from 1 to n, in one pass: ``{1: ..., n: ...}``."""
     require_order("n", n, 1)
-    *_, (gram_G, _, _) = ngrams(*numbered(token_lists("texts", texts)), n)
-    return _share(len(np.unique(gram_G)), len(gram_G))
+    grams = enumerate(ngrams(numbered(texts=texts)[0], n), 1)
+    return {order: _share(len(key_U), len(gram_G)) for order, (gram_G, _, key_U) in grams}
 
 
-def unique_share(texts: Texts) -> float:
+def unique_share(texts: AnyTexts) -> float:
     """Share of distinct whole texts: 1 if no text occurs twice, 1/B if all B are the same.
 
     Args:
@@ -68,11 +64,11 @@ def unique_share(texts: Texts) -> float:
     Raises:
         InputError: If texts is empty or not a list of token lists.
     """
-    lists = token_lists("texts", texts)
-    return _share(len(set(lists)), len(lists))
+    whole = numbered(texts=texts)[0].whole()
+    return _share(len(set(whole)), len(whole))
 
 
-def adjacent_repeats(texts: Texts) -> float:
+def adjacent_repeats(texts: AnyTexts) -> float:
     """Share of adjacent token pairs whose two tokens are equal ("the the"): the mark of a text that loops.
 
     Args:
@@ -84,13 +80,13 @@ def adjacent_repeats(texts: Texts) -> float:
     Raises:
         InputError: If texts is empty or not a list of token lists.
     """
-    tokens, lengths = numbered(token_lists("texts", texts))
-    text = np.repeat(np.arange(len(lengths)), lengths)
+    (found,) = numbered(texts=texts)
+    tokens, text = found.tokens, np.repeat(np.arange(len(found)), found.lengths)
     inside = text[1:] == text[:-1]
     return _share(int(np.sum(inside & (tokens[1:] == tokens[:-1]))), int(np.sum(inside)))
 
 
-def copied_share(texts: Texts, training: Texts, n: int) -> float:
+def copied_share(texts: AnyTexts, training: AnyTexts, n: int) -> float:
     """Share of the texts' n-grams that occur in training, each n-gram counted as often as it is written.
 
     Fresh real text shares n-grams with the training text too: its value is the one to compare with.
@@ -106,17 +102,23 @@ def copied_share(texts: Texts, training: Texts, n: int) -> float:
     Raises:
         InputError: If a list is empty or not a list of token lists, or n is below 1.
     """
+    return copied_shares(texts, training, n)[n]
+
+
+def copied_shares(texts: AnyTexts, training: AnyTexts, n: int) -> dict[int, float]:
+    """`copied_share` of every order from 1 to n, in one pass: ``{1: ..., n: ...}``."""
     require_order("n", n, 1)
-    written = token_lists("texts", texts)
-    tokens, lengths = numbered(written + token_lists("training", training))
-    *_, (gram_G, text_G, key_U) = ngrams(tokens, lengths, n)
-    ours = text_G < len(written)
-    known = np.zeros(len(key_U), dtype=bool)
-    known[gram_G[~ours]] = True
-    return _share(int(np.sum(known[gram_G[ours]])), int(np.sum(ours)))
+    written, read = numbered(texts=texts, training=training)
+    shares = {}
+    for order, (gram_G, text_G, key_U) in enumerate(ngrams(written.followed_by(read), n), 1):
+        first = np.searchsorted(text_G, len(written))  # n-gram of the training texts
+        known_U = np.zeros(len(key_U), dtype=bool)
+        known_U[gram_G[first:]] = True
+        shares[order] = _share(int(np.sum(known_U[gram_G[:first]])), int(first))
+    return shares
 
 
-def copied_texts(texts: Texts, training: Texts) -> float:
+def copied_texts(texts: AnyTexts, training: AnyTexts) -> float:
     """Share of texts that stand, whole and token by token, among the training texts.
 
     Args:
@@ -129,9 +131,14 @@ def copied_texts(texts: Texts, training: Texts) -> float:
     Raises:
         InputError: If a list is empty or not a list of token lists.
     """
-    written = token_lists("texts", texts)
-    known = set(token_lists("training", training))
-    return _share(sum(text in known for text in written), len(written))
+    return float(are_copied(texts, training).mean())
+
+
+def are_copied(texts: AnyTexts, training: AnyTexts) -> Floats:
+    """Which texts stand, whole, among the training texts: float64 (B,), 1 or 0; the arguments of `copied_texts`."""
+    written, read = (found.whole() for found in numbered(texts=texts, training=training))
+    known = set(read)
+    return np.array([text in known for text in written], dtype=np.float64)
 
 
 def roc_auc(score_real: ArrayLike, score_fake: ArrayLike) -> float:
@@ -183,11 +190,26 @@ def frechet_distance(one_BF: ArrayLike, other_BF: ArrayLike) -> float:
     one, other = _features("one_BF", one_BF), _features("other_BF", other_BF)
     same = one.shape[1] == other.shape[1]
     require(same, f"both sets must have the same features, found {one.shape[1]} and {other.shape[1]}")
-    root, other_root = _covariance_root(one), _covariance_root(other)
+    return frechet_between(moments(one), moments(other))
+
+
+def moments(features_BF: ArrayLike) -> tuple[Floats, Floats]:
+    """What `frechet_between` takes of a set of texts: the mean (F,), and R with R'R the covariance (at most F, F).
+
+    Raises:
+        InputError: As `frechet_distance`.
+    """
+    features = _features("features_BF", features_BF)
+    return features.mean(0), _covariance_root(features)
+
+
+def frechet_between(one: tuple[Floats, Floats], other: tuple[Floats, Floats]) -> float:
+    """`frechet_distance` of two sets by their `moments`."""
+    (mean, root), (other_mean, other_root) = one, other
     # With C = R'R and D = S'S, the trace of (C D)^(1/2) is the sum of the singular values of R S'.
     shared = np.linalg.svd(root @ other_root.T, compute_uv=False).sum()
     spread = np.square(root).sum() + np.square(other_root).sum() - 2 * shared
-    return float(np.square(one.mean(0) - other.mean(0)).sum() + max(0.0, spread))
+    return float(np.square(mean - other_mean).sum() + max(0.0, spread))
 
 
 def _features(name: str, values: ArrayLike) -> Floats:

@@ -5,7 +5,8 @@ each time one occurs, U different n-grams.
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from itertools import chain
+from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,45 @@ Texts = Sequence[Sequence[Hashable]]
 Ints = NDArray[np.int64]
 #: Arrays of float64.
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class NumberedTexts:
+    """Texts whose tokens are numbers, laid end to end: scores take them in the place of token lists, and are quicker.
+
+    Texts that are compared with each other must have the same number for the same token.
+
+    Attributes:
+        tokens: Token numbers of all texts, int64, none below 0 and none much above their count.
+        lengths: Tokens of each text, int64 [texts].
+    """
+
+    tokens: Ints
+    lengths: Ints
+
+    def __len__(self) -> int:
+        """How many texts there are."""
+        return len(self.lengths)
+
+    def first(self, count: int | None) -> "NumberedTexts":
+        """The first texts; None: all."""
+        lengths = self.lengths[:count]
+        return NumberedTexts(self.tokens[: lengths.sum()], lengths)
+
+    def followed_by(self, other: "NumberedTexts") -> "NumberedTexts":
+        """These texts, and then others."""
+        parts = ((self.tokens, other.tokens), (self.lengths, other.lengths))
+        return NumberedTexts(*map(np.concatenate, parts))
+
+    def whole(self) -> list[bytes]:
+        """Each text as bytes that only equal texts share."""
+        ends = np.concatenate(([0], np.cumsum(self.lengths))) * self.tokens.itemsize
+        data = self.tokens.tobytes()
+        return [data[start:end] for start, end in pairwise(ends.tolist())]
+
+
+#: What scores take: token lists, or texts whose tokens have numbers.
+AnyTexts = Texts | NumberedTexts
 
 
 def require_order(name: str, value: int, least: int) -> None:
@@ -56,9 +96,19 @@ def _is_list(value: object) -> bool:
     return hasattr(value, "__iter__") and not isinstance(value, (str, bytes))
 
 
-def numbered(lists: list[tuple[Hashable, ...]]) -> tuple[Ints, Ints]:
-    """Number the distinct tokens 0, 1, ... and lay all texts end to end, see `laid_out`."""
-    return laid_out(lists, numbers(lists))
+def numbered(**named: AnyTexts) -> list[NumberedTexts]:
+    """Texts with their tokens numbered alike, by the name that an error calls them.
+
+    Raises:
+        InputError: If there is no text of some name, they are not token lists, or some are numbered and others not.
+    """
+    lists = {name: token_lists(name, texts) for name, texts in named.items() if not isinstance(texts, NumberedTexts)}
+    require(len(lists) in (0, len(named)), f"{' and '.join(named)} must all be numbered, or none of them")
+    number, found = numbers(list(chain.from_iterable(lists.values()))), []
+    for name, texts in named.items():
+        found.append(texts if isinstance(texts, NumberedTexts) else laid_out(lists[name], number))
+        require(len(found[-1]) > 0, f"{name} must hold at least one text, found none")
+    return found
 
 
 def numbers(lists: list[tuple[Hashable, ...]]) -> dict[Hashable, int]:
@@ -66,10 +116,10 @@ def numbers(lists: list[tuple[Hashable, ...]]) -> dict[Hashable, int]:
     return {token: i for i, token in enumerate(dict.fromkeys(chain.from_iterable(lists)))}
 
 
-def laid_out(lists: list[tuple[Hashable, ...]], number: Mapping[Hashable, int]) -> tuple[Ints, Ints]:
-    """Token numbers of all texts end to end, shape [tokens], -1 where a token has none; lengths, shape [texts]."""
+def laid_out(lists: list[tuple[Hashable, ...]], number: Mapping[Hashable, int]) -> NumberedTexts:
+    """Texts as numbers, -1 where a token has none."""
     tokens = np.fromiter((number.get(token, -1) for token in chain.from_iterable(lists)), dtype=np.int64)
-    return tokens, np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
+    return NumberedTexts(tokens, np.fromiter(map(len, lists), dtype=np.int64, count=len(lists)))
 
 
 def places(lengths: Ints) -> tuple[Ints, Ints]:
@@ -78,30 +128,41 @@ def places(lengths: Ints) -> tuple[Ints, Ints]:
     return text, np.repeat(np.cumsum(lengths), lengths) - np.arange(len(text))
 
 
-def ngrams(tokens: Ints, lengths: Ints, max_n: int) -> Iterator[tuple[Ints, Ints, Ints]]:
+def ngrams(texts: NumberedTexts, max_n: int) -> Iterator[tuple[Ints, Ints, Ints]]:
     """Yield for n = 1..max_n the n-grams of all texts, numbered so that equal ones have equal numbers.
 
     Args:
-        tokens: Token numbers of all texts end to end, each below ``len(tokens)``, every number up to the highest.
-        lengths: Length of each text.
+        texts: The texts.
         max_n: Highest order.
 
     Yields:
-        gram_G: The number of each n-gram; text_G: the index of the text it stands in; key_U: for each of the U
-        different n-grams, sorted, (the number of its first n - 1 tokens) * len(tokens) + its last token.
+        gram_G: The number of each n-gram, below U; text_G: the index of the text it stands in; key_U: for each of the U
+        different n-grams, sorted, (the number of its first n - 1 tokens, 0 for n = 1) * `key_base` + its last token.
     """
-    text, tokens_left = places(lengths)
-    start_G, gram_G = np.arange(len(tokens)), tokens
-    key_U = np.unique(tokens)
+    text, tokens_left = places(texts.lengths)
+    start_G = np.arange(len(texts.tokens))
+    rank = ranks(texts)
+    key_U, gram_G = np.flatnonzero(rank >= 0), rank[texts.tokens]
     for n in range(1, max_n + 1):
         if n > 1:
             fits = tokens_left[start_G] >= n
             start_G = start_G[fits]
-            # The pair (number of the first n - 1 tokens, last token) as one integer. Both are below the
-            # number of tokens, so it fits into 63 bits up to 3e9 tokens; renumbering keeps that so.
-            pair_G = gram_G[fits] * len(tokens) + tokens[start_G + n - 1]
+            # The pair (number of the first n - 1 tokens, last token) as one integer. Both are below some 1e9, so it
+            # fits into 63 bits; renumbering keeps that so.
+            pair_G = gram_G[fits] * key_base(texts) + texts.tokens[start_G + n - 1]
             key_U, gram_G = np.unique(pair_G, return_inverse=True)
         yield gram_G, text[start_G], key_U
+
+
+def ranks(texts: NumberedTexts) -> Ints:
+    """Of each number up to one above the highest: its rank among those that occur; -1 where it does not."""
+    occurs = np.bincount(texts.tokens, minlength=key_base(texts) + 1) > 0
+    return np.where(occurs, np.cumsum(occurs) - 1, -1)
+
+
+def key_base(texts: NumberedTexts) -> int:
+    """A number above that of every token."""
+    return int(texts.tokens.max(initial=-1)) + 1
 
 
 def counts_per_text(gram_G: Ints, text_G: Ints, n_texts: int) -> tuple[Ints, Ints, Ints]:

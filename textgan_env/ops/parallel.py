@@ -5,195 +5,24 @@ shard is computed by itself, what comes of it goes to all processes, and there i
 order of the shards. So one process that computes all shards gives the same bits as several.
 
 Nothing is cut outside of `sharded`, which a step of training runs in. Draws are keyed by row, so texts and their credit
-do not depend on the cutting; dropout is seeded for each shard. Only several processes load torch.distributed.
+do not depend on the cutting; dropout is seeded for each shard.
 """
 
-import json
-import os
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from datetime import timedelta
-from itertools import chain, pairwise
-from typing import Any, TypeVar
+from functools import reduce
+from itertools import accumulate, chain, pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from textgan_env.ops.sampling import derived_seed, draw_seed, seeded
-from textgan_env.utils.errors import REPORTS, InputError, require, require_at_least
+from textgan_env.ops.torchrun import all_reduce_max, broadcast, kept_memory, rank_and_size
+from textgan_env.utils.errors import require, require_at_least
 
-Value = TypeVar("Value")
-
-# For the first process, which evaluates the policy alone; that a process has ended is noticed at once.
-_PATIENCE = timedelta(days=1)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Which of how many processes this is."""
-
-    rank: int = 0
-    size: int = 1
-
-
-_here = _Place()
 _shards: ContextVar[int] = ContextVar("shards", default=1)
-
-
-def processes() -> int:
-    """How many processes torchrun has started for this run; 1 without torchrun.
-
-    Raises:
-        InputError: If WORLD_SIZE asks for several, but it was not torchrun that started them.
-    """
-    size = os.environ.get("WORLD_SIZE", "1")
-    if size == "1":
-        return 1
-    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    asked = "several processes are started by torchrun --nproc-per-node N"
-    require(size.isdigit() and not missing, f"{asked}, found WORLD_SIZE={size}, no {', '.join(missing) or 'number'}")
-    return int(size)
-
-
-@contextmanager
-def process_group() -> Iterator[None]:
-    """Inside, the processes that torchrun started work together; all but the first print nothing, errors excepted.
-
-    An error is reported by one of them: the first that comes to report it.
-
-    Raises:
-        InputError: If they cannot reach each other.
-    """
-    global _here
-    if processes() == 1:
-        yield
-        return
-    import torch.distributed as dist
-    from torch.distributed.rendezvous import rendezvous
-
-    store = None
-    try:
-        with _together():
-            store, rank, size = next(rendezvous("env://", timeout=timedelta(minutes=5)))
-            store.set_timeout(_PATIENCE)
-            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
-            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
-        _here = _Place(rank, size)
-        with ExitStack() as silence:
-            if not is_first():
-                nowhere = silence.enter_context(open(os.devnull, "w"))
-                silence.enter_context(redirect_stdout(nowhere))
-                silence.enter_context(redirect_stderr(nowhere))
-            yield
-        dist.destroy_process_group()
-    except BaseException as error:
-        # torchrun ends all processes when one has ended, but this one may have something to say.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        setattr(error, REPORTS, store is None or _comes_first(store))
-        raise
-    finally:
-        _here = _Place()
-
-
-def _comes_first(store: Any) -> bool:
-    """Whether no other process has reported an error."""
-    try:
-        return bool(store.add("told", 1) == 1)
-    except RuntimeError:  # torchrun, which holds the store, is gone
-        return True
-
-
-@contextmanager
-def _together() -> Iterator[None]:
-    """Inside, processes wait for each other.
-
-    Raises:
-        InputError: If one is gone.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[0].split("] ", 1)[-1].partition(". ")[0]
-        raise InputError(f"another process of this run has ended, or cannot be reached ({reason})") from None
-
-
-def own_device(device: str) -> str:
-    """The device of this process: of several on one machine, each takes a GPU of its own.
-
-    Args:
-        device: What was asked for.
-
-    Raises:
-        InputError: If there are fewer GPUs than processes, or one is asked for by its number.
-    """
-    if _here.size == 1 or not device.startswith("cuda"):
-        return device
-    require(device == "cuda", f"several processes take a GPU each: give --device cuda, found --device {device}")
-    found, needed = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", _here.size))
-    require(found >= needed, f"{needed} processes need as many GPUs on --device cuda, found {found}")
-    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    return f"cuda:{os.environ['LOCAL_RANK']}"
-
-
-def is_first() -> bool:
-    """Whether this is the process that evaluates, prints, and writes the run folder; alone it is."""
-    return _here.rank == 0
-
-
-def from_first(value: Value) -> Value:
-    """What the first process says, in all of them; they wait for it.
-
-    Args:
-        value: What this process would say: None, a text or a number.
-
-    Raises:
-        InputError: If one of them is gone.
-    """
-    if _here.size == 1:
-        return value
-    import torch.distributed as dist
-
-    content = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8)
-    length = torch.tensor(len(content))
-    with _together():
-        dist.broadcast(length, 0)
-        content = content if is_first() else torch.empty(int(length), dtype=torch.uint8)
-        dist.broadcast(content, 0)
-    said: Value = json.loads(bytes(content.tolist()))
-    return said
-
-
-@contextmanager
-def first_before_others() -> Iterator[None]:
-    """What is inside is done by the first process, then by the others, which find what it has left.
-
-    Raises:
-        InputError: If it has ended instead.
-    """
-    if not is_first():
-        from_first(None)
-    yield
-    if is_first():
-        from_first(None)
-
-
-def all_reduce_max(number: int) -> int:
-    """The highest of the numbers of all processes.
-
-    Raises:
-        InputError: If one of them is gone.
-    """
-    if _here.size == 1:
-        return number
-    import torch.distributed as dist
-
-    found = torch.tensor(number)
-    with _together():
-        dist.all_reduce(found, dist.ReduceOp.MAX)
-    return int(found)
 
 
 def require_shards(shards: int, batch_sizes: dict[str, int]) -> None:
@@ -208,7 +37,8 @@ def require_shards(shards: int, batch_sizes: dict[str, int]) -> None:
     """
     require_at_least(1, shards=shards)
     told = f"{shards} shard{'s' * (shards > 1)}, which is what --shards of this run says: start at most {shards}"
-    require(_here.size <= shards, f"{_here.size} processes cannot share out {told}")
+    size = rank_and_size()[1]
+    require(size <= shards, f"{size} processes cannot share out {told}")
     small = [f"{name} {rows}" for name, rows in batch_sizes.items() if 1 <= rows < shards]
     require(not small, f"each batch is cut into {shards} shards and must have as many texts, found {', '.join(small)}")
 
@@ -278,6 +108,8 @@ def backward(
         InputError: If another process is gone.
     """
     weights = {"loss": 1.0} if minimise is None else minimise
+    for parameter in parameters:
+        parameter.grad = None
     rows = len(next(part for part in batch if part is not None))
     middle = -(-rows // 2)
     pieces = [_parts(0, middle), _parts(middle, rows)] if halves and rows > 1 else [_parts(0, rows)]
@@ -288,16 +120,13 @@ def backward(
             parameter.grad = gradient
         flat_P = torch.cat([one.grad.flatten() for one in parameters if one.grad is not None]) if halves else None
         return {name: mean.detach() for name, mean in means.items()}, [] if flat_P is None else [flat_P]
-    learning, names, rows_P = _shares(parameters, batch, objective, weights, [*chain(*pieces)], dropout)
-    first, second = rows_P[: len(pieces[0])], rows_P[len(pieces[0]) :]
-    halves_P = [sum_in_order(half) for half in (first, second) if half]
-    *gradients, mean_K = sum_in_order(halves_P).split([*(one.numel() for one in learning), len(names)])
-    for parameter in parameters:
-        parameter.grad = None
-    for parameter, gradient_P in zip(learning, gradients, strict=True):
-        parameter.grad = gradient_P.view_as(parameter)
+    learning, names, share_of = _shares(parameters, batch, objective, weights, [*chain(*pieces)], dropout)
+    totals = _added_up([len(half) for half in pieces], share_of)
+    *gradients, mean_K = [reduce(torch.add, parts) for parts in zip(*totals, strict=True)]
+    for parameter, gradient in zip(learning, gradients, strict=True):
+        parameter.grad = gradient.view_as(parameter)
     means = dict(zip(names, mean_K.unbind(), strict=True))
-    return means, [half_P[: -len(names)] for half_P in halves_P] if halves else []
+    return means, [torch.cat([part.flatten() for part in parts[:-1]]) for parts in totals] if halves else []
 
 
 def _shares(
@@ -307,12 +136,12 @@ def _shares(
     weights: Mapping[str, float],
     pieces: Sequence[slice],
     dropout: bool,
-) -> tuple[list[nn.Parameter], list[str], list[Tensor]]:
+) -> tuple[list[nn.Parameter], list[str], Callable[[int], list[Tensor]]]:
     """What each piece adds to gradient and means.
 
     Returns:
-        The P parameters that have a gradient, the names of the K means, and for each piece its share of both, end to
-        end: float (P + K,).
+        The parameters that have a gradient, known once a share is; the names of the K means; and a function: number of
+        a piece -> its share of each gradient, then of the means, float (K,).
     """
     seed = draw_seed(torch.default_generator) if dropout else 0
     sums: dict[int, Mapping[str, Sum]] = {}
@@ -327,17 +156,65 @@ def _shares(
     count_K = torch.cat([count_1K for (count_1K,) in _of_all([1] * len(pieces), counts_of)]).sum(0).tolist()
     names = list(next(iter(sums.values())))
 
-    def share_of(at: int) -> tuple[Tensor]:
-        """The piece's share of gradient and means: float (1, P + K)."""
-        shares = {name: total / count for (name, (total, _)), count in zip(sums[at].items(), count_K, strict=True)}
+    def share_of(at: int) -> list[Tensor]:
+        """The piece's share of gradients and means; what it was computed from is let go."""
+        shares = {name: total / count for (name, (total, _)), count in zip(sums.pop(at).items(), count_K, strict=True)}
         gradients = zip(parameters, _gradients(weights, shares, parameters), strict=True)
         known = {parameter: gradient for parameter, gradient in gradients if gradient is not None}
         learning[:] = known
-        flat = [gradient.flatten() for gradient in known.values()]
-        return (torch.cat([*flat, torch.stack([share.detach() for share in shares.values()])])[None],)
+        share_K = torch.stack([share.detach() for share in shares.values()])
+        return [*known.values(), share_K.to(next(iter(known.values())).dtype)]
 
-    rows_P = [row_1P[0] for (row_1P,) in _of_all([1] * len(pieces), share_of)]
-    return learning, names, rows_P
+    return learning, names, share_of
+
+
+def _added_up(groups: Sequence[int], share_of: Callable[[int], list[Tensor]]) -> list[list[Tensor]]:
+    """Sums over the pieces of each group, in their order, in all processes.
+
+    Each process writes the shares of its pieces into memory that all see, or sends them where they do not, and each
+    adds up all. On one machine that is cheaper than to add up a part each and to send the sums around.
+
+    Args:
+        groups: How many pieces each group has; they are numbered through.
+        share_of: Number of a piece -> tensors, of the same shapes for each; called once for a number.
+
+    Returns:
+        For each group what the tensors add up to; its memory is shared with nothing.
+    """
+    edges = [0, *accumulate(groups)]
+    numbers = [range(start, stop) for start, stop in pairwise(edges)]
+    rank, size = rank_and_size()
+    if size == 1:
+        return [_in_order(share_of(at) for at in group) for group in numbers]
+    owners = _owners(edges[-1])
+    own = {at: share_of(at) for at, owner in enumerate(owners) if owner == rank}
+    like = next(iter(own.values())) if own else share_of(0)
+    sizes = [part.numel() for part in like]
+    memory, seen_by_all = kept_memory(len(owners) * sum(sizes) * like[0].element_size(), like[0].device)
+    rows_SP = memory.view(like[0].dtype).view(len(owners), -1)
+    for at in list(own):
+        torch.cat([part.flatten() for part in own.pop(at)], out=rows_SP[at])
+    del like  # the sums take the memory of the gradients, part by part
+    if seen_by_all:
+        all_reduce_max(0)  # all have written
+    else:
+        broadcast([*zip(rows_SP, owners, strict=True)])
+    totals = [_in_order(row_P.split(sizes) for row_P in rows_SP[group.start : group.stop]) for group in numbers]
+    if seen_by_all:
+        all_reduce_max(0)  # all have read
+    return totals
+
+
+def _in_order(shares: Iterable[Sequence[Tensor]]) -> list[Tensor]:
+    """Sum of some lists of tensors, the first two first; of one list a copy."""
+    rest = iter(shares)
+    first, second = next(rest), next(rest, None)
+    # What autograd gives may be one tensor for two parameters, or one number for many cells: it is never written to.
+    total = [a.clone() for a in first] if second is None else [a + b for a, b in zip(first, second, strict=True)]
+    for share in rest:
+        for into, part in zip(total, share, strict=True):
+            into.add_(part)
+    return total
 
 
 def _gradients(
@@ -349,14 +226,6 @@ def _gradients(
     return torch.autograd.grad(loss, parameters, allow_unused=True)
 
 
-def sum_in_order(parts: Sequence[Tensor]) -> Tensor:
-    """The sum of some tensors, added up one after the other."""
-    total, *others = parts
-    for other in others:
-        total = total + other
-    return total
-
-
 def _parts(first: int, end: int) -> list[slice]:
     """The rows of each shard; a batch of fewer rows than shards (the last of an epoch) is not cut."""
     rows = end - first
@@ -365,21 +234,21 @@ def _parts(first: int, end: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
+def _owners(pieces: int) -> list[int]:
+    """Which process computes each piece."""
+    size = rank_and_size()[1]
+    return [at * size // pieces for at in range(pieces)]
+
+
 def _of_all(sizes: Sequence[int], compute: Callable[[int], tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
     """What ``compute`` gives for each number of a shard, in order: tensors of so many rows, each from who owns it."""
-    owners = [at * _here.size // len(sizes) for at in range(len(sizes))]
+    rank, owners = rank_and_size()[0], _owners(len(sizes))
     with sharded(1):
-        own = {at: compute(at) for at, owner in enumerate(owners) if owner == _here.rank}
+        own = {at: compute(at) for at, owner in enumerate(owners) if owner == rank}
         like = own[min(own)] if own else compute(0)
     found = []
     for at, rows in enumerate(sizes):
-        mine = [part.detach().clone(memory_format=torch.contiguous_format) for part in own[at]] if at in own else None
+        mine = [part.detach().contiguous() for part in own[at]] if at in own else None
         found.append(tuple(mine or [part.new_empty(rows, *part.shape[1:]) for part in like]))
-    if _here.size > 1:
-        import torch.distributed as dist
-
-        owned = [(part, owner) for parts, owner in zip(found, owners, strict=True) for part in parts]
-        with _together():
-            for work in [dist.broadcast(part, owner, async_op=True) for part, owner in owned]:
-                work.wait()
+    broadcast([(part, owner) for parts, owner in zip(found, owners, strict=True) for part in parts])
     return found

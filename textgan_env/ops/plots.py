@@ -4,19 +4,19 @@ import io
 import math
 import os
 from collections.abc import Collection, Mapping, Sequence
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from textgan_env.ops import colours
-from textgan_env.ops.colours import FAINT, INK, Colour, Limits, checked_limits, credit_colour, ink_on, short
+from textgan_env.ops.colours import FAINT, INK, Colour, credit_colour, ink_on, short
 from textgan_env.utils.errors import require
 from textgan_env.utils.files import write_safely
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 #: Rows of a log: name -> value.
 Rows = Sequence[Mapping[str, object]]
@@ -42,8 +42,8 @@ def learning_curve(
 ) -> bool:
     """Draw measurements over time as a PNG.
 
-    Every unit has its own panel; the name of a line and its last value stand at its end. Where the phase of
-    the run changes, a thin line says so.
+    Every unit has its own panel; the names of the lines and their last values stand beside it. Where the phase of the
+    run changes, a thin line says so.
 
     Args:
         rows: Rows of a `MetricLog`. A row without ``x``, or with a value that is not a finite number, has no
@@ -90,41 +90,38 @@ def heat_map(
     *,
     rows: Sequence[str],
     columns: Sequence[str],
-    limits: Limits = (0.0, 1.0),
     x_label: str = "",
     y_label: str = "",
     label: str = "",
     title: str = "",
 ) -> None:
-    """Draw a table of numbers as a PNG, each on its colour.
+    """Draw a table of numbers from 0 to 1 as a PNG, each on its colour.
 
     Args:
         values_RC: float; first row on top.
         path: The file to write.
         rows: Names, one a row.
         columns: Names, one a column.
-        limits: The values of the ends of the scale.
         x_label: What the columns are.
         y_label: What the rows are.
         label: What the values are, beside the scale.
         title: A line above.
 
     Raises:
-        InputError: If there are not as many names as rows and columns, or the limits are not a range.
+        InputError: If there are not as many names as rows and columns.
         OSError: If the file cannot be written; an older picture stays as it was.
     """
     names = len(rows), len(columns)
     require(values_RC.shape == names, f"a heat map needs a name a row and a column, got {names} for {values_RC.shape}")
-    checked_limits([], [], limits)
     from matplotlib.colors import LinearSegmentedColormap
 
     figure = new_figure(2.2 + 0.62 * len(columns), 1.6 + 0.44 * len(rows))
     panel = figure.subplots()
     scale = LinearSegmentedColormap.from_list("credit", colours.SCALE / 255)
     panel.set_facecolor(_hex(colours.NO_VALUE))  # where a value is NaN
-    shown = panel.imshow(values_RC, cmap=scale, vmin=limits[0], vmax=limits[1], aspect="auto")
+    shown = panel.imshow(values_RC, cmap=scale, vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values_RC):
-        ink = ink_on(credit_colour(float(value), limits))
+        ink = ink_on(credit_colour(float(value), (0.0, 1.0)))
         panel.text(column, row, short(float(value)), ha="center", va="center", fontsize=9.5, color=_hex(ink))
     panel.set_xticks(range(len(columns)), columns)
     panel.set_yticks(range(len(rows)), rows)
@@ -184,24 +181,31 @@ def _points(rows: Rows, x: str, key: str, *, positive: bool) -> Points:
 
 
 def _draw_panel(panel: "Axes", unit: str, curves: Mapping[str, Points], levels: Mapping[str, float]) -> None:
-    """Draw the lines of one unit, with their names at their ends."""
-    ends = []
+    """Draw the lines of one unit, and beside them their names, the highest last value on top."""
+    last_values: dict[Line2D, float] = {}
     for number, (name, points) in enumerate(curves.items()):
-        colour, last = LINE_COLOURS[number % len(LINE_COLOURS)], points[-1][1]
+        colour = LINE_COLOURS[number % len(LINE_COLOURS)]
         marker = _MARKERS[number % len(_MARKERS)] if len(points) < 25 else ""
-        panel.plot(*zip(*points, strict=True), color=colour, linewidth=1.8, marker=marker, markersize=3.5)
-        ends.append((last, f"{name}  {_number(last)}", colour))
+        xy = zip(*points, strict=True)
+        style = "-" if number < len(LINE_COLOURS) else "--"
+        look: dict[str, Any] = {
+            "color": colour,
+            "linestyle": style,
+            "linewidth": 1.8,
+            "marker": marker,
+            "markersize": 3.5,
+        }
+        (line,) = panel.plot(*xy, label=name, **look)
+        last_values[line] = points[-1][1]
     for name, value in levels.items():
-        panel.axhline(value, color=_hex(FAINT), linewidth=1.0, linestyle=(0, (4, 3)))
-        ends.append((value, f"{name}  {_number(value)}", _hex(FAINT)))
+        line = panel.axhline(value, color=_hex(FAINT), linewidth=1.0, linestyle=(0, (4, 3)), label=name)
+        last_values[line] = value
     panel.set_ylabel(unit, color=_hex(INK))
     plain_axes(panel)
     panel.margins(x=0.01)
-    to_share = panel.transData + panel.transAxes.inverted()
-    places = _apart([to_share.transform((panel.get_xlim()[1], value))[1] for value, _, _ in ends], 0.075)
-    for place, (_, text, colour) in zip(places, ends, strict=True):
-        said = panel.annotate(text, (1.015, place), xycoords="axes fraction", color=colour, fontsize=9.5, va="center")
-        said.set_annotation_clip(False)
+    lines = sorted(last_values, key=last_values.__getitem__, reverse=True)
+    names = [f"{line.get_label()}  {_number(last_values[line])}" for line in lines]
+    panel.legend(lines, names, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, labelcolor="linecolor")
 
 
 def plain_axes(panel: "Axes") -> None:
@@ -209,22 +213,8 @@ def plain_axes(panel: "Axes") -> None:
     panel.grid(axis="y", color="#e9e9e6", linewidth=0.8)
     panel.set_axisbelow(True)
     panel.tick_params(color=_GREY, labelcolor=_hex(INK), labelsize=9)
-    for side, spine in panel.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_GREY)
-
-
-def _apart(places: Sequence[float], least: float) -> list[float]:
-    """Move places on an axis apart, keeping their order, until neighbours are ``least`` from each other."""
-    order = sorted(range(len(places)), key=lambda number: places[number])
-    moved = list(places)
-    for _ in range(100):
-        for below, above in pairwise(order):
-            lack = least - (moved[above] - moved[below])
-            if lack > 1e-9:
-                moved[below] -= lack / 2
-                moved[above] += lack / 2
-    return moved
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.spines[:].set_color(_GREY)
 
 
 def _mark_phases(panel: "Axes", rows: Rows, x: str, named: bool) -> None:
@@ -246,6 +236,8 @@ def _mark_phases(panel: "Axes", rows: Rows, x: str, named: bool) -> None:
 
 def _number(value: float) -> str:
     """A value at the end of a line."""
+    if 0 < abs(value) < 0.001:
+        return f"{value:.0e}"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from textgan_env.ops.colours import FAINT, INK, Colour, Limits, checked_limits, credit_colour, ink_on, short
 from textgan_env.utils.errors import require
+from textgan_env.utils.printing import printable
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 Room = tuple[int, int, int, int]
 
 _PAPER: Colour = (252, 251, 248)
-# Characters that act on a terminal or turn the direction of the text around them, instead of being shown.
-_ACTING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _ZOOM = 2  # pictures are drawn larger and scaled down, which smooths the round corners
 _EDGE = 32 * _ZOOM  # pixels around a picture
 
@@ -35,17 +34,16 @@ def ansi(
     *,
     limits: Limits | None = None,
     separator: str = " ",
-    colours: bool | None = None,
 ) -> str:
     """A text for a terminal, each word on the colour of its credit, and a legend below.
+
+    Where the environment says ``NO_COLOR`` or ``TERM=dumb`` there are no colours: the value stands behind its word.
 
     Args:
         words: The text, one string a token; T of them.
         credit: One value a token, NaN where there is none; ``None`` shows the words plain.
         limits: The values of the ends of the scale; those of ``credit`` by default.
         separator: What stands between two words; nothing for characters.
-        colours: Whether to colour; by default yes unless the environment says ``NO_COLOR`` or ``TERM=dumb``.
-            Without colours the value stands behind its word.
 
     Returns:
         The text, without a line end behind it. Control characters in words are shown as escapes.
@@ -57,9 +55,7 @@ def ansi(
     if credit is None:
         return separator.join(shown)
     limits = checked_limits(words, credit, limits)
-    if colours is None:
-        colours = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    if not colours:
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return " ".join(f"{word}({value:.2f})" for word, value in zip(shown, credit, strict=True))
     pad, values = " " if separator else "", zip(shown, credit, strict=True)
     tiles = [_paint(f"{pad}{word}{pad}", credit_colour(value, limits)) for word, value in values]
@@ -115,7 +111,7 @@ def rgb_array(
 
 
 def score_list(
-    texts: Sequence[str], scores: Sequence[float], *, limits: Limits | None = None, title: str = "", width: int = 960
+    texts: Sequence[str], scores: Sequence[float], *, limits: Limits | None = None, title: str = ""
 ) -> np.ndarray:
     """A picture of texts one below the other, each behind its score on the score's colour.
 
@@ -124,17 +120,15 @@ def score_list(
         scores: One a text.
         limits: The values of the ends of the scale; those of ``scores`` by default.
         title: A line above.
-        width: In pixels, at least 320.
 
     Returns:
-        (height, width, 3) uint8; the height follows from the number of texts.
+        (height, 960, 3) uint8; the height follows from the number of texts.
 
     Raises:
-        InputError: If there are not as many scores as texts, the limits are not a range, or the width is too small.
+        InputError: If there are not as many scores as texts, or the limits are not a range.
     """
-    require(width >= 320, f"a list of texts needs at least 320 pixels, got {width}")
     limits = checked_limits(texts, scores, limits)
-    line = 29
+    width, line = 960, 29
     picture, pen = _canvas((width, 52 + line * len(texts)))
     _write(pen, (_EDGE, 8 * _ZOOM), title, 17, FAINT, "la")
     for number, (text, score) in enumerate(zip(texts, scores, strict=True)):
@@ -150,7 +144,7 @@ def score_list(
 
 def _visible(word: str) -> str:
     """The word with every acting character as its escape: text from anywhere is shown and does nothing."""
-    return _ACTING.sub(lambda found: found[0].encode("unicode_escape").decode(), word)
+    return printable(word, line=True)
 
 
 def _paint(text: str, colour: Colour) -> str:

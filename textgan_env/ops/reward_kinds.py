@@ -57,13 +57,17 @@ TRANSFORMS: Mapping[str, Transform] = {
 }
 
 #: How an environment pays, see `textgan_env.rewards.RewardSpec`.
-RewardName = Literal["rollout", "difference", "terminal"]
+RewardName = Literal["terminal", "difference", "rollout", "dense"]
 #: Rewards that know nothing of the text.
 ControlName = Literal["constant", "random", "shuffled"]
+#: What the scores of completions are computed in.
+PrecisionName = Literal["float32", "bf16"]
 #: The names of `RewardName`.
 REWARDS: tuple[str, ...] = get_args(RewardName)
 #: The names of `ControlName`.
 CONTROLS: tuple[str, ...] = get_args(ControlName)
+#: The names of `PrecisionName`.
+PRECISIONS: tuple[str, ...] = get_args(PrecisionName)
 
 # The type of an option: its choices come from the table. A type checker knows no such choices: to it they are text.
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ draw to draw, so it does not matter in what order, in what tiles or on which mac
 """
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -12,6 +13,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor, nn
 
+from textgan_env.ops.exponentials import proportional_exp_
 from textgan_env.utils.errors import require
 
 # Philox4x32-10: multipliers and key increments of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
@@ -28,6 +30,7 @@ class Stream(IntEnum):
     ROLLOUT = 1
     REWARD = 2
     STATE = 3
+    SEARCH = 4
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
@@ -42,17 +45,17 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Te
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
-    for _ in range(_ROUNDS):
-        # A product of two 32-bit words wraps around in int64, but its bits are right; the mask undoes the signed shift.
+    for round_ in range(_ROUNDS):
+        # A product of two 32-bit words wraps around in int64, but its bits are right. Bits above the lower 32 are left
+        # where they are harmless: the mask before the next product drops them, and undoes the signed shift.
         product_0, product_1 = c0 * _MULTIPLIER_0, c2 * _MULTIPLIER_1
         c0, c1, c2, c3 = (
-            ((product_1 >> 32) & _MASK_32) ^ c1 ^ k0,
-            product_1 & _MASK_32,
-            ((product_0 >> 32) & _MASK_32) ^ c3 ^ k1,
-            product_0 & _MASK_32,
+            ((product_1 >> 32) ^ c1 ^ (k0 + round_ * _INCREMENT_0)) & _MASK_32,
+            product_1,
+            ((product_0 >> 32) ^ c3 ^ (k1 + round_ * _INCREMENT_1)) & _MASK_32,
+            product_0,
         )
-        k0, k1 = (k0 + _INCREMENT_0) & _MASK_32, (k1 + _INCREMENT_1) & _MASK_32
-    return c0, c1, c2, c3
+    return c0, c1 & _MASK_32, c2, c3 & _MASK_32
 
 
 def keyed_uniform(
@@ -79,14 +82,42 @@ def keyed_uniform(
     Returns:
         float64 with 53 random bits.
     """
-    place = torch.as_tensor(position, device=seed.device) | (torch.as_tensor(prefix, device=seed.device) << 16)
-    number = torch.as_tensor(rollout, device=seed.device) | (int(stream) << 24)
+    # A whole number becomes a tensor on the device itself: a copy to a GPU would wait for it.
+    place, number = (
+        word if isinstance(word, Tensor) else torch.full((), word, device=seed.device)
+        for word in (position | (prefix << 16), rollout | (int(stream) << 24))
+    )
     counter = (place, number, episode & _MASK_32, (episode >> 32) & _MASK_32)
     high, low, _, _ = philox(counter, (seed & _MASK_32, (seed >> 32) & _MASK_32))
     return ((high >> 5) * 2**26 + (low >> 6)).double() * 2.0**-53
 
 
+def keyed_normal(seed_B: Tensor, episode_B: Tensor, shape: tuple[int, ...], *, rollout: int = 0) -> Tensor:
+    """Numbers from N(0, 1) for each text, from the stream of initial states.
+
+    Args:
+        seed_B: int64; what the text's draws are keyed by, with
+        episode_B: int64.
+        shape: Of the numbers of one text, fewer than 65,536.
+        rollout: Which of several draws for the text.
+
+    Returns:
+        float64; B, then the shape.
+    """
+    number = torch.arange(math.prod(shape), device=seed_B.device).view(shape)
+    key = (part.view(-1, *[1] * len(shape)) for part in (seed_B, episode_B))
+    uniform = keyed_uniform(*key, position=number, rollout=rollout, stream=Stream.STATE)
+    # 0 would be minus infinity; it is drawn once in 2^53 times.
+    normal: Tensor = torch.special.ndtri(uniform.clamp(min=2.0**-54))
+    return normal
+
+
 def sample_categorical(logits_BV: Tensor, uniform: Tensor, *, overwrite: bool = False) -> Tensor:
+    """Draw tokens, int64 of the shape of ``uniform`` (see `sample_with_probability`)."""
+    return sample_with_probability(logits_BV, uniform, overwrite=overwrite)[0]
+
+
+def sample_with_probability(logits_BV: Tensor, uniform: Tensor, *, overwrite: bool = False) -> tuple[Tensor, Tensor]:
     """Draw tokens by inverting the distribution function, in two levels: the block of tokens, then the token in it.
 
     Exact up to float32 rounding of the probabilities; a token of logit -inf is never drawn. One uniform number a draw,
@@ -98,15 +129,15 @@ def sample_categorical(logits_BV: Tensor, uniform: Tensor, *, overwrite: bool = 
         overwrite: Use the memory of ``logits_BV`` for the probabilities: a large fresh array costs as much as they do.
 
     Returns:
-        int64 tokens of the shape of ``uniform``.
+        int64 tokens of the shape of ``uniform``, and the probability of each, float64.
 
     Raises:
         InputError: If a row has no token to draw or holds NaN (looked for on CPU only: it would stall a GPU).
     """
-    vocab_size = logits_BV.shape[1]
+    logits_BV, vocab_size = logits_BV.detach(), logits_BV.shape[1]
     block_size = max(1, int(vocab_size**0.5))
-    # torch's own softmax takes half the time of its parts one by one.
-    weights_BV = torch.softmax(logits_BV, 1, out=logits_BV if overwrite else None)
+    weights_BV = logits_BV.contiguous() if overwrite else logits_BV.clone(memory_format=torch.contiguous_format)
+    proportional_exp_(weights_BV)
     full = vocab_size // block_size * block_size
     mass_BK = weights_BV[:, :full].unflatten(1, (-1, block_size)).sum(2)
     if full < vocab_size:
@@ -114,7 +145,7 @@ def sample_categorical(logits_BV: Tensor, uniform: Tensor, *, overwrite: bool = 
     mass_BK = mass_BK.double()
     edges_BK = mass_BK.cumsum(1)
     total_B1 = edges_BK[:, -1:]
-    drawable = logits_BV.is_cuda or bool(torch.isfinite(total_B1).all())
+    drawable = logits_BV.device.type != "cpu" or bool(torch.isfinite(total_B1).all())
     require(drawable, "a row of logits holds NaN or allows no token, so none can be drawn")
 
     target_BN = (uniform if uniform.dim() == 2 else uniform[:, None]) * total_B1
@@ -126,7 +157,26 @@ def sample_categorical(logits_BV: Tensor, uniform: Tensor, *, overwrite: bool = 
     weights_BNk = weights_BV.gather(1, tokens_BNk.clamp(max=vocab_size - 1).flatten(1)).view_as(tokens_BNk)
     edges_BNk = (weights_BNk.double() * inside_BNk).cumsum(2)
     offset_BN1 = _first_above(edges_BNk, rest_BN[..., None])
-    return tokens_BNk.gather(2, offset_BN1).view_as(uniform)
+    share_BN1 = weights_BNk.gather(2, offset_BN1).double() / total_B1[..., None]
+    return tokens_BNk.gather(2, offset_BN1).view_as(uniform), share_BN1.view_as(uniform)
+
+
+def systematic_sample(weights_R: Tensor, count: int, uniform: Tensor) -> Tensor:
+    """Draw rows in proportion to their weights: each as often as it is expected to be, but for less than 1.
+
+    Systematic resampling: ``count`` points at equal distances along the summed weights, moved by one random number.
+
+    Args:
+        weights_R: float, not negative, not all 0.
+        count: B, rows to draw.
+        uniform: float64 in [0, 1), one number.
+
+    Returns:
+        int64 (B,), rising.
+    """
+    edges_R = weights_R.double().cumsum(0)
+    points_B = (torch.arange(count, device=weights_R.device) + uniform) / count * edges_R[-1]
+    return _first_above(edges_R, points_B)
 
 
 def _first_above(edges: Tensor, target: Tensor) -> Tensor:
@@ -163,7 +213,8 @@ def seeded(seed: int) -> Iterator[None]:
     # Without a list torch warns of several GPUs, and starts them all where a run on the CPU has touched none.
     used = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices=used):
-        torch.manual_seed(seed)
+        # Where there is no accelerator, torch would take longer to note who asked for its seed than to set it.
+        (torch if torch.accelerator.is_available() else torch.default_generator).manual_seed(seed)
         yield
 
 

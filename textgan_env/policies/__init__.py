@@ -4,21 +4,28 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from textgan_env.ops.templates import BLANK
 from textgan_env.policies.base import Decoding, Policy, PolicyModule, State, map_state
 from textgan_env.policies.causal_lm import CausalLMPolicy
 from textgan_env.policies.combined import EnsemblePolicy, MemoriserPolicy, MixturePolicy
+from textgan_env.policies.given import GivenPolicy
+from textgan_env.policies.infilling import InfillingPolicy
 from textgan_env.policies.lagged import LaggedCopy
+from textgan_env.policies.latent import LatentPolicy
 from textgan_env.policies.leaked import LeakedPolicy
 from textgan_env.policies.lstm import LSTMPolicy
-from textgan_env.policies.ngram import NGramPolicy, UniformPolicy, UnigramPolicy
+from textgan_env.policies.ngram import NGramPolicy, UniformPolicy
+from textgan_env.policies.ratio import RatioDiscriminator
+from textgan_env.policies.relational import RelationalPolicy
 from textgan_env.policies.table import TablePolicy
 from textgan_env.utils import kinds
-from textgan_env.utils.errors import InputError
+from textgan_env.utils.errors import InputError, require_known
 
 __all__ = [
-    "POLICIES", "CausalLMPolicy", "Decoding", "EnsemblePolicy", "LSTMPolicy", "LaggedCopy", "LeakedPolicy",
-    "MemoriserPolicy", "MixturePolicy", "NGramPolicy", "Policy", "PolicyModule", "State", "TablePolicy",
-    "UniformPolicy", "UnigramPolicy", "make_policy", "map_state",
+    "BLANK", "POLICIES", "CausalLMPolicy", "Decoding", "EnsemblePolicy", "GivenPolicy", "InfillingPolicy", "LSTMPolicy",
+    "LaggedCopy", "LatentPolicy", "LeakedPolicy", "MemoriserPolicy", "MixturePolicy", "NGramPolicy", "Policy",
+    "PolicyModule", "RatioDiscriminator", "RelationalPolicy", "State", "TablePolicy", "UniformPolicy", "make_policy",
+    "map_state",
 ]  # fmt: skip
 
 #: Name -> class of every policy that is saved with its weights.
@@ -35,7 +42,8 @@ def make_policy(kind: str, config: Mapping[str, Any]) -> PolicyModule:
     Raises:
         InputError: If the kind is unknown or the config is not one of this kind.
     """
-    policy = kinds.named(POLICIES, kind, "policy")
+    require_known("policy", kind, POLICIES)
+    policy = POLICIES[kind]
     try:
         inspect.signature(policy).bind(**config)
     except TypeError as error:

@@ -3,15 +3,17 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from textgan_env.ops.sampling import seeded
 from textgan_env.policies.base import PolicyModule, State
-from textgan_env.utils.errors import InputError, MissingDataError, require
+from textgan_env.utils.errors import InputError, require, require_package
 from textgan_env.utils.reading import check_weights
 
 
@@ -70,7 +72,9 @@ class CausalLMPolicy(PolicyModule):
     @property
     def state_bytes(self) -> int:
         """Bytes of one row of the state."""
-        return sum(part.numel() * part.element_size() for part in self._parts(self.begin(1)))
+        state = self.begin(1)
+        parts = [state["length"], *chain.from_iterable(state["layers"])]
+        return sum(part.nbytes for part in parts)
 
     def begin(self, batch_size: int) -> State:
         """An empty cache: ``layers``, a pair of float (B, heads, T, width) each, and ``length`` int64 (B,)."""
@@ -108,8 +112,7 @@ class CausalLMPolicy(PolicyModule):
 
     def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """Log-probability (nats) of each token in one pass over the whole text (teacher forcing)."""
-        start_B1 = torch.full_like(tokens_BT[:, :1], self.start_token)
-        read_BT = self.token_ids[torch.cat([start_B1, tokens_BT[:, :-1]], dim=1)]
+        read_BT = self.token_ids[functional.pad(tokens_BT[:, :-1], (1, 0), value=self.start_token)]
         logits_BTM = self.model(input_ids=read_BT, use_cache=False).logits
         asked_R = mask_BT.flatten().nonzero()[:, 0]
         logits_RV = self._of_task(logits_BTM.flatten(0, 1)[asked_R])
@@ -134,13 +137,6 @@ class CausalLMPolicy(PolicyModule):
         whole = bool(pairs) and all(part is not None and part.shape[::2] == (1, 1) for pair in pairs for part in pair)
         require(whole, f"model must keep keys and values of every token in every layer, a {kind} model does not")
         return tuple(tuple((part.shape[1], part.shape[3]) for part in pair) for pair in pairs)
-
-    @staticmethod
-    def _parts(state: State) -> Iterator[Tensor]:
-        """All tensors of a state."""
-        yield state["length"]
-        for pair in state["layers"]:
-            yield from pair
 
 
 def read_causal_lm(folder: str | os.PathLike[str]) -> Any:
@@ -191,11 +187,9 @@ def _untrained(config: Mapping[str, Any]) -> Any:
 
 def _transformers() -> Any:
     """The package, or a sentence that says how to install it."""
-    try:
-        import transformers
-    except ImportError:
-        install = "pip install 'textgan-env[hf]'"
-        raise MissingDataError(f"a causal language model needs the package transformers: {install}") from None
+    require_package("transformers", "hf", "a causal language model")
+    import transformers
+
     return transformers
 
 

@@ -1,13 +1,16 @@
 """Policies made of others without any training: a memoriser of texts, the mean of several policies, their mixture."""
 
+import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from functools import reduce
+from typing import Any, ClassVar, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
-from textgan_env.policies.base import Decoding, PolicyModule, State, where_rows
-from textgan_env.utils.errors import require
+from textgan_env.policies.base import Decoding, PolicyModule, State, number_ranges, where_rows
+from textgan_env.utils.errors import require, require_known
+from textgan_env.utils.kinds import MeanName
 
 
 class MemoriserPolicy(PolicyModule):
@@ -45,7 +48,7 @@ class MemoriserPolicy(PolicyModule):
         """Logarithms of counts; where no text continues the prefix, all tokens alike."""
         first_B, end_B, read_B = state
         read_B = read_B + 1
-        row_P, text_P = _pairs(first_B, end_B)
+        row_P, text_P = number_ranges(first_B, end_B)
         read_P = read_B[row_P]
         as_read_P = (read_P == 0) | (self.tokens_ST[text_P, (read_P - 1).clamp(min=0)] == tokens_B[row_P])
         row_P, text_P = row_P[as_read_P], text_P[as_read_P]
@@ -58,14 +61,6 @@ class MemoriserPolicy(PolicyModule):
         times_BV = torch.zeros(len(first_B), self.vocab_size, dtype=torch.float64, device=self.device)
         times_BV.view(-1).index_add_(0, cell_P, self.times_S[text_P[goes_on_P]])
         return torch.where(times_BV.any(1)[:, None], times_BV.log(), 0.0).float(), state
-
-
-def _pairs(first_B: Tensor, end_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Every pair of a row and a number from its first to below its end."""
-    count_B = end_B - first_B
-    row_P = torch.arange(len(first_B), device=first_B.device).repeat_interleave(count_B)
-    shift_B = first_B - (count_B.cumsum(0) - count_B)
-    return row_P, torch.arange(len(row_P), device=first_B.device) + shift_B[row_P]
 
 
 class _Combination(PolicyModule):
@@ -82,43 +77,65 @@ class _Combination(PolicyModule):
             require(same, "only policies of one task can be combined: V or the start token differ")
         super().__init__(first.vocab_size, first.start_token)
         self.members = nn.ModuleList(policies)
-        self.log_weights_K = nn.Buffer(torch.tensor(weights, dtype=torch.float64).log())
+        # Policies may be combined where they are, not on the CPU only.
+        self.forbidden = nn.Buffer(self.forbidden.to(first.device), persistent=False)
+        self.log_weights_K = nn.Buffer(torch.tensor(weights, dtype=torch.float64).log().to(first.device))
 
     @property
     def policies(self) -> list[PolicyModule]:
         """The policies."""
         return [cast(PolicyModule, member) for member in self.members]
 
-    def _steps(self, tokens_B: Tensor, states: State) -> tuple[Tensor, list[Any]]:
-        """Log-probabilities of the next token under each policy, float64 (B, K, V), and the new states."""
-        stepped = [policy.step(tokens_B, state) for policy, state in zip(self.policies, states, strict=True)]
-        logp_BKV = torch.stack([logits_BV.double().log_softmax(1) for logits_BV, _ in stepped], dim=1)
-        return logp_BKV, [state for _, state in stepped]
-
 
 class EnsemblePolicy(_Combination):
-    """The mean, token by token, of the probabilities of several policies.
+    """The mean, token by token, of the next-token probabilities of several policies.
+
+    Unlike the `MixturePolicy` of whole texts, every policy has the same say at each token, whatever it thinks of the
+    prefix.
 
     Args:
         policies: Policies of one task, each with its own decoding; the ensemble's decoding comes on top.
+        mean: ``arithmetic``: a token is probable where one policy finds it so. ``geometric``: the product of the
+            probabilities to the power 1/K, normalised over V: where all do.
 
     Raises:
-        InputError: If they do not fit together.
+        InputError: If they do not fit together, or there is no such mean.
     """
 
     kind: ClassVar[str] = "ensemble"
 
-    def __init__(self, policies: Sequence[PolicyModule]) -> None:
+    def __init__(self, policies: Sequence[PolicyModule], mean: MeanName = "arithmetic") -> None:
+        require_known("mean", mean, get_args(MeanName))
+        require(len(policies) > 0, "an ensemble needs at least one policy")
         super().__init__(policies, [1 / len(policies)] * len(policies))
+        self.mean = mean
 
     def begin(self, batch_size: int) -> State:
         """The states of all."""
         return [policy.begin(batch_size) for policy in self.policies]
 
     def raw_step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
-        """The logarithm of the mean."""
-        logp_BKV, state = self._steps(tokens_B, state)
-        return (logp_BKV + self.log_weights_K[:, None]).logsumexp(1).float(), state
+        """The logarithm of the mean, up to a constant."""
+        stepped = [policy.step(tokens_B, part) for policy, part in zip(self.policies, state, strict=True)]
+        mean_BV = self._mean([logits_BV.log_softmax(1) for logits_BV, _ in stepped])
+        return mean_BV, [part for _, part in stepped]
+
+    def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """An arithmetic mean needs no more of each policy than the token that stands there (see `Policy.log_prob`)."""
+        if self.mean == "geometric" or self.decoding != Decoding():
+            return super().log_prob(tokens_BT, mask_BT)
+        logp_BT = self._mean([policy.log_prob(tokens_BT, mask_BT) for policy in self.policies])
+        return logp_BT.masked_fill(~mask_BT, 0.0)
+
+    def all_log_probs(self, tokens_BT: Tensor) -> Tensor:
+        """From those of each policy, float (B, T, V) (see `PolicyModule.all_log_probs`)."""
+        return self._decoded(self._mean([policy.all_log_probs(tokens_BT) for policy in self.policies]))
+
+    def _mean(self, logps: Sequence[Tensor]) -> Tensor:
+        """The logarithm of the mean of K log-probabilities of one shape; a geometric one is not normalised."""
+        if self.mean == "geometric":
+            return reduce(torch.add, logps) / len(logps)
+        return torch.stack([*logps]).logsumexp(0) - math.log(len(logps))
 
 
 class MixturePolicy(_Combination):
@@ -165,3 +182,9 @@ class MixturePolicy(_Combination):
         after_BT = (logp_BTK.cumsum(1) + self.log_weights_K).logsumexp(2)
         before_BT = torch.cat([torch.zeros_like(after_BT[:, :1]), after_BT[:, :-1]], dim=1)
         return (after_BT - before_BT).masked_fill(~mask_BT, 0.0).float()
+
+    def _steps(self, tokens_B: Tensor, states: State) -> tuple[Tensor, list[Any]]:
+        """Log-probabilities of the next token under each policy, float64 (B, K, V), and the new states."""
+        stepped = [policy.step(tokens_B, state) for policy, state in zip(self.policies, states, strict=True)]
+        logp_BKV = torch.stack([logits_BV.double().log_softmax(1) for logits_BV, _ in stepped], dim=1)
+        return logp_BKV, [state for _, state in stepped]

@@ -6,24 +6,17 @@ from. ``steps`` is c, the tokens in which a goal is to be reached; k numbers of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from textgan_env.ops.losses import masked_mean, masked_sum, nll_sum, policy_gradient_sum
-from textgan_env.ops.parallel import Sum
-from textgan_env.policies.manager_worker import (
-    Worker,
-    block_cosines,
-    block_reward,
-    block_sum,
-    intrinsic_reward,
-    manager_cosines,
-    sliding_sum,
-)
+from textgan_env.ops.losses import baseline, masked_mean, masked_sum, nll_sum, policy_gradient_sum
+from textgan_env.ops.parallel import Sum, by_rows
+from textgan_env.policies import manager_worker
 
 if TYPE_CHECKING:
     from textgan_env.policies.leaked import LeakedPolicy
@@ -39,8 +32,10 @@ class PaperGoals:
 
     #: How many positions later than they are used goals are learnt from, see `block_sum`.
     late = 0
+    #: What is usual of the options ``--baseline`` and ``--end-reward``.
+    usual = ("leave-one-out", "none")
 
-    def __init__(self, worker: Worker, steps: int) -> None:
+    def __init__(self, worker: manager_worker.Worker, steps: int) -> None:
         self.worker, self.steps = worker, steps
 
     # What the policy asks.
@@ -56,9 +51,13 @@ class PaperGoals:
         """What to keep for the next position, after the goal of this one: as `begin`."""
         return torch.cat([goals_BXk[:, 1:], goal_B1k], dim=1)
 
+    def in_time(self, max_length: int) -> int:
+        """How many positions set goals that still reach a token: all but the last."""
+        return max_length - 1
+
     def given(self, goals_BTk: Tensor, late: int = 0) -> Tensor:
         """The embedded goal that the Worker is given at each position, float (B, T, k)."""
-        return sliding_sum(goals_BTk, self.worker.first(), self.steps)
+        return manager_worker.sliding_sum(goals_BTk, self.worker.first(), self.steps)
 
     def scaled(self, goals: Tensor) -> Tensor:
         """An embedded goal (..., k) as the Worker uses it."""
@@ -70,17 +69,17 @@ class PaperGoals:
         offset = int(torch.randint(interval, (), generator=generator)) % (max_length - self.steps + 1)
         return list(range(self.steps - 1 + offset, max_length, interval))
 
-    def ends(self, max_length: int) -> Tensor:
-        """The last token of each move, int64 (K,)."""
-        return torch.arange(max_length - self.steps + 1) + self.steps - 1
+    def ends(self, max_length: int) -> slice:
+        """The last token of each move, K of them."""
+        return slice(self.steps - 1, max_length)
 
     def cosines(self, features_BSF: Tensor, goals_BTF: Tensor) -> Tensor:
         """How well each move went where its goal pointed, float (B, K)."""
-        return manager_cosines(features_BSF, goals_BTF, self.steps)
+        return manager_worker.manager_cosines(features_BSF, goals_BTF, self.steps)
 
     def worker_reward(self, features_BSF: Tensor, goals_BTF: Tensor) -> Tensor:
         """What the Worker is paid for each token, float (B, T)."""
-        return intrinsic_reward(features_BSF, goals_BTF, self.steps)
+        return manager_worker.intrinsic_reward(features_BSF, goals_BTF, self.steps)
 
     def paid(self, policy: LeakedPolicy, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
         """D's features of the prefixes, float (B, T + 1, F), and what each token is paid, float (B, T)."""
@@ -116,6 +115,44 @@ class PaperGoals:
         cosine = masked_sum(self.cosines(features_BSF, goals_BTF), known_BK)
         return {"loss": nll_sum(logp_BT, scored_BT), "manager_cosine": cosine}
 
+    def columns(
+        self,
+        policy: LeakedPolicy,
+        tokens_BT: Tensor,
+        mask_BT: Tensor,
+        credit_BT: Tensor,
+        positions: Sequence[int],
+        less: str,
+        end_reward: str,
+    ) -> tuple[list[Tensor], Tensor]:
+        """What both learn from of generated texts.
+
+        Args:
+            policy: Manager and Worker.
+            tokens_BT: int64.
+            mask_BT: bool; the tokens generated.
+            credit_BT: float; Q.
+            positions: Where Q is known.
+            less: What is taken off the Worker's reward, a name of `baseline`.
+            end_reward: What ending learns from; with ``q`` there is a column more.
+
+        Returns:
+            What `generated_sums` takes, and what each token is paid, float (B, T).
+        """
+        features_BSF, reward_BT = by_rows(partial(self.paid, policy), tokens_BT)
+        reward_BT = self.shared_reward(reward_BT, mask_BT)
+        advantage_BT = reward_BT - baseline(less, reward_BT, mask_BT)
+        known_BT = torch.zeros_like(mask_BT)
+        for position in positions:  # a list as an index would have to be brought to the device
+            known_BT[:, position] = mask_BT[:, position]
+        ends_K = self.ends(tokens_BT.shape[1])
+        columns = [tokens_BT, mask_BT, features_BSF, advantage_BT, credit_BT[:, ends_K], known_BT[:, ends_K]]
+        if end_reward == "q":
+            # A text that is alone in its column cannot be compared.
+            several_BT = known_BT & (known_BT.sum(0) > 1)
+            columns.append((credit_BT - baseline("leave-one-out", credit_BT, known_BT)) * several_BT)
+        return columns, reward_BT
+
     def generated_sums(
         self,
         policy: LeakedPolicy,
@@ -125,6 +162,9 @@ class PaperGoals:
         advantage_BT: Tensor,
         credit_BK: Tensor,
         known_BK: Tensor,
+        end_advantage_BT: Tensor | None = None,
+        *,
+        end_token: int | None = None,
     ) -> dict[str, Sum]:
         """What both learn from generated texts: the one's loss has no gradient for the other, neither has one for D.
 
@@ -136,15 +176,27 @@ class PaperGoals:
             advantage_BT: float; the Worker's.
             credit_BK: float; Q at the last token of each move.
             known_BK: bool; where it is known.
+            end_advantage_BT: float; that of ending or going on; None: neither becomes more probable.
+            end_token: The token that ends texts, if ending is a decision apart; None: it is a token like all.
 
         Returns:
             ``manager_loss``, ``manager_cosine`` of moves and goals, and ``worker_loss``.
         """
         goals_BTF = policy.goals(features_BSF)
         cosines_BK = self.cosines(features_BSF, goals_BTF)
-        logp_BT = policy.worker_log_prob(tokens_BT, mask_BT, goals_BTF, late=self.late)
+        log_prob = partial(policy.worker_log_prob, tokens_BT, goals_BTF=goals_BTF, late=self.late)
         loss, cosine = masked_sum(-credit_BK * cosines_BK, known_BK), masked_sum(cosines_BK, known_BK)
-        of_worker = policy_gradient_sum(logp_BT, advantage_BT, mask_BT)
+        # G(y | s) is the probability of going on times that of the word among all words. The reward of words teaches
+        # the second factor: for the features an end is another move than a word, so one of the two would be paid more.
+        if end_token is None:
+            of_worker = policy_gradient_sum(log_prob(mask_BT), advantage_BT, mask_BT)
+        else:
+            word_BT = mask_BT & (tokens_BT != end_token)
+            words_BT = log_prob(word_BT, given_not=end_token)
+            of_worker = policy_gradient_sum(words_BT, advantage_BT, word_BT)
+            if end_advantage_BT is not None:
+                of_ends, _ = policy_gradient_sum(log_prob(mask_BT) - words_BT, end_advantage_BT, mask_BT)
+                of_worker = of_worker[0] + of_ends, of_worker[1]
         return {"manager_loss": loss, "manager_cosine": cosine, "worker_loss": of_worker}
 
 
@@ -152,6 +204,7 @@ class ReferenceGoals(PaperGoals):
     """Goals are summed in blocks of c positions, and a sum holds for the next block: LeakGAN's published code."""
 
     late = 1
+    usual = ("none", "intrinsic")
 
     def begin(self, batch_size: int) -> Tensor:
         """The sum that holds and the sum that grows, float (B, 2, k)."""
@@ -168,9 +221,13 @@ class ReferenceGoals(PaperGoals):
         full_B11 = ((position_B + 1) % self.steps == 0)[:, None, None]
         return torch.cat([torch.where(full_B11, grown_B1k, holds_B1k), grown_B1k.masked_fill(full_B11, 0.0)], dim=1)
 
+    def in_time(self, max_length: int) -> int:
+        """All before the last block."""
+        return (max_length - 1) // self.steps * self.steps
+
     def given(self, goals_BTk: Tensor, late: int = 0) -> Tensor:
         """The sum of the block before, see `block_sum`."""
-        return block_sum(goals_BTk, self.worker.first(), self.steps, late)
+        return manager_worker.block_sum(goals_BTk, self.worker.first(), self.steps, late)
 
     def scaled(self, goals: Tensor) -> Tensor:
         """Scaled to length 1."""
@@ -180,17 +237,17 @@ class ReferenceGoals(PaperGoals):
         """The last token of every block."""
         return list(range(self.steps - 1, max_length, self.steps))
 
-    def ends(self, max_length: int) -> Tensor:
+    def ends(self, max_length: int) -> slice:
         """The last token of each block."""
-        return (torch.arange(max_length // self.steps) + 1) * self.steps - 1
+        return slice(self.steps - 1, max_length, self.steps)
 
     def cosines(self, features_BSF: Tensor, goals_BTF: Tensor) -> Tensor:
         """The paper's, taken over blocks."""
-        return block_cosines(features_BSF, self._sums(goals_BTF), self.steps)
+        return manager_worker.block_cosines(features_BSF, self._sums(goals_BTF), self.steps)
 
     def worker_reward(self, features_BSF: Tensor, goals_BTF: Tensor) -> Tensor:
         """The paper's, taken over blocks."""
-        return block_reward(features_BSF, self._sums(goals_BTF), self.steps)
+        return manager_worker.block_reward(features_BSF, self._sums(goals_BTF), self.steps)
 
     def shared_reward(self, reward_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """The batch's mean, for every token."""
@@ -202,7 +259,7 @@ class ReferenceGoals(PaperGoals):
 
     def _sums(self, goals_BTF: Tensor) -> Tensor:
         """The goals as sums of blocks, float (B, T, F)."""
-        return block_sum(goals_BTF, self.worker.goal_before().detach(), self.steps, self.late)
+        return manager_worker.block_sum(goals_BTF, self.worker.goal_before().detach(), self.steps, self.late)
 
 
 #: By the name of the variant.

@@ -12,6 +12,7 @@ from torch.nn import functional
 from textgan_env.discriminators import DiscriminatorModule, make_discriminator
 from textgan_env.ops.losses import linear_log_prob
 from textgan_env.ops.sampling import seeded
+from textgan_env.ops.tiles import numbers_of
 from textgan_env.policies.base import PolicyModule, State
 from textgan_env.policies.goals import GOALS
 from textgan_env.policies.manager_worker import Manager, Worker, outer_product
@@ -73,8 +74,8 @@ class LeakedPolicy(PolicyModule):
         seed: int = 0,
     ) -> None:
         super().__init__(vocab_size, start_token, forbidden)
-        sizes = {"embed_size": embed_size, "hidden_size": hidden_size, "manager_size": manager_size}
-        require_at_least(1, **sizes, goal_size=goal_size)
+        given = {"embed_size": embed_size, "hidden_size": hidden_size, "manager_size": manager_size}
+        require_at_least(1, **given, goal_size=goal_size)
         require_at_least(0, init_scale=init_scale)
         require(variant in GOALS, f"variant must be {' or '.join(GOALS)}, found '{variant}'")
         require(0 <= dropout < 1, f"dropout must be at least 0 and below 1, found {dropout}")
@@ -84,8 +85,8 @@ class LeakedPolicy(PolicyModule):
         require(found == vocab_size, f"{expected}, found V={found}")
         longest = leaking.max_length
         require(1 <= goal_steps <= longest, f"goal_steps (c) must be 1 to T={longest}, found {goal_steps}")
-        published = 32 if longest <= 20 else 64
-        embed_size, hidden_size, manager_size = (size or published for size in sizes.values())
+        sizes = {name: size or (32 if longest <= 20 else 64) for name, size in given.items()}
+        embed_size, hidden_size, manager_size = sizes.values()
         features = leaking.feature_size
         manager = 4 * manager_size * (features + manager_size + 2) + features * (manager_size + 1)
         worker = 4 * hidden_size * (embed_size + hidden_size + 2) + features * (goal_size + 1)
@@ -93,16 +94,9 @@ class LeakedPolicy(PolicyModule):
         check_weights(manager + worker + tables, "a leaked policy")
         self.discriminator = leaking.eval().requires_grad_(False)
         self.goal_steps, self.variant = goal_steps, variant
-        sizes = {"embed_size": embed_size, "hidden_size": hidden_size, "manager_size": manager_size}
+        own = {"dropout": dropout, "init_scale": init_scale}
         goals = {"goal_size": goal_size, "goal_steps": goal_steps, "variant": variant}
-        discriminator = {"kind": leaking.kind, **leaking.config()}
-        self._settings = {
-            "discriminator": discriminator,
-            **sizes,
-            **goals,
-            "dropout": dropout,
-            "init_scale": init_scale,
-        }
+        self._settings = {"discriminator": {"kind": leaking.kind, **leaking.config()}, **sizes, **goals, **own}
         # Of the first two tokens, whatever the decoding says of the others; None: as the others.
         self.first_inverse_temperature: float | None = None
         with seeded(seed):
@@ -149,6 +143,10 @@ class LeakedPolicy(PolicyModule):
             "goals": self.rules.begin(batch_size),
         }
 
+    def reset_rows(self, state: State, mask_B: Tensor) -> State:
+        """``state`` with some rows back at the empty prefix; nothing is begun where there is none."""
+        return state if mask_B.device.type == "cpu" and not bool(mask_B.any()) else super().reset_rows(state, mask_B)
+
     def raw_step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
         """Logits under the goals set before this position; then a new goal from the features of the prefix."""
         hidden_B1H, worker = self.worker.read(tokens_B[:, None], state["worker"])
@@ -157,8 +155,9 @@ class LeakedPolicy(PolicyModule):
         products_BX = outer_product(hidden_B1H[:, 0], given_Bk) * self._sharpening(position_B)[:, None]
         logits_BV = products_BX @ self.worker.output.t()
         with torch.no_grad():
-            # A goal that is set at the last token would reach no token any more.
-            if not tokens_B.is_cuda and bool((position_B >= self.discriminator.max_length - 1).all()):
+            # A goal that is set later would reach no token any more.
+            in_time = self.rules.in_time(self.discriminator.max_length)
+            if tokens_B.device.type == "cpu" and bool((position_B >= in_time).all()):
                 prefix = self.discriminator.append_tokens(tokens_B, state["prefix"])
                 return logits_BV, {**state, "prefix": prefix, "worker": worker}
             features_BF, prefix = self.discriminator.step_features(tokens_B, state["prefix"])
@@ -168,28 +167,24 @@ class LeakedPolicy(PolicyModule):
 
     def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """Log-probability (nats) of each token, float (B, T): the Worker learns from it, no one else."""
-        if self.decoding.deterministic or self.decoding.top_k is not None or self.decoding.top_p is not None:
+        if self.decoding.truncates:
             return super().log_prob(tokens_BT, mask_BT)
         with torch.no_grad():
             goals_BTF = self.goals(self.prefix_features(tokens_BT))
         return self.worker_log_prob(tokens_BT, mask_BT, goals_BTF)
 
-    @torch.no_grad()
     def prefix_features(self, tokens_BT: Tensor) -> Tensor:
         """f_0 to f_T, float (B, T + 1, F), without gradients."""
-        state = self.discriminator.begin_features(len(tokens_BT))
-        features = []
-        for tokens_B in functional.pad(tokens_BT, (1, 0), value=self.start_token).unbind(1):
-            features_BF, state = self.discriminator.step_features(tokens_B, state)
-            features.append(features_BF)
-        return torch.stack(features, dim=1)
+        return self.discriminator.prefix_features(tokens_BT)
 
     def goals(self, features_BSF: Tensor) -> Tensor:
         """g_0 to g_{T-1}, float (B, T, F), from f_0 to f_T: only the Manager learns from them."""
         goals_BTF: Tensor = self.manager(features_BSF[:, :-1], self.manager.begin(len(features_BSF)))[0]
         return goals_BTF
 
-    def worker_log_prob(self, tokens_BT: Tensor, mask_BT: Tensor, goals_BTF: Tensor, *, late: int = 0) -> Tensor:
+    def worker_log_prob(
+        self, tokens_BT: Tensor, mask_BT: Tensor, goals_BTF: Tensor, *, late: int = 0, given_not: int | None = None
+    ) -> Tensor:
         """`log_prob` under given goals, which get no gradient.
 
         Args:
@@ -197,22 +192,24 @@ class LeakedPolicy(PolicyModule):
             mask_BT: bool; the cells asked for.
             goals_BTF: float; the Manager's.
             late: See `PaperGoals.late`.
+            given_not: A token that is known not to stand there: log G(y | s, y is not it).
         """
-        start_B1 = torch.full_like(tokens_BT[:, :1], self.start_token)
-        read_BT = torch.cat([start_B1, tokens_BT[:, :-1]], dim=1)
+        read_BT = functional.pad(tokens_BT[:, :-1], (1, 0), value=self.start_token)
         hidden_BTH, _ = self.worker.read(read_BT, self.worker.begin(len(tokens_BT)))
         given_BTk = self.rules.scaled(self.rules.given(self.worker.goal_embedding(goals_BTF), late))
-        asked_R = mask_BT.flatten().nonzero()[:, 0]
+        asked_R = numbers_of(mask_BT.flatten())
         products_RX = outer_product(hidden_BTH.flatten(0, 1)[asked_R], given_BTk.flatten(0, 1)[asked_R])
         sharpening_R = self._sharpening(asked_R % tokens_BT.shape[1]) / self.decoding.temperature
         products_RX = products_RX * sharpening_R[:, None]
         bias_V = products_RX.new_zeros(self.vocab_size).index_fill(0, self.forbidden, -math.inf)
+        if given_not is not None:
+            bias_V[given_not] = -math.inf
         # Maximum likelihood learns in training mode, with dropout; policy gradient does not.
-        logp_R = linear_log_prob(
-            products_RX, self.worker.output, bias_V, tokens_BT.flatten()[asked_R], expect_alike=self.worker.training
-        )
+        # PAD stands in no cell that is asked for.
+        scored_R = tokens_BT.flatten()[asked_R].clamp(max=self.vocab_size - 1)
+        logp_R = linear_log_prob(products_RX, self.worker.output, bias_V, scored_R, expect_alike=self.worker.training)
         logp_X: Tensor = torch.zeros_like(mask_BT, dtype=logp_R.dtype).flatten().index_copy(0, asked_R, logp_R)
-        return logp_X.view_as(mask_BT)
+        return logp_X.view_as(mask_BT).masked_fill(~mask_BT, 0.0)
 
     def _sharpening(self, position_R: Tensor) -> Tensor:
         """What logits are multiplied by before the decoding divides them by its temperature, float (R,)."""

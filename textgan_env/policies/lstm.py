@@ -3,15 +3,17 @@
 import copy
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from textgan_env.ops.losses import linear_log_prob
-from textgan_env.ops.sampling import Stream, keyed_uniform, seeded
-from textgan_env.policies.base import PolicyModule, State
+from textgan_env.ops.losses import Projector, linear_log_prob, project
+from textgan_env.ops.sampling import keyed_normal, seeded
+from textgan_env.ops.tiles import numbers_of
+from textgan_env.policies.base import PolicyModule, State, draw_weights
 from textgan_env.utils.errors import require, require_at_least
 from textgan_env.utils.reading import check_weights
 
@@ -72,31 +74,27 @@ class LSTMPolicy(PolicyModule):
         self._settings = {**sizes, "dropout": dropout, "init_scale": init_scale, "initial_state": initial_state}
         self.dropout, self.random_start = dropout, initial_state == "random"
         self._noise_BLH: Tensor | None = None
+        self._projector: Projector | None = None
         with seeded(seed):
             # One row more than tokens: PAD, which doubles as the start of a text.
             self.embedding = nn.Embedding(vocab_size + 1, embed_size)
             self.lstm = nn.LSTM(embed_size, hidden_size, num_layers, batch_first=True)
             self.projection = nn.Linear(hidden_size, vocab_size)
-            for parameter in self.parameters():
-                nn.init.normal_(parameter, std=init_scale)
-        # PyTorch's LSTM adds two biases a gate where the published one has one: the second stays 0.
-        for name, parameter in self.lstm.named_parameters():
-            if name.startswith("bias_hh"):
-                nn.init.zeros_(parameter)
-                parameter.requires_grad_(False)
+            draw_weights(self, init_scale)
 
     def for_texts(self, seed_B: Tensor, episode_B: Tensor) -> Self:
         """The same policy with the random initial states of these texts, if it has such."""
         if not self.random_start:
             return self
         shape = self.lstm.num_layers, self.lstm.hidden_size
-        number_LH = torch.arange(math.prod(shape), device=seed_B.device).view(shape)
-        uniform_BLH = keyed_uniform(
-            seed_B[:, None, None], episode_B[:, None, None], position=number_LH, stream=Stream.STATE
-        )
         view = copy.copy(self)
-        # 0 would be minus infinity; it is drawn once in 2^53 times.
-        view._noise_BLH = torch.special.ndtri(uniform_BLH.clamp(min=2.0**-54)).to(self.projection.weight.dtype)
+        view._noise_BLH = keyed_normal(seed_B, episode_B, shape).to(self.projection.weight.dtype)
+        return view
+
+    def prepared(self) -> Self:
+        """The same policy, whose projection to the vocabulary is laid out for many steps."""
+        view = copy.copy(self)
+        view._projector = Projector(self.projection.weight, self.projection.bias)
         return view
 
     def begin(self, batch_size: int) -> State:
@@ -110,49 +108,71 @@ class LSTMPolicy(PolicyModule):
 
     def raw_step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
         """One LSTM step and the projection."""
-        hidden_B1H, after = self.lstm(self._embed(tokens_B[:, None]), self._layers_first(state))
-        logits_BV = self.projection(self._drop(hidden_B1H[:, 0]))
-        return logits_BV, tuple(part.transpose(0, 1) for part in after)
+        inputs_B1E = self._inputs(self._drop(self.embedding(tokens_B[:, None])), state)
+        hidden_B1H, after = self.lstm(inputs_B1E, self._layers_first(state))
+        hidden_BH = self._drop(hidden_B1H[:, 0])
+        if self._projector is not None:
+            logits_BV = self._projector(hidden_BH)
+        else:
+            logits_BV = project(hidden_BH, self.projection.weight, self.projection.bias)
+        return logits_BV, (*(part.transpose(0, 1) for part in after), *state[2:])
 
     def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """Log-probability (nats) of each token in one pass over the whole text (teacher forcing)."""
-        if self.decoding.deterministic or self.decoding.top_k is not None or self.decoding.top_p is not None:
+        if self.decoding.truncates:
             return super().log_prob(tokens_BT, mask_BT)
         return self.log_prob_after(tokens_BT, tokens_BT, mask_BT)
 
-    def log_prob_after(self, read_BT: Tensor, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    def log_prob_after(
+        self, read_BT: Tensor, tokens_BT: Tensor, mask_BT: Tensor, *, barred: tuple[int, Tensor] | None = None
+    ) -> Tensor:
         """Log-probability (nats) of each token given other tokens before it, without truncation.
 
         Args:
             read_BT: int64; what is read: token t is scored after the first t of them.
             tokens_BT: int64; what is scored.
             mask_BT: bool; the cells asked for.
+            barred: A token, and where it is known not to stand, bool (B, T).
 
         Returns:
             float (B, T); 0 where the mask is False.
         """
-        start_B1 = torch.full_like(read_BT[:, :1], self.start_token)
-        inputs_BTE = self._embed(torch.cat([start_B1, read_BT[:, :-1]], dim=1))
-        hidden_BTH, _ = self.lstm(inputs_BTE, self._layers_first(self.begin(len(tokens_BT))))
-        asked_R = mask_BT.flatten().nonzero()[:, 0]
-        hidden_RH = self._drop(hidden_BTH).flatten(0, 1)[asked_R] / self.decoding.temperature
-        bias_V = self.projection.bias / self.decoding.temperature
-        if len(self.forbidden):
-            bias_V = bias_V.index_fill(0, self.forbidden, -math.inf)
-        # Maximum likelihood learns in training mode, with dropout; policy gradient does not.
-        logp_R = linear_log_prob(
-            hidden_RH, self.projection.weight, bias_V, tokens_BT.flatten()[asked_R], expect_alike=self.training
-        )
-        return torch.zeros_like(mask_BT, dtype=logp_R.dtype).flatten().index_copy(0, asked_R, logp_R).view_as(mask_BT)
+        length = mask_BT.shape[1]
+        if mask_BT.device.type == "cpu" and mask_BT.any():  # elsewhere it would have to be waited for
+            # What stands after the last token that is asked for changes nothing; texts may end long before T.
+            length = int(mask_BT.any(0).nonzero().amax()) + 1
+        hidden_BTH = self.hidden_states(read_BT, length)
+        # As long as T again and laid out as the LSTM does, so that dropout draws what it would have drawn.
+        filling = (0, 0, 0, 0, 0, mask_BT.shape[1] - hidden_BTH.shape[1])
+        hidden_BTH = functional.pad(hidden_BTH.transpose(0, 1), filling).transpose(0, 1)
+        return projected_log_prob(self, self.projection, self._drop(hidden_BTH), tokens_BT, mask_BT, barred=barred)
+
+    def all_log_probs(self, tokens_BT: Tensor) -> Tensor:
+        """Log-probability (nats) of every token at each prefix, float (B, T, V), in one pass over the whole text."""
+        return self._decoded(self.projection(self._drop(self.hidden_states(tokens_BT))))
+
+    def hidden_states(self, tokens_BT: Tensor, length: int | None = None) -> Tensor:
+        """The LSTM's output at each prefix, float (B, length, hidden_size): at t given the t tokens before it.
+
+        Args:
+            tokens_BT: int64.
+            length: Prefixes of each text, from the empty one on; None: T.
+        """
+        read_BT = functional.pad(tokens_BT[:, :-1], (1, 0), value=self.start_token)
+        # Dropout is drawn for all of T, so that the draws after it do not depend on the length.
+        inputs_BTE = self._drop(self.embedding(read_BT))[:, :length]
+        state = self.begin(len(tokens_BT))
+        hidden_BTH: Tensor = self.lstm(self._inputs(inputs_BTE, state), self._layers_first(state))[0]
+        return hidden_BTH
+
+    def _inputs(self, embedded_BTE: Tensor, state: State) -> Tensor:
+        """What the LSTM is fed, given the embeddings of the tokens that it reads; here the embeddings."""
+        return embedded_BTE
 
     @staticmethod
     def _layers_first(state: State) -> tuple[Tensor, ...]:
-        """The state as `torch.nn.LSTM` takes it: axes layer, row, unit."""
-        return tuple(part.transpose(0, 1).contiguous() for part in state)
-
-    def _embed(self, tokens: Tensor) -> Tensor:
-        """Embeddings of tokens, dropout applied."""
-        return self._drop(self.embedding(tokens))
+        """Hidden and cell state as `torch.nn.LSTM` takes them: axes layer, row, unit."""
+        return tuple(part.transpose(0, 1).contiguous() for part in state[:2])
 
     def _drop(self, values: Tensor) -> Tensor:
         """The values, dropout applied in training mode."""
@@ -172,3 +192,47 @@ class LSTMPolicy(PolicyModule):
             self.embedding.weight[: self.vocab_size].copy_(torch.as_tensor(weights["embedding"]))
             self.projection.weight.copy_(torch.as_tensor(weights["W_out"]).t())
             self.projection.bias.copy_(torch.as_tensor(weights["b_out"]))
+
+
+def projected_log_prob(
+    policy: PolicyModule,
+    projection: nn.Linear,
+    hidden_BTH: Tensor,
+    tokens_BT: Tensor,
+    mask_BT: Tensor,
+    *,
+    barred: tuple[int, Tensor] | None = None,
+) -> Tensor:
+    """Log-probability (nats) of each token where logits are a linear map of hidden units, without truncation.
+
+    Args:
+        policy: Says temperature and forbidden tokens.
+        projection: The map.
+        hidden_BTH: float; the units at each place, dropout applied.
+        tokens_BT: int64; what is scored.
+        mask_BT: bool; the cells asked for.
+        barred: A token, and where it is known not to stand, bool (B, T).
+
+    Returns:
+        float (B, T); 0 where the mask is False.
+    """
+    asked_R = numbers_of(mask_BT.flatten())
+    hidden_RH = hidden_BTH.flatten(0, 1)[asked_R] / policy.decoding.temperature
+    bias_V = projection.bias / policy.decoding.temperature
+    if len(policy.forbidden):
+        bias_V = bias_V.index_fill(0, policy.forbidden, -math.inf)
+    # PAD stands in no cell that is asked for.
+    tokens_R = tokens_BT.flatten()[asked_R].clamp(max=policy.vocab_size - 1)
+    # Maximum likelihood learns in training mode, with dropout; policy gradient does not.
+    score = partial(linear_log_prob, weight_VH=projection.weight, expect_alike=policy.training)
+    if barred is None:
+        logp_R = score(hidden_RH, bias_V=bias_V, tokens_R=tokens_R)
+    else:
+        token, barred_R = barred[0], barred[1].flatten()[asked_R]
+        without_V, logp_R = bias_V.index_fill(0, tokens_R.new_tensor([token]), -math.inf), hidden_RH[:, 0]
+        for rows_r, its_V in ((barred_R.nonzero()[:, 0], without_V), ((~barred_R).nonzero()[:, 0], bias_V)):
+            if len(rows_r):
+                logp_r = score(hidden_RH[rows_r], bias_V=its_V, tokens_R=tokens_R[rows_r])
+                logp_R = logp_R.index_copy(0, rows_r, logp_r)
+    logp_X = torch.zeros_like(mask_BT, dtype=logp_R.dtype).flatten().index_copy(0, asked_R, logp_R)
+    return logp_X.view_as(mask_BT).masked_fill(~mask_BT, 0.0)

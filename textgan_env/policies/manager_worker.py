@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from textgan_env.policies.base import draw_weights
+
 #: h and c, float (B, H) each.
 LSTMState = tuple[Tensor, Tensor]
 
@@ -29,15 +31,6 @@ class _Recurrent(nn.Module):
         hidden_BTH, (hidden, cell) = self.lstm(inputs_BTX, (state[0][None], state[1][None]))
         return hidden_BTH, (hidden[0], cell[0])
 
-    def _initialise(self, scale: float) -> None:
-        """Draw all weights from N(0, scale)."""
-        for name, parameter in self.named_parameters():
-            nn.init.normal_(parameter, std=scale)
-            # PyTorch's LSTM adds two biases a gate where the published one has one: the second stays 0.
-            if name.endswith("bias_hh_l0"):
-                nn.init.zeros_(parameter)
-                parameter.requires_grad_(False)
-
 
 class Manager(_Recurrent):
     """Features of the prefixes so far -> the goal, a unit vector in the space of features.
@@ -51,7 +44,7 @@ class Manager(_Recurrent):
     def __init__(self, feature_size: int, hidden_size: int, init_scale: float) -> None:
         super().__init__(feature_size, hidden_size)
         self.output = nn.Linear(hidden_size, feature_size)
-        self._initialise(init_scale)
+        draw_weights(self, init_scale)
 
     def forward(self, features_BTF: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """Goals g_t, float (B, T, F), of the features f_t; no gradient flows back into the features."""
@@ -94,7 +87,7 @@ class Worker(_Recurrent):
         self.first_goal = nn.Parameter(torch.empty(feature_size))
         self.output = nn.Parameter(torch.empty(vocab_size, goal_size * (hidden_size + 1)))
         self.dropout = nn.Dropout(dropout)
-        self._initialise(init_scale)
+        draw_weights(self, init_scale)
 
     def goal_before(self) -> Tensor:
         """The learnt goal that stands for those before the first token: a unit vector like the others, float (F,)."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Self, cast
 import torch
 from torch import Tensor, nn
 
-from textgan_env.policies.base import PolicyModule, State
+from textgan_env.policies.base import PolicyModule, State, number_ranges
 from textgan_env.utils.errors import require, require_at_least
 from textgan_env.utils.reading import check_weights
 
@@ -176,33 +176,16 @@ class NGramPolicy(PolicyModule):
         for level, context_B in zip(reversed(self._levels()), reversed(contexts), strict=True):
             left.append(left[-1] + level.log_left_C[context_B])
         logits_BV = self.log_unigram_V + left.pop()[:, None]
-        row_B = torch.arange(len(tokens_B), device=tokens_B.device)
         # A token seen after a context was also seen after the shorter one: the longer length overwrites it.
         for level, context_B in zip(self._levels(), contexts, strict=True):
-            count_B, pair_P = level.pairs(context_B)
-            row_P = row_B.repeat_interleave(count_B)
-            logp_P = level.log_prob_P.index_select(0, pair_P) + left.pop().repeat_interleave(count_B)
+            row_P, pair_P = number_ranges(level.first_C[context_B], level.first_C[context_B + 1])
+            logp_P = level.log_prob_P.index_select(0, pair_P) + left.pop()[row_P]
             logits_BV.view(-1).scatter_(0, row_P * self.vocab_size + level.next_P.index_select(0, pair_P), logp_P)
         return logits_BV, state
 
     def _levels(self) -> list["_Level"]:
         """The tables by length of context, shortest first."""
         return [cast(_Level, level) for level in self.levels]
-
-
-class UnigramPolicy(NGramPolicy):
-    """Tokens by how often they were counted, whatever stands before: `NGramPolicy` of order 1."""
-
-    kind: ClassVar[str] = "unigram"
-
-    def __init__(self, vocab_size: int, *, start_token: int, order: int = 1, **settings: Any) -> None:
-        require(order == 1, f"the order of a unigram policy is 1, found {order}: take NGramPolicy")
-        super().__init__(vocab_size, start_token=start_token, order=order, **settings)
-
-    @classmethod
-    def fit(cls, tokens_BT: Tensor, mask_BT: Tensor, *, order: int = 1, **settings: Any) -> Self:
-        """Count a corpus (see `NGramPolicy.fit`); refuses another order than 1."""
-        return super().fit(tokens_BT, mask_BT, order=order, **settings)
 
 
 class _Level(nn.Module):
@@ -223,13 +206,6 @@ class _Level(nn.Module):
         """Number of each context; C for one never seen."""
         place_B = torch.searchsorted(self.keys_C, key_B)
         return torch.where(self.keys_C[place_B] == key_B, place_B, len(self.keys_C) - 1)
-
-    def pairs(self, context_B: Tensor) -> tuple[Tensor, Tensor]:
-        """How many pairs each of these contexts has, and the numbers of all of them, one context after the other."""
-        first_B = self.first_C[context_B]
-        count_B = self.first_C[context_B + 1] - first_B
-        shift_P = (first_B - (count_B.cumsum(0) - count_B)).repeat_interleave(count_B)
-        return count_B, torch.arange(len(shift_P), device=context_B.device) + shift_P
 
 
 def _pack(context: Tensor, base: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Models of Stable-Baselines3 as policies; not imported by the package, because it needs the extra ``sb3``."""
 
+import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +11,7 @@ from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.dqn.policies import DQNPolicy
-from torch import Tensor
+from torch import Tensor, nn
 
 from textgan_env.policies.base import PolicyModule, State
 from textgan_env.utils.errors import InputError, require
@@ -29,8 +30,9 @@ class SB3RolloutPolicy(PolicyModule):
         model: PPO, A2C, DQN, MaskablePPO or RecurrentPPO on an `SB3VecEnv`, or another with the same kind of network.
 
     Raises:
-        InputError: If its network is of another kind, its observations are not those of a TextGAN environment, or it
-            reads leaked features, which only the environment has.
+        InputError: If its network is of another kind, its observations are not those of a TextGAN environment, it reads
+            leaked features, which only the environment has, or it has no environment that says which tokens its
+            actions are.
     """
 
     kind: ClassVar[str] = "sb3"
@@ -41,13 +43,17 @@ class SB3RolloutPolicy(PolicyModule):
             found = type(network).__name__
             raise InputError(f"model must have an actor-critic or a Q-network of Stable-Baselines3, found {found}")
         vocab_size = pad_of(model.observation_space)
-        super().__init__(vocab_size, start_token=vocab_size, forbidden=forbidden_tokens(model))
+        tokens_A = token_of_action(model)
+        forbidden = sorted({*range(vocab_size)}.difference(tokens_A.tolist()))
+        super().__init__(vocab_size, start_token=vocab_size, forbidden=forbidden)
+        self.tokens_A = nn.Buffer(tokens_A, persistent=False)
         assert isinstance(model.observation_space, spaces.Dict)
         plain = "features" not in model.observation_space.spaces
         require(plain, "model must read tokens and length only, found one that reads leaked features, too")
         self.max_length = int(np.prod(model.observation_space["tokens"].shape or (0,)))
         self.network = network
         self.to(model.device)
+        warn_of_gamma(model)
 
     def begin(self, batch_size: int) -> State:
         """Tokens int64 (B, T), their number (B,), which is -1 before the start token, and the network's own memory."""
@@ -68,7 +74,7 @@ class SB3RolloutPolicy(PolicyModule):
         observation = {"tokens": tokens_BT, "length": length_B[:, None]}
         network: Any = self.network
         if isinstance(network, DQNPolicy):
-            return network.q_net(observation), (tokens_BT, length_B, memory)
+            return self._of_tokens(network.q_net(observation)), (tokens_BT, length_B, memory)
         if isinstance(network, RecurrentActorCriticPolicy):
             before = tuple(part.transpose(0, 1).contiguous() for part in memory)
             new_B = torch.zeros_like(length_B, dtype=torch.float32)  # `begin` and `reset_rows` reset the memory
@@ -76,17 +82,40 @@ class SB3RolloutPolicy(PolicyModule):
             memory = tuple(part.transpose(0, 1) for part in after)
         else:
             distribution = network.get_distribution(observation)
-        logits_BV: Tensor = distribution.distribution.logits  # type: ignore[union-attr]
-        return logits_BV, (tokens_BT, length_B, memory)
+        logits_BA: Tensor = distribution.distribution.logits  # type: ignore[union-attr]
+        return self._of_tokens(logits_BA), (tokens_BT, length_B, memory)
+
+    def _of_tokens(self, logits_BA: Tensor) -> Tensor:
+        """The logits of actions as those of tokens, float (B, V); any number where no action generates a token."""
+        if not len(self.forbidden):
+            return logits_BA
+        return logits_BA.new_zeros(len(logits_BA), self.vocab_size).index_copy(1, self.tokens_A, logits_BA)
 
 
-def forbidden_tokens(model: BaseAlgorithm) -> list[int]:
-    """The tokens that the masks of a model's environment bar."""
+def token_of_action(model: BaseAlgorithm) -> Tensor:
+    """The token that each action of a model's environment generates, int64 (A,).
+
+    Raises:
+        InputError: If the model has fewer actions than its observations have tokens, and no environment to say which
+            (or its observations or actions are not those of a TextGAN environment).
+    """
+    vocab_size, actions = pad_of(model.observation_space), model.action_space
+    require(isinstance(actions, spaces.Discrete), f"action_space must be Discrete, found {actions}")
+    env, number = model.get_env(), int(actions.n)  # type: ignore[attr-defined]
+    if env is not None and env.has_attr("token_of_action"):
+        return torch.from_numpy(env.get_attr("token_of_action")[0].copy())
+    unknown = f"model must have its environment (model.set_env): it has {number} actions for {vocab_size} tokens"
+    require(number == vocab_size, unknown)
+    return torch.arange(vocab_size)
+
+
+def warn_of_gamma(model: BaseAlgorithm) -> None:
+    """Warn where a model adds up rewards that are returns already: it would learn another objective."""
     env = model.get_env()
-    if env is None or not env.has_attr("action_masks"):
-        return []
-    tokens: list[int] = np.flatnonzero(~env.env_method("action_masks")[0]).tolist()
-    return tokens
+    gamma = getattr(model, "gamma", 0)
+    if gamma and env is not None and env.has_attr("reward_mode") and env.get_attr("reward_mode")[0] == "rollout":
+        why = "reward='rollout' pays returns, which are to be learnt from with gamma 0: the model adds them up"
+        warnings.warn(f"{why} with gamma {gamma}; reward='terminal' suits gamma 1", UserWarning, stacklevel=3)
 
 
 def pad_of(space: spaces.Space[Any]) -> int:

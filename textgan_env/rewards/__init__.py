@@ -1,27 +1,35 @@
 """What a token is worth: completions of every prefix, sources of credit, transforms, controls."""
 
-from textgan_env.ops.reward_kinds import CONTROLS, REWARDS, TRANSFORMS, Transform
-from textgan_env.rewards.credit import (
-    ConstantCredit,
-    CreditSource,
-    EntropyCredit,
-    Estimate,
-    KLCredit,
-    RandomCredit,
-    RolloutCredit,
-    ShuffledCredit,
-    TextCredit,
-    check_gamma,
-    check_transform,
-    rank_rescaled,
-)
-from textgan_env.rewards.rollouts import TILE, Completions, complete, for_texts, generate
-from textgan_env.rewards.spec import RewardSpec, Source
-from textgan_env.rewards.texts import Keys, Texts
-
-__all__ = [
-    "CONTROLS", "REWARDS", "TILE", "TRANSFORMS", "Completions", "ConstantCredit", "CreditSource", "EntropyCredit",
-    "Estimate", "KLCredit", "Keys", "RandomCredit", "RewardSpec", "RolloutCredit", "ShuffledCredit", "Source",
-    "TextCredit", "Texts", "Transform", "check_gamma", "check_transform", "complete", "for_texts", "generate",
-    "rank_rescaled",
-]  # fmt: skip
+from textgan_env.rewards.asked import AskedObjective as AskedObjective
+from textgan_env.rewards.asked import BudgetSpentError as BudgetSpentError
+from textgan_env.rewards.blanks import BlankCredit as BlankCredit
+from textgan_env.rewards.controls import ConstantCredit as ConstantCredit
+from textgan_env.rewards.controls import RandomCredit as RandomCredit
+from textgan_env.rewards.controls import ShuffledCredit as ShuffledCredit
+from textgan_env.rewards.controls import controlled as controlled
+from textgan_env.rewards.credit import CreditSource as CreditSource
+from textgan_env.rewards.credit import DenseCredit as DenseCredit
+from textgan_env.rewards.credit import EntropyCredit as EntropyCredit
+from textgan_env.rewards.credit import Estimate as Estimate
+from textgan_env.rewards.credit import KLCredit as KLCredit
+from textgan_env.rewards.credit import RolloutCredit as RolloutCredit
+from textgan_env.rewards.credit import TextCredit as TextCredit
+from textgan_env.rewards.credit import rank_rescaled as rank_rescaled
+from textgan_env.rewards.goal import MixedCredit as MixedCredit
+from textgan_env.rewards.goal import ObjectiveCredit as ObjectiveCredit
+from textgan_env.rewards.intervals import q_before as q_before
+from textgan_env.rewards.intervals import q_tokens as q_tokens
+from textgan_env.rewards.rollouts import Completions as Completions
+from textgan_env.rewards.rollouts import complete as complete
+from textgan_env.rewards.rollouts import for_texts as for_texts
+from textgan_env.rewards.rollouts import generate as generate
+from textgan_env.rewards.rollouts import generate_scored as generate_scored
+from textgan_env.rewards.search import best_of as best_of
+from textgan_env.rewards.search import look_ahead as look_ahead
+from textgan_env.rewards.search import resample as resample
+from textgan_env.rewards.spec import RewardSpec as RewardSpec
+from textgan_env.rewards.spec import Source as Source
+from textgan_env.rewards.texts import Keys as Keys
+from textgan_env.rewards.texts import Texts as Texts
+from textgan_env.rewards.tree import TreeSearch as TreeSearch
+from textgan_env.rewards.witness import WitnessCredit as WitnessCredit

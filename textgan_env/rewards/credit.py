@@ -11,12 +11,15 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from textgan_env.discriminators import Discriminator, score_logits
+from textgan_env.discriminators import Discriminator, score_completions, score_logits, score_token_logits
 from textgan_env.ops.parallel import by_rows
-from textgan_env.ops.reward_kinds import TRANSFORMS
-from textgan_env.ops.sampling import Stream, derived_generator, evaluating, keyed_uniform
-from textgan_env.policies.base import Policy
+from textgan_env.ops.reward_kinds import TRANSFORMS, PrecisionName
+from textgan_env.ops.sampling import evaluating
+from textgan_env.ops.tiles import numbers_of
+from textgan_env.policies.base import Policy, PolicyModule
+from textgan_env.rewards.intervals import next_column, q_tokens
 from textgan_env.rewards.rollouts import Completions, complete, for_texts
 from textgan_env.rewards.texts import Texts
 from textgan_env.utils.errors import require, require_at_least, require_known
@@ -58,16 +61,26 @@ class RolloutCredit:
 
     SeqGAN (Yu et al. 2017) eq. 4. f and the logit are taken text by text, before the mean.
 
+    With an interval k above 1 only each k-th token and the last have a Q of their own, for 1/k of the completions; the
+    tokens between are given that of the next, gamma^s of it s tokens on. Where the policy that completes is the one
+    that generates, the policy gradient stays without bias: the tokens up to the next Q are one more sample of what the
+    policy would have completed. The variance of a token's credit grows by (1 - 1/N) Var(next Q | the text up to the
+    token). Another policy's completions are k tokens shorter then, so they say less of that policy. Interpolating
+    between the Q before and after a token would have a bias: see docs/seqgan.md.
+
     Args:
         policy: Completes the texts.
         discriminator: D.
         transform: f, a name of `TRANSFORMS`.
         rollouts: N.
         gamma: Discount: a completion counts gamma^k R when it ends k tokens after this one.
+        interval: Tokens from one Q to the next.
+        precision: What D's scores of completions are computed in, see `score_completions`; a finished text's own score
+            is always float32.
 
     Raises:
-        InputError: If the name is unknown, N is below 1, gamma is out of range, or policy and D speak of different
-            vocabularies.
+        InputError: If the name is unknown, N or the interval is below 1, gamma is out of range, or policy and D speak
+            of different vocabularies.
     """
 
     policy: Policy
@@ -75,18 +88,32 @@ class RolloutCredit:
     transform: str = "prob"
     rollouts: int = 16
     gamma: float = 1.0
+    interval: int = 1
+    precision: PrecisionName = "float32"
 
     def __post_init__(self) -> None:
         """Check names and sizes."""
-        check_transform(self.transform)
+        require_known("reward transform", self.transform, TRANSFORMS)
         check_gamma(self.gamma)
-        require_at_least(1, rollouts=self.rollouts)
+        require_at_least(1, rollouts=self.rollouts, interval=self.interval)
         writes, reads = self.policy.vocab_size, self.discriminator.vocab_size
         require(writes == reads, f"the rollout policy writes V={writes} tokens, but the discriminator reads V={reads}")
 
     def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
-        """Q of the wanted tokens, float32 (B, T)."""
-        credit_BT = _by_rows(lambda some, mask_BT: self.estimate(some, mask_BT).q_BT, texts, wanted_BT)
+        """Q of the wanted tokens, float32 (B, T).
+
+        Raises:
+            InputError: If a token's next Q is that of a prefix which is not generated yet.
+        """
+        next_BT, length = next_column(q_tokens(texts, self.interval)), wanted_BT.shape[1]
+        behind = "the newest tokens of an unfinished text have no Q yet: ask at every"
+        known = self.interval == 1 or bool((next_BT < length)[wanted_BT].all())
+        require(known, f"{behind} {self.interval}-th token, and at the end")
+        next_BT = next_BT.clamp(max=length - 1)
+        asked_BT = torch.zeros_like(next_BT).scatter_add_(1, next_BT, wanted_BT.long()) > 0
+        q_BT = _by_rows(lambda some, mask_BT: self.estimate(some, mask_BT).q_BT, texts, asked_BT)
+        ahead_BT = next_BT - torch.arange(length, device=next_BT.device)
+        credit_BT = q_BT.gather(1, next_BT) * self.gamma ** ahead_BT.clamp(min=0) * wanted_BT
         return _compared(self.transform, credit_BT, wanted_BT)
 
     def estimate(self, texts: Texts, wanted_BT: Tensor) -> Estimate:
@@ -96,15 +123,35 @@ class RolloutCredit:
         prefixes_BT = (wanted_BT & ~final_BT).roll(1, dims=1)
         of_batch = partial(complete, self.policy, texts.tokens_BT, prefixes_BT, keys=texts.keys)
         done = of_batch(rollouts=self.rollouts, end_token=texts.end_token)
-        final_row_R = final_BT.nonzero()[:, 0]
-        logits_R = score_logits(self.discriminator, torch.cat([done.tokens_RT, texts.tokens_BT[final_row_R]]))
-        reward_R, final_R = TRANSFORMS[self.transform](logits_R).float().tensor_split([len(done.row_R)])
+        reward_R = self._reward(self._score(done, texts.end_token))
         return_R = reward_R * self.gamma ** (done.lengths_R - done.prefix_R)
         q_BT = torch.zeros_like(wanted_BT, dtype=torch.float32)
         row_R, column_R = done.row_R[:: self.rollouts], done.prefix_R[:: self.rollouts] - 1
         q_BT[row_R, column_R] = return_R.view(-1, self.rollouts).mean(1)
-        q_BT[final_BT] = final_R
+        final_row_R = numbers_of(final_BT.any(1))
+        if len(final_row_R):
+            # Few rows: a whole tile would cost as much as the completions of a token.
+            final_R = self._reward(score_logits(self.discriminator, texts.tokens_BT[final_row_R], tile=32))
+            final_B = torch.zeros_like(q_BT[:, 0]).index_copy(0, final_row_R, final_R)
+            q_BT = torch.where(final_BT, final_B[:, None], q_BT)
         return Estimate(q_BT, done, reward_R)
+
+    def _reward(self, logits_R: Tensor) -> Tensor:
+        """R = f(logit), float32 (R,)."""
+        return TRANSFORMS[self.transform](logits_R).float()
+
+    def _score(self, done: Completions, end_token: int | None) -> Tensor:
+        """D's logits of the completions, float (R,).
+
+        Where texts end early, many completions of a likely sentence are equal, and what follows most prefixes is short:
+        a costly D scores each text once, as a whole. Where none does, few are equal: the completions of a prefix share.
+        """
+        score = partial(score_completions, self.discriminator, precision=self.precision)
+        if end_token is None or not getattr(self.discriminator, "costly", False):
+            texts_GNT = done.tokens_RT.view(-1, self.rollouts, done.tokens_RT.shape[1])
+            return score(texts_GNT, done.prefix_R[:: self.rollouts]).flatten()
+        texts_RT, place_R = torch.unique(done.tokens_RT, dim=0, return_inverse=True)
+        return score(texts_RT[:, None], torch.zeros_like(texts_RT[:, 0]))[place_R, 0]
 
 
 @dataclass(frozen=True)
@@ -126,24 +173,61 @@ class TextCredit:
 
     def __post_init__(self) -> None:
         """Check name and number."""
-        check_transform(self.transform)
+        require_known("reward transform", self.transform, TRANSFORMS)
         check_gamma(self.gamma)
 
     def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
         """R at the wanted tokens, float32 (B, T); raises InputError if one belongs to an unfinished text."""
         asked_B = wanted_BT.any(1)
-        require(bool(texts.ended_B[asked_B].all()), "the reward of a whole text is not known before the text has ended")
+        require(
+            bool((texts.ended_B | ~asked_B).all()), "the reward of a whole text is not known before the text has ended"
+        )
         credit_BT = _by_rows(self._of_each, texts, wanted_BT)
         return _compared(self.transform, credit_BT, wanted_BT)
 
     def _of_each(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
         """R by the texts alone, float32 (B, T)."""
-        asked_B = wanted_BT.any(1)
+        asked_R = numbers_of(wanted_BT.any(1))
+        logits_R = score_logits(self.discriminator, texts.tokens_BT[asked_R])
         reward_B = torch.zeros_like(texts.lengths_B, dtype=torch.float32)
-        logits_R = score_logits(self.discriminator, texts.tokens_BT[asked_B])
-        reward_B[asked_B] = TRANSFORMS[self.transform](logits_R).float()
+        reward_B.index_copy_(0, asked_R, TRANSFORMS[self.transform](logits_R).float())
         after_BT = texts.lengths_B[:, None] - 1 - torch.arange(wanted_BT.shape[1], device=wanted_BT.device)
         return reward_B[:, None] * self.gamma ** after_BT.clamp(min=0) * wanted_BT
+
+
+@dataclass(frozen=True)
+class DenseCredit:
+    """What each token is paid by a D that scores every prefix, and what later tokens are still to be paid.
+
+    ScratchGAN (de Masson d'Autume et al. 2019, section 2.2): r_t = f(D(y_1..y_t)), with f = 2D - 1 there, and the
+    credit of token t is the sum over s >= t of gamma^(s - t) r_s, with gamma .23.
+
+    Args:
+        discriminator: D, with a ``token_logits`` beside its ``logits``.
+        transform: f, a name of `TRANSFORMS`.
+        gamma: Discount of what later tokens are paid; 0: each token has its own reward only.
+
+    Raises:
+        InputError: If the name is unknown, or gamma out of range.
+    """
+
+    discriminator: Discriminator
+    transform: str = "2p-1"
+    gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check name and number."""
+        require_known("reward transform", self.transform, TRANSFORMS)
+        check_gamma(self.gamma)
+
+    def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
+        """Credit to go as far as the texts go, float32 (B, T)."""
+        return _compared(self.transform, _by_rows(self._of_each, texts, wanted_BT), wanted_BT)
+
+    def _of_each(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
+        """The same by each text alone."""
+        paid_BT = TRANSFORMS[self.transform](score_token_logits(self.discriminator, texts.tokens_BT)) * texts.mask_BT
+        return to_go(paid_BT, self.gamma) * wanted_BT
 
 
 @dataclass(frozen=True)
@@ -151,16 +235,17 @@ class KLCredit:
     """Minus the KL divergence from a reference policy, as it is still to come, times a weight.
 
     Token t pays ``weight * (log G(y_t | s_t) - log G_ref(y_t | s_t))``; its credit sums what t and all later tokens
-    pay. Keeps a policy near the one it started from (Jaques et al. 2017).
+    pay. Keeps a policy near the one it started from (Jaques et al. 2017). Both are read at the temperature that the
+    texts were generated at: a G at 1.5 that equals its reference at 1 would be pulled away from it.
 
     Args:
         policy: G, the policy that generated the texts.
-        reference: G_ref.
+        reference: G_ref, at G's temperature (`PolicyModule.at_temperature`).
         weight: Reward units per nat.
         gamma: Discount of what later tokens pay.
 
     Raises:
-        InputError: If a number is out of range or the two policies have different vocabularies.
+        InputError: If a number is out of range, or the two policies have different vocabularies or temperatures.
     """
 
     policy: Policy
@@ -174,11 +259,15 @@ class KLCredit:
         require_at_least(0, weight=self.weight)
         ours, theirs = self.policy.vocab_size, self.reference.vocab_size
         require(ours == theirs, f"policy and reference must write one vocabulary, found V={ours} and V={theirs}")
+        modules = [one for one in (self.policy, self.reference) if isinstance(one, PolicyModule)]
+        found = list(dict.fromkeys(module.decoding.temperature for module in modules))
+        advice = "reference.at_temperature(...) reads the reference as G generates"
+        require(len(found) < 2, f"KL needs policy and reference at one temperature, found {found}: {advice}")
 
     def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
         """Minus the KL to go at the wanted tokens, float32 (B, T); raises InputError if a text is unfinished."""
         paid_BT = _log_prob(self.policy, texts) - _log_prob(self.reference, texts)
-        return -self.weight * _to_go(paid_BT, self.gamma) * wanted_BT
+        return -self.weight * to_go(paid_BT, self.gamma) * wanted_BT
 
 
 @dataclass(frozen=True)
@@ -208,7 +297,7 @@ class EntropyCredit:
 
     def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
         """The entropy to go at the wanted tokens, float32 (B, T); raises InputError if a text is unfinished."""
-        return -self.weight * _to_go(_log_prob(self.policy, texts), self.gamma) * wanted_BT
+        return -self.weight * to_go(_log_prob(self.policy, texts), self.gamma) * wanted_BT
 
 
 def _log_prob(policy: Policy, texts: Texts) -> Tensor:
@@ -230,68 +319,27 @@ def _by_rows(of_each: Callable[[Texts, Tensor], Tensor], texts: Texts, mask_BT: 
     return by_rows(lambda some, some_BT: (of_each(some, some_BT),), texts, mask_BT)[0]
 
 
-def _to_go(paid_BT: Tensor, gamma: float) -> Tensor:
-    """What each token and, discounted, all later ones pay; float32 (B, T)."""
+def to_go(paid_BT: Tensor, gamma: float) -> Tensor:
+    """What each token and, discounted, all later ones pay; float32 (B, T).
+
+    Args:
+        paid_BT: float; 0 after the end.
+        gamma: Discount for each token from one to the other.
+    """
     to_go_TB = [torch.zeros_like(paid_BT[:, 0])]
     for paid_B in reversed(paid_BT.unbind(1)):
         to_go_TB.append(paid_B + gamma * to_go_TB[-1])
     return torch.stack(to_go_TB[:0:-1], dim=1).float()
 
 
-@dataclass(frozen=True)
-class ConstantCredit:
-    """1 for every token: a control. Whatever learning it causes, the discriminator had no part in it."""
-
-    def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
-        """1 at the wanted tokens, float32 (B, T)."""
-        return wanted_BT.float()
-
-
-@dataclass(frozen=True)
-class RandomCredit:
-    """A uniform random number between 0 and 1 for every token: a control."""
-
-    def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
-        """U(0, 1) at the wanted tokens, float32 (B, T), keyed like every other draw."""
-        positions_T = torch.arange(wanted_BT.shape[1], device=wanted_BT.device)
-        seed_B1, episode_B1 = texts.keys.seed_B[:, None], texts.keys.episode_B[:, None]
-        return keyed_uniform(seed_B1, episode_B1, position=positions_T, stream=Stream.REWARD).float() * wanted_BT
-
-
-@dataclass(frozen=True)
-class ShuffledCredit:
-    """The credit of another text: whole rows of a source, permuted once a batch. A control.
-
-    It keeps the values and how they run along a text, and takes away what they say about this one. A text longer than
-    the one whose credit it is given keeps that one's last value to its end: 0 would punish length.
-
-    Args:
-        source: Whose rows are permuted.
-    """
-
-    source: CreditSource
-
-    def credit(self, texts: Texts, wanted_BT: Tensor) -> Tensor:
-        """Permuted credit at the wanted tokens, float32 (B, T).
-
-        Raises:
-            InputError: If there is only one row.
-        """
-        rows = len(wanted_BT)
-        require(rows >= 2, "the shuffled control needs at least 2 texts side by side, found 1")
-        seed, episode = int(texts.keys.seed_B[0]), int(texts.keys.episode_B[0])
-        order_B = torch.randperm(rows, generator=derived_generator(seed, "shuffled", episode)).to(wanted_BT.device)
-        credit_BT = self.source.credit(texts, wanted_BT)
-        last_B1 = credit_BT.gather(1, (texts.lengths_B[:, None] - 1).clamp(min=0))
-        return torch.where(texts.mask_BT, credit_BT, last_B1)[order_B] * wanted_BT
-
-
 def rank_rescaled(credit_BT: Tensor, mask_BT: Tensor, delta: float = 16.0) -> Tensor:
     """Bootstrapped rescaled activation: each column's credits replaced by a fixed function of their rank.
 
-    ``sigmoid(delta * (0.5 - rank / B))``, rank 1 for the best, ties share their average rank, B the texts that reach
-    this column. LeakGAN (Guo et al. 2018), section "Bootstrapped Rewards"; its published code numbers the rewards
-    without sorting them.
+    ``sigmoid(delta * (0.5 - (rank - 0.5) / n))``, rank 1 for the best of the n texts that reach this column; ties share
+    the mean of the values at their ranks. LeakGAN (Guo et al. 2018), section "Bootstrapped Rewards", has ``rank / B``:
+    all its B texts have T tokens, and the mean is 0.5 - 1/(2B) or so. Where texts end early that would pay for the
+    number of texts left (the last one alone .0003): half a rank less makes the mean 0.5 in every column. The published
+    code numbers the rewards without sorting them.
 
     Args:
         credit_BT: float.
@@ -307,8 +355,13 @@ def rank_rescaled(credit_BT: Tensor, mask_BT: Tensor, delta: float = 16.0) -> Te
     require(len(credit_BT) >= 2, "the rank transform compares texts: it needs at least 2 side by side, found 1")
     above_BBT = (credit_BT[None] > credit_BT[:, None]) & mask_BT[None]
     equal_BBT = (credit_BT[None] == credit_BT[:, None]) & mask_BT[None]
-    rank_BT = above_BBT.sum(1) + (equal_BBT.sum(1) + 1) / 2
-    return torch.sigmoid(delta * (0.5 - rank_BT / mask_BT.sum(0).clamp(min=1))).float() * mask_BT
+    above_BT, equal_BT = above_BBT.sum(1), equal_BBT.sum(1)
+    ranks_B1 = torch.arange(1, len(credit_BT) + 1, device=credit_BT.device, dtype=torch.float64)[:, None]
+    values_BT = torch.sigmoid(delta * (0.5 - (ranks_B1 - 0.5) / mask_BT.sum(0).clamp(min=1)))
+    # The sum of the values at the first r ranks, r = 0 to B: ties hold the ranks from above + 1 to above + equal.
+    sums_BT = functional.pad(values_BT.cumsum(0), (0, 0, 1, 0))
+    tied_BT = sums_BT.gather(0, above_BT + equal_BT) - sums_BT.gather(0, above_BT)
+    return (tied_BT / equal_BT.clamp(min=1)).float() * mask_BT
 
 
 def check_gamma(gamma: float) -> None:
@@ -318,12 +371,3 @@ def check_gamma(gamma: float) -> None:
         InputError: If it is not.
     """
     require(0 <= gamma <= 1, f"gamma must be 0 to 1, found {gamma}")
-
-
-def check_transform(name: str) -> None:
-    """Refuse a name that is not in `TRANSFORMS`.
-
-    Raises:
-        InputError: If it is not.
-    """
-    require_known("reward transform", name, TRANSFORMS)

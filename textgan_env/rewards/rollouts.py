@@ -8,14 +8,16 @@ the first token.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from textgan_env.ops.episodes import check_prefix
-from textgan_env.ops.sampling import Stream, evaluating, keyed_uniform, sample_categorical
+from textgan_env.ops.sampling import Stream, evaluating, keyed_uniform, sample_with_probability
 from textgan_env.ops.tiles import Tile
 from textgan_env.policies.base import Policy, PolicyModule, State, map_state
 from textgan_env.rewards.texts import Keys
@@ -25,6 +27,8 @@ from textgan_env.utils.errors import require, require_at_least
 #: in the matrix product and round differently, so that a draw could depend on how rows were grouped.
 TILE = Tile(cpu=256, gpu=16_384)
 _SMALLEST_TILE = 32
+# Uniform numbers made at once on a GPU: 128 MB, and about five times as much while they are made.
+_DRAWS = 2**24
 
 
 def for_texts(policy: Policy, keys: Keys) -> Policy:
@@ -42,6 +46,8 @@ class Completions:
         row_R: int64, the row of the batch.
         prefix_R: int64, how many tokens were given.
         rollout_R: int64, 0 to N-1.
+        logp_RT: float64, log-probability (nats) of each token as it was drawn, 0 for those that were given and after
+            the end; None where it was not asked for.
     """
 
     tokens_RT: Tensor
@@ -49,6 +55,7 @@ class Completions:
     row_R: Tensor
     prefix_R: Tensor
     rollout_R: Tensor
+    logp_RT: Tensor | None = None
 
 
 def complete(
@@ -60,6 +67,7 @@ def complete(
     rollouts: int = 1,
     end_token: int | None = None,
     stream: Stream = Stream.ROLLOUT,
+    scored: bool = False,
     tile: int | None = None,
 ) -> Completions:
     """Complete prefixes of each text N times with the policy, dropout off, without gradients.
@@ -72,6 +80,7 @@ def complete(
         rollouts: N, completions of each prefix.
         end_token: The token that ends a text before T tokens. None: every text has T tokens.
         stream: What the draws are for.
+        scored: Whether to keep the log-probability of each draw, which is known from drawing it.
         tile: Rows stepped at once; changes memory and speed, never a draw. None: `TILE` of the device.
 
     Returns:
@@ -80,9 +89,35 @@ def complete(
     Raises:
         InputError: If N is below 1 or shapes do not fit.
     """
-    tile = TILE.on(tokens_BT.device) if tile is None else tile
-    _check_sizes(tokens_BT, wanted_BT, rollouts, tile)
-    prefix_R, row_R = (part.repeat_interleave(rollouts) for part in wanted_BT.t().nonzero(as_tuple=True))
+    tile = _tile(tile, tokens_BT.device)
+    require_at_least(1, rollouts=rollouts)
+    shape, wanted = tuple(tokens_BT.shape), tuple(wanted_BT.shape)
+    require(shape == wanted, f"tokens and wanted prefixes must have one shape, found {shape} and {wanted}")
+    # Beyond these the keys of two draws would be one.
+    require(tokens_BT.shape[1] < 2**16, f"a text has at most 65,535 tokens, found T={tokens_BT.shape[1]}")
+    require(rollouts < 2**24, f"a prefix has at most 16,777,215 completions, found {rollouts}")
+    # On a GPU this is the one time that the host waits for it.
+    joining_T = wanted_BT.sum(0).tolist()
+    how: Any = {"rollouts": rollouts, "end_token": end_token, "stream": stream, "scored": scored, "tile": tile}
+    return _complete(policy, tokens_BT, wanted_BT, joining_T, keys=keys, **how)
+
+
+def _complete(
+    policy: Policy,
+    tokens_BT: Tensor,
+    wanted_BT: Tensor,
+    joining_T: list[int],
+    *,
+    keys: Keys,
+    rollouts: int,
+    end_token: int | None,
+    stream: Stream,
+    scored: bool,
+    tile: int,
+) -> Completions:
+    """`complete` for whom knows how many prefixes of each length are wanted."""
+    cells_C2 = torch.nonzero_static(wanted_BT.t(), size=sum(joining_T))
+    prefix_R, row_R = cells_C2[:, None].expand(-1, rollouts, -1).flatten(0, 1).unbind(1)
     is_given_RT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device) < prefix_R[:, None]
     texts = Completions(
         tokens_RT=tokens_BT[row_R].masked_fill(~is_given_RT, policy.vocab_size),
@@ -90,22 +125,19 @@ def complete(
         row_R=row_R,
         prefix_R=prefix_R,
         rollout_R=torch.arange(rollouts, device=tokens_BT.device).repeat(len(prefix_R) // rollouts),
+        logp_RT=torch.zeros(is_given_RT.shape, dtype=torch.float64, device=tokens_BT.device) if scored else None,
     )
     if len(row_R):
-        how: Any = {"rollouts": rollouts, "end_token": end_token, "stream": stream, "tile": tile}
+        starts = [0, *(rollouts * count for count in accumulate(joining_T))]
+        how: Any = {"keys_R": keys[row_R], "starts": starts, "stream": stream, "tile": tile, "end_token": end_token}
         with evaluating(policy), torch.inference_mode():
-            _generate(for_texts(policy, keys), tokens_BT, wanted_BT, texts, keys_R=keys[row_R], **how)
+            policy = for_texts(policy, keys)
+            policy = policy.prepared() if isinstance(policy, PolicyModule) else policy
+            if tokens_BT.device.type == "cpu":
+                _generate(policy, tokens_BT, wanted_BT, texts, rollouts=rollouts, **how)
+            else:
+                _generate_side_by_side(policy, tokens_BT, texts, **how)
     return texts
-
-
-def _check_sizes(tokens_BT: Tensor, wanted_BT: Tensor, rollouts: int, tile: int) -> None:
-    """Refuse shapes that do not fit, and numbers that are out of range."""
-    require_at_least(1, rollouts=rollouts, tile=tile)
-    shape, wanted = tuple(tokens_BT.shape), tuple(wanted_BT.shape)
-    require(shape == wanted, f"tokens and wanted prefixes must have one shape, found {shape} and {wanted}")
-    # Beyond these the keys of two draws would be one.
-    require(tokens_BT.shape[1] < 2**16, f"a text has at most 65,535 tokens, found T={tokens_BT.shape[1]}")
-    require(rollouts < 2**24, f"a prefix has at most 16,777,215 completions, found {rollouts}")
 
 
 def generate(
@@ -115,7 +147,6 @@ def generate(
     *,
     end_token: int | None = None,
     prefix: Sequence[int] = (),
-    stream: Stream = Stream.TEXT,
     tile: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Generate one text for each key, from the first token on or from the end of a given prefix.
@@ -126,7 +157,6 @@ def generate(
         max_length: T.
         end_token: The token that ends a text before T tokens. None: every text has T tokens.
         prefix: Tokens that every text begins with.
-        stream: What the draws are for.
         tile: Rows stepped at once; changes memory and speed, never a draw. None: `TILE` of the device.
 
     Returns:
@@ -136,14 +166,32 @@ def generate(
     Raises:
         InputError: If T is below 1, or the prefix has no room in it or holds a token that may not stand there.
     """
+    texts = generate_scored(policy, keys, max_length, end_token=end_token, prefix=prefix, tile=tile, scored=False)
+    return texts.tokens_RT, texts.lengths_R
+
+
+def generate_scored(
+    policy: Policy,
+    keys: Keys,
+    max_length: int,
+    *,
+    end_token: int | None = None,
+    prefix: Sequence[int] = (),
+    tile: int | None = None,
+    scored: bool = True,
+) -> Completions:
+    """The texts of `generate` with the log-probability of each draw, which costs next to nothing beside it."""
     require(max_length >= 1, f"a text must have room for at least 1 token, found T={max_length}")
     check_prefix(np.array(prefix, dtype=np.int64), max_length, policy.vocab_size, end_token)
     tokens_BT = torch.full((len(keys.seed_B), max_length), policy.vocab_size, device=keys.seed_B.device)
-    tokens_BT[:, : len(prefix)] = torch.tensor(prefix, dtype=torch.int64, device=tokens_BT.device)
+    for place, token in enumerate(prefix):
+        tokens_BT[:, place] = token
     wanted_BT = torch.zeros_like(tokens_BT, dtype=torch.bool)
     wanted_BT[:, len(prefix)] = True
-    texts = complete(policy, tokens_BT, wanted_BT, keys=keys, end_token=end_token, stream=stream, tile=tile)
-    return texts.tokens_RT, texts.lengths_R
+    joining_T = [len(tokens_BT) * (length == len(prefix)) for length in range(max_length)]
+    how: Any = {"end_token": end_token, "stream": Stream.TEXT, "scored": scored}
+    tile = _tile(tile, tokens_BT.device)
+    return _complete(policy, tokens_BT, wanted_BT, joining_T, keys=keys, rollouts=1, tile=tile, **how)
 
 
 def _generate(
@@ -153,19 +201,19 @@ def _generate(
     texts: Completions,
     *,
     keys_R: Keys,
+    starts: list[int],
     rollouts: int,
     end_token: int | None,
     stream: Stream,
     tile: int,
 ) -> None:
-    """The pass over time; fills ``texts`` in place."""
+    """The pass over time on a CPU; fills ``texts`` in place. Completions of p tokens begin with row ``starts[p]``."""
     max_length = tokens_BT.shape[1]
     columns_T = torch.arange(max_length + 1, device=tokens_BT.device)
     longest_B = (wanted_BT * columns_T[1:]).amax(1) - 1  # the longest prefix each row is asked for; -1: none
-    starts = torch.searchsorted(texts.prefix_R, columns_T).tolist()
-    read = _Memory(policy, map_state(torch.clone, policy.begin(len(tokens_BT))))
+    read = Memory(policy, map_state(torch.clone, policy.begin(len(tokens_BT))))
     # Every row's own state comes from `step` or `put` before it is read.
-    written = _Memory(policy, map_state(lambda part: part.new_zeros(len(texts.row_R), *part.shape[1:]), read.state))
+    written = Memory(policy, map_state(lambda part: part.new_zeros(len(texts.row_R), *part.shape[1:]), read.state))
     uniform_R = torch.empty(len(texts.row_R), dtype=torch.float64, device=tokens_BT.device)
     given_B = torch.full_like(tokens_BT[:, 0], policy.start_token)
     alive_R = texts.row_R[:0]
@@ -176,18 +224,17 @@ def _generate(
         keys = keys_R[writing_R]
         of_R = {"prefix": texts.prefix_R[writing_R], "rollout": texts.rollout_R[writing_R]}
         uniform_R[writing_R] = keyed_uniform(keys.seed_B, keys.episode_B, position=position, stream=stream, **of_R)
-        for rows_r in _tiles(alive_R, tile):
+        for rows_r in row_tiles(alive_R, tile):
             logits_rV = written.step(texts.tokens_RT[:, position - 1], rows_r)
-            texts.tokens_RT[rows_r, position] = sample_categorical(logits_rV, uniform_R[rows_r], overwrite=True)
+            _draw(texts, rows_r, position, logits_rV, uniform_R[rows_r])
 
-        for rows_b in _tiles((longest_B >= position).nonzero()[:, 0], tile):
+        for rows_b in row_tiles((longest_B >= position).nonzero()[:, 0], tile):
             logits_bV = read.step(given_B, rows_b)
             # All completions of a prefix draw their first token from one distribution and start from one state.
             chosen_b = wanted_BT[rows_b, position]
             rows_r, joining_R = joining_R.tensor_split([int(chosen_b.sum()) * rollouts])
             if len(rows_r):
-                drawn_bN = sample_categorical(logits_bV[chosen_b], uniform_R[rows_r].view(-1, rollouts), overwrite=True)
-                texts.tokens_RT[rows_r, position] = drawn_bN.flatten()
+                _draw(texts, rows_r, position, logits_bV[chosen_b], uniform_R[rows_r].view(-1, rollouts))
                 written.put(rows_r, read.get(texts.row_R[rows_r]))
         given_B = tokens_BT[:, position]
 
@@ -198,12 +245,95 @@ def _generate(
             alive_R = writing_R[~ended_R]
 
 
-def _tiles(rows_R: Tensor, tile: int) -> tuple[Tensor, ...]:
+def _draw(texts: Completions, rows_r: Tensor, position: int, logits_bV: Tensor, uniform: Tensor) -> None:
+    """Draw the tokens of some rows at a position; logits are overwritten."""
+    drawn, share = sample_with_probability(logits_bV, uniform, overwrite=True)
+    texts.tokens_RT[rows_r, position] = drawn.flatten()
+    if texts.logp_RT is not None:
+        texts.logp_RT[rows_r, position] = share.flatten().log_()
+
+
+def _generate_side_by_side(
+    policy: Policy,
+    tokens_BT: Tensor,
+    texts: Completions,
+    *,
+    keys_R: Keys,
+    starts: list[int],
+    end_token: int | None,
+    stream: Stream,
+    tile: int,
+) -> None:
+    """The pass over time where starting a kernel is dear; fills ``texts`` in place, as `_generate` does.
+
+    All shapes are known beforehand, so the host never waits. The texts that are read come first, their completions
+    after them in the order in which they join; at each position all of them are stepped and drawn together. What has
+    ended is written on, and cut off at the end.
+    """
+    (batch, length), pad, count = tokens_BT.shape, policy.vocab_size, starts[-1]
+    columns_T = torch.arange(length, device=tokens_BT.device)
+    # What follows the end of a text that is read matters to nobody, but no policy need know how to read PAD.
+    tokens_XT = torch.cat([tokens_BT.clamp(max=pad - 1), texts.tokens_RT])
+    tokens_XS = functional.pad(tokens_XT, (1, 0), value=policy.start_token)
+    state = map_state(lambda part: functional.pad(part, (0, 0) * (part.dim() - 1) + (0, count)), policy.begin(batch))
+    at_once = max(1, _DRAWS // count)
+    for position in range(length):
+        if position % at_once == 0:
+            places = columns_T[position : position + at_once]
+            of_R = {"prefix": texts.prefix_R[:, None], "rollout": texts.rollout_R[:, None]}
+            seed_R1, episode_R1 = keys_R.seed_B[:, None], keys_R.episode_B[:, None]
+            uniform_RP = keyed_uniform(seed_R1, episode_R1, position=places, stream=stream, **of_R)
+        joining = slice(batch + starts[position], batch + starts[position + 1])
+        if joining.start < joining.stop:
+            row_r = texts.row_R[joining.start - batch : joining.stop - batch]
+            map_state(Tensor.copy_, _at(state, joining), _at(state, row_r))
+        # When the last completions have joined, nothing is read any more.
+        first = 0 if starts[position + 1] < count else batch
+        for start in range(first, joining.stop, tile):
+            rows = slice(start, min(start + tile, joining.stop))
+            logits_rV, after = policy.step(tokens_XS[rows, position], _at(state, rows))
+            _require_logits(policy, logits_rV, rows.stop - start)
+            map_state(Tensor.copy_, _at(state, rows), after)
+            drawn = slice(max(batch, start), rows.stop)
+            if drawn.start < drawn.stop:
+                uniform_r = uniform_RP[drawn.start - batch : drawn.stop - batch, position % at_once]
+                tokens_r, share_r = sample_with_probability(logits_rV[drawn.start - start :], uniform_r, overwrite=True)
+                tokens_XS[drawn, position + 1] = tokens_r
+                if texts.logp_RT is not None:
+                    texts.logp_RT[drawn.start - batch : drawn.stop - batch, position] = share_r.log_()
+    texts.tokens_RT.copy_(tokens_XS[batch:, 1:])
+    if end_token is not None:
+        ends_RT = (texts.tokens_RT == end_token) & (columns_T >= texts.prefix_R[:, None])
+        texts.lengths_R.copy_(torch.where(ends_RT, columns_T + 1, length).amin(1))
+        ended_RT = columns_T >= texts.lengths_R[:, None]
+        texts.tokens_RT.masked_fill_(ended_RT, pad)
+        if texts.logp_RT is not None:
+            texts.logp_RT.masked_fill_(ended_RT, 0.0)
+
+
+def _at(state: State, rows: Tensor | slice) -> State:
+    """The state of some rows; of a slice of them no copy but a view, in which it can be changed."""
+    return map_state(lambda part: part[rows], state)
+
+
+def _require_logits(policy: Policy, logits_rV: Tensor, rows: int) -> None:
+    """Refuse logits of another shape, which might be broadcast."""
+    expected, found = (rows, policy.vocab_size), tuple(logits_rV.shape)
+    require(found == expected, f"the policy's logits must have shape (B, V)={expected}, found {found}")
+
+
+def _tile(tile: int | None, device: torch.device) -> int:
+    """The rows stepped at once."""
+    require_at_least(1, tile=tile)
+    return TILE.on(device) if tile is None else tile
+
+
+def row_tiles(rows_R: Tensor, tile: int) -> tuple[Tensor, ...]:
     """The rows, some at a time."""
     return rows_R.split(tile) if len(rows_R) else ()
 
 
-class _Memory:
+class Memory:
     """The policy's state of many rows, read and written some rows at a time."""
 
     def __init__(self, policy: Policy, state: State) -> None:
@@ -212,7 +342,7 @@ class _Memory:
 
     def get(self, rows_r: Tensor) -> State:
         """The state of some rows."""
-        return map_state(lambda part: part[rows_r], self.state)
+        return _at(self.state, rows_r)
 
     def put(self, rows_r: Tensor, state: State) -> None:
         """Set the state of some rows."""
@@ -223,5 +353,6 @@ class _Memory:
         count = len(rows_r)
         padded_r = torch.cat([rows_r, rows_r[-1:].expand(max(0, _SMALLEST_TILE - count))])
         logits_rV, state = self.policy.step(last_R[padded_r], self.get(padded_r))
+        _require_logits(self.policy, logits_rV, len(padded_r))
         self.put(rows_r, map_state(lambda part: part[:count], state))
         return logits_rV[:count]

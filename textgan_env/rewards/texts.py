@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +26,7 @@ class Keys:
     @classmethod
     def of(cls, episodes: Episodes, device: torch.device) -> "Keys":
         """Those of the texts that are being generated."""
-        return cls(*(torch.from_numpy(part.copy()).to(device) for part in (episodes.seed_B, episodes.episode_B)))
+        return cls(*torch.from_numpy(np.stack([episodes.seed_B, episodes.episode_B])).to(device).unbind())
 
     def __len__(self) -> int:
         """B."""
@@ -38,6 +39,14 @@ class Keys:
     def to(self, device: torch.device) -> "Keys":
         """The same on a device."""
         return Keys(self.seed_B.to(device), self.episode_B.to(device))
+
+
+def have_ended(tokens_BT: Tensor, lengths_B: Tensor, end_token: int | None) -> Tensor:
+    """Which of some prefixes, of at least one token each, are whole texts: bool (B,)."""
+    ended_B = lengths_B == tokens_BT.shape[1]
+    if end_token is not None:
+        ended_B |= tokens_BT.gather(1, lengths_B[:, None] - 1)[:, 0] == end_token
+    return ended_B
 
 
 @dataclass(frozen=True)
@@ -74,10 +83,18 @@ class Texts:
         """B."""
         return len(self.tokens_BT)
 
-    def __getitem__(self, rows: slice) -> "Texts":
+    def __getitem__(self, rows: Tensor | slice) -> "Texts":
         """Some of the texts."""
         parts = (self.tokens_BT[rows], self.lengths_B[rows], self.ended_B[rows], self.keys[rows])
         return Texts(*parts, self.end_token)
+
+    def joined(self, others: "Texts") -> "Texts":
+        """These texts, then the others, of the same T and end token."""
+        ours, theirs = (
+            (one.tokens_BT, one.lengths_B, one.ended_B, one.keys.seed_B, one.keys.episode_B) for one in (self, others)
+        )
+        tokens_BT, lengths_B, ended_B, *keys = (torch.cat(pair) for pair in zip(ours, theirs, strict=True))
+        return Texts(tokens_BT, lengths_B, ended_B, Keys(*keys), self.end_token)
 
     def to(self, device: torch.device) -> "Texts":
         """The same on a device."""

@@ -7,9 +7,10 @@ weights, optimizers, and in the middle of a step the state of torch's global gen
 
 import json
 import os
+import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -21,17 +22,25 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from textgan_env.discriminators import DiscriminatorModule
-from textgan_env.ops.parallel import all_reduce_max, from_first, is_first, processes
+from textgan_env.objectives import names_code
+from textgan_env.ops.torchrun import all_reduce_max, from_first, is_first, processes
+from textgan_env.policies import PolicyModule
 from textgan_env.runs.checkpoints import Checkpoint, load_checkpoint
 from textgan_env.runs.folder import RunFolder
+from textgan_env.runs.listing import agent_of
 from textgan_env.runs.numbers import RoundNumbers
 from textgan_env.runs.snapshot import Snapshot, take_snapshot
 from textgan_env.tasks import PLACE_OPTIONS, Task
 from textgan_env.utils.errors import InputError, Stopped, require, signal_name
+from textgan_env.utils.files import check_lock, force_to_disk
 from textgan_env.utils.options import CommonConfig
+from textgan_env.utils.printing import say
+from textgan_env.utils.programs import typed_path, typed_program
 from textgan_env.utils.reading import get_typed, preview, read_typed
 from textgan_env.utils.stopping import StopSignals
 
+#: What the names of policies begin with that an agent learns from and never changes: a resumed run makes them again.
+TEACHER = "teacher."
 _PAUSE = 1.0  # seconds between two snapshots in memory; what a run that is stopped by force loses
 _SHARE = 0.02  # of the time, at most, goes into them
 _RENAMED = {"steps": "batches", "looks_without_progress": "without_progress"}  # in the state of earlier versions
@@ -97,7 +106,7 @@ class CheckpointManager:
         numbers: What the batches of the round have given so far.
         random: State of torch's global generators in the middle of a step, by name; empty elsewhere.
         where: Which step was taken last, for a message; "" before and after all of them.
-        before_writing: Called before a checkpoint is written: what it says is done must be on the disk.
+        logs: Files that must be on the disk before a checkpoint says that what they hold is done.
     """
 
     def __init__(self, agent: Checkpointable, run: RunFolder, config: CommonConfig, signals: StopSignals) -> None:
@@ -105,41 +114,37 @@ class CheckpointManager:
         self.numbers = RoundNumbers()
         self.random: Mapping[str, Tensor] = {}
         self.where = ""
-        self.before_writing: Sequence[Callable[[], None]] = ()
+        self.logs: Sequence[Path] = ()
         self._agent, self._run, self._config, self._signals = agent, run, config, signals
         self._snapshot: Snapshot | None = None
         self._on_disk: Snapshot | None = None
         self._taken_at = self._written_at = time.monotonic()
         self._pause = _PAUSE
-        policy: Any = agent.modules[agent.finished]
-        self._document = {
-            "agent": type(agent).__name__,
-            "config": {name: str(one) if isinstance(one, Path) else one for name, one in asdict(config).items()},
-            "task": agent.task.config(),
-            "policy": {"module": agent.finished, "kind": policy.kind, "config": policy.config()},
-            "discriminators": {
-                name: {"kind": module.kind, **module.config()}
-                for name, module in agent.modules.items()
-                if isinstance(module, DiscriminatorModule)
-            },
-        }
+        self._document = _document_of(agent, config)
 
-    def resume(self) -> None:
-        """Bring the agent and the state back to the newest checkpoint that can be read, if there is any.
+    def resume(self, checkpoint: Checkpoint | None) -> None:
+        """Bring the agent and the state back to a checkpoint, or write a first one.
+
+        Args:
+            checkpoint: The run's `newest_checkpoint`.
 
         Raises:
-            InputError: If none of those that are there can be read, or it does not fit.
+            InputError: If it does not fit.
         """
-        checkpoint = newest_checkpoint(self._run)
         if checkpoint is not None:
             require_same_run(checkpoint, self._run)
             _require_same_agent(checkpoint, self._document)
-            _restore(checkpoint, self._agent)
+            checkpoint.require_vocabulary(self._agent.task.vocabulary)
+            for name, module in self._agent.modules.items():
+                checkpoint.restore_module(name, module)
+            for name, optimizer in self._agent.optimizers.items():
+                checkpoint.restore_optimizer(name, optimizer)
             self.state = _state_in(checkpoint)
             self.numbers = RoundNumbers(self.state.values)
             self.random = checkpoint.tensors
         self._take()
         self._on_disk = self._snapshot if checkpoint is not None else None
+        self.write()  # where there is none: from now on the run needs nothing but itself
 
     def save_point(self, *, write: bool = False) -> None:
         """The run could be resumed from here: see whether it is to be saved, or to end.
@@ -173,8 +178,8 @@ class CheckpointManager:
         """Write the newest snapshot, unless it is on the disk; the last checkpoint becomes the previous one."""
         if self._snapshot is None or self._snapshot is self._on_disk:
             return
-        for force in self.before_writing:
-            force()
+        for log in self.logs:
+            force_to_disk(log)
         self._snapshot.write(self._run.last_checkpoint, keep=self._run.previous_checkpoint)
         self._on_disk = self._snapshot
         self._written_at = time.monotonic()
@@ -188,7 +193,7 @@ class CheckpointManager:
         Raises:
             OSError: If it cannot be written.
         """
-        self._new_snapshot(state, {}).write(self._run.best_checkpoint)
+        _snapshot_of(self._agent, self._document, state, {}).write(self._run.best_checkpoint)
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -209,7 +214,9 @@ class CheckpointManager:
         except BaseException as error:
             self._signals.close()
             self.write()
-            how = f"to resume: {command_to_resume(self._run)}"
+            own = getattr(self._config, "objective", None)
+            again = f" --objective {shlex.quote(own)}" if own is not None and names_code(own) else ""
+            how = f"to resume: {command_to_resume(self._run)}{again}"
             if isinstance(error, Stopped):
                 raise Stopped(error.number, f"stopped by {signal_name(error.number)}; {how}") from None
             if isinstance(error, InputError):
@@ -229,30 +236,70 @@ class CheckpointManager:
             for key, parameter in module.named_parameters():
                 finite = bool(torch.isfinite(parameter).all())
                 require(finite, f"weight '{name}/{key}' holds NaN or infinity: try a smaller learning rate")
-        self._snapshot = self._new_snapshot(replace(self.state, values=self.numbers.lists()), self.random)
+        state = replace(self.state, values=self.numbers.lists())
+        self._snapshot = _snapshot_of(self._agent, self._document, state, self.random)
         self._taken_at = time.monotonic()
 
-    def _new_snapshot(self, state: RunState, tensors: Mapping[str, Tensor]) -> Snapshot:
-        """A copy of everything that a checkpoint holds."""
-        return take_snapshot(
-            modules=self._agent.modules,
-            optimizers=self._agent.optimizers,
-            document={**self._document, "state": asdict(state)},
-            vocabulary=self._agent.task.vocabulary,
-            tensors=tensors,
-        )
+
+def require_saveable(agent: Checkpointable, config: CommonConfig) -> None:
+    """Refuse an agent whose checkpoints could not be read back, before anything is learnt; see `Snapshot`."""
+    _snapshot_of(agent, _document_of(agent, config), RunState(), {}).require_readable()
+
+
+def _snapshot_of(
+    agent: Checkpointable, document: Mapping[str, Any], state: RunState, tensors: Mapping[str, Tensor]
+) -> Snapshot:
+    """A copy of everything that a checkpoint holds."""
+    return take_snapshot(
+        modules=agent.modules,
+        optimizers=agent.optimizers,
+        document={**document, "state": asdict(state)},
+        vocabulary=agent.task.vocabulary,
+        tensors=tensors,
+    )
+
+
+def _document_of(agent: Checkpointable, config: CommonConfig) -> dict[str, Any]:
+    """What a checkpoint says of an agent, as long as it runs."""
+    policies: dict[str, Any] = {
+        name: {"module": name, "kind": policy.kind, "config": policy.config()}
+        for name, policy in agent.modules.items()
+        if isinstance(policy, PolicyModule)
+    }
+    return {
+        "agent": type(agent).__name__,
+        "config": json.loads(json.dumps(asdict(config), default=str)),  # paths as text
+        "task": agent.task.config(),
+        "files": files_document(agent.task),
+        "policy": policies[agent.finished],
+        "teachers": [policy for name, policy in policies.items() if name.startswith(TEACHER)],
+        "discriminators": {
+            name: {"kind": module.kind, **module.config()}
+            for name, module in agent.modules.items()
+            if isinstance(module, DiscriminatorModule)
+        },
+    }
+
+
+def files_document(task: Task) -> dict[str, Any] | None:
+    """The hashes of a task's files as JSON; None where nobody knows whether they are those of the run."""
+    if task.files is None or not task.proven:
+        return None
+    return {option: asdict(known) for option, known in task.files.items()}
 
 
 def command_to_resume(run: RunFolder) -> str:
     """What is typed to resume a run."""
-    program = sys.argv[0]
-    if program.endswith(".py"):
-        program = f"python {os.path.relpath(program) if os.path.isabs(program) else program}"
-    elif processes() > 1:
-        program = f"--no-python {program}"
-    if processes() > 1:
-        program = f"torchrun --nproc-per-node {processes()} {program.removeprefix('python ')}"
-    return f"{program} --resume {run.path}"
+    script = sys.argv[0]
+    if script.endswith(".py"):
+        words = typed_path(script)
+        program = "" if processes() > 1 else f"{typed_program('python')} "
+    else:
+        name, _, rest = script.partition(" ")  # textgan train AGENT
+        words = f"{typed_program(name)} {rest}" if rest else typed_path(script)
+        program = "--no-python " if processes() > 1 else ""
+    several = f"{typed_program('torchrun')} --nproc-per-node {processes()} " if processes() > 1 else ""
+    return f"{several}{program}{words} --resume {typed_path(run.path)}"
 
 
 def newest_checkpoint(run: RunFolder) -> Checkpoint | None:
@@ -264,18 +311,19 @@ def newest_checkpoint(run: RunFolder) -> Checkpoint | None:
     Raises:
         InputError: If none of those that are there can be read.
     """
-    paths = [path for path in (run.last_checkpoint, run.previous_checkpoint) if path.exists()]
+    paths = [path for path in (run.last_checkpoint, run.previous_checkpoint) if os.path.lexists(path)]
     broken: list[str] = []
     for path in paths:
         try:
-            checkpoint = load_checkpoint(path)
+            checkpoint = load_checkpoint(path, inside=run.path)
         except InputError as error:
             broken.append(str(error))
             continue
         if broken:
             aside = run.last_checkpoint.with_name("unreadable.safetensors")
+            check_lock(aside)
             os.replace(run.last_checkpoint, aside)
-            print(f"warning: {broken[0]}; it is now '{aside.name}', and the run resumes from '{path.name}'", flush=True)
+            say(f"warning: {broken[0]}; it is now '{aside.name}', and the run resumes from '{path.name}'")
         return checkpoint
     require(not broken, f"{'; '.join(broken)}: there is no checkpoint to resume from")
     return None
@@ -294,9 +342,10 @@ def require_same_run(checkpoint: Checkpoint, run: RunFolder) -> None:
         found = config.get(name)
         same = found == expected.get(name)
         require(same, f"{document} has {name} {preview(found)}, but run '{run.path}' has {preview(expected.get(name))}")
-    of_run = run.about.get("name")
-    same = isinstance(agent, str) and (not isinstance(of_run, str) or of_run.startswith(agent.lower()))
-    require(same, f"{document} is of the agent {preview(agent)}, but run '{run.path}' is called {preview(of_run)}")
+    of_run = agent_of(run.about)
+    # A name of several words has hyphens; runs of earlier versions have none there.
+    same = isinstance(agent, str) and of_run.replace("-", "").startswith(agent.lower())
+    require(same, f"{document} is of the agent {preview(agent)}, but run '{run.path}' is of {preview(of_run)}")
 
 
 def _require_same_agent(checkpoint: Checkpoint, document: Mapping[str, Any]) -> None:
@@ -309,6 +358,9 @@ def _require_same_agent(checkpoint: Checkpoint, document: Mapping[str, Any]) -> 
         of_other = sorted(key for key in keys if found.get(key) != expected.get(key))
         by_its = ", ".join(of_other)[:200]
         require(not of_other, f"{of_checkpoint} describes another {name} than this run's, by its {by_its}")
+    files = checkpoint.document.get("files")
+    same = files is None or files == document["files"]
+    require(same, f"{of_checkpoint} has other hashes of the files of its task than this run")
 
 
 def _state_in(checkpoint: Checkpoint) -> RunState:
@@ -325,15 +377,3 @@ def _state_in(checkpoint: Checkpoint) -> RunState:
     missing = sorted({known.name for known in fields(RunState)} - saved.keys())
     require(not missing, f"{where} has no {', '.join(missing)}")
     return read_typed(RunState, saved, where)
-
-
-def _restore(checkpoint: Checkpoint, agent: Checkpointable) -> None:
-    """Put a checkpoint into the agent; the optimizers keep the learning rates that the options say."""
-    checkpoint.require_vocabulary(agent.task.vocabulary)
-    for name, module in agent.modules.items():
-        checkpoint.restore_module(name, module)
-    for name, optimizer in agent.optimizers.items():
-        rates = [group["lr"] for group in optimizer.param_groups]
-        checkpoint.restore_optimizer(name, optimizer)
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate

@@ -26,34 +26,49 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from textgan_env.discriminators import DiscriminatorModule, make_discriminator
+from textgan_env.ops.checksums import checksum, shape_text
 from textgan_env.policies import PolicyModule, make_policy
-from textgan_env.runs.snapshot import CHECKSUM, FORMAT, HEADER, Header, Rate, SavedOptimizer, checksum, shape_text
+from textgan_env.runs.snapshot import (
+    CHECKSUM,
+    DTYPES,
+    FORMAT,
+    HEADER,
+    LONGEST_NAME,
+    MOST_AXES,
+    MOST_TENSORS,
+    Header,
+    SavedOptimizer,
+)
 from textgan_env.text.vocabulary import Vocabulary
 from textgan_env.utils.errors import InputError, require
-from textgan_env.utils.reading import MOST_JSON, get_typed, most_weights, parse_json, preview, read_typed
+from textgan_env.utils.reading import (
+    MOST_JSON,
+    get_typed,
+    most_weights,
+    open_ordinary,
+    parse_json,
+    preview,
+    read_typed,
+    require_inside,
+)
 
 Network = TypeVar("Network", bound=nn.Module)
 
-_LITTLE = 2**26  # bytes; below it nothing is large
-_MOST_TENSORS = 10_000
-_LONGEST_NAME = 200
-_MOST_AXES = 8
-_DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL")
-
 
 class _SavedPolicy(BaseModel, extra="forbid"):
-    """How a document describes the finished policy: under which name its weights stand, and how it is made."""
+    """How a document describes a policy that is built of it: under which name its weights stand, and how it is made."""
 
     module: str
     kind: str
     config: dict[str, Any]
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> "Checkpoint":
+def load_checkpoint(path: str | os.PathLike[str], *, inside: str | os.PathLike[str] | None = None) -> "Checkpoint":
     """Read a checkpoint.
 
     Args:
         path: A file that `textgan_env.runs.snapshot` wrote.
+        inside: The folder that no link may lead out of; None: any link may.
 
     Returns:
         Its content, on the CPU, not yet put into any module.
@@ -63,6 +78,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> "Checkpoint":
     """
     path = Path(path)
     require(path.is_file(), f"no checkpoint at '{path}'")
+    if inside is not None:
+        require_inside(path, inside)
     _check_size(path)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
@@ -143,6 +160,18 @@ class Checkpoint:
                 not finite.
         """
         saved = get_typed(self.document, "policy", _SavedPolicy, f"the document of checkpoint '{self.path}'")
+        return self._built_policy(saved)
+
+    def build_teachers(self) -> list[PolicyModule]:
+        """The policies that the document describes under "teachers", with their weights; see `build_policy`."""
+        document = f"the document of checkpoint '{self.path}'"
+        saved = get_typed(self.document, "teachers", list[_SavedPolicy], document)
+        twice = len(saved) - len({one.module for one in saved})
+        require(twice == 0, f"{document} names {twice} teachers again")  # or a small file would make many networks
+        return [self._built_policy(one) for one in saved]
+
+    def _built_policy(self, saved: _SavedPolicy) -> PolicyModule:
+        """A policy as it is described, with its weights."""
         return self._built("policy", saved.module, lambda: make_policy(saved.kind, saved.config))
 
     def build_discriminator(self, name: str) -> DiscriminatorModule:
@@ -190,14 +219,20 @@ class Checkpoint:
         here, known = f"checkpoint '{self.path}'", ", ".join(self.header.modules) or "none"
         require(name in self.header.modules, f"{here} holds no module '{name}', only: {known}")
         expected, found = module.state_dict(), self._under(name)
+        growing = getattr(module, "growing", ())  # what a module remembers: any number of rows
+        weights = dict(module.named_parameters(remove_duplicate=False))
         for key, tensor in expected.items():
             require(key in found, f"{here} lacks tensor '{name}/{key}', expected {shape_text(tensor)}")
-            same = found[key].shape == tensor.shape and found[key].dtype == tensor.dtype
+            axis = int(key in growing)
+            same = found[key].dim() == tensor.dim() and found[key].shape[axis:] == tensor.shape[axis:]
+            same &= found[key].dtype == tensor.dtype
             this = f"tensor '{name}/{key}' in {here} is {shape_text(found[key])}"
             require(same, f"{this}, but this run expects {shape_text(tensor)}")
         for key, tensor in found.items():
             require(key in expected, f"{here} holds tensor '{name}/{key}', which this run does not have")
-            require(not bool(torch.isnan(tensor).any()), f"tensor '{name}/{key}' in {here} holds NaN")
+            # Buffers may hold infinity: the best value so far begins there.
+            sound = torch.isfinite(tensor) if key in weights else ~torch.isnan(tensor)
+            require(bool(sound.all()), f"tensor '{name}/{key}' in {here} holds NaN or infinity")
         if isinstance(module, PolicyModule):
             try:
                 module.require_sound(found)
@@ -206,17 +241,14 @@ class Checkpoint:
         module.load_state_dict(found)
 
     def restore_optimizer(self, name: str, optimizer: Optimizer) -> None:
-        """Put saved state and hyper-parameters (learning rate, betas, ...) into an optimizer, in place.
-
-        A hyper-parameter that only the running torch version knows keeps its value.
+        """Put saved state into an optimizer, in place; its hyper-parameters (rates, betas) stay as this run made it.
 
         Args:
             name: The name the optimizer was saved under.
             optimizer: An optimizer of the same class over parameters of the same shapes, in the same order.
 
         Raises:
-            InputError: If the file has no such optimizer, or its class, its parameters, a hyper-parameter or
-                a tensor do not fit.
+            InputError: If the file has no such optimizer, or its class, its parameters or a tensor do not fit.
         """
         held = self.header.optimizers
         known = f"checkpoint '{self.path}' holds no optimizer '{name}', only: {', '.join(held) or 'none'}"
@@ -236,10 +268,8 @@ class Checkpoint:
             index, slot = _slot_of(key, tensor, parameters, where)
             state.setdefault(index, {})[slot] = tensor.clone()
         _check_state(kind, state, where)
-        now = optimizer.state_dict()["param_groups"]
-        groups = [_merge(new, old, where) for new, old in zip(saved.groups, now, strict=True)]
         try:
-            optimizer.load_state_dict({"state": state, "param_groups": groups})
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{where} does not fit: torch refuses its state ({error})") from None
 
@@ -247,26 +277,6 @@ class Checkpoint:
         """The tensors whose names begin with a folder, without it."""
         start = f"{folder}/"
         return {key.removeprefix(start): value for key, value in self.all_tensors.items() if key.startswith(start)}
-
-
-def _merge(saved: Mapping[str, Any], current: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Saved hyper-parameters in the types of the current ones: JSON knows no tuples (betas), no tensors."""
-    merged = dict(current)
-    for key in (saved.keys() & current.keys()) - {"params"}:
-        now, value = current[key], saved[key]
-        if isinstance(now, tuple):
-            read = get_typed(saved, key, list[Rate], where)
-            require(len(read) == len(now), f"{where} has {len(read)} numbers as its '{key}', but this run {len(now)}")
-            value = tuple(value)
-        elif isinstance(now, bool | None):
-            get_typed(saved, key, bool | None, where)  # type: ignore[arg-type]
-        elif isinstance(now, int | float | Tensor):
-            get_typed(saved, key, Rate, where)
-            value = torch.as_tensor(value, dtype=now.dtype, device=now.device) if isinstance(now, Tensor) else value
-        else:
-            get_typed(saved, key, type(now), where)
-        merged[key] = value
-    return merged
 
 
 # What each optimizer remembers of a parameter; the names in brackets are there with some of its options only.
@@ -309,27 +319,22 @@ def _slot_of(key: str, tensor: Tensor, parameters: Sequence[Tensor], where: str)
 
 def _check_size(path: Path) -> None:
     """Refuse what would take memory out of proportion: a long header, or a file that is mostly holes."""
-    about = path.stat()
-    with path.open("rb") as file:
+    with open_ordinary(path) as file:
         start = file.read(8)
     length = int.from_bytes(start, "little")
     broken = f"'{path}' is not a whole checkpoint"
     plain = len(start) == 8 and length <= MOST_JSON
     require(plain, f"{broken}, the file is cut or of another kind (a header of {length:,} bytes)")
-    # A file of terabytes can be made without writing any; the weights of a network are no zeros.
-    written = getattr(about, "st_blocks", about.st_size) * 512
-    filled = about.st_size <= _LITTLE or 2 * written >= about.st_size
-    require(filled, f"{broken}, most of its {about.st_size:,} bytes were never written")
 
 
 def _check_tensors(path: Path, file: Any) -> None:
     """Look at names, types and shapes before any tensor is read."""
     names = file.keys()
-    require(len(names) <= _MOST_TENSORS, f"checkpoint '{path}' holds more than {_MOST_TENSORS:,} tensors")
+    require(len(names) <= MOST_TENSORS, f"checkpoint '{path}' holds more than {MOST_TENSORS:,} tensors")
     for name in names:
         about = file.get_slice(name)
         kind, axes = about.get_dtype(), len(about.get_shape())
-        usual = len(name) <= _LONGEST_NAME and axes <= _MOST_AXES and kind in _DTYPES
+        usual = len(name) <= LONGEST_NAME and axes <= MOST_AXES and kind in DTYPES
         odd = f"the tensor {preview(name)} of type {kind} with {axes} axes, which no network here has"
         require(usual, f"checkpoint '{path}' holds {odd}")
 

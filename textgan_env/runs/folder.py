@@ -8,17 +8,55 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, Field, JsonValue
 
 from textgan_env.runs.snapshot import library_versions
 from textgan_env.utils.errors import InputError, require
-from textgan_env.utils.files import append_safely, force_to_disk, locked, write_safely
-from textgan_env.utils.reading import MOST_JSON, get_typed, parse_json, read_limited, read_typed
+from textgan_env.utils.files import append_safely, locked, write_safely
+from textgan_env.utils.reading import (
+    MOST_JSON,
+    MOST_LOG,
+    check_json,
+    parse_json,
+    read_limited,
+    read_typed,
+    require_inside,
+)
+
+
+class _About(BaseModel, extra="allow"):
+    """What config.json holds; `RunFolder.create` writes all of it."""
+
+    config: dict[str, JsonValue]
+    name: str
+    agent: str | None = None
+    task: dict[str, JsonValue] | None
+    seed: Annotated[int, Field(gt=-(2**63), lt=2**63)] | None
+    command: list[str] | None = None
+    python: str | None = None
+    versions: dict[str, str] | None = None
+    source: dict[str, JsonValue] | None = None
+    machine: dict[str, JsonValue] | None = None
+    changes: list[dict[str, dict[str, JsonValue]]] = Field(default=[])
+
+
+class _Evaluation(BaseModel, extra="allow"):
+    """What evaluation.json holds; all but the first three only at a run's end, since runs have a verdict."""
+
+    values: dict[str, float]
+    missing: dict[str, str]
+    settings: dict[str, JsonValue]
+    start: dict[str, float] | None = None
+    real: dict[str, float] = Field(default={})
+    ends: dict[str, Annotated[list[float], Field(min_length=2, max_length=2)] | None] = Field(default={})
+    verdict: str | None = None
+    sentence: str = ""
 
 
 class RunFolder:
@@ -32,6 +70,9 @@ class RunFolder:
           checkpoints/last.safetensors      from where the run goes on
           checkpoints/previous.safetensors  the one before, for when that cannot be read
           checkpoints/best.safetensors      the best by the rule fixed before the run
+          start.json                        what was measured of the policy that its last phase began with
+          evaluation.json                   what was measured at its end, and the verdict
+          per_text.safetensors              both, text by text
           samples.txt  curve.png            to look at
 
     Args:
@@ -39,6 +80,10 @@ class RunFolder:
 
     Attributes:
         config_file: What was run.
+        start_file: What was measured of the policy that its last phase began with.
+        evaluation_file: What was measured at its end.
+        per_text_file: Both, text by text; see `textgan_env.runs.measured`.
+        pretraining_file: The metrics.jsonl of the run whose policy this one began with.
         samples_file: Texts generated during the run.
         curve_file: The picture of the learning curve.
         last_checkpoint: From where the run is resumed.
@@ -48,9 +93,11 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.config_file, self.samples_file, self.curve_file = (
-            path / name for name in ("config.json", "samples.txt", "curve.png")
+        self.config_file, self.evaluation_file, self.samples_file, self.curve_file = (
+            path / name for name in ("config.json", "evaluation.json", "samples.txt", "curve.png")
         )
+        self.pretraining_file, self.start_file = path / "pretraining.jsonl", path / "start.json"
+        self.per_text_file = path / "per_text.safetensors"
         self.last_checkpoint, self.previous_checkpoint, self.best_checkpoint = (
             path / "checkpoints" / f"{name}.safetensors" for name in ("last", "previous", "best")
         )
@@ -61,6 +108,7 @@ class RunFolder:
         root: str | os.PathLike[str],
         name: str,
         *,
+        agent: str | None = None,
         config: Mapping[str, Any],
         task: Mapping[str, Any] | None = None,
         seed: int | None = None,
@@ -72,6 +120,7 @@ class RunFolder:
         Args:
             root: The folder of all runs; it is made when it is not there.
             name: What the run is, e.g. "seqgan".
+            agent: What trains it; None: the name says it.
             config: The settings of the run, as JSON can hold them; paths and dataclasses are taken, too.
             task: Description of the task, alike.
             seed: The seed everything is drawn from.
@@ -82,32 +131,30 @@ class RunFolder:
             The new folder.
 
         Raises:
-            InputError: If the name is empty or not a plain folder name, or the folder cannot be made or
-                written; no folder is left behind then.
+            InputError: If the name is empty or not a plain folder name, the folder cannot be made or
+                written, or config.json could not be read back; no folder is left behind then.
             TypeError: If ``config`` or ``task`` holds what JSON cannot; no folder is left behind then.
         """
         root = Path(root)
         plain = bool(name.strip()) and not re.search(r"[/\\\x00-\x1f]", name) and name.strip(". ") == name
         require(plain, f"a run needs a name that can be a folder name, got {name!r}")
         require(not root.is_file(), f"'{root}' is a file, but runs need a folder")
-        asked = {"name": name, "config": config, "task": task, "seed": seed}
+        asked = {"name": name, "agent": agent or name.partition("-")[0], "config": config, "task": task, "seed": seed}
         code = {"python": platform.python_version(), "versions": library_versions(), "source": source_state()}
         words = list(sys.argv if command is None else command)
         text = _json_text({**asked, "command": words, **code, "machine": machine(device)})
-        made: Path | None = None
+        check_json(text, "the config of a run")
         try:
             root.mkdir(parents=True, exist_ok=True)
-            made = _next_folder(root, name)
-            (made / "checkpoints").mkdir()
-            write_safely(made / "config.json", text)
-        except BaseException as error:
-            if made is not None:
-                shutil.rmtree(made, ignore_errors=True)
-            if isinstance(error, OSError):
-                reason = error.strerror or error
-                raise InputError(f"a run folder cannot be made in '{root}': {reason}") from error
-            raise
-        return cls(made)
+            with ExitStack() as undo:
+                made = cls(_next_folder(root, name))
+                undo.callback(shutil.rmtree, made.path, ignore_errors=True)
+                made.last_checkpoint.parent.mkdir()
+                write_safely(made.config_file, text)
+                undo.pop_all()
+        except OSError as error:
+            raise InputError(f"a run folder cannot be made in '{root}': {error.strerror or error}") from error
+        return made
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "RunFolder":
@@ -135,28 +182,56 @@ class RunFolder:
         Raises:
             InputError: If the file cannot be read or is not what `create` writes.
         """
+        return self._document(self.config_file, _About)
+
+    @property
+    def start(self) -> dict[str, Any] | None:
+        """The content of start.json, as `evaluation`; None where the run has no other policy to begin with.
+
+        Raises:
+            InputError: If the file cannot be read or is not what a run writes.
+        """
+        return self._document(self.start_file, _Evaluation) if self.start_file.exists() else None
+
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """The content of evaluation.json: "values", "missing", "settings"; None where the run has not ended.
+
+        Raises:
+            InputError: If the file cannot be read or is not what a run writes.
+        """
+        return self._document(self.evaluation_file, _Evaluation) if self.evaluation_file.exists() else None
+
+    def _document(self, file: Path, kind: type[BaseModel]) -> dict[str, Any]:
+        """A JSON file of the run, as it is written and of the type that it must have."""
+        where = f"'{file}'"
         try:
-            about = parse_json(read_limited(self.config_file, MOST_JSON), f"'{self.config_file}'")
+            found = parse_json(read_limited(file, MOST_JSON, inside=self.path), where)
         except OSError as error:
-            raise InputError(f"'{self.config_file}' cannot be read: {error.strerror or error}") from None
-        get_typed(about, "config", dict, f"'{self.config_file}'")
-        return read_typed(dict[str, Any], about, f"'{self.config_file}'")
+            raise InputError(f"{where} cannot be read: {error.strerror or error}") from None
+        read_typed(kind, found, where)
+        return dict(found)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep every other process from training in this folder; the lock ends with the process, however it ends.
 
         Raises:
-            InputError: If another process has it; names it. If the lock is a link.
+            InputError: If another process has it; names it. If the lock or a folder of the run is a link that leads
+                out of it.
             OSError: If the lock cannot be made, e.g. because the folder is read-only.
         """
         owner = self.path / ".owner"
 
         def refusal() -> str:
             """Who uses the run."""
-            who = owner.read_text(encoding="utf-8").strip() if owner.is_file() else "another process"
+            who = "another process"
+            with suppress(OSError, InputError):
+                who = read_limited(owner, 1000, inside=self.path).decode("utf-8", "replace").strip()
             return f"run '{self.path}' is in use by {who}: wait until that has ended, or stop it"
 
+        for inside in (self.last_checkpoint.parent, self.path / "tb"):
+            require_inside(inside, self.path)
         with locked(self.path / ".lock", refusal):
             write_safely(owner, f"process {os.getpid()} on {platform.node()}\n")
             yield
@@ -176,6 +251,19 @@ class RunFolder:
         about.setdefault("changes", []).append({"from": before, "to": dict(changed)})
         write_safely(self.config_file, _json_text(about))
 
+    def keep_pretraining(self, run: str | os.PathLike[str]) -> None:
+        """Keep what the run measured whose policy this one begins with: nothing reads that run again.
+
+        Args:
+            run: Its folder.
+
+        Raises:
+            OSError: If it cannot be read or written.
+        """
+        theirs = Path(run) / "metrics.jsonl"
+        if theirs.is_file():
+            write_safely(self.pretraining_file, read_limited(theirs, MOST_LOG, inside=run))
+
     def append_samples(self, step: int, texts: Sequence[str]) -> None:
         """Add texts to samples.txt, one a line, below a line that names the step.
 
@@ -187,14 +275,6 @@ class RunFolder:
             OSError: If they cannot be written; the file is then as it was.
         """
         append_safely(self.samples_file, _samples_text(step, texts))
-
-    def force_samples(self) -> None:
-        """Wait until the samples so far would outlive a power cut.
-
-        Raises:
-            OSError: If the disk cannot take them.
-        """
-        force_to_disk(self.samples_file)
 
     def samples(self) -> list[tuple[int, list[str]]]:
         """Read samples.txt.
@@ -209,7 +289,8 @@ class RunFolder:
         if not self.samples_file.exists():
             return []
         found: list[tuple[int, list[str]]] = []
-        lines = self.samples_file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+        content = read_limited(self.samples_file, MOST_LOG, inside=self.path)
+        lines = content.decode("utf-8", "replace").split("\n")[:-1]
         for number, line in enumerate(lines, start=1):
             step = re.fullmatch(r"step ([0-9]{1,18})", line)
             if step:
@@ -289,7 +370,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
     """The answer of a git command, ``None`` where there is none."""
     try:
         command = ["git", "-C", str(folder), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        # Git speaks UTF-8, whatever the code page of the machine is.
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

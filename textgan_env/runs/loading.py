@@ -1,6 +1,8 @@
 """The finished policy of a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from textgan_env.policies import Decoding, PolicyModule
@@ -9,7 +11,27 @@ from textgan_env.runs.checkpoints import Checkpoint, load_checkpoint
 from textgan_env.runs.folder import RunFolder
 from textgan_env.tasks import Task, saved_task
 from textgan_env.utils.errors import require
-from textgan_env.utils.reading import get_typed
+from textgan_env.utils.reading import get_typed, most_weights
+
+_resumed: ContextVar[Checkpoint | None] = ContextVar("resumed", default=None)
+
+
+@contextmanager
+def resuming(checkpoint: Checkpoint | None) -> Iterator[None]:
+    """Make the agent of a run that is resumed: no network is larger than its checkpoint, and no other run is read.
+
+    Args:
+        checkpoint: Its newest; None: there is none yet, and nothing is kept from anything.
+    """
+    if checkpoint is None:
+        yield
+        return
+    token = _resumed.set(checkpoint)
+    try:
+        with most_weights(sum(tensor.numel() for tensor in checkpoint.all_tensors.values())):
+            yield
+    finally:
+        _resumed.reset(token)
 
 
 def pretrained_policy(
@@ -23,19 +45,68 @@ def pretrained_policy(
         kinds: Which kinds of policy will do; (): all.
         same: Name -> value: what the policy must have been made with. A discriminator is named by its kind.
 
+    Returns:
+        The policy; while a run is `resuming`, whose weights come from its checkpoint, that of the checkpoint.
+
     Raises:
         InputError: If the run is of another task, its policy is another, or as `load_policy`.
     """
-    policy, of_run = load_policy(run)
-    found, expected = (f"task '{one.name}', V={one.vocab_size}, T={one.max_length}" for one in (of_run, task))
-    require(found == expected, f"the pre-trained run '{run}' is of {found}; expected {expected}")
+    if (checkpoint := _resumed.get()) is not None:
+        return checkpoint.build_policy().with_decoding(Decoding())
+    policy = policy_for(task, run, "pre-trained").with_decoding(Decoding())
     fits = not kinds or policy.kind in kinds
     require(fits, f"the pre-trained run '{run}' must hold a policy of kind {', '.join(kinds)}, found {policy.kind}")
     for name, wanted in (same or {}).items():
         value = policy.config()[name]
         value = value["kind"] if isinstance(value, dict) else value
         require(value == wanted, f"the pre-trained run '{run}' has {name}={value}; this run asks for {name}={wanted}")
-    return policy.with_decoding(Decoding())
+    return policy
+
+
+def teacher_policies(runs: Sequence[str | Path], task: Task) -> list[PolicyModule]:
+    """The policies of finished runs on the same task, to learn from, at temperature 1.
+
+    Args:
+        runs: The run folders.
+        task: What is learnt.
+
+    Returns:
+        The policies; while a run is `resuming`, those of its checkpoint.
+
+    Raises:
+        InputError: If there is no run, one has not finished or is of another task, or as `load_policy`.
+    """
+    if (checkpoint := _resumed.get()) is not None:
+        teachers = [policy.with_decoding(Decoding()) for policy in checkpoint.build_teachers()]
+        same = {(one.vocab_size, one.start_token) for one in teachers} == {(task.vocab_size, task.start_token)}
+        require(
+            same, f"the teachers in checkpoint '{checkpoint.path}' are of another vocabulary than task '{task.name}'"
+        )
+        return teachers
+    require(len(runs) > 0, "no teacher: give --teachers RUN, the folder of a finished run on the same task, or several")
+    for run in runs:
+        finished = RunFolder.open(run).evaluation_file.exists()
+        require(finished, f"the teacher run '{run}' has not finished: resume it first")
+    return [policy_for(task, run, "teacher").with_decoding(Decoding()) for run in runs]
+
+
+def policy_for(task: Task, run: str | Path, what: str) -> PolicyModule:
+    """The finished policy of a run, under the decoding that the run asked for, if it is of this task.
+
+    Args:
+        task: What it is to generate.
+        run: The run folder.
+        what: What an error calls the run.
+
+    Raises:
+        InputError: If the task is another or has other words, or as `load_policy`.
+    """
+    policy, of_run = load_policy(run)
+    found, expected = (f"task '{one.name}', V={one.vocab_size}, T={one.max_length}" for one in (of_run, task))
+    require(found == expected, f"the {what} run '{run}' is of {found}; expected {expected}")
+    same = of_run.vocabulary == task.vocabulary
+    require(same, f"the {what} run '{run}' has learnt from a text with other words")
+    return policy
 
 
 def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
@@ -48,7 +119,7 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
         The policy (eval mode) under the decoding that the run asked for, and the task, made again.
 
     Raises:
-        InputError: If the folder is not that of a run, or holds no whole checkpoint, or the task's words have changed.
+        InputError: If the folder is not that of a run, or holds no whole checkpoint, or the task's text has changed.
         MissingDataError: If the task's text is not here any more.
     """
     folder = RunFolder.open(run)
@@ -57,7 +128,8 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
     require_same_run(checkpoint, folder)
     policy = checkpoint.build_policy()
     described = get_typed(checkpoint.document, "task", dict, f"the document of checkpoint '{checkpoint.path}'")
-    task = saved_task(described, f"the task of run '{run}'", vocab_size=policy.vocab_size)
+    files = checkpoint.document.get("files")
+    task = saved_task(described, f"the task of run '{run}'", files=files, vocab_size=policy.vocab_size)
     same = checkpoint.vocabulary == task.vocabulary
     require(same, f"the text that run '{run}' was trained on has other words now: put it back as it was")
     lengths = {part.max_length for part in policy.modules() if hasattr(part, "max_length")}
@@ -65,9 +137,8 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
     same = same and policy.vocab_size == task.vocab_size
     require(same, f"the policy of run '{run}' is for texts of another length, beginning or vocabulary than its task's")
     temperature = get_typed(config, "temperature", float, of_config)
-    return policy.with_decoding(
-        Decoding(temperature, deterministic=get_typed(config, "deterministic", bool, of_config))
-    ), task
+    deterministic = get_typed(config, "deterministic", bool, of_config)
+    return policy.with_decoding(Decoding(temperature, deterministic=deterministic)), task
 
 
 def finished_checkpoint(run: RunFolder) -> Checkpoint:
@@ -77,4 +148,4 @@ def finished_checkpoint(run: RunFolder) -> Checkpoint:
         InputError: If there is no whole one.
     """
     best = run.about["config"].get("select") == "best" and run.best_checkpoint.exists()
-    return load_checkpoint(run.best_checkpoint if best else run.last_checkpoint)
+    return load_checkpoint(run.best_checkpoint if best else run.last_checkpoint, inside=run.path)

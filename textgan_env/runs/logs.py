@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 from tqdm import tqdm
 
 from textgan_env.utils.errors import InputError, require
-from textgan_env.utils.files import append_safely, force_to_disk, write_safely
-from textgan_env.utils.reading import get_typed, parse_json, read_typed
+from textgan_env.utils.files import append_safely, write_safely
+from textgan_env.utils.printing import printable, say
+from textgan_env.utils.reading import MOST_LOG, get_typed, parse_json, read_limited, read_typed
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -40,6 +41,7 @@ class MetricLog(AbstractContextManager["MetricLog"]):
 
     Attributes:
         rows: The rows so far, oldest first: "step", "phase", then the values.
+        files: metrics.jsonl and metrics.csv.
     """
 
     rows: list[Row]
@@ -55,17 +57,22 @@ class MetricLog(AbstractContextManager["MetricLog"]):
             resume_at: Keep the rows up to this step and drop later ones; ``None`` for a new run.
 
         Raises:
-            InputError: If a new run finds the metrics of another, or the old metrics cannot be read.
+            InputError: If a new run finds the metrics of another, or the old metrics cannot be read, or end before
+                ``resume_at``; nothing is written then.
             OSError: If the files cannot be written.
         """
         folder = Path(folder)
         self._jsonl, self._csv = folder / "metrics.jsonl", folder / "metrics.csv"
+        self.files = (self._jsonl, self._csv)
         self.rows = []
         if resume_at is None:
             used = f"'{folder}' already holds the metrics of a run; resume it or use a new folder"
             require(not self._jsonl.exists(), used)
-        elif self._jsonl.exists():
+        elif resume_at > 0:
             self.rows = [row for row in read_metrics(folder) if _step(row) <= resume_at]
+            last = _step(self.rows[-1]) if self.rows else 0
+            lost = f"'{self._jsonl}' ends after step {last}, but the run goes on after step {resume_at}"
+            require(last == resume_at, f"{lost}: put the rows in between back, or begin a new run")
         self._columns = list(dict.fromkeys(["step", "phase", *(key for row in self.rows for key in row)]))
         write_safely(self._jsonl, "".join(map(_json_line, self.rows)))
         self._rewrite_csv()
@@ -102,15 +109,6 @@ class MetricLog(AbstractContextManager["MetricLog"]):
                     self._writer.add_scalar(key, row[key], step)
             self._writer.flush()
 
-    def force(self) -> None:
-        """Wait until the rows so far would outlive a power cut: a checkpoint that says they are written may follow.
-
-        Raises:
-            OSError: If the disk cannot take them.
-        """
-        force_to_disk(self._jsonl)
-        force_to_disk(self._csv)
-
     def close(self) -> None:
         """Finish the TensorBoard files; the others are complete after every `write`."""
         if self._writer is not None:
@@ -126,11 +124,12 @@ class MetricLog(AbstractContextManager["MetricLog"]):
         write_safely(self._csv, _csv_text(self.rows, self._columns, header=True))
 
 
-def read_metrics(folder: str | os.PathLike[str]) -> list[Row]:
+def read_metrics(folder: str | os.PathLike[str], name: str = "metrics.jsonl") -> list[Row]:
     """Read the rows of a run, also of one that is still running or was killed.
 
     Args:
         folder: The run folder.
+        name: Of the file in it.
 
     Returns:
         One dictionary a row, oldest first; a value that was NaN or infinite is NaN. A last row that a crash
@@ -140,9 +139,10 @@ def read_metrics(folder: str | os.PathLike[str]) -> list[Row]:
         InputError: If there are no metrics, or a row before the last is not what `MetricLog` writes; names
             the line.
     """
-    path = Path(folder) / "metrics.jsonl"
+    path = Path(folder) / name
     require(path.is_file(), f"no metrics at '{path}'")
-    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line end is a row cut off, or nothing
+    # What follows the last line end is a row cut off, or nothing.
+    lines = read_limited(path, MOST_LOG, inside=folder).split(b"\n")[:-1]
     return [_parse_row(line, f"line {number} of '{path}'") for number, line in enumerate(lines, start=1)]
 
 
@@ -182,7 +182,8 @@ class Progress(AbstractContextManager["Progress"]):
     """How far a long piece of work is, with the time left.
 
     On a terminal this is a bar. Anywhere else (a file, a pipe, a CI log) it is a plain line every ten seconds
-    and one at the end, such as ``pre-training:  40 % (48/120), 01:12 left``.
+    and one at the end, such as ``pre-training:  40 % (48/120), 01:12 left``. A unit that takes long says by `within`
+    how far it is.
 
     Example:
         >>> with Progress(3, "counting", stream=io.StringIO()) as bar:
@@ -215,17 +216,19 @@ class Progress(AbstractContextManager["Progress"]):
         self._stream = sys.stderr if stream is None else stream
         self._clock, self._every = clock, every
         self._started = self._shown = clock()
+        self._share = 0.0  # of the unit that is being worked on
         self._bar: Any = None
         if self._stream.isatty():
-            look = {"bar_format": "{desc}: {percentage:3.0f} %|{bar}| {n_fmt}/{total_fmt}, {remaining} left"}
-            work = {"total": total, "initial": initial, "desc": description}
+            look = {"bar_format": "{desc}: {percentage:3.0f} %|{bar}| {n:.4g}/{total_fmt}, {remaining} left"}
+            work = {"total": total, "initial": initial, "desc": printable(description)}
             self._bar = tqdm(file=self._stream, dynamic_ncols=True, **work, **look)
 
     @property
     def seconds_left(self) -> float:
-        """Expected seconds to the end at the pace so far; infinite before the first unit is done."""
-        own = self.done - self._initial
-        return (self._clock() - self._started) / own * (self.total - self.done) if own else math.inf
+        """Expected seconds to the end at the pace so far; infinite before anything is done."""
+        done = self.done + self._share
+        own = done - self._initial
+        return (self._clock() - self._started) / own * (self.total - done) if own else math.inf
 
     def update(self, units: int = 1) -> None:
         """Count work as done.
@@ -233,9 +236,22 @@ class Progress(AbstractContextManager["Progress"]):
         Args:
             units: How many units.
         """
-        self.done += units
+        self.done, self._share = self.done + units, 0.0
+        self._show()
+
+    def within(self, share: float) -> None:
+        """Say how far the next unit is.
+
+        Args:
+            share: Of it, 0 to 1.
+        """
+        self._share = share
+        self._show()
+
+    def _show(self) -> None:
+        """Move the bar, or print a line when the last one is old enough."""
         if self._bar is not None:
-            self._bar.update(units)
+            self._bar.update(round(self.done + self._share, 2) - self._bar.n)
         elif self._clock() - self._shown >= self._every and self.done < self.total:
             self._shown = self._clock()
             self._say(f"{clock_text(self.seconds_left)} left")
@@ -247,9 +263,9 @@ class Progress(AbstractContextManager["Progress"]):
             line: The text, without its line end.
         """
         if self._bar is not None:
-            self._bar.write(line, file=sys.stdout)
+            self._bar.write(printable(line, sys.stdout.encoding or "utf-8"), file=sys.stdout)
         else:
-            print(line, flush=True)
+            say(line)
 
     def close(self) -> None:
         """End the bar, or say in a plain line how far the work came and how long it took."""
@@ -260,9 +276,9 @@ class Progress(AbstractContextManager["Progress"]):
 
     def _say(self, end: str) -> None:
         """Print a plain line of progress."""
-        share = 100 * self.done // self.total if self.total else 100
+        share = int(100 * (self.done + self._share) / self.total) if self.total else 100
         count = f"{self.done:>{len(str(self.total))}}/{self.total}"
-        print(f"{self._description}: {share:3d} % ({count}), {end}", file=self._stream, flush=True)
+        say(f"{self._description}: {share:3d} % ({count}), {end}", file=self._stream)
 
     def __exit__(self, *_: object) -> None:
         """Close it."""
@@ -320,10 +336,26 @@ def _number(value: Value) -> str:
     return f"{value:.3f}" if value == 0 or 0.001 <= abs(value) < 10_000 else f"{value:.2e}"
 
 
+_EVENTS = "events.out.tfevents."  # then the time at which the file was begun, in seconds
+
+
+def _put_before(files: Sequence[Path], new: str) -> None:
+    """Name files of events so that they come before a new one.
+
+    TensorBoard reads the files of a run in the order of their names, and a file hides what was read before it. Their
+    names begin with the time, and a clock may have been set back since.
+    """
+    if any(file.name >= new for file in files):
+        for number, file in enumerate(files, start=1):
+            rest = file.name.removeprefix(_EVENTS).partition(".")[2]
+            os.replace(file, file.with_name(f"{_EVENTS}{number:010d}.{rest}"))
+
+
 def _summary_writer(folder: Path, resume_at: int | None) -> "SummaryWriter | None":
     """TensorBoard's writer, which hides events after ``resume_at``; ``None`` without the package."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
+    _put_before(sorted(folder.glob(f"{_EVENTS}*")), f"{_EVENTS}{int(time.time()):010d}")
     return SummaryWriter(folder, purge_step=None if resume_at is None else resume_at + 1)

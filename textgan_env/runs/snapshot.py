@@ -3,7 +3,6 @@
 `textgan_env.runs.checkpoints` reads it and says what stands in it.
 """
 
-import hashlib
 import importlib.metadata
 import json
 import math
@@ -18,6 +17,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from textgan_env.ops.checksums import checksum, shape_text
 from textgan_env.text.vocabulary import Vocabulary
 from textgan_env.utils.errors import InputError, require
 from textgan_env.utils.files import write_safely
@@ -29,6 +29,17 @@ FORMAT = 1
 HEADER = "textgan_env"
 #: The other one.
 CHECKSUM = "sha256"
+#: What a file may hold, see `Snapshot.require_readable`.
+MOST_TENSORS = 10_000
+#: Of a tensor's name.
+LONGEST_NAME = 200
+#: Of a tensor.
+MOST_AXES = 8
+#: Name in a file -> type.
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
 #: A learning rate, a momentum and the like: none is negative, infinite or NaN.
 Rate = Annotated[float, Field(ge=0, lt=math.inf)]
 
@@ -93,14 +104,25 @@ class Snapshot:
             TypeError: If the document or an optimizer holds what JSON cannot; nothing is written then.
             OSError: If the file cannot be written; the old checkpoint is then as it was.
         """
+        write_safely(path, pack(self._whole_header(), dict(self.tensors)), keep=keep)
+
+    def require_readable(self) -> None:
+        """Refuse what could be written, if at all, but not read back.
+
+        Raises:
+            InputError: If the vocabulary or the document is too large, or there are tensors that no checkpoint has.
+            TypeError: If the document or an optimizer holds what JSON cannot.
+        """
+        _header_text(self._whole_header(), len(self.tensors))
+        require(len(self.tensors) <= MOST_TENSORS, f"a checkpoint holds at most {MOST_TENSORS:,} tensors")
+        for name, tensor in self.tensors.items():
+            usual = len(name) <= LONGEST_NAME and tensor.ndim <= MOST_AXES and tensor.dtype in DTYPES.values()
+            require(usual, f"tensor '{name[:LONGEST_NAME]}' is {shape_text(tensor)}, which a checkpoint cannot hold")
+
+    def _whole_header(self) -> dict[str, Any]:
+        """The JSON of the file."""
         words = None if self.vocabulary is None else self.vocabulary.to_json()
-        header = {"format": FORMAT, **self.header, "vocabulary": words, "versions": library_versions()}
-        write_safely(path, pack(header, dict(self.tensors)), keep=keep)
-
-
-def save_checkpoint(path: str | os.PathLike[str], **content: Any) -> None:
-    """Write a checkpoint now: `take_snapshot`, whose arguments and errors these are, and `Snapshot.write`."""
-    take_snapshot(**content).write(path)
+        return {"format": FORMAT, **self.header, "vocabulary": words, "versions": library_versions()}
 
 
 def take_snapshot(
@@ -164,27 +186,19 @@ def pack(header: Mapping[str, Any], tensors: dict[str, Tensor]) -> bytes:
     Raises:
         InputError: If the vocabulary is too large to be read back.
     """
+    text = _header_text(header, len(tensors))
+    return safetensors.torch.save(tensors, {HEADER: text, CHECKSUM: checksum(text, tensors)})
+
+
+def _header_text(header: Mapping[str, Any], tensors: int) -> str:
+    """The JSON of a checkpoint with so many tensors; the errors are those of `pack`."""
     text = json.dumps(header)
     # Every backslash, of which a vocabulary has many, is written as two in the header of the file.
-    size = len(text) + text.count("\\") + text.count('"') + 120 * len(tensors)
+    size = len(text) + text.count("\\") + text.count('"') + 120 * tensors
     fewer = "set max_vocab or min_count"
     require(size <= MOST_JSON, f"a checkpoint has room for {MOST_JSON:,} bytes of words, found {size:,}: {fewer}")
     try:
         check_json(text, "the vocabulary of a checkpoint")
     except InputError as error:
         raise InputError(f"{error}: {fewer}") from None
-    return safetensors.torch.save(tensors, {HEADER: text, CHECKSUM: checksum(text, tensors)})
-
-
-def checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the header and of each tensor's name, dtype, shape and bytes."""
-    digest = hashlib.sha256(text.encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"\n{name} {shape_text(tensor)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def shape_text(tensor: Tensor) -> str:
-    """Type and shape, e.g. "float32 (4, 3)"."""
-    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+    return text

@@ -4,16 +4,18 @@
 """
 
 import html
-import json
 import math
 import shlex
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.resources import files
 from itertools import zip_longest
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 
 from textgan_env.discriminators import Discriminator
 from textgan_env.envs import default_discriminator
@@ -44,12 +46,12 @@ class Request:
     """
 
     prefix: str = ""
-    texts: int = 3
-    seed: int = 0
+    texts: Annotated[int, Field(ge=1, le=10)] = 3
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
-    rollouts: int = 8
+    rollouts: Annotated[int, Field(ge=1, le=32)] = 8
     own_discriminator: bool = True
 
     def command(self, run: Path) -> str:
@@ -95,7 +97,7 @@ class Page:
 
 @dataclass
 class Player:
-    """Runs that generate when asked; each is loaded, and its discriminator fitted, when first needed.
+    """Runs that generate when asked; each is loaded when first needed.
 
     Args:
         runs: Run folders by the names that the page shows.
@@ -103,7 +105,6 @@ class Player:
 
     runs: Mapping[str, Path]
     _saved: dict[str, SavedRun] = field(default_factory=dict, repr=False)
-    _discriminators: dict[str, Discriminator] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def load(self, name: str) -> SavedRun:
@@ -122,21 +123,16 @@ class Player:
 
         Args:
             name: The run.
-            own: Its own discriminator, where it has one that has learnt; otherwise the default one of its text, which
-                is fitted once for all runs on that text.
+            own: Its own discriminator, where it has one that has learnt; otherwise the default one of its text.
         """
         saved = self.load(name)
         trained = saved.discriminator if own else None
         if trained is not None:
             return trained, "the discriminator that this run trained"
-        words = None if saved.task.vocabulary is None else saved.task.vocabulary.fingerprint()
-        key = json.dumps([saved.task.config(), words], sort_keys=True, default=str)
         with self._lock:  # fitting seeds global generators for a while
-            if key not in self._discriminators:
-                self._discriminators[key] = default_discriminator(saved.task, 0)
+            default = default_discriminator(saved.task, 0)
         why = "" if not own else " (this run trained none)"
-        who = f"the default discriminator{why}: it knows usual words and pairs of near words, no more"
-        return self._discriminators[key], who
+        return default, f"the default discriminator{why}: it knows usual words and pairs of near words, no more"
 
     def write(self, name: str, request: Request) -> Iterator[Page]:
         """Generate texts with a run, and show them token by token, all of them side by side.
@@ -152,9 +148,9 @@ class Player:
         Returns:
             The page after each token; one with an error where something is refused.
         """
+        yield Page(note="loading the run and its discriminator ...")
         try:
-            yield Page(note="loading the run and its discriminator ...")
-            yield from self._written(name, self.load(name), request)
+            yield from self._pages(name, request)
         except InputError as error:
             yield Page(error=str(error))
 
@@ -165,8 +161,9 @@ class Player:
             last = [page or before for page, before in zip(pages, last, strict=True)]
             yield last
 
-    def _written(self, name: str, saved: SavedRun, request: Request) -> Iterator[Page]:
-        """The pages of a run that is loaded; Q of all tokens is computed in one pass before the first."""
+    def _pages(self, name: str, request: Request) -> Iterator[Page]:
+        """The pages after each token; Q of all tokens is computed in one pass before the first."""
+        saved = self.load(name)
         task = saved.task
         policy = saved.decoded(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p)
         given = task.encode_writable(request.prefix)
@@ -178,14 +175,14 @@ class Player:
         rows = zip(texts.tokens_BT.tolist(), texts.lengths_B.tolist(), credit_BT.tolist(), strict=True)
         # A text that fills T has a word for every token; one that ends earlier has an end token, which is no word.
         whole = [tuple(map(Token, [*task.words(tokens), EOS][:end], credit)) for tokens, end, credit in rows]
-        joined = task.vocabulary is not None and task.vocabulary.mode == "char"
+        joined = task.vocabulary is not None and task.vocabulary.glue == ""
         page = Page(note=f"judged by {who}", command=request.command(saved.folder.path), joined=joined)
         for position in range(len(given), int(texts.lengths_B.max())):
             yield replace(page, texts=[tokens[: position + 1] for tokens in whole])
 
 
 def find_runs(paths: Sequence[Path]) -> dict[str, Path]:
-    """Run folders by the shortest names that tell them apart.
+    """Run folders by the shortest names that tell them apart; of a folder of runs the newest first.
 
     Args:
         paths: Run folders, or folders of them.
@@ -198,32 +195,20 @@ def find_runs(paths: Sequence[Path]) -> dict[str, Path]:
         if (path / "config.json").exists() or not path.is_dir():
             found[RunFolder.open(path).path] = None
             continue
-        inside = sorted(folder for folder in path.iterdir() if RunFolder(folder).last_checkpoint.is_file())
+        written = {
+            folder: RunFolder(folder).last_checkpoint.stat().st_mtime
+            for folder in sorted(path.iterdir())
+            if RunFolder(folder).last_checkpoint.is_file()
+        }
+        inside = sorted(written, key=written.__getitem__, reverse=True)
         require(bool(inside), f"no run in '{path}': train one first, with textgan train mle --corpus FILE")
         found |= dict.fromkeys(inside)
     names = [path.name for path in found]
     return {path.name if names.count(path.name) == 1 else str(path): path for path in found}
 
 
-# --------------------------------------------------------------------------------------------- what the page shows
-
-
 #: The style sheet of what `as_html` gives.
-STYLE = """
-.tg-texts { list-style: none; padding: 0; margin: 0.4rem 0; }
-.tg-texts li { margin: 0 0 0.8rem; line-height: 1.2; min-height: 2.6rem; }
-.tg-token { display: inline-block; padding: 0.2rem 0.35rem 0.1rem; margin: 0 0.2rem 0.25rem 0; border-radius: 0.35rem;
-  text-align: center; font-size: 1.05rem; white-space: pre; max-width: 100%; overflow-wrap: anywhere; }
-.tg-joined .tg-token { margin-inline: 0 1px; padding-inline: 0.15rem; }
-.tg-token small { display: block; color: inherit; font-size: 0.7rem; font-variant-numeric: tabular-nums; }
-.tg-end { font-style: italic; }
-.tg-note, .tg-legend, .tg-command { font-size: 0.85rem; margin: 0.3rem 0; }
-.tg-note, .tg-command { opacity: 0.8; }
-.tg-command code { overflow-wrap: anywhere; white-space: normal; }
-.tg-error { border-left: 4px solid #c2571a; padding: 0.4rem 0.7rem; margin: 0.4rem 0; }
-.tg-bar { display: inline-block; width: min(12rem, 40vw); height: 0.7rem; border-radius: 0.2rem; margin: 0 0.4rem;
-  vertical-align: middle; }
-"""
+STYLE = (files("textgan_env") / "show" / "viewer" / "play.css").read_text("utf-8")
 
 
 def as_html(page: Page) -> str:

@@ -10,13 +10,17 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from importlib.util import find_spec
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textgan_env.runs.folder import RunFolder
+from textgan_env.show.local_only import LocalOnly, is_loopback
 from textgan_env.show.play import STYLE, Page, Player, Request, as_html, find_runs, legend
-from textgan_env.utils.errors import InputError, MissingDataError, require
+from textgan_env.utils.errors import InputError, require, require_package
+from textgan_env.utils.printing import say
+from textgan_env.utils.reading import get_typed, preview, read_typed
 
 if TYPE_CHECKING:
     import gradio
@@ -59,23 +63,33 @@ def serve(runs: Sequence[Path], host: str, port: int) -> None:
     _require_gradio()
     check_address(host, port)
     count = len(player.runs)
-    print(f"{count} run{'s' if count > 1 else ''}: {', '.join(player.runs)}\nopening the page ...", flush=True)
+    say(f"{count} run{'s' if count > 1 else ''}: {', '.join(player.runs)}\nopening the page ...")
     page = build_page(player)
     import gradio as gr
 
     # The fonts of the machine that shows the page.
-    theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    look = {"primary_hue": "blue", "secondary_hue": "blue", "neutral_hue": "stone"}  # orange means less real
+    theme = gr.themes.Default(**look, font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     # Without ssr_mode there is no node process, and one port.
     quiet: dict[str, Any] = {"share": False, "quiet": True, "footer_links": [], "ssr_mode": False}
+    quiet |= {"app_kwargs": guards(host, port), "max_file_size": 0}
     page.launch(server_name=host, server_port=port, prevent_thread_lock=True, theme=theme, css=STYLE, **quiet)
     try:
         seen_at = "127.0.0.1" if host == "0.0.0.0" else host
-        print(f"textgan play: http://{seen_at}:{port}\nCtrl-C ends it.", flush=True)
-        if host not in ("127.0.0.1", "localhost", "::1"):
-            print("Whoever can reach this machine can use the page.", flush=True)
+        say(f"textgan play: http://{seen_at}:{port}\nCtrl-C ends it.")
+        if not is_loopback(host):
+            say("Whoever can reach this machine can use the page.")
         threading.Event().wait()
     finally:
         page.close(verbose=False)
+
+
+def guards(host: str, port: int) -> dict[str, Any]:
+    """What Gradio's server is made with, so that nothing but the page itself is answered."""
+    from starlette.middleware import Middleware
+
+    no_lists = {"docs_url": None, "redoc_url": None, "openapi_url": None}
+    return {"middleware": [Middleware(LocalOnly, host=host, port=port)], **no_lists}
 
 
 def build_page(player: Player) -> "gradio.Blocks":
@@ -88,7 +102,8 @@ def build_page(player: Player) -> "gradio.Blocks":
     import gradio as gr
 
     names = list(player.runs)
-    own = RunFolder.open(player.runs[names[0]]).about["config"].get("temperature", 1.0)
+    config = RunFolder.open(player.runs[names[0]]).about["config"]
+    own = get_typed(config, "temperature", float, f"the config of run '{names[0]}'")
     page = gr.Blocks(title="textgan play", analytics_enabled=False)
     with page:
         about = "A policy writes token by token; colours say how real a discriminator finds the text from there."
@@ -120,13 +135,11 @@ def build_page(player: Player) -> "gradio.Blocks":
                 right = gr.HTML("", elem_id="side-2")
         gr.HTML(legend())
 
-        def write(*values: Any) -> Iterator[tuple[str, str, Any]]:
-            """What the page shows after Write."""
-            yield from _answer(player, *values)
-
         asked = [first, second, prefix, temperature, seed, texts, top_k, top_p, rollouts, discriminator]
-        hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        writing = gr.on([start.click, prefix.submit], write, asked, [left, right, beside], **hidden)
+        # Values come as they were sent: `_asked` refuses in a sentence what Gradio would stumble over.
+        hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "preprocess": False}
+        triggers, shown = [start.click, prefix.submit], [left, right, beside]
+        writing = gr.on(triggers, partial(_answer, player), asked, shown, **hidden)
         stop.click(None, cancels=[writing], api_visibility="private")
     return page
 
@@ -135,21 +148,35 @@ def _answer(player: Player, *values: Any) -> Iterator[tuple[str, str, Any]]:
     """What the page shows after Write, in its two halves; the values are those of its controls, in their order."""
     import gradio as gr
 
-    first, second, prefix, temperature, seed, texts, top_k, top_p, rollouts, discriminator = values
-    cut = top_k or None, top_p if top_p < 1 else None
-    request = Request(
-        prefix.strip(), texts, seed or 0, temperature, *cut, rollouts, own_discriminator=discriminator == _OWN
-    )
-    names = [first] if second == _ALONE else [first, second]
+    try:
+        names, request = _asked(player, *values)
+    except InputError as error:
+        yield as_html(Page(error=str(error))), "", gr.update(visible=False)
+        return
     for pages in player.side_by_side(names, request):
         halves = [f"<h3>{html.escape(name)}</h3>{as_html(page)}" for name, page in zip(names, pages, strict=True)]
         yield halves[0], halves[-1], gr.update(visible=len(halves) > 1)
         time.sleep(_PAUSE)
 
 
+def _asked(player: Player, first: Any, second: Any, prefix: Any, *values: Any) -> tuple[list[str], Request]:
+    """Which runs are to generate what; a program may send anything as the values of the controls.
+
+    Raises:
+        InputError: If a value is of another kind, or none of the page's.
+    """
+    chosen = [first] if second == _ALONE else [first, second]
+    for name in chosen:
+        require(isinstance(name, str) and name in player.runs, f"no run is called {preview(name)}")
+    temperature, seed, texts, top_k, top_p, rollouts, discriminator = values
+    given = {"prefix": prefix, "temperature": temperature, "seed": seed or 0, "texts": texts, "top_k": top_k or None}
+    given |= {"top_p": None if top_p == 1 else top_p, "rollouts": rollouts}
+    request = read_typed(Request, given | {"own_discriminator": discriminator == _OWN}, "what the page was sent")
+    return chosen, replace(request, prefix=request.prefix.strip())
+
+
 def _require_gradio() -> None:
     """Refuse to go on without Gradio, and keep it from calling home."""
-    if find_spec("gradio") is None:
-        raise MissingDataError('the page needs the package gradio: pip install "textgan_env[demo]"')
+    require_package("gradio", "demo", "the page")
     # Read when gradio is imported: no telemetry, no look for a newer version.
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}

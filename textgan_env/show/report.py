@@ -10,8 +10,8 @@ import html
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
@@ -24,7 +24,7 @@ from textgan_env import __version__
 from textgan_env.discriminators import score_features
 from textgan_env.ops import metric_table
 from textgan_env.ops.colours import credit_colour
-from textgan_env.policies import Policy
+from textgan_env.policies import PolicyModule
 from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.logs import Row, read_metrics
 from textgan_env.show.saved import SavedRun
@@ -32,7 +32,6 @@ from textgan_env.show.traces import Plane, RunDiscriminator, Trace, real_texts, 
 from textgan_env.tasks import Task
 from textgan_env.utils.errors import InputError, require
 from textgan_env.utils.files import write_safely
-from textgan_env.utils.reading import MOST_JSON, parse_json, read_limited
 
 #: What the page shows, as JSON can hold it.
 Data = dict[str, Any]
@@ -45,7 +44,7 @@ _POINTS = 300  # of a curve
 _EVALUATIONS = 60
 _TEXTS_OF_AN_EVALUATION = 8
 _DIGITS = 4  # of a probability
-_LEAST_SPAN = 0.2  # of the colour scale: what differs by less shall not look like day and night
+_NOT_SHOWN = "(not shown: the run keeps no hash of its text, as in earlier versions)"
 
 
 class ReportOptions(TypedDict, total=False):
@@ -133,7 +132,7 @@ class _Traced:
     """A run, who judges it, and what it wrote for the page."""
 
     run: SavedRun
-    policy: Policy
+    policy: PolicyModule
     discriminator: RunDiscriminator
     traces: list[Trace]
 
@@ -143,17 +142,18 @@ def _shown(traced: Sequence[_Traced]) -> Data:
     task = traced[0].run.task
     used = sorted({token for one in traced for each in one.traces for token in _tokens(each)})
     place = {token: index for index, token in enumerate(used)}
-    low, high = _limits([q for one in traced for each in one.traces for q in each.q])
     return {
         "metrics": metric_table.documents(),
         "task": _task_data(task, traced[0].run.folder),
         "words": ["" if token == task.end_token else task.words([token])[0] for token in used],
         "end": None if task.end_token is None else place.get(task.end_token),
-        "glue": "" if task.vocabulary is not None and task.vocabulary.mode == "char" else " ",
-        "limits": [_short(low), _short(high)],
+        "glue": " " if task.vocabulary is None else task.vocabulary.glue,
+        "limits": [0.0, 1.0],  # the pale middle is .5: the discriminator does not know
         "scale": [list(credit_colour(step / 8, (0.0, 1.0))) for step in range(9)],
         "runs": [
-            _run_data(one.run, one.policy) | _traces_data(task, one.discriminator, one.traces, place) for one in traced
+            _run_data(one.run, one.policy, {other.run.folder.path.resolve() for other in traced})
+            | _traces_data(task, one.discriminator, one.traces, place)
+            for one in traced
         ],
     }
 
@@ -169,12 +169,22 @@ def page(data: Data) -> str:
     """
     viewer = files("textgan_env") / "show" / "viewer"
     style, script, template = ((viewer / f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
-    inline = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    inline = json.dumps(_finite(data), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    inline = inline.replace("<", "\\u003c")
     policy = f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
     policy += "base-uri 'none'; form-action 'none'"
     names = ", ".join(run["name"] for run in data["runs"])
     parts = {"title": html.escape(names), "policy": policy, "style": style, "script": script, "data": inline}
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
+
+
+def _finite(value: Any) -> Any:
+    """Data without the numbers that JSON does not have: null stands for them."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _hash(text: str) -> str:
@@ -193,13 +203,6 @@ def _of_one_task(runs: list[SavedRun]) -> list[SavedRun]:
     return [replace(run, task=first.task) for run in runs]
 
 
-def _limits(q: Sequence[float]) -> tuple[float, float]:
-    """The ends of the colour scale: those of the values, but not too near each other, and probabilities."""
-    low, high = min(q), max(q)
-    middle = min(max((low + high) / 2, _LEAST_SPAN / 2), 1 - _LEAST_SPAN / 2)
-    return min(low, middle - _LEAST_SPAN / 2), max(high, middle + _LEAST_SPAN / 2)
-
-
 def _tokens(trace: Trace) -> list[int]:
     """Every token that the page shows of a text and its completions."""
     return [*trace.tokens, *(token for each in trace.completions for text in each for token in text.tokens)]
@@ -212,10 +215,14 @@ def _task_data(task: Task, folder: RunFolder) -> Data:
     return {"name": task.name, "about": str(about.get("about", task)), **sizes}
 
 
-def _run_data(run: SavedRun, policy: Policy) -> Data:
-    """How the run was made, and how it learnt."""
+def _run_data(run: SavedRun, policy: PolicyModule, others: Collection[Path]) -> Data:
+    """How the run was made, and how it learnt: its rounds come after those of the run that it began from."""
     folder, about = run.folder, run.folder.about
-    rows, before = read_metrics(folder.path), _pretraining(about["config"].get("pretrained"))
+    before = _pretraining(folder)
+    ahead = int(before[-1]["step"]) if before else 0
+    rows: list[Row] = [row | {"step": int(row["step"]) + ahead} for row in read_metrics(folder.path)]
+    if Path(str(about["config"].get("pretrained"))).resolve() in others:
+        before = []  # that run draws them itself
     names = dict.fromkeys(name for row in [*before, *rows] for name in row if name not in ("step", "phase"))
     evaluations = _evenly(folder.samples(), _EVALUATIONS)
     command = [str(word) for word in about.get("command", [])]
@@ -225,21 +232,21 @@ def _run_data(run: SavedRun, policy: Policy) -> Data:
         "name": folder.path.resolve().name,
         "made": made | {"seed": about.get("seed"), "config": about["config"]},
         "control": about["config"].get("control"),
-        "decoding": _decoding(policy),
+        "decoding": asdict(policy.decoding),
         "evaluation": _evaluation(folder),
         "phases": _phases([*before, *rows]),
         "curves": {name: curve for name in names if (curve := _curve([*before, *rows], name))},
-        "samples": [[step, texts[:_TEXTS_OF_AN_EVALUATION]] for step, texts in evaluations],
+        "samples": [[step + ahead, texts[:_TEXTS_OF_AN_EVALUATION]] for step, texts in evaluations],
     }
 
 
-def _pretraining(run: str | None) -> list[Row]:
-    """What the run measured that this one began from, its steps counted down to 0; nothing where it is not here."""
-    if run is None or not (Path(run) / "metrics.jsonl").is_file():
+def _pretraining(folder: RunFolder) -> list[Row]:
+    """What the run measured that this one began from."""
+    if not folder.pretraining_file.is_file():
         return []
-    rows = read_metrics(run)
-    last = int(rows[-1]["step"]) if rows else 0
-    return [row | {"step": int(row["step"]) - last, "phase": f"{row['phase']} in {Path(run).name}"} for row in rows]
+    rows = read_metrics(folder.path, folder.pretraining_file.name)
+    run = Path(str(folder.about["config"].get("pretrained"))).name
+    return [row | {"phase": f"{row['phase']} in {run}"} for row in rows]
 
 
 def _phases(rows: Sequence[Row]) -> list[Data]:
@@ -262,32 +269,16 @@ def _evenly(items: Sequence[Item], most: int) -> list[Item]:
     return [items[at] for at in np.linspace(0, len(items) - 1, most).round().astype(int)]
 
 
-def _decoding(policy: Policy) -> Data:
-    """How the texts were drawn."""
-    names, decoding = ("temperature", "top_k", "top_p", "deterministic"), getattr(policy, "decoding", None)
-    return {name: getattr(decoding, name, None) for name in names}
-
-
 def _evaluation(folder: RunFolder) -> Data | None:
     """What the run measured at its end; None where it has not ended."""
-    file = folder.path / "evaluation.json"
-    if not file.is_file():
-        return None
-    try:
-        found = parse_json(read_limited(file, MOST_JSON), f"'{file}'")
-        values: Mapping[str, float] = found["values"]
-        finite = {name: _short(value) if math.isfinite(value) else None for name, value in values.items()}
-        return {**found, "values": finite, "missing": dict(found["missing"]), "settings": dict(found["settings"])}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"'{file}' is not an evaluation that a run has written") from None
+    found = folder.evaluation
+    return found and found | {"values": {name: _short(value) for name, value in found["values"].items()}}
 
 
 def _discriminator_data(discriminator: RunDiscriminator) -> Data:
     """Who scored the texts, and how well."""
-    names = ("auc", "accuracy", "accuracy_real", "accuracy_fake")
-    found = {
-        name: None if discriminator.report is None else _short(getattr(discriminator.report, name)) for name in names
-    }
+    report, names = discriminator.report, ("auc", "accuracy", "accuracy_real", "accuracy_fake")
+    found = {name: None if report is None else _short(getattr(report, name)) for name in names}
     kind, features = discriminator.network.kind, discriminator.network.feature_size
     return {"own": discriminator.own, "kind": kind, "features": features, "texts": discriminator.texts, **found}
 
@@ -300,20 +291,32 @@ def _traces_data(
     features_BF = score_features(discriminator.network, real_BT)
     onto = Plane.through(features_BF)
     shown_dF = features_BF[:_DOTS]
-    texts = []
-    for trace in traces:
-        rounded = [[(round(one.score_real, _DIGITS), one.tokens) for one in each] for each in trace.completions]
-        text: Data = {"text": task.text(trace.tokens), "tokens": [place[token] for token in trace.tokens]}
-        text |= {"q": [round(value, _DIGITS) for value in trace.q]}
-        text |= {"stopped": [round(value, _DIGITS) for value in trace.stopped]}
-        text["completions"] = [[[score, [place[at] for at in tokens]] for score, tokens in each] for each in rounded]
-        text |= {"parts": _parts(trace), "path": _points(onto.project(trace.features_SF))}
-        text["nearest"] = int(torch.cdist(trace.features_SF[-1:], shown_dF).argmin())
-        texts.append(text)
-    real: Data = {"variance": [_short(share) for share in onto.shares], "real_split": split}
-    real |= {"real": _points(onto.project(shown_dF))}
-    real |= {"real_texts": [task.text(tokens) for tokens in real_BT[:_DOTS].tolist()]}
-    return {"discriminator": _discriminator_data(discriminator), **real, "texts": texts}
+    shown = task.text if task.proven else lambda _: _NOT_SHOWN
+    return {
+        "discriminator": _discriminator_data(discriminator),
+        "variance": [_short(share) for share in onto.shares],
+        "real_split": split,
+        "real": _points(onto.project(shown_dF)),
+        "real_texts": [shown(tokens) for tokens in real_BT[:_DOTS].tolist()],
+        "texts": [_text_data(task, trace, place, onto, shown_dF) for trace in traces],
+    }
+
+
+def _text_data(task: Task, trace: Trace, place: Mapping[int, int], onto: Plane, real_dF: torch.Tensor) -> Data:
+    """One text, its tokens as their places among the words of the page."""
+    return {
+        "text": task.text(trace.tokens),
+        "tokens": [place[token] for token in trace.tokens],
+        "q": [round(value, _DIGITS) for value in trace.q],
+        "stopped": [round(value, _DIGITS) for value in trace.stopped],
+        "completions": [
+            [[round(one.score_real, _DIGITS), [place[token] for token in one.tokens]] for one in each]
+            for each in trace.completions
+        ],
+        "parts": _parts(trace),
+        "path": _points(onto.project(trace.features_SF)),
+        "nearest": int(torch.cdist(trace.features_SF[-1:], real_dF).argmin()),
+    }
 
 
 def _parts(trace: Trace) -> Data:

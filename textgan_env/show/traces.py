@@ -142,7 +142,6 @@ def write_traces(
     *,
     rollouts: int = 16,
     seed: int = 0,
-    prefix: Sequence[int] = (),
 ) -> list[Trace]:
     """Let a policy generate texts and trace them; they are those of `textgan sample` with the same seed.
 
@@ -153,12 +152,11 @@ def write_traces(
         count: How many texts.
         rollouts: N, completions behind each token.
         seed: Of all draws.
-        prefix: Tokens that every text begins with.
 
     Raises:
-        InputError: If a number is below 1, or no text can begin with the prefix.
+        InputError: If a number is below 1.
     """
-    texts = generate_texts(policy, task, count, seed, prefix)
+    texts = generate_texts(policy, task, count, seed)
     rows = [texts[row : row + 1] for row in range(count)]
     return [
         trace(policy, task, discriminator, one.tokens_BT[one.mask_BT].tolist(), rollouts=rollouts, keys=one.keys)

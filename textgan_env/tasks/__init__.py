@@ -1,13 +1,16 @@
 """What to write: oracle, corpus and toy tasks, and the registry of their names."""
 
-from textgan_env.tasks.base import Task
-from textgan_env.tasks.corpus import CorpusTask
-from textgan_env.tasks.fitted import fit_ngram, load_causal_lm
-from textgan_env.tasks.oracle import OracleTask, draw_oracle_weights
-from textgan_env.tasks.registry import PLACE_OPTIONS, TASKS, make_task, saved_task, shared_task
-from textgan_env.tasks.toy import ToyTask
-
-__all__ = [
-    "PLACE_OPTIONS", "TASKS", "CorpusTask", "OracleTask", "Task", "ToyTask", "draw_oracle_weights", "fit_ngram",
-    "load_causal_lm", "make_task", "saved_task", "shared_task",
-]  # fmt: skip
+from textgan_env.tasks.base import Task as Task
+from textgan_env.tasks.corpus import CorpusTask as CorpusTask
+from textgan_env.tasks.fitted import fit_ngram as fit_ngram
+from textgan_env.tasks.fitted import load_causal_lm as load_causal_lm
+from textgan_env.tasks.grammar import GrammarTask as GrammarTask
+from textgan_env.tasks.kept import fill_once as fill_once
+from textgan_env.tasks.oracle import OracleTask as OracleTask
+from textgan_env.tasks.oracle import draw_oracle_weights as draw_oracle_weights
+from textgan_env.tasks.registry import PLACE_OPTIONS as PLACE_OPTIONS
+from textgan_env.tasks.registry import TASKS as TASKS
+from textgan_env.tasks.registry import make_task as make_task
+from textgan_env.tasks.registry import saved_task as saved_task
+from textgan_env.tasks.registry import shared_task as shared_task
+from textgan_env.tasks.toy import ToyTask as ToyTask

@@ -1,19 +1,26 @@
 """What a task is: vocabulary, length, splits, and an oracle where one exists."""
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence, Set
+from itertools import chain
+from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor
 
+from textgan_env.ops.metric_table import Language
+from textgan_env.ops.templates import BLANK
 from textgan_env.policies.base import Policy
 from textgan_env.text.dataset import Split, TokenDataset
 from textgan_env.text.vocabulary import Vocabulary
-from textgan_env.utils.errors import require, require_known
+from textgan_env.utils.errors import InputError, require, require_known
+from textgan_env.utils.reading import FileHash
 
 #: Tokens of a split: 1 GiB of int64.
 MOST_CELLS = 2**27
+# A blank in a template as a user writes it, and what takes its place while words are split: a letter of no script.
+_MARK, _HOLE = "___", "\ue000"
 
 
 class Task(ABC):
@@ -28,6 +35,10 @@ class Task(ABC):
         forbidden: Tokens that stand in data but are never written (UNK).
         vocabulary: From tokens to words; None where tokens mean nothing.
         oracle: The true distribution; None where nobody knows it.
+        files: Option of `make_task` that names a file -> what the file was known by when the task was made; None where
+            `make_task` did not make it.
+        language: What texts must keep the rules of: "grammar", "molecules"; "" where any text is as good.
+        proven: Whether a saved task is known to have the text that it had when it was saved; others are.
     """
 
     name: str
@@ -38,6 +49,9 @@ class Task(ABC):
     forbidden: tuple[int, ...] = ()
     vocabulary: Vocabulary | None = None
     oracle: Policy | None = None
+    files: Mapping[str, FileHash] | None = None
+    language: Language = ""
+    proven: bool = True
 
     def __init__(self) -> None:
         self._splits: dict[str, TokenDataset] = {}
@@ -61,6 +75,28 @@ class Task(ABC):
     @abstractmethod
     def _load(self, name: Split) -> TokenDataset:
         """Make one split."""
+
+    def divided(self, share: float, generator: torch.Generator) -> tuple[Self, Self]:
+        """The task twice, each with a random part of the training texts: no text is in both, every other split is.
+
+        Args:
+            share: Of the training texts that the second has, rounded to whole texts.
+            generator: Of the choice.
+
+        Raises:
+            InputError: If a part would have no text.
+        """
+        train = self.split("train")
+        second = round(share * len(train))
+        parts = f"{second:,} of {len(train):,} training texts"
+        require(0 < second < len(train), f"both parts of the training texts need some, found {parts} held back")
+        order_B = torch.randperm(len(train), generator=generator)
+        self.split("valid")  # made once for both
+        divided = copy.copy(self), copy.copy(self)
+        for task, rows in zip(divided, (order_B[second:], order_B[:second]), strict=True):
+            some = TokenDataset("train", train.tokens_BT[rows], train.lengths_B[rows], train.pad)
+            task._splits = {**self._splits, "train": some}
+        return divided
 
     def config(self) -> dict[str, Any]:
         """Plain data from which `make_task` makes the same task."""
@@ -125,12 +161,57 @@ class Task(ABC):
         Raises:
             InputError: If there are others; the sentence names the first.
         """
-        if self.vocabulary is not None:
-            known = set(self.vocabulary.words)
-            for word in self.tokenize(text):
+        if self.vocabulary is None:
+            return self.encode(text)
+        words = self.tokenize(text)
+        self._require_writable(words)
+        return self.vocabulary.encode(words)
+
+    def encode_template(self, text: str) -> list[int]:
+        """Tokens of a piece of text with blanks, as `encode_writable` gives them; `BLANK` (-1) at each ``___``.
+
+        A blank is one token: a word in modes word and whitespace, a character in mode char (blank characters beside it
+        stand for themselves), a subword in mode bpe and with a tokenizer. A subword brings the blank character before
+        it along, so that one in front of ``___`` is left out.
+
+        Raises:
+            InputError: If there is no blank, or a word that no policy can write; the sentence names the first.
+        """
+        require(_MARK in text, f"a template needs at least one blank, written as {_MARK}, found '{text[:60]}'")
+        if self._has_subwords:
+            *before, last = text.split(_MARK)
+            parts = [*(part.removesuffix(" ") for part in before), last]
+            rows = [self._encode_part(part, inside=number > 0) for number, part in enumerate(parts)]
+            return [*rows[0], *chain.from_iterable((BLANK, *row) for row in rows[1:])]
+        apart = self.vocabulary is None or self.vocabulary.mode != "char"
+        words = self.tokenize(text.replace(_MARK, f" {_HOLE} " if apart else _HOLE))
+        if self.vocabulary is None:
+            return [BLANK if word == _HOLE else self.encode(word)[0] for word in words]
+        self._require_writable([word for word in words if word != _HOLE])
+        return [BLANK if word == _HOLE else self.vocabulary.ids[word] for word in words]
+
+    @property
+    def _has_subwords(self) -> bool:
+        """Whether tokens are pieces of words."""
+        return self.vocabulary is not None and self.vocabulary.mode == "bpe"
+
+    def _encode_part(self, text: str, *, inside: bool) -> list[int]:
+        """Tokens of a part of a text in subwords; inside the text, a blank character that it begins with stays."""
+        return self.encode_writable(text)
+
+    def _require_writable(self, words: Sequence[str]) -> None:
+        """Refuse a word that no policy can write; the sentence names the first."""
+        assert self.vocabulary is not None
+        known = set(self.vocabulary.words)
+        for word in words:
+            if word not in known:
                 unknown = f"{self._seen(word)!r} is not among the {len(known):,} words of task '{self.name}'"
-                require(word in known, unknown)
-        return self.encode(text)
+                raise InputError(f"{unknown}{self._advice(word, known)}")
+
+    def _advice(self, word: str, known: Set[str]) -> str:
+        """What may have been meant by a word that is not known."""
+        meant = next((other for other in sorted(known) if other.casefold() == word.casefold()), None)
+        return "" if meant is None else f", but {meant!r} is"
 
     def _seen(self, word: str) -> str:
         """A word of the vocabulary as a person sees it."""

@@ -1,6 +1,6 @@
 """Text of a corpus."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 from textgan_env.tasks.base import Task
@@ -26,7 +26,10 @@ class CorpusTask(Task):
         super().__init__()
         for split, share in corpus.report.unknown.items():
             known = f"no word of the {split} split is among those of the training part, so nothing could be measured"
-            require(share < 1, f"{corpus.report.source}: {known}; more text is needed")
+            advice = "more text is needed"
+            if corpus.vocabulary.mode != "char":
+                advice += ", or, where no blanks stand between words, mode char (--mode char)"
+            require(share < 1, f"{corpus.report.source}: {known}; {advice}")
         self.name = name
         self.corpus = corpus
         self.vocabulary: Vocabulary = corpus.vocabulary
@@ -35,6 +38,7 @@ class CorpusTask(Task):
         self.start_token = corpus.vocabulary.pad
         self.end_token = corpus.vocabulary.eos
         self.forbidden = () if corpus.vocabulary.unk is None else (corpus.vocabulary.unk,)
+        self.language = "molecules" if corpus.vocabulary.mode == "smiles" else ""
         self._settings = settings or {}
 
     def __str__(self) -> str:
@@ -43,13 +47,28 @@ class CorpusTask(Task):
         return "\n".join([f"Task '{self.name}': {report}", *(f"note: {sentence}" for sentence in report.advice())])
 
     def tokenize(self, text: str) -> list[str]:
-        """Words of a piece of text, or the numbers of its subwords."""
-        return super().tokenize(text) if self.corpus.subwords is None else self.corpus.subwords.tokenize(text)
+        """Words of a piece of text, or its subwords as they are called in the vocabulary."""
+        subwords = None if self.vocabulary.mode == "bpe" else self.corpus.subwords
+        return super().tokenize(text) if subwords is None else subwords.tokenize(text)
+
+    @property
+    def _has_subwords(self) -> bool:
+        """Whether tokens are pieces of words."""
+        return self.corpus.subwords is not None or super()._has_subwords
+
+    def _encode_part(self, text: str, *, inside: bool) -> list[int]:
+        """Tokens of a part of a text in subwords; inside the text, a blank character that it begins with stays."""
+        if self.vocabulary.mode == "bpe" or self.corpus.subwords is None:
+            return super()._encode_part(text, inside=inside)
+        words = self.corpus.subwords.tokenize(text, strip=not inside)
+        self._require_writable(words)
+        return self.vocabulary.encode(words)
 
     @property
     def rules(self) -> str:
         """What tokens are."""
-        return super().rules if self.corpus.subwords is None else "subwords of a tokenizer"
+        pairs = self.vocabulary.mode == "bpe" or self.corpus.subwords is None
+        return super().rules if pairs else "subwords of a tokenizer"
 
     def words(self, tokens_T: Sequence[int]) -> list[str]:
         """The words or subwords of one text, without end token and PAD."""
@@ -64,6 +83,12 @@ class CorpusTask(Task):
     def _seen(self, word: str) -> str:
         """A subword as its tokenizer spells it."""
         return word if self.corpus.subwords is None else self.corpus.subwords.piece(word)
+
+    def _advice(self, word: str, known: Set[str]) -> str:
+        """What may have been meant by a word that is not known."""
+        if self.corpus.subwords is None:
+            return super()._advice(word, known)
+        return ": the training texts split these letters into other subwords, so begin with whole words of theirs"
 
     def _load(self, name: Split) -> TokenDataset:
         """The split, as the corpus has it."""

@@ -1,19 +1,27 @@
 """Text of a fixed random LSTM, whose law is known exactly."""
 
+import json
 import os
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from textgan_env.ops.checksums import checksum
 from textgan_env.ops.sampling import derived_seed
+from textgan_env.policies.base import Policy
 from textgan_env.policies.lstm import LSTMPolicy
 from textgan_env.rewards import Keys, generate
 from textgan_env.tasks.base import MOST_CELLS, Task
+from textgan_env.tasks.kept import fill_once, one_thread
 from textgan_env.text.dataset import Split, TokenDataset, check_length
 from textgan_env.text.oracle_weights import oracle_shapes, read_oracle_weights
 from textgan_env.utils.errors import require, require_at_least
 from textgan_env.utils.reading import check_weights
+
+# Logits behind texts that are not worth a file: drawn in about a tenth of a second.
+_QUICK = 2**25
 
 
 class OracleTask(Task):
@@ -66,12 +74,13 @@ class OracleTask(Task):
         else:
             arrays = read_oracle_weights(weights)
             network = {"weights": os.fspath(weights)}
-        texts = {f"{name}_size": size for name, size in sizes.items()} | given_options(text_seed=text_seed)
+        texts = {f"{name}_size": size for name, size in sizes.items()}
+        texts |= {} if text_seed is None else {"text_seed": text_seed}
         self._settings = {"max_length": max_length, "seed": seed, **texts, **network}
         self.vocab_size, embed_size = arrays["embedding"].shape
         self.max_length = max_length
         self.start_token = 0
-        self._seed, self._sizes = seed if text_seed is None else text_seed, sizes
+        self._text_seed, self._sizes = seed if text_seed is None else text_seed, sizes
         oracle = LSTMPolicy(
             self.vocab_size, start_token=0, embed_size=embed_size, hidden_size=len(arrays["U_i"]), init_scale=0.0
         )
@@ -79,15 +88,28 @@ class OracleTask(Task):
         self.oracle: LSTMPolicy = oracle.eval().requires_grad_(False)
 
     def _load(self, name: Split) -> TokenDataset:
-        """Generate one split with the oracle."""
-        keys = Keys.counted(derived_seed(self._seed, "texts", name), self._sizes[name])
-        tokens_BT, lengths_B = generate(self.oracle, keys, self.max_length)
-        return TokenDataset(name, tokens_BT, lengths_B, pad=self.vocab_size)
+        """Generate one split with the oracle, once on a machine where that takes long."""
+        size, seed = self._sizes[name], self._text_seed
+        if size * self.max_length * self.vocab_size < _QUICK:
+            return draw_split(self.oracle, name, size, self.max_length, seed=seed)
+        tokens_BT = torch.zeros(size, self.max_length, dtype=torch.int32)
+
+        def draw() -> None:
+            """Draw them."""
+            tokens_BT.copy_(draw_split(self.oracle, name, size, self.max_length, seed=seed).tokens_BT)
+
+        follows_from = json.dumps([name, size, self.max_length, seed, checksum("", self.oracle.state_dict())])
+        fill_once({"tokens": tokens_BT}, f"the {size:,} {name} texts of task '{self.name}'", follows_from, draw)
+        lengths_B = torch.full((size,), self.max_length)
+        return TokenDataset(name, tokens_BT.long(), lengths_B, pad=self.vocab_size)
 
 
-def given_options(**options: Any) -> dict[str, Any]:
-    """The options that are not None."""
-    return {name: value for name, value in options.items() if value is not None}
+def draw_split(oracle: Policy, name: Split, size: int, max_length: int, *, seed: int) -> TokenDataset:
+    """The texts of a split, drawn from the true distribution, each split by itself; alike for any number of threads."""
+    keys = Keys.counted(derived_seed(seed, "texts", name), size)
+    with one_thread():
+        tokens_BT, lengths_B = generate(oracle, keys, max_length)
+    return TokenDataset(name, tokens_BT, lengths_B, pad=oracle.vocab_size)
 
 
 def draw_oracle_weights(

@@ -6,12 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies.base import Policy
 from textgan_env.policies.table import TablePolicy
-from textgan_env.rewards import Keys, generate
 from textgan_env.tasks.base import MOST_CELLS, Task
-from textgan_env.tasks.oracle import given_options
+from textgan_env.tasks.oracle import draw_split
 from textgan_env.text.dataset import Split, TokenDataset
 from textgan_env.utils.errors import require, require_at_least
 
@@ -56,8 +54,9 @@ class ToyTask(Task):
         self.name = "toy"
         self.vocab_size, self.max_length, self.start_token = vocab_size, max_length, 0
         sizes = {"vocab_size": vocab_size, "max_length": max_length, "size": size}
-        self._settings = {**sizes, "seed": seed, "spread": spread, **given_options(text_seed=text_seed)}
-        self._seed, self._size = seed if text_seed is None else text_seed, size
+        text_seeds = {} if text_seed is None else {"text_seed": text_seed}
+        self._settings = {**sizes, "seed": seed, "spread": spread, **text_seeds}
+        self._text_seed, self._size = seed if text_seed is None else text_seed, size
         rng = np.random.default_rng(seed)
         self.logp_S = torch.from_numpy(rng.normal(0, spread, vocab_size**max_length)).log_softmax(0)
         sure = TablePolicy.from_text_probabilities(self.logp_S.exp(), vocab_size=vocab_size, max_length=max_length)
@@ -67,6 +66,18 @@ class ToyTask(Task):
     def texts_ST(self) -> Tensor:
         """All S = V^T texts in lexical order, int64."""
         return torch.tensor(list(itertools.product(range(self.vocab_size), repeat=self.max_length)))
+
+    def text_log_prob(self, policy: Policy) -> Tensor:
+        """Log q of every text, in the order of `texts_ST`: float (S,), differentiable."""
+        texts_ST = self.texts_ST
+        return policy.log_prob(texts_ST, torch.ones_like(texts_ST, dtype=torch.bool)).sum(1)
+
+    def divergences(self, policy: Policy) -> tuple[float, float]:
+        """Cover, KL(p||q) / T, and fit, KL(q||p) / T, of a policy by listing all texts: nats per token."""
+        with torch.no_grad():
+            logq_S, logp_S = self.text_log_prob(policy).double(), self.logp_S
+        cover = (logp_S.exp() * (logp_S - logq_S)).sum() / self.max_length
+        return float(cover), float((logq_S.exp() * (logq_S - logp_S)).sum() / self.max_length)
 
     def exact_q(self, policy: Policy, reward_S: Tensor, gamma: float = 1.0) -> list[Tensor]:
         """Q of every prefix and token, by listing all texts.
@@ -91,6 +102,4 @@ class ToyTask(Task):
 
     def _load(self, name: Split) -> TokenDataset:
         """Generate one split with the known distribution."""
-        keys = Keys.counted(derived_seed(self._seed, "texts", name), self._size)
-        tokens_BT, lengths_B = generate(self.oracle, keys, self.max_length)
-        return TokenDataset(name, tokens_BT, lengths_B, pad=self.vocab_size)
+        return draw_split(self.oracle, name, self._size, self.max_length, seed=self._text_seed)

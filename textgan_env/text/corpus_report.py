@@ -1,7 +1,7 @@
 """What became of every line of a corpus."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from textgan_env.text.dataset import Split
 
@@ -27,6 +27,9 @@ class CorpusReport:
         once: How many of these words occur only once there.
         lengths: Tokens of a text before any is dropped or cut, EOS not counted: "shortest", "median", "99 %" (as many
             texts have at most this many) and "longest".
+        files: What each file was found to be.
+        changed: What reading changed in lines -> in how many of them.
+        hints: What is not sure about the text, see `textgan_env.text.hints`.
     """
 
     source: str
@@ -44,6 +47,9 @@ class CorpusReport:
     fixed_length: bool
     once: int
     lengths: Mapping[str, int]
+    files: tuple[str, ...] = ()
+    changed: Mapping[str, int] = field(default_factory=dict)
+    hints: tuple[str, ...] = ()
 
     def advice(self) -> list[str]:
         """What may disappoint in this corpus, a sentence each, and what to do about it; often nothing.
@@ -52,57 +58,47 @@ class CorpusReport:
         """
         median, common, longest = (self.lengths[name] for name in ("median", "99 %", "longest"))
         train, share = self.texts["train"], max(self.unknown.values())
-        cases = [
-            (train < 1000, f"few texts to learn from ({train:,}): what is written will copy them or be broken"),
-            (median == 1, "most texts are one token: where no blanks stand between words, set mode to char"),
-            (
-                self.max_length > 2 * common + 20,
-                f"one text is much longer than the rest ({longest:,} tokens; 99 % have at most {common:,}), and the "
-                f"longest decides about time and memory: set max_length to {common + 1}",
-            ),
-            (
-                median > 60,
-                f"texts are long (half of them {median:,} tokens or more), which is slow and hard to learn: better one "
-                "sentence a line, or a smaller max_length",
-            ),
-            (
-                self.dropped > self.lines / 10,
-                f"{self.dropped:,} texts are longer than max_length and dropped: to keep their beginnings, set longer "
-                "to cut",
-            ),
-            (
-                share > 0.1,
-                f"{share:.0%} of the words in a split are unknown, as the training part does not have them: more text "
-                "helps, or set mode to char",
-            ),
-        ]
-        return [sentence for applies, sentence in cases if applies]
+        notes = list(self.hints)
+        if train < 1000:
+            notes.append(f"few texts to learn from ({train:,}): the policy will copy them or generate broken ones")
+        if median == 1:
+            notes.append("most texts are one token: if no blanks stand between words, set mode to char (--mode char)")
+        if self.max_length > 2 * common + 20:
+            rest = f"one text is much longer than the rest ({longest:,} tokens; 99 % have at most {common:,})"
+            notes.append(f"{rest}, which costs time and memory: set max_length (--max-length {common + 1})")
+        if median > 60:
+            long = f"texts are long (half of them {median:,} tokens or more), which is slow and hard to learn"
+            notes.append(f"{long}: better one sentence a line, or a smaller max_length (--max-length)")
+        if self.dropped > self.lines / 10:
+            dropped = f"{self.dropped:,} texts are longer than max_length and left out"
+            notes.append(f"{dropped}: to keep their beginnings, set longer to cut (--longer cut)")
+        if share > 0.1:
+            unknown = f"{share:.0%} of the words in a split are unknown, as the training part does not have them"
+            notes.append(f"{unknown}: more text helps, or set mode to char (--mode char)")
+        return notes
 
     def rows(self) -> list[tuple[str, str]]:
         """The same for a table: what it is, and how much."""
+        changed = ", ".join(f"{what} {count:,}" for what, count in self.changed.items())
         splits = ", ".join(f"{name} {count:,}" for name, count in self.texts.items())
         unknown = ", ".join(f"{name} {share:.2%}" for name, share in self.unknown.items())
         left_out = {"blank": self.blank, "copies": self.duplicates, "too long": self.dropped}
         lengths = ", ".join(f"{name} {length:,}" for name, length in self.lengths.items())
+        overlap = f"{self.overlap:,} held-out texts also stand in the training part"
         end = "" if self.fixed_length else " with the end token"
         return [
+            *(("file", file) for file in self.files),
             ("lines", f"{self.lines:,}"),
+            ("changed", changed or "nothing"),
             ("left out", ", ".join(f"{name} {count:,}" for name, count in left_out.items())),
-            ("cut", f"{self.cut:,}"),
+            ("cut to T tokens", f"{self.cut:,}"),
             ("texts", splits),
             ("tokens of a text", f"{lengths}; T = {self.max_length:,}{end}"),
-            ("vocabulary", f"{self.vocabulary:,} tokens; of {self.words:,} words, {self.once:,} occur only once"),
+            ("vocabulary", f"{self.vocabulary:,} tokens; of {self.words:,} in the text, {self.once:,} occur once"),
             ("unknown words", unknown),
+            *([("overlap", overlap)] if self.overlap else []),
         ]
 
     def __str__(self) -> str:
-        """The same as a few sentences."""
-        too_long = f"{self.dropped:,} too long and dropped, {self.cut:,} too long and cut"
-        losses = f"{self.blank:,} blank, {too_long}, {self.duplicates:,} copies left out"
-        splits = (f"{name} {count:,} ({self.unknown[name]:.2%} unknown words)" for name, count in self.texts.items())
-        length = f"exactly {self.max_length} tokens" if self.fixed_length else f"at most {self.max_length} tokens"
-        overlap = f" {self.overlap:,} held-out texts also stand in the training part." if self.overlap else ""
-        return (
-            f"{self.source}: {self.lines:,} lines, {losses}. Texts of {length}: {', '.join(splits)}. "
-            f"{self.vocabulary:,} tokens in the vocabulary ({self.words:,} words in the training part).{overlap}"
-        )
+        """The same in one line."""
+        return f"{self.source}: " + "; ".join(f"{name}: {said}" for name, said in self.rows() if name != "file")

@@ -26,7 +26,7 @@ class TokenDataset:
     """The texts of one split as token ids.
 
     Attributes:
-        split: Which one; the training split refuses to be used as references.
+        split: Which one.
         tokens_BT: The texts, int64 [B, T], each filled up with PAD after its end.
         lengths_B: How many tokens each has, EOS counted, int64 [B].
         pad: The id PAD.
@@ -68,48 +68,28 @@ class TokenDataset:
         """Give the texts as lists of ids without PAD; EOS, where there is one, is the last id."""
         return [row[:length] for row, length in zip(self.tokens_BT.tolist(), self.lengths_B.tolist(), strict=True)]
 
-    def references(self) -> list[list[int]]:
-        """Give the texts that scores compare with, as `lists` does.
-
-        Raises:
-            InputError: If this is the training split: who copies it would get the best score.
-        """
-        require(self.split != "train", "the training split cannot be used as references: take 'valid' or 'test'")
-        return self.lists()
-
     def head(self, n: int) -> Self:
         """Give the first ``n`` texts, or all if there are fewer."""
         require(n >= 1, f"the number of texts must be at least 1, found {n}")
         return type(self)(self.split, self.tokens_BT[:n], self.lengths_B[:n], self.pad)
 
-    def batches(
-        self, batch_size: int, generator: torch.Generator, drop_last: bool = False
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """Go once through all texts in a fresh random order.
 
         Args:
-            batch_size: B, texts a batch.
-            generator: Draws the order, when the first batch is asked for.
-            drop_last: Whether to leave out the last batch when it is smaller.
+            batch_size: B, texts a batch; the last one may be smaller.
+            generator: Draws the order, at once.
 
         Returns:
             An iterator of (tokens_BT int64 [B, T], mask_BT bool [B, T]).
 
         Raises:
-            InputError: If ``batch_size`` is not positive, or no batch would be left.
+            InputError: If ``batch_size`` is not positive.
         """
         require_at_least(1, batch_size=batch_size)
-        few = f"the {self.split} split holds {len(self)} texts, fewer than one batch of {batch_size}"
-        require(not drop_last or len(self) >= batch_size, few)
-        return self._batches(batch_size, generator, drop_last)
-
-    def _batches(self, batch_size: int, generator: torch.Generator, drop_last: bool) -> Iterator[tuple[Tensor, Tensor]]:
-        """What `batches` gives, once its arguments are checked."""
         order_B = torch.randperm(len(self), generator=generator, device=generator.device).to(self.tokens_BT.device)
         mask_BT = self.mask_BT
-        for rows_B in order_B.split(batch_size):
-            if len(rows_B) == batch_size or not drop_last:
-                yield self.tokens_BT[rows_B], mask_BT[rows_B]
+        return ((self.tokens_BT[rows_B], mask_BT[rows_B]) for rows_B in order_B.split(batch_size))
 
 
 def check_length(max_length: int) -> None:

@@ -12,6 +12,7 @@ from textgan_env.text.corpora import DataFile
 from textgan_env.text.dataset import PathLike
 from textgan_env.utils.errors import MissingDataError, require
 from textgan_env.utils.files import write_safely
+from textgan_env.utils.reading import file_hash
 
 
 def cache_dir() -> Path:
@@ -29,7 +30,7 @@ def data_folder(data_dir: PathLike | None) -> Path:
     return cache_dir() if data_dir is None else Path(data_dir).expanduser()
 
 
-def fetch(file: DataFile, *, data_dir: PathLike | None = None, progress: bool = True) -> Path:
+def fetch(file: DataFile, *, data_dir: PathLike | None = None) -> Path:
     """Find a published file in the data folder, or download it there.
 
     What is downloaded is checked before it is written, and it is written whole or not at all.
@@ -37,7 +38,6 @@ def fetch(file: DataFile, *, data_dir: PathLike | None = None, progress: bool = 
     Args:
         file: Which one.
         data_dir: The folder; None: `cache_dir`.
-        progress: Whether to show a progress bar (on a terminal).
 
     Returns:
         The path of the file, whose checksum is right.
@@ -57,7 +57,7 @@ def fetch(file: DataFile, *, data_dir: PathLike | None = None, progress: bool = 
     path = folder / file.name
     by_hand = f"download {file.url} and save it as '{path}', or set TEXTGAN_DATA to the folder that holds {file.name}"
     try:
-        content = _download(file, progress)
+        content = _download(file)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)  # without "<urlopen error ...>" around it
         raise MissingDataError(f"{file.name} is not here and cannot be fetched ({reason}): {by_hand}") from None
@@ -71,21 +71,19 @@ def fetch(file: DataFile, *, data_dir: PathLike | None = None, progress: bool = 
     return path
 
 
-_MOST_DOWNLOADED = 2**26
+_MOST_DOWNLOADED = 2**26  # bytes, far above the largest file: what never ends is not kept in memory
 
 
-def _download(file: DataFile, progress: bool) -> bytes:
-    """The bytes of a published file; what never ends is given up."""
+def _download(file: DataFile) -> bytes:
+    """The bytes of a published file, with a progress bar on a terminal; what never ends is given up."""
     content = bytearray()
     with urllib.request.urlopen(file.url, timeout=30) as answer:
         said = answer.headers.get("Content-Length") or ""
         size = int(said) if said.isascii() and said.isdecimal() and len(said) < 12 else None
-        hidden = None if progress else True  # None: shown on a terminal only
-        with tqdm(total=size, desc=file.name, unit="B", unit_scale=True, disable=hidden) as bar:
+        with tqdm(total=size, desc=file.name, unit="B", unit_scale=True, disable=None) as bar:
             while chunk := answer.read(1 << 16):
                 content += chunk
                 bar.update(len(chunk))
-                # Far above the largest of them: what never ends is not kept in memory.
                 require(len(content) <= _MOST_DOWNLOADED, f"{file.url} gave more than {_MOST_DOWNLOADED:,} bytes")
     return bytes(content)
 
@@ -103,4 +101,4 @@ def keep_file(path: Path, content: bytes) -> None:
 
 def is_whole(path: Path, sha256: str) -> bool:
     """Whether a file is there and has this checksum."""
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    return path.is_file() and file_hash(path).sha256 == sha256

@@ -7,7 +7,6 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from textgan_env.utils.errors import MissingDataError, require
+from textgan_env.utils.errors import MissingDataError, require, require_package
 
 #: Steps of a text: SeqGAN's length.
 STEPS = 32
@@ -23,7 +22,6 @@ STEPS = 32
 STEP_SECONDS = 0.2
 LOWEST, HIGHEST = 21, 108  # MIDI numbers of the 88 keys of a piano
 
-_INSTALL = 'install it with: pip install "textgan_env[music]"'
 _NAMES = ("c", "c#", "d", "d#", "e", "f", "f#", "g", "g#", "a", "a#", "b")
 _PITCH = re.compile(r"([a-g]#?)(\d)")
 
@@ -121,7 +119,7 @@ def write_midi(texts: Iterable[str], folder: Path) -> list[Path]:
     """
     melodies = [[pitch_number(word) for word in text.split()] for text in texts]
     require(all(melodies), "a text without a pitch cannot be played")
-    _require_music21()
+    require_package("music21", "music", "MIDI")
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for at, melody in enumerate(melodies, start=1):
@@ -132,19 +130,11 @@ def write_midi(texts: Iterable[str], folder: Path) -> list[Path]:
 
 def _files() -> list[Path]:
     """The tunes of music21 that the corpus is derived from."""
-    folder = _require_music21() / "corpus" / "ryansMammoth"
+    folder = require_package("music21", "music", "the corpus music") / "corpus" / "ryansMammoth"
     files = sorted(folder.glob("*.abc"))
     if not files:
-        raise MissingDataError(f"the music21 that is installed came without its tunes ('{folder}'): {_INSTALL}")
+        raise MissingDataError(f"the music21 that is installed came without its tunes ('{folder}'): install it again")
     return files
-
-
-def _require_music21() -> Path:
-    """The folder of music21, or the sentence that says how to install it."""
-    found = find_spec("music21")
-    if found is None or found.origin is None:
-        raise MissingDataError(f"music is not here, the package music21 is not installed: {_INSTALL}")
-    return Path(found.origin).parent
 
 
 def _sampled(notes: Sequence[tuple[float, float, int]]) -> list[int]:

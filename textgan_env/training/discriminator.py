@@ -1,4 +1,4 @@
-"""The d-step: one batch of refitting D on fresh texts of G, and what D makes of texts that it has not seen."""
+"""The d-step: batches of refitting D on fresh texts of G, and what D makes of texts that it has not seen."""
 
 import math
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from textgan_env.discriminators import DiscriminatorModule, ReplayedTexts, discriminator_report
-from textgan_env.discriminators.fit import fit_batches, fit_step
-from textgan_env.ops.sampling import draw_seed
+from textgan_env.discriminators.fit import ObjectiveName, fit_batches, fit_step
+from textgan_env.ops.sampling import draw_seed, seeded
 from textgan_env.policies import PolicyModule
 from textgan_env.rewards import Keys, generate
 from textgan_env.tasks import Task
@@ -30,6 +30,7 @@ def refit_batch(
     task: Task,
     *,
     batch_size: int,
+    objective: ObjectiveName = "cross-entropy",
     replay: ReplayedTexts | None = None,
 ) -> dict[str, float | Tensor]:
     """A batch of a d-step; at the first G generates as many texts as there are training texts.
@@ -41,6 +42,7 @@ def refit_batch(
         policy: G, at the temperature it is to generate at; it is not to change before the d-step is over.
         task: Gives real text: the train split to learn, the valid split to ask about.
         batch_size: Texts of each side.
+        objective: See `fit_step`.
         replay: Keeps half of the negatives of the d-step before; None: all are fresh.
 
     Returns:
@@ -49,12 +51,54 @@ def refit_batch(
     """
     seed, tokens_BT = step.item(partial(_batches, policy, task, batch_size, replay))
     with step.dropout(seed):
-        loss = fit_step(discriminator, optimizer, tokens_BT)["loss"]
+        loss = fit_step(discriminator, optimizer, tokens_BT, objective=objective)["loss"]
     if not step.is_last:
         return {"d_loss": loss}
     unseen_BT = _texts(policy, task, step.generator, slice(len(task.writable("train")), None))
-    report = discriminator_report(discriminator, task.writable("valid").to(policy.device), unseen_BT)
-    return {"d_loss": loss, "d_auc": report.auc, "d_accuracy": report.accuracy, "d_value": report.value}
+    return {"d_loss": loss, **told_apart(discriminator, task, unseen_BT)}
+
+
+def told_apart(discriminator: DiscriminatorModule, task: Task, fake_BT: Tensor) -> dict[str, float]:
+    """``d_auc``, ``d_accuracy`` and ``d_value`` of D on the valid split and on texts of G that it has not seen."""
+    report = discriminator_report(discriminator, task.writable("valid").to(fake_BT.device), fake_BT)
+    return {"d_auc": report.auc, "d_accuracy": report.accuracy, "d_value": report.value}
+
+
+def fit_fresh(
+    step: Step,
+    discriminator: DiscriminatorModule,
+    optimizer: Optimizer,
+    policy: PolicyModule,
+    task: Task,
+    *,
+    batches: int,
+    batch_size: int,
+    objective: ObjectiveName = "cross-entropy",
+) -> Tensor:
+    """A few batches of D right after a g-step, each of random real texts and fresh ones of G.
+
+    Args:
+        step: Gives the draws; it may have given others before.
+        discriminator: D.
+        optimizer: D's.
+        policy: G, at the temperature it is to generate at.
+        task: Gives real text: its train split.
+        batches: How many; at least 1.
+        batch_size: Texts of each side.
+        objective: See `fit_step`.
+
+    Returns:
+        The mean loss before the steps, nats, float scalar.
+    """
+    real_RT, losses = task.writable("train").to(policy.device), []
+    for _ in range(batches):
+        chosen_B = torch.randint(len(real_RT), (batch_size,), generator=step.generator).to(policy.device)
+        keys = Keys.counted(draw_seed(step.generator), batch_size, device=policy.device)
+        fake_BT = generate(policy, keys, task.max_length, end_token=task.end_token)[0]
+        with seeded(draw_seed(step.generator)):
+            tokens_BT = torch.cat([real_RT[chosen_B], fake_BT])
+            losses.append(fit_step(discriminator, optimizer, tokens_BT, objective=objective)["loss"])
+    return torch.stack(losses).mean()
 
 
 def _batches(
@@ -63,9 +107,9 @@ def _batches(
     """What the batches of a d-step learn from."""
     real_BT = task.writable("train").to(policy.device)
     fake_BT = _texts(policy, task, generator, slice(len(real_BT)))
-    yield from fit_batches(
-        real_BT, fake_BT if replay is None else replay.renew(fake_BT, generator), batch_size, generator
-    )
+    if replay is not None:
+        fake_BT = replay.renew(fake_BT, generator)
+    yield from fit_batches(real_BT, fake_BT, batch_size, generator)
 
 
 def _texts(policy: PolicyModule, task: Task, generator: torch.Generator, rows: slice) -> Tensor:

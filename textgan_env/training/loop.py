@@ -1,27 +1,24 @@
 """What every agent shares: a schedule of named phases, and the loop that runs it, logs it, saves it and shows it."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from textgan_env.evaluation import diversity, evaluate, likelihoods, nll, sample_texts
-from textgan_env.ops.metric_table import charts
-from textgan_env.ops.parallel import from_first, is_first, sharded
-from textgan_env.ops.plots import learning_curve
+from textgan_env.evaluation import FEW_LATENT_DRAWS, diversity, likelihoods, stream_texts, valid_share
+from textgan_env.ops.parallel import sharded
 from textgan_env.ops.sampling import derived_seed
-from textgan_env.policies import Decoding, PolicyModule
-from textgan_env.rewards import Keys, generate
+from textgan_env.ops.torchrun import from_first, is_first
+from textgan_env.rewards import BudgetSpentError, Keys, generate_scored
 from textgan_env.runs.checkpointing import Checkpointable, CheckpointManager, RunState
-from textgan_env.runs.checkpoints import load_checkpoint
+from textgan_env.runs.checkpoints import Checkpoint
 from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.logs import MetricLog, Progress, console_line
 from textgan_env.runs.numbers import RoundNumbers
 from textgan_env.tasks import Task
+from textgan_env.training.finish import asked_by, finish, measure_start, policy_of
 from textgan_env.training.schedule import Round, Schedule
 from textgan_env.utils.errors import require
-from textgan_env.utils.files import write_safely
 from textgan_env.utils.options import CommonConfig, SharedConfig
 from textgan_env.utils.stopping import StopSignals
 
@@ -41,17 +38,24 @@ class Agent(Checkpointable, Protocol):
     def schedule(self) -> Schedule:
         """What to do, in which order: phases of steps, each a method that takes a `Step` and returns numbers to log."""
 
+    def at_evaluation(self) -> dict[str, float]:
+        """What an evaluation logs beside the measures of the policy: name -> number."""
 
-def train(agent: Agent, run: RunFolder, config: CommonConfig) -> None:
-    """Run an agent's schedule from where its folder stands: log, show, save, and measure the policy at the end.
+    def doubt(self) -> str:
+        """What a person should know before the last phase begins, a sentence; "" where there is nothing."""
+
+
+def train(agent: Agent, run: RunFolder, config: CommonConfig, checkpoint: Checkpoint | None = None) -> None:
+    """Run an agent's schedule from where its run stands: log, show, save, and measure the policy at the end.
 
     All randomness of a step follows from the seed and the step's name, so a run that is resumed from a checkpoint does
     what the uninterrupted run does. What is saved when, and what happens at a signal: `textgan_env.runs.checkpointing`.
 
     Args:
         agent: What learns.
-        run: Where everything goes; with a last checkpoint in it, the run is resumed from there.
+        run: Where everything goes.
         config: The run's options.
+        checkpoint: The newest of the run, from where it is resumed; None: it has none yet.
 
     Raises:
         InputError: If a checkpoint does not fit, or a loss or weight is not finite any more.
@@ -61,11 +65,10 @@ def train(agent: Agent, run: RunFolder, config: CommonConfig) -> None:
     schedule = agent.schedule()
     with StopSignals() as signals:
         manager = CheckpointManager(agent, run, config, signals)
-        manager.resume()
+        manager.resume(checkpoint)
         done = manager.state.done
-        require(
-            done <= schedule.rounds, f"the checkpoint of '{run.path}' has {done:,} of {schedule.rounds:,} rounds done"
-        )
+        too_far = f"the checkpoint of '{run.path}' has {done:,} of {schedule.rounds:,} rounds done"
+        require(done <= schedule.rounds, too_far)
         if set(config.overrides) - {"device", "threads"}:
             manager.state = replace(manager.state, stopped="")  # asked to continue, and otherwise
         with manager.guard():
@@ -74,11 +77,11 @@ def train(agent: Agent, run: RunFolder, config: CommonConfig) -> None:
                 return
             log = MetricLog(run.path, resume_at=manager.state.done)
             run.rewind(manager.state.done)
-            manager.before_writing = (log.force, run.force_samples)
+            manager.logs = (*log.files, run.samples_file)
             with log:
                 _train_rounds(agent, run, config, schedule, manager, log)
             manager.where = ""
-            _finish(agent, run, config, log, manager.state)
+            finish(agent, run, config, log, manager.state)
 
 
 def _train_rounds(
@@ -97,14 +100,17 @@ def _train_rounds(
         for current in schedule.after(manager.state.done):
             if manager.state.stopped:
                 break
-            _do_steps(current, config, manager)
+            if log is not None and current.phase is schedule.last_phase and current.index == manager.state.batches == 0:
+                _begin_last_phase(agent, run, config, bar, learnt=current.number > 1)
+            _do_steps(current, config, manager, bar)
             bar.update(current.number - manager.state.done)
-            values = manager.numbers.means()
-            last = current.number == schedule.rounds or (current.phase is schedule.phases[-1] and current.is_last)
+            values = manager.numbers.means() | ({} if (asked := asked_by(agent)) is None else asked.round_numbers())
+            last = current.number == schedule.rounds or (current.phase is schedule.last_phase and current.is_last)
+            last |= bool(manager.state.stopped)
             state = replace(manager.state, done=current.number, batches=0, values={})
             if log is not None:
                 if last or current.index % eval_every == 0:
-                    values |= _evaluate(agent)
+                    values |= _evaluate(agent) | agent.at_evaluation()
                     warnings = _warnings(agent.task, values)
                     _show(agent, run, config, current, values, warnings, bar)
                     state = _updated(state, values, warnings, config, last_phase=current.phase is schedule.phases[-1])
@@ -118,17 +124,31 @@ def _train_rounds(
             bar.print(f"stopped after round {manager.state.done} of {schedule.rounds}: {manager.state.stopped}")
 
 
-def _do_steps(current: Round, config: CommonConfig, manager: CheckpointManager) -> None:
+def _begin_last_phase(agent: Agent, run: RunFolder, config: CommonConfig, bar: Progress, *, learnt: bool) -> None:
+    """Measure the policy as the last phase finds it, if it has learnt before, and say what a person should know."""
+    if learnt or getattr(config, "pretrained", None) is not None:
+        bar.print("measuring the policy that this phase begins with ...")
+        measure_start(agent, run, config)
+    if doubt := agent.doubt():
+        bar.print(f"warning: {doubt}")
+
+
+def _do_steps(current: Round, config: CommonConfig, manager: CheckpointManager, bar: Progress) -> None:
     """The batches of a round that are left, with a save point after each."""
     shards = config.shards or 1 if isinstance(config, SharedConfig) else 1
     for steps, step in current.steps(config.seed, manager.state.batches, manager.random):
         manager.where = f"{current}, {steps.name} {step.repeat + 1}"
         if step.batches > 1:
             manager.where += f", batch {step.batch + 1} of {step.batches}"
-        with sharded(shards):
-            manager.numbers.add(steps.run(step))
+        try:
+            with sharded(shards):
+                manager.numbers.add(steps.run(step))
+        except BudgetSpentError as spent:  # what asks comes before what learns: G is whole
+            manager.state = replace(manager.state, stopped=str(spent))
+            return
         manager.state = replace(manager.state, batches=manager.state.batches + 1)
         manager.random = {} if step.is_last else step.memory.random
+        bar.within(min(1.0, manager.state.batches / max(1, current.batches)))
         manager.save_point()
 
 
@@ -155,11 +175,13 @@ def _updated(
 
 def _evaluate(agent: Agent) -> dict[str, float]:
     """NLLs, cover and fit, diversity: from the valid split and fresh texts, never from the test split."""
-    policy, task = _policy(agent), agent.task
+    policy, task = policy_of(agent), agent.task
     valid_BT = task.split("valid").head(2000).tokens_BT
     keys = Keys.counted(derived_seed(0, "look"), _EVALUATED, device=policy.device)
-    tokens_BT = generate(policy, keys, task.max_length, end_token=task.end_token)[0].cpu()
-    return likelihoods(policy, task, valid_BT, tokens_BT, "valid") | diversity(task, tokens_BT)
+    texts = generate_scored(policy, keys, task.max_length, end_token=task.end_token)
+    tokens_BT = texts.tokens_RT.cpu()
+    values = likelihoods(policy, task, valid_BT, tokens_BT, "valid", texts.logp_RT, latent_draws=FEW_LATENT_DRAWS)
+    return values | diversity(task, tokens_BT) | valid_share(task, tokens_BT)
 
 
 def _show(
@@ -172,7 +194,8 @@ def _show(
     bar: Progress,
 ) -> None:
     """Print what an evaluation found: the numbers that the learning curve shows, some texts, and what is wrong."""
-    texts = sample_texts(_policy(agent), agent.task, max(1, config.show_samples), derived_seed(config.seed, "show"))
+    seed, count = derived_seed(config.seed, "show"), max(1, config.show_samples)
+    texts = list(stream_texts(policy_of(agent), agent.task, count, seed))
     run.append_samples(current.number, texts)
     shown = {name: value for name, value in values.items() if name in agent.curves}
     label = console_line(current.phase.name, current.index + 1, current.phase.rounds, shown, bar.seconds_left)
@@ -205,51 +228,3 @@ def _warnings(task: Task, values: Mapping[str, float]) -> dict[str, str]:
             "discriminator is sure of all of them or knows nothing"
         )
     return found
-
-
-def _finish(agent: Agent, run: RunFolder, config: CommonConfig, log: MetricLog, state: RunState) -> None:
-    """Measure the finished policy on the test split, write its samples, draw the curve, and say where everything is."""
-    if config.select == "best":
-        load_checkpoint(run.best_checkpoint).restore_module(agent.finished, _policy(agent))
-    policy = _policy(agent).with_decoding(decoding_of(config))
-    result = evaluate(policy, agent.task, seed=config.seed)
-    document = result.document()
-    document |= {"select": config.select, "round": state.best_round if config.select == "best" else state.done}
-    write_safely(run.path / "evaluation.json", json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-    texts = [agent.task.text(tokens) for tokens in result.tokens_BT[:20].tolist()]
-    write_safely(run.path / "final_samples.txt", "\n".join(texts) + "\n")
-    oracle = {"entropy of real text": _entropy(agent.task)} if agent.task.oracle is not None else None
-    title = f"{run.path.name} (at temperature 1)"
-    learning_curve(log.rows, run.curve_file, lines=charts(agent.curves), x_label="round", title=title, levels=oracle)
-    about = f"{result.settings['samples']:,} texts against the test split, {_decoding_text(config)}"
-    if config.select == "best":
-        print(f"\nThe finished policy is that of round {state.best_round}, whose nll_valid was the lowest.")
-    print(f"\nMeasured on {about} (NLLs in nats per token, the rest are shares):\n{result.table()}")
-    print(f"\n{len(texts)} texts, as they come, {_decoding_text(config)}:")
-    print("\n".join(f"    {text}" for text in texts))
-    print(f"\nrun folder: {run.path}\nmore texts: textgan sample {run.path} -n 20 --temperature 0.8")
-    print(f"watch it generate: textgan play {run.path}")
-
-
-def decoding_of(config: CommonConfig) -> Decoding:
-    """How the finished policy is to generate."""
-    return Decoding(config.temperature, deterministic=config.deterministic)
-
-
-def _decoding_text(config: CommonConfig) -> str:
-    """The decoding, in words."""
-    return "most probable token always" if config.deterministic else f"temperature {config.temperature:g}"
-
-
-def _entropy(task: Task) -> float:
-    """NLL of real text under the oracle that it comes from, nats per token."""
-    assert task.oracle is not None
-    valid_BT = task.split("valid").tokens_BT
-    return nll(task.oracle, valid_BT, task.scored(valid_BT))[0]
-
-
-def _policy(agent: Agent) -> PolicyModule:
-    """The policy as it would be used now."""
-    policy = agent.modules[agent.finished]
-    assert isinstance(policy, PolicyModule)
-    return policy

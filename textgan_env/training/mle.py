@@ -1,9 +1,8 @@
 """Maximum likelihood, as every agent uses it: one batch of an epoch, and one step on some real texts."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,13 +59,16 @@ def mle_batch(
     Returns:
         The loss before the step, nats per token, float scalar.
     """
-    batches: Any = partial(epochs, task, batch_size)
-    if own_share:
-        batches = partial(with_mixed_inputs, policy, own_share, batches)
-    seed, *tokens = step.item(batches)
+
+    def batches(generator: torch.Generator) -> Iterator[tuple[int | None, Tensor, Tensor | None]]:
+        """What `epochs` gives, and what the policy reads where that is not the text itself."""
+        for seed, tokens_BT in epochs(task, batch_size, generator):
+            yield seed, tokens_BT, mixed_inputs(policy, tokens_BT, own_share, generator) if own_share else None
+
+    seed, tokens_BT, read_BT = step.item(batches)
     policy.train()
     with step.dropout(seed):
-        return mle_step(policy, optimizer, task, *tokens, max_grad_norm=max_grad_norm)
+        return mle_step(policy, optimizer, task, tokens_BT, read_BT, max_grad_norm=max_grad_norm)
 
 
 def mle_batches(task: Task, batch_size: int) -> int:
@@ -102,9 +104,8 @@ def mle_step(
     fits = read_BT is None or isinstance(policy, LSTMPolicy)
     require(fits, f"a {policy.kind} policy cannot learn by scheduled sampling")
     tokens_BT = tokens_BT.to(policy.device)
-    weights = trained(policy)
     batch = (tokens_BT, task.scored(tokens_BT), read_BT)
-    numbers, _ = backward(weights, batch, partial(_likelihood, policy), dropout=True)
+    numbers, _ = backward(trained(policy), batch, partial(_likelihood, policy), dropout=True)
     torch.nn.utils.clip_grad_norm_(policy.parameters(), max_grad_norm)
     optimizer.step()
     return numbers["loss"]
@@ -123,20 +124,7 @@ def trained(module: torch.nn.Module) -> list[torch.nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
 
-def with_mixed_inputs(
-    policy: PolicyModule,
-    own_share: float,
-    batches: Callable[[torch.Generator], Iterator[tuple[int | None, Tensor]]],
-    generator: torch.Generator,
-) -> Iterator[tuple[int | None, Tensor, Tensor]]:
-    """What `epochs` gives, and what the policy reads of each batch in scheduled sampling (`mixed_inputs`)."""
-    for seed, tokens_BT in batches(generator):
-        yield seed, tokens_BT, mixed_inputs(policy, tokens_BT, own_share, generator)
-
-
-def mixed_inputs(
-    policy: PolicyModule, tokens_BT: torch.Tensor, own_share: float, generator: torch.Generator
-) -> torch.Tensor:
+def mixed_inputs(policy: PolicyModule, tokens_BT: Tensor, own_share: float, generator: torch.Generator) -> Tensor:
     """Texts in which a share of the tokens is drawn from the policy, each given the mixed ones before it.
 
     Scheduled sampling (Bengio et al. 2015): the coin is thrown for each token. An end is never drawn away: PAD, and

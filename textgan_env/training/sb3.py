@@ -5,12 +5,11 @@ Loads neither torch nor Stable-Baselines3 when it is imported: `--help` of an ag
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from textgan_env.training.adversarial import CreditConfig, PretrainingConfig, RewardedAgent, RewardedConfig
-from textgan_env.utils.errors import MissingDataError, require
+from textgan_env.training.rewarded import CreditConfig, PretrainingConfig, RewardedAgent, RewardedConfig
+from textgan_env.utils.errors import require, require_package
 from textgan_env.utils.options import above_zero, at_least
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ class SB3Config(PretrainingConfig, CreditConfig, RewardedConfig):
     """Options of every agent that learns by Stable-Baselines3."""
 
     added: ClassVar[tuple[str, ...]] = (*RewardedConfig.added, "ema_decay", "max_grad_norm")
+    policy: Literal["lstm"] = "lstm"
+    """What the actor's network is made of."""
     ema_decay: float = 0.0
     rounds: int = 30
     learn_steps: int = 10
@@ -42,6 +43,13 @@ class SB3Config(PretrainingConfig, CreditConfig, RewardedConfig):
     at that moment, which costs far more. rollout is learnt with gamma 0, the others with gamma 1."""
     learning_rate: float = 3e-4
     """Learning rate of reinforcement learning."""
+
+
+#: Options of the preset smoke of every such agent: as small as it can be.
+SMOKE: dict[str, Any] = {
+    "mle_epochs": 1, "embed_size": 8, "hidden_size": 8, "d_pretraining": 1, "d_batch_size": 256, "rounds": 2,
+    "learn_steps": 1, "envs": 16,
+}  # fmt: skip
 
 
 class SB3Agent(RewardedAgent):
@@ -64,22 +72,25 @@ class SB3Agent(RewardedAgent):
     curves: ClassVar[tuple[str, ...]] = (*RewardedAgent.curves, "reward")
     recurrent = False
     """Whether the model has a memory of its own and is shown the last token only."""
-    masked = False
-    """Whether the model asks the environment which tokens may be generated."""
 
     def __init__(self, config: SB3Config, task: Task) -> None:
-        _check(config)
+        at_least(1, config, "envs", "texts", "learn_steps", "rollouts", "q_interval")
+        above_zero(config, "learning_rate")
+        require_package("sb3_contrib", "sb3", "this agent")  # it needs stable_baselines3 itself
         from stable_baselines3.common.vec_env import VecMonitor
 
-        from textgan_env.envs.sb3 import SB3VecEnv, global_seeds_kept, never_write, share_weights
+        from textgan_env.envs.sb3 import SB3VecEnv, global_seeds_kept, share_weights
 
         super().__init__(config, task)
-        self.envs = self.make_envs(
-            config.envs,
-            reward=config.reward,
-            rollouts=config.rollouts,
-            transform=config.transform,
-            rollout_policy=self.policy,
+        names = ("reward", "rollouts", "q_interval", "transform", "score_precision")
+        rewarded = {name: getattr(config, name) for name in names}
+        self.envs = self.make_envs(config.envs, rollout_policy=self.policy, **rewarded)
+        self.envs.game.reward.check_steps()
+        compared = "rank transform" if config.transform == "rank" else "shuffled control"
+        require(
+            task.end_token is None or not self.envs.game.reward.compares_rows,
+            f"the {compared} compares texts at one position, and stepped texts of this task end at different ones: "
+            "take another transform, or the random control",
         )
         with global_seeds_kept():
             self.model: Any = self.make_model(
@@ -92,8 +103,6 @@ class SB3Agent(RewardedAgent):
                 device=config.device or "cpu",
             )
         share_weights(self.model, self.policy)
-        if not self.masked:
-            never_write(self.model, task.forbidden)
         # The policy's weights are the model's now.
         self.mle_optimizer = self.optimizers["mle"] = self.new_mle_optimizer(config.mle_learning_rate)
         self.modules["networks"] = self.model.policy
@@ -114,16 +123,12 @@ class SB3Agent(RewardedAgent):
 
         sizes = self.policy.config()
         options = {"embed_size": sizes["embed_size"], "start_token": sizes["start_token"]}
+        network = {"features_extractor_kwargs": options, "net_arch": []}
         if self.recurrent:
             lstm = {"lstm_hidden_size": sizes["hidden_size"], "n_lstm_layers": sizes["num_layers"]}
-            return {
-                "features_extractor_class": LastTokenExtractor,
-                "features_extractor_kwargs": options,
-                "net_arch": [],
-                **lstm,
-            }
+            return {**network, **lstm, "features_extractor_class": LastTokenExtractor}
         options |= {"hidden_size": sizes["hidden_size"], "num_layers": sizes["num_layers"]}
-        return {"features_extractor_class": TokenExtractor, "features_extractor_kwargs": options, "net_arch": []}
+        return {**network, "features_extractor_class": TokenExtractor}
 
     def schedule(self) -> Schedule:
         """Pre-train the actor, pre-train D, then `learn` and d-steps in turn."""
@@ -182,23 +187,9 @@ class ActorCriticAgent(SB3Agent):
     @property
     def actor_critic(self) -> dict[str, Any]:
         """Arguments of the SB3 model."""
-        config = self.config
-        return {
-            "n_steps": self.steps,
-            "gae_lambda": config.gae_lambda,
-            "ent_coef": config.ent_coef,
-            "vf_coef": config.vf_coef,
-        }
+        own = {name: getattr(self.config, name) for name in ("gae_lambda", "ent_coef", "vf_coef")}
+        return {"n_steps": self.steps, **own}
 
     def _network(self) -> dict[str, Any]:
         """What SB3 makes the networks of: actor and critic read the prefix each by one of their own."""
         return {**super()._network(), "share_features_extractor": False}
-
-
-def _check(config: SB3Config) -> None:
-    """Refuse numbers out of range, and a machine without Stable-Baselines3."""
-    at_least(1, config, "envs", "texts", "learn_steps", "rollouts")
-    above_zero(config, "learning_rate")
-    for package in ("stable_baselines3", "sb3_contrib"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingDataError(f"this agent needs the package {package}: pip install 'textgan-env[sb3]'")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
@@ -27,12 +28,10 @@ class Memory:
 
     Attributes:
         items: Gives each batch what it works on; None before the first batch that this process does.
-        taken: How many of them were taken.
         random: State of torch's global generators after the last batch, name -> uint8; the only part in checkpoints.
     """
 
     items: Iterator[Any] | None = None
-    taken: int = 0
     random: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -82,11 +81,7 @@ class Step:
         """
         memory = self.memory
         if memory.items is None:
-            memory.items = make(torch.Generator().manual_seed(self.seed))
-        while memory.taken < self.batch:
-            next(memory.items)
-            memory.taken += 1
-        memory.taken += 1
+            memory.items = islice(make(torch.Generator().manual_seed(self.seed)), self.batch, None)
         item: Item = next(memory.items)
         return item
 
@@ -127,27 +122,12 @@ class Steps:
         """What it is called: its key, or the method's name."""
         return self.key or getattr(self.run, "__name__", "step")
 
-    def in_round(self, index: int) -> int:
-        """How many batches a round has."""
-        return self.times * self.batches if (index + 1) % self.every == 0 else 0
-
-    def steps(self, seed: int) -> Iterator[Step]:
-        """All batches of one step by themselves, without a run around them."""
-        memory = Memory()
-        for batch in range(self.batches):
-            yield Step(seed, batch=batch, batches=self.batches, memory=memory)
-
     def alone(self, seed: int) -> dict[str, float]:
         """Do one step without a run around it; returns the means of its numbers."""
-        numbers = RoundNumbers()
-        for step in self.steps(seed):
-            numbers.add(self.run(step))
+        numbers, memory = RoundNumbers(), Memory()
+        for batch in range(self.batches):
+            numbers.add(self.run(Step(seed, batch=batch, batches=self.batches, memory=memory)))
         return numbers.means()
-
-
-def _never() -> bool:
-    """A phase that has all its rounds."""
-    return False
 
 
 @dataclass(frozen=True)
@@ -166,7 +146,7 @@ class Phase:
     rounds: int
     steps: tuple[Steps, ...]
     at_end: tuple[Steps, ...] = ()
-    until: Callable[[], bool] = _never
+    until: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
@@ -188,6 +168,11 @@ class Round:
         """Whether the phase is over after it; known when the steps of the round are done."""
         return self.index == self.phase.rounds - 1 or self.phase.until()
 
+    @property
+    def batches(self) -> int:
+        """How many batches it has; those that follow the last round of a phase are not counted."""
+        return sum(steps.times * steps.batches for steps in self.phase.steps if (self.index + 1) % steps.every == 0)
+
     def steps(
         self, seed: int, done: int = 0, random: Mapping[str, Tensor] | None = None
     ) -> Iterator[tuple[Steps, Step]]:
@@ -203,7 +188,8 @@ class Round:
             if at_end and not (self.phase.at_end and self.is_last):
                 return
             for steps in self.phase.at_end if at_end else self.phase.steps:
-                for at in range(steps.times if at_end else steps.in_round(self.index)):
+                is_due = at_end or (self.index + 1) % steps.every == 0
+                for at in range(steps.times * steps.batches if is_due else 0):
                     repeat, batch = divmod(at, steps.batches)
                     number += 1
                     if number <= done:
@@ -236,6 +222,8 @@ class Schedule:
         self.phases = phases
         self.rounds = sum(phase.rounds for phase in phases)
         require(self.rounds >= 1, "nothing to do: every phase of the schedule has 0 rounds")
+        # Those after it have no rounds: the run ends with this one, however many of its rounds it has.
+        self.last_phase = [phase for phase in phases if phase.rounds][-1]
 
     def after(self, done: int) -> Iterator[Round]:
         """The rounds that are left when ``done`` rounds of the run are; those of a phase that is over are left out."""
@@ -257,10 +245,8 @@ class Patience(nn.Module):
     def __init__(self, rounds: int) -> None:
         super().__init__()
         self.rounds = rounds
-        self.best: Tensor
-        self.rounds_since: Tensor
-        self.register_buffer("best", torch.tensor(math.inf, dtype=torch.float64))
-        self.register_buffer("rounds_since", torch.tensor(0))
+        self.best = nn.Buffer(torch.tensor(math.inf, dtype=torch.float64))
+        self.rounds_since = nn.Buffer(torch.tensor(0))
 
     def note(self, value: float) -> None:
         """Take the value of a round; lower is better."""

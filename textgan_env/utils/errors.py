@@ -3,20 +3,19 @@
 import atexit
 import errno
 import gc
+import importlib.util
 import os
 import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from textgan_env.utils.printing import printable, say
 
 #: The word that shows a traceback with every mistake.
 DEBUG = "--debug"
 _LONGEST = 2000  # characters of a sentence that is shown
-
-
-def _is_first() -> bool:
-    """Whether torchrun started no other process before this one."""
-    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
 #: Attribute of an error that says whether this process reports it: of several that work together one does.
@@ -82,6 +81,26 @@ def require_known(what: str, name: str, known: Iterable[str]) -> None:
     require(name in known, f"unknown {what} '{name}', expected one of: {', '.join(known)}")
 
 
+def require_package(package: str, extra: str, what: str) -> Path:
+    """Find an optional package, without importing it.
+
+    Args:
+        package: Its name.
+        extra: The extra of textgan-env that installs it.
+        what: What needs it, for the sentence.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        MissingDataError: If it is not installed.
+    """
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise MissingDataError(f"{what} needs the package {package}: pip install 'textgan-env[{extra}]'")
+    return Path(found.origin).parent
+
+
 @contextmanager
 def friendly_errors() -> Iterator[None]:
     """Show a person's mistake as one line on stderr instead of a traceback.
@@ -113,6 +132,8 @@ def friendly_errors() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
+        if os.name == "nt" and error.errno == errno.EINVAL and error.filename is None:
+            sys.exit(141)  # how Windows says that the reader of our output went away
         where = f" '{error.filename}'" if error.filename else ""
         if error.errno == errno.ENOSPC:
             _leave(f"error: no space is left on the disk{where}; files written before are whole", 2, error)
@@ -124,14 +145,14 @@ def friendly_errors() -> Iterator[None]:
         # torch's own error on the CPU is no MemoryError.
         if isinstance(error, MemoryError) or "not enough memory" in reason or "allocate memory" in reason:
             _leave(f"error: there is not enough memory for these sizes ({reason})", 2, error)
-        _leave(
-            f"fault of textgan_env: {type(error).__name__}: {reason}; to see where, run it again with {DEBUG}", 1, error
-        )
+        fault = f"fault of textgan_env: {type(error).__name__}: {reason}"
+        _leave(f"{fault}; to see where, run it again with {DEBUG}", 1, error)
 
 
 def _leave(sentence: str, code: int, error: BaseException) -> None:
-    """End the command with one line, whatever the names and words in it hold: a file's could steer the terminal."""
-    shown = "".join(character if character.isprintable() else "\ufffd" for character in sentence[:_LONGEST])
-    if getattr(error, REPORTS, _is_first()):
-        print(shown + ("..." if len(sentence) > _LONGEST else ""), file=sys.stderr)
+    """End the command with one line, whatever the names and words in it hold."""
+    shown = printable(sentence[:_LONGEST], line=True)
+    first = "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0"  # of torchrun's processes
+    if getattr(error, REPORTS, first):
+        say(shown + ("..." if len(sentence) > _LONGEST else ""), file=sys.stderr)
     raise SystemExit(code)

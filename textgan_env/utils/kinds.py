@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from tyro.conf import arg
 
-from textgan_env.utils.errors import require
-
 
 @dataclass(frozen=True)
 class Kind:
@@ -41,6 +39,11 @@ class Kind:
 DISCRIMINATORS: Mapping[str, Kind] = {
     "pair": Kind("discriminators.pair:PairDiscriminator", "a small network of words and near pairs"),
     "conv": Kind("discriminators.conv:ConvDiscriminator", "the published CNN of SeqGAN"),
+    "recurrent": Kind("discriminators.recurrent:RecurrentDiscriminator", "an LSTM with a logit for every prefix"),
+    "infilling": Kind(
+        "discriminators.infilling:InfillingDiscriminator", "the same, given the template of a text", offered=False
+    ),
+    "rank": Kind("discriminators.rank:RankDiscriminator", "how near to real texts, beside others", offered=False),
     "bleu": Kind(
         "evaluation.bleu:BleuDiscriminator",
         "no network, but BLEU-4 against the training texts, which never learns (PG-BLEU)",
@@ -50,18 +53,17 @@ DISCRIMINATORS: Mapping[str, Kind] = {
 #: Policies, by the name that options and saved runs use. Policies made of others are not saved: they are made again.
 POLICIES: Mapping[str, Kind] = {
     "lstm": Kind("policies.lstm:LSTMPolicy", "embedding, LSTM and a linear layer"),
+    "relational": Kind("policies.relational:RelationalPolicy", "memory slots that attend to each other, as RelGAN's"),
+    "latent": Kind("policies.latent:LatentPolicy", "the decoder of a text VAE, with its encoder", offered=False),
+    "infilling": Kind("policies.infilling:InfillingPolicy", "fills blanks, and sees both sides of them", offered=False),
     "leaked": Kind("policies.leaked:LeakedPolicy", "LeakGAN's Manager and Worker", offered=False),
     "causal_lm": Kind("policies.causal_lm:CausalLMPolicy", "a language model of transformers", offered=False),
     "ngram": Kind("policies.ngram:NGramPolicy", "counts of n-grams with back-off", offered=False),
     "table": Kind("policies.table:TablePolicy", "a logit for each prefix", offered=False),
     "uniform": Kind("policies.ngram:UniformPolicy", "every token alike", offered=False),
-    "unigram": Kind("policies.ngram:UnigramPolicy", "a probability for each token", offered=False),
 }
-
-
-def offered(kinds: Mapping[str, Kind], *, networks_only: bool = False) -> tuple[str, ...]:
-    """Names that an option offers, in the order of the table."""
-    return tuple(name for name, kind in kinds.items() if kind.offered and (kind.network or not networks_only))
+#: How an ensemble's next-token probabilities are made of those of its policies.
+MeanName = Literal["arithmetic", "geometric"]
 
 
 def classes(kinds: Mapping[str, Kind]) -> dict[str, type[Any]]:
@@ -69,44 +71,21 @@ def classes(kinds: Mapping[str, Kind]) -> dict[str, type[Any]]:
     return {name: kind.load() for name, kind in kinds.items() if kind.network}
 
 
-def named(classes: Mapping[str, type[Any]], kind: str, what: str) -> type[Any]:
-    """The class of a name.
-
-    Args:
-        classes: Name -> class, as `classes` gives it.
-        kind: The name.
-        what: What it is a kind of, for the sentence: "discriminator" or "policy".
-
-    Raises:
-        InputError: If there is no such name.
-    """
-    require(kind in classes, f"the kind of a {what} must be one of {', '.join(classes)}, found '{kind}'")
-    return classes[kind]
+def _choice(kinds: Mapping[str, Kind], *, networks_only: bool = False) -> Any:
+    """The type of an option that offers kinds in the order of their table, and says what each is."""
+    names = tuple(name for name, kind in kinds.items() if kind.offered and (kind.network or not networks_only))
+    return Annotated[Literal[names], arg(help="; ".join(f"{name}: {kinds[name].about}" for name in names) + ".")]
 
 
-def explained(kinds: Mapping[str, str]) -> str:
-    """Names and what they stand for, as ``--help`` shows them."""
-    return "; ".join(f"{name}: {about}" for name, about in kinds.items()) + "."
-
-
-def _help(kinds: Mapping[str, Kind], names: tuple[str, ...]) -> str:
-    """The help of an option that offers these names."""
-    return explained({name: kinds[name].about for name in names})
-
-
-# Types of options: choices and help come from the tables above. A type checker knows no such choices: to it they are
-# text.
+# A type checker knows no such choices: to it they are text.
 if TYPE_CHECKING:
     DiscriminatorKind: TypeAlias = str
     DiscriminatorNetworkKind: TypeAlias = str
     PolicyKind: TypeAlias = str
 else:
     #: Any discriminator, BLEU among them.
-    DiscriminatorKind = Annotated[
-        Literal[offered(DISCRIMINATORS)], arg(help=_help(DISCRIMINATORS, offered(DISCRIMINATORS)))
-    ]
-    _NETWORKS = offered(DISCRIMINATORS, networks_only=True)
+    DiscriminatorKind = _choice(DISCRIMINATORS)
     #: Discriminators that learn.
-    DiscriminatorNetworkKind = Annotated[Literal[_NETWORKS], arg(help=_help(DISCRIMINATORS, _NETWORKS))]
+    DiscriminatorNetworkKind = _choice(DISCRIMINATORS, networks_only=True)
     #: Policies that an agent can begin with.
-    PolicyKind = Annotated[Literal[offered(POLICIES)], arg(help=_help(POLICIES, offered(POLICIES)))]
+    PolicyKind = _choice(POLICIES)

@@ -13,32 +13,31 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 from tyro.conf import Suppress
 
 from textgan_env.utils.errors import DEBUG, InputError, require, require_at_least, require_known
+from textgan_env.utils.reading import MOST_JSON, get_typed, parse_json, read_limited, read_typed
+from textgan_env.utils.text_options import TextOptions
 
 
 @dataclass(frozen=True)
-class TaskOptions:
-    """Which text: options of every command that reads a task."""
+class _Named:
+    """Which text."""
 
     task: str = "oracle"
     """oracle, oracle40 (long texts), seqgan-oracle, toy, corpus (with --corpus), wordnet, wordnet-glosses, coco, emnlp,
-    poems, music."""
+    poems, music, moses (molecules), nci (molecules), arithmetic-grammar, json-grammar."""
     corpus: str | None = None
-    """Your text file, one text a line. (With another --task: the folder with its files, or seqgan-oracle's weights.)"""
-    mode: Literal["word", "char", "whitespace"] | None = None
-    """How the lines of your text become tokens [word]."""
-    tokenizer: Path | None = None
-    """A folder with a Hugging Face tokenizer, whose subwords are then the tokens of your text, instead of --mode."""
-    max_length: int | None = None
-    """T, the most tokens of a text [what the task says]."""
-    longer: Literal["cut", "drop", "grow"] | None = None
-    """What happens to longer lines of your text [drop]."""
-    min_count: int | None = None
-    """Words of your text seen less often become unknown [1]."""
-    max_vocab: int | None = None
-    """Words of your text beyond the most frequent ones become unknown [no limit]."""
+    """Your text file, one text a line, or a table; gzip, bzip2, xz and zip are unpacked. (With another --task: the
+    folder with its files, or seqgan-oracle's weights.)"""
+
+
+@dataclass(frozen=True)
+class TaskOptions(TextOptions, _Named):
+    """Which text: options of every command that reads a task."""
+
+    split_seed: int | None = None
+    """Decides which texts are held out [0]."""
     text_seed: int | None = None
-    """Seed of an oracle's or the toy task's texts: other seeds draw other texts of the same distribution [that of the
-    task]."""
+    """Seed of the texts of an oracle, a grammar or the toy task: other seeds draw other texts of the same distribution
+    [that of the task]."""
 
     def task_options(self) -> dict[str, Any]:
         """The task's options that were given, as `textgan_env.tasks.make_task` takes them.
@@ -46,14 +45,33 @@ class TaskOptions:
         Raises:
             InputError: If the task reads no file but one is given, or needs one.
         """
-        require(self.task != "corpus" or self.corpus is not None, "no text: give --corpus FILE, one text a line")
-        names = ("mode", "max_length", "longer", "min_count", "max_vocab", "text_seed")
-        given = {name: getattr(self, name) for name in names}
+        own = self.task == "corpus"
+        require(not own or self.corpus is not None, "no text: give --corpus FILE, one text a line")
+        names = [field.name for field in fields(TextOptions)]
+        given: dict[str, Any] = {name: getattr(self, name) for name in (*names, "text_seed")}
+        if self.split_seed is not None:
+            drawn = f"task '{self.task}' draws its splits: --split-seed is for texts that are held out, see --text-seed"
+            require(self.task not in DRAWN, drawn)
+            given["seed"] = self.split_seed
         if self.corpus is not None:
             given[path_option(self.task)] = self.corpus
         if self.tokenizer is not None:
             given["tokenizer"] = str(self.tokenizer)
-        return {name: value for name, value in given.items() if value is not None}
+        # Of own text what a saved task without them would read otherwise (`saved_reading`) is always said.
+        unsaid = {"lower": False, "blanks": "auto"} if not own or self.tokenizer is not None else {}
+        return {name: value for name, value in given.items() if value is not None and value != unsaid.get(name)}
+
+
+def saved_reading(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """How own text was read, of which a saved task or config says nothing.
+
+    Earlier versions made every text lower case, and looked at blanks line by line.
+
+    Args:
+        saved: Options of task corpus, or a config.
+    """
+    earlier = {} if saved.get("tokenizer") is not None else {"lower": True, "blanks": "line"}
+    return {name: value for name, value in earlier.items() if name not in saved}
 
 
 def path_option(task: str) -> str:
@@ -62,13 +80,15 @@ def path_option(task: str) -> str:
     Raises:
         InputError: If the task reads no file.
     """
-    reads = task not in ORACLES or task == "seqgan-oracle"
+    reads = task not in DRAWN or task == "seqgan-oracle"
     require(reads, f"task '{task}' reads no file: --corpus is for task corpus, your own text")
     return {"corpus": "path", "seqgan-oracle": "weights"}.get(task, "data_dir")
 
 
 #: Tasks whose tokens are numbers, no words; presets choose other network sizes for them than for text.
 ORACLES = ("oracle", "oracle40", "seqgan-oracle", "toy")
+#: Tasks whose texts are drawn from a law that is known, and whose seed is ``--text-seed``.
+DRAWN = (*ORACLES, "arithmetic-grammar", "json-grammar")
 
 
 def at_least(least: int, config: object, *names: str) -> None:
@@ -99,8 +119,11 @@ def above_zero(config: object, *names: str) -> None:
 class CommonConfig(TaskOptions):
     """Options of every agent."""
 
-    #: Options that saved runs of earlier versions lack: their default is what those runs did.
-    added: ClassVar[tuple[str, ...]] = ("d_learning_rate", "policy")
+    #: Options that saved runs of earlier versions lack: their default is what those runs did, but see `saved_reading`.
+    added: ClassVar[tuple[str, ...]] = (
+        "d_learning_rate", "policy", "lower", "blanks", "column", "encoding", "vocab_size", "valid_path", "test_path",
+        "valid_share", "test_share", "eos", "split_seed", "lr_schedule", "held_back", "eval_samples", "name", "config",
+    )  # fmt: skip
     preset: str = "fast"
     """Where all other defaults come from; see the list above."""
     seed: int = 0
@@ -112,18 +135,29 @@ class CommonConfig(TaskOptions):
     device: str | None = None
     """cpu, cuda, cuda:1 ... [cpu]"""
     threads: int | None = None
-    """CPU threads [torch's choice]; beside other busy processes, 1 is often fastest."""
+    """CPU threads [1, or all that torch would take where the first batches then take less than .8 of the time]. Chosen
+    once, when the run begins, and kept by --resume."""
     runs: Path = Path("runs")
     """Where run folders are made."""
+    name: str | None = None
+    """What the run is called: its folder is NAME-1, or the next free number [the agent and the task, or the name of
+    your text's file]."""
+    config: Path | None = None
+    """An earlier run of this agent, or its config.json: its options are the defaults, in place of a preset's. Not
+    taken: where it computed and where it lies."""
     resume: Path | None = None
     """A run folder to resume. Its options hold; only learning rates, --max-grad-norm, --device, --threads,
-    --checkpoint-every, --patience and --stop-on-collapse can be changed."""
+    --checkpoint-every, --patience, --stop-on-collapse, --budget, --objective-workers and --objective-timeout can be
+    changed. An objective of your own, FILE.py:NAME, is given again."""
     checkpoint_every: float = 60.0
     """Seconds between checkpoints; one is always written at the end."""
     select: Literal["last", "best"] = "best"
     """Weights of the finished policy: the last, or those of the lowest NLL on the valid split."""
     eval_every: int = 0
     """Rounds between two evaluations of the policy (NLLs and samples); 0: about twenty evaluations a run."""
+    eval_samples: int | None = None
+    """Texts that are measured at the end, and before the last phase: generated ones [10,000], which are compared with
+    all real ones of the test split [with --preset smoke: 500 and 500]."""
     show_samples: int = 3
     """Texts printed at each evaluation."""
     patience: int = 0
@@ -150,6 +184,24 @@ class SharedConfig(CommonConfig):
 
 
 Config = TypeVar("Config", bound=CommonConfig)
+
+
+def evaluation_sizes(preset: str, eval_samples: int | None) -> dict[str, int | None]:
+    """How many texts a run measures at its end: generated ones, and references of the test split (None: all).
+
+    Args:
+        preset: Of the run.
+        eval_samples: Its option; None: as the preset says.
+
+    Raises:
+        InputError: If so many cannot be measured.
+    """
+    fits = eval_samples is None or 2 <= eval_samples <= 1_000_000
+    require(fits, f"eval_samples must be 2 to 1,000,000, found {eval_samples}")
+    small = 500 if preset == "smoke" else None
+    return {"samples": eval_samples or small or 10_000, "references": small}
+
+
 #: Options that have another name now: old -> new. Old ones are refused on the command line, and read in saved runs.
 RENAMED = {
     "anew": "overrides", "average": "ema_decay", "buffer": "buffer_size", "clip_norm": "max_grad_norm",
@@ -158,13 +210,25 @@ RENAMED = {
 }  # fmt: skip
 
 
+# What a resumed run may change beside learning rates: where it computes, how far a step goes, when it saves and stops.
+_CHANGEABLE = (
+    "max_grad_norm", "device", "threads", "checkpoint_every", "patience", "stop_on_collapse", "objective", "budget",
+    "objective_workers", "objective_timeout",
+)  # fmt: skip
+
+
+# What a new run does not take from an earlier one's config: where that lay and computed, and how it was resumed.
+_NOT_TAKEN = ("runs", "name", "resume", "config", "overrides", "device", "threads")
+
+
 @dataclass(frozen=True)
 class _Head:
     """The options that decide the defaults of all others."""
 
-    preset: str
+    preset: str | None = None
     task: str | None = None
     corpus: str | None = None
+    config: Path | None = None
 
 
 def parse(presets: Mapping[str, Callable[[str], Config]], description: str, args: list[str] | None = None) -> Config:
@@ -183,34 +247,73 @@ def parse(presets: Mapping[str, Callable[[str], Config]], description: str, args
         SystemExit: After ``--help``.
     """
     words = sys.argv[1:] if args is None else args
-    head, _ = _read(_Head, words, default=_Head(next(iter(presets))), return_unknown_args=True, add_help=False)
-    require_known("preset", head.preset, presets)
-    default = presets[head.preset](head.task or ("oracle" if head.corpus is None else "corpus"))
+    head, _ = _read(_Head, words, default=_Head(), return_unknown_args=True, add_help=False)
+    preset = next(iter(presets)) if head.preset is None else head.preset
+    require_known("preset", preset, presets)
+    default = presets[preset](head.task or ("oracle" if head.corpus is None else "corpus"))
+    if head.config is not None:
+        require(head.preset is None, "--config is given in place of --preset: leave one of them out")
+        default = _like(head.config, default, head)
     known = {field.name for field in fields(default)}
-    config = read_words(type(default), words, default=default, description=description)
+    left_out = "An option that is left out is what stands in [brackets], and without brackets its default."
+    config = read_words(type(default), words, default=default, description=f"{description.strip()}\n\n{left_out}")
     given = _named(words)
     if config.resume is not None:
         changed = sorted(given & known - {"resume"})
-        refused = [_shown(name) for name in changed if not _may_be_overridden(name)]
+        refused = [_shown(name) for name in changed if not name.endswith("learning_rate") and name not in _CHANGEABLE]
         require(not refused, f"a resumed run keeps its options: leave out {', '.join(refused)}")
         return replace(config, overrides=tuple(changed))
     # A run is resumed, and its policy loaded, from any folder.
-    if config.corpus is not None:
-        config = replace(config, corpus=str(Path(config.corpus).expanduser().absolute()))
-    if config.tokenizer is not None:
-        config = replace(config, tokenizer=config.tokenizer.expanduser().absolute())
-    return config
+    places = {name: getattr(config, name) for name in ("corpus", "valid_path", "test_path", "tokenizer", "config")}
+    given_places = {name: place for name, place in places.items() if place is not None}
+    return replace(config, **{name: type(at)(Path(at).expanduser().absolute()) for name, at in given_places.items()})
+
+
+def _like(file: Path, default: Config, head: _Head) -> Config:
+    """The config of an earlier run, to be the default of a new one.
+
+    Raises:
+        InputError: If the file is no config of a run, or that of another agent.
+    """
+    path = file / "config.json" if file.is_dir() else file
+    try:
+        document = parse_json(read_limited(path, MOST_JSON), f"'{path}'")
+    except OSError as error:
+        raise InputError(f"--config {path} cannot be read: {error.strerror or error}") from None
+    saved = get_typed(document, "config", dict, f"'{path}'")
+    saved = {name: value for name, value in saved.items() if name not in _NOT_TAKEN}
+    own = {name: getattr(default, name) for name in _NOT_TAKEN}
+    written = {name: str(value) if isinstance(value, Path) else value for name, value in own.items()}
+    config = replace(default, **saved_options(type(default), written | saved, default, f"'{path}'") | own)
+    if head.corpus is not None and head.corpus != config.corpus:  # another text, with splits of its own
+        config = replace(config, valid_path=None, test_path=None)
+    return replace(config, task="corpus") if head.corpus is not None and head.task is None else config
+
+
+def saved_options(kind: type[Config], saved: Mapping[str, Any], usual: Config, where: str) -> dict[str, Any]:
+    """The options of a saved run, also one of an earlier version.
+
+    Args:
+        kind: The agent's config.
+        saved: As config.json has them.
+        usual: Has the options that earlier versions lack.
+        where: What to begin a sentence with.
+
+    Raises:
+        InputError: If they are of another agent or version, or one is of another type.
+    """
+    renamed: dict[str, Any] = {RENAMED.get(name, name): value for name, value in saved.items()}
+    reading = saved_reading(renamed) if renamed.get("task") == "corpus" else {}
+    known = {name: getattr(usual, name) for name in kind.added if hasattr(usual, name)} | reading | renamed
+    different = sorted(set(known) ^ {field.name for field in fields(kind)})
+    named = ", ".join(different[:4]) + (f" and {len(different) - 4} others" if len(different) > 4 else "")
+    require(not different, f"{where} was not made by this agent in this version: its config differs in {named}")
+    return dict(vars(read_typed(kind, known, f"the config of {where}")))
 
 
 def _shown(name: str) -> str:
     """An option as it is typed."""
     return f"--{name.replace('_', '-')}"
-
-
-def _may_be_overridden(option: str) -> bool:
-    """Whether a resumed run may take another value: where it computes, how fast it learns, when it saves and stops."""
-    others = ("max_grad_norm", "device", "threads", "checkpoint_every", "patience", "stop_on_collapse")
-    return option.endswith("learning_rate") or option in others
 
 
 Read = TypeVar("Read")

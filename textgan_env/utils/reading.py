@@ -4,6 +4,7 @@ What stands in such a file is data: it is compared with what was expected, and n
 may cost is decided here, before it is paid.
 """
 
+import hashlib
 import json
 import os
 import stat
@@ -11,10 +12,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from textgan_env.utils.errors import InputError, require
 
@@ -25,61 +26,128 @@ if TYPE_CHECKING:
 MOST_JSON = 2**23
 _MOST_CONTAINERS = 2**17  # lists and objects in one JSON text
 _MOST_COMMAS = 2**19  # values in one JSON text, about
+#: Bytes of a log or of samples: half a million rows.
+MOST_LOG = 2**28
+_LITTLE = 2**26  # bytes; below it nothing is large
 _MOST_DIGITS = 100
 _MOST_WEIGHTS = 2**28  # 1 GiB as float32
 
 Kind = TypeVar("Kind")
 
 
-def read_limited(path: str | os.PathLike[str], most: int) -> bytes:
+def read_limited(path: str | os.PathLike[str], most: int, *, inside: str | os.PathLike[str] | None = None) -> bytes:
     """Read a file whole.
 
     Args:
         path: An ordinary file; links to one are followed.
         most: Bytes that it may have.
+        inside: The folder that no link may lead out of; None: any link may.
 
     Raises:
-        InputError: If it is no ordinary file (a device or a pipe may never end), or larger.
+        InputError: If it is no ordinary file (a device or a pipe may never end), larger, mostly never written, or a
+            link leads out of ``inside``.
         OSError: If it cannot be read.
     """
-    path = Path(path)
-    # A pipe that nobody writes to would block already when it is opened.
-    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
-        require(stat.S_ISREG(os.fstat(file.fileno()).st_mode), f"'{path}' is not an ordinary file")
+    if inside is not None:
+        require_inside(path, inside)
+    with open_ordinary(path) as file:
         content = file.read(most + 1)
     require(len(content) <= most, f"'{path}' has more than the {most:,} bytes that such a file may have")
     return content
 
 
-def check_json(text: str, what: str) -> None:
-    """Refuse JSON that would cost too much to parse.
+def require_inside(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
+    """Refuse a path out of a folder that somebody else may have made, by links or by dots.
 
     Raises:
-        InputError: If it is too long, or has too many parts.
+        InputError: If it leads out of the folder.
     """
-    require(len(text) <= MOST_JSON, f"{what} has more than {MOST_JSON:,} bytes of JSON")
+    led = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+    require(led, f"'{os.fspath(path)}' leads out of its folder by a link: remove the link")
+
+
+@contextmanager
+def open_ordinary(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file to read it.
+
+    Raises:
+        InputError: If it is no ordinary file, or large and mostly never written: a file of terabytes can be made
+            without writing any.
+        OSError: If it cannot be opened.
+    """
+    # A pipe that nobody writes to would block already when it is opened.
+    how = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    require("\0" not in os.fspath(path), f"{preview(os.fspath(path))} is no path: it holds a NUL character")
+    with open(os.open(path, how), "rb") as file:
+        about = os.fstat(file.fileno())
+        require(stat.S_ISREG(about.st_mode), f"'{os.fspath(path)}' is not an ordinary file")
+        written = 512 * getattr(about, "st_blocks", about.st_size)
+        filled = about.st_size <= _LITTLE or 2 * written >= about.st_size
+        require(filled, f"most of the {about.st_size:,} bytes of '{os.fspath(path)}' were never written")
+        yield file
+
+
+@dataclass(frozen=True)
+class FileHash:
+    """What a file is known by.
+
+    Attributes:
+        bytes: Its size.
+        sha256: Of its bytes, in hexadecimal digits.
+    """
+
+    bytes: int
+    sha256: str
+
+
+def file_hash(path: str | os.PathLike[str]) -> FileHash:
+    """What an ordinary file is known by.
+
+    Raises:
+        InputError: If it is no ordinary file.
+        OSError: If it cannot be read.
+    """
+    with open_ordinary(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        return FileHash(size, hashlib.file_digest(file, "sha256").hexdigest())  # type: ignore[arg-type]
+
+
+def is_file_of(path: str | os.PathLike[str], known: FileHash) -> bool:
+    """Whether a file is the one that is known; one of another size is not opened."""
+    return os.path.isfile(path) and os.path.getsize(path) == known.bytes and file_hash(path) == known
+
+
+def check_json(text: str, what: str, *, most: int = MOST_JSON) -> None:
+    """Refuse JSON that would cost too much to parse; the number of its parts is limited in proportion to its length.
+
+    Raises:
+        InputError: If it is longer than ``most``, or has too many parts.
+    """
+    require(len(text) <= most, f"{what} has more than {most:,} bytes of JSON")
     containers, commas = text.count("[") + text.count("{"), text.count(",")
-    require(containers <= _MOST_CONTAINERS, f"{what} has more than {_MOST_CONTAINERS:,} lists and objects")
-    require(commas <= _MOST_COMMAS, f"{what} has more than {_MOST_COMMAS:,} values")
+    most_containers, most_commas = (limit * most // MOST_JSON for limit in (_MOST_CONTAINERS, _MOST_COMMAS))
+    require(containers <= most_containers, f"{what} has more than {most_containers:,} lists and objects")
+    require(commas <= most_commas, f"{what} has more than {most_commas:,} values")
 
 
-def parse_json(text: str | bytes, what: str) -> Any:
+def parse_json(text: str | bytes, what: str, *, most: int = MOST_JSON) -> Any:
     """Parse JSON that somebody else wrote; NaN and infinities are taken, as Python writes them.
 
     Args:
-        text: At most `MOST_JSON` bytes or characters.
+        text: The JSON.
         what: What it is, for the sentence.
+        most: Bytes or characters that it may have.
 
     Raises:
         InputError: If it is too long, not JSON, too deep, has a name twice in one object, or a whole number of
             more than 100 digits.
     """
-    require(len(text) <= MOST_JSON, f"{what} has more than {MOST_JSON:,} bytes of JSON")
+    require(len(text) <= most, f"{what} has more than {most:,} bytes of JSON")
     try:
         text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
     except UnicodeDecodeError as error:
         raise InputError(f"{what} is not JSON: byte {error.start + 1} is not UTF-8") from None
-    check_json(text, what)
+    check_json(text, what, most=most)
     try:
         return json.loads(text, object_pairs_hook=_object, parse_int=_whole)
     except RecursionError:

@@ -9,8 +9,9 @@ from typing import Any, Self
 
 from textgan_env.utils.errors import Stopped
 
-# SIGHUP comes when a terminal is closed or a connection is lost.
-_ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+# SIGHUP comes when a terminal is closed or a connection is lost; SIGBREAK is Ctrl-Break of Windows.
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+_ASKING = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 _PATIENCE = 1.0  # seconds that work may go on after it was asked to end
 
 

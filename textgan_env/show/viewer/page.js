@@ -181,9 +181,9 @@ function makeStage(run, index) {
     el("div", { class: "body" },
       el("div", {},
         el("div", {}, stage.tokens, stage.readout),
-        el("div", {}, el("ul", { class: "keys" }, el("li", {}, sample("var(--accent)"), "Q of the token"), el("li", {}, sample("var(--warm)", "3 4"), "the discriminator's score if the text stopped here")), stage.curve),
+        el("div", {}, el("ul", { class: "keys" }, el("li", {}, sample("var(--accent)"), "Q of the token"), el("li", {}, sample("var(--faint)", "3 4"), "the discriminator's score if the text stopped here")), stage.curve),
         stage.rollouts),
-      el("div", {},
+      el("details", { class: "more", open: matchMedia("(min-width: 40.01rem)").matches }, el("summary", {}, "What the discriminator sees"),
         el("div", {}, el("h4", {}, "What the discriminator sees in the whole text"), stage.parts),
         el("div", {}, el("h4", {}, "The path among real texts"), stage.path, stage.near))));
   return stage;
@@ -243,7 +243,7 @@ function drawCurve(stage, width) {
   return lines({
     width, height: 190, xLabel: "tokens written", whole: true, x: [0, text.tokens.length], y: range([...text.q, ...text.stopped], 0.2), cursor: stage.at,
     label: `Q and the discriminator's score over the ${text.tokens.length} tokens of this text`,
-    series: [{ points: stopped, stroke: "var(--warm)", dash: "3 4" }, { points: q, stroke: "var(--accent)", dots: true }],
+    series: [{ points: stopped, stroke: "var(--faint)", dash: "3 4" }, { points: q, stroke: "var(--accent)", dots: true }],
   });
 }
 
@@ -282,7 +282,7 @@ function strip(scores, mean) {
       svg("line", { class: "axis", x1: at(0), x2: at(1), y1: 17, y2: 17 }),
       [0, 0.5, 1].map((value) => svg("text", { x: at(value), y: 33, "text-anchor": "middle" }, tick(value))),
       scores.map((value) => svg("circle", { cx: at(value), cy: 11, r: 4, fill: "var(--accent)", "fill-opacity": 0.45 })),
-      svg("line", { x1: at(mean), x2: at(mean), y1: 2, y2: 22, stroke: "var(--warm)", "stroke-width": 3 }));
+      svg("line", { x1: at(mean), x2: at(mean), y1: 2, y2: 22, stroke: "var(--ink)", "stroke-width": 3 }));
   });
   return host;
 }
@@ -311,7 +311,7 @@ function showParts(stage) {
     return el("tr", { tabindex: lit ? "0" : null, onmouseenter: light(lit), onmouseleave: light(false), onfocus: light(lit), onblur: light(false) },
       el("td", {}, el("span", { class: "what", dir: "auto" }, what), el("span", { class: "kind" }, kind)),
       el("td", {}, svg("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" },
-        svg("rect", { x: value < 0 ? 50 - size : 50, y: 1, width: size, height: 8, fill: value < 0 ? "var(--warm)" : "var(--accent)" }),
+        svg("rect", { x: value < 0 ? 50 - size : 50, y: 1, width: size, height: 8, fill: value < 0 ? "var(--fake)" : "var(--accent)" }),
         svg("line", { class: "axis", x1: 50, x2: 50, y1: 0, y2: 10 }))),
       el("td", { class: "number" }, `${value < 0 ? "" : "+"}${fixed(value, 2)}`));
   };
@@ -335,11 +335,11 @@ function drawPath(stage, width) {
   root.append(svg("polyline", { class: "way", points: way.map(([a, b]) => `${atX(a).toFixed(1)},${atY(b).toFixed(1)}`).join(" ") }));
   way.slice(1).forEach(([a, b]) => root.append(svg("circle", { cx: atX(a), cy: atY(b), r: 2.6, fill: "var(--accent)" })));
   const [x0, y0] = text.path[0];
-  root.append(svg("rect", { x: atX(x0) - 5, y: atY(y0) - 5, width: 10, height: 10, fill: "var(--run2)" }));
-  root.append(svg("circle", { cx: atX(x), cy: atY(y), r: 6, fill: "var(--warm)", stroke: "var(--card)", "stroke-width": 1.5 }));
+  root.append(svg("rect", { x: atX(x0) - 5, y: atY(y0) - 5, width: 10, height: 10, fill: "var(--run0)" }));
+  root.append(svg("circle", { cx: atX(x), cy: atY(y), r: 6, fill: "var(--ink)", stroke: "var(--card)", "stroke-width": 1.5 }));
   const [first, second] = run.variance;
   stage.near.replaceChildren();
-  fill(stage.near, {}, [`Grey: ${plural(run.real.length, "real text")} of the ${run.real_split} split (point at one to read it). Green square: the empty text. Orange: where the text is now. The two directions hold ${percent(first)} and ${percent(second)} of the variance of real texts.`,
+  fill(stage.near, {}, [`Grey: ${plural(run.real.length, "real text")} of the ${run.real_split} split (point at one to read it). Green square: the empty text. Dark dot: where the text is now. The two directions hold ${percent(first)} and ${percent(second)} of the variance of real texts.`,
     at < text.tokens.length ? "" : [" Nearest of them, over all features: ", el("q", {}, bdi(run.real_texts[text.nearest])), "."]]);
   return root;
 }
@@ -456,6 +456,10 @@ function buildLearn() {
     const card = el("article", { class: "card stage" }, el("div", { class: "head" }, el("h3", {}, tag(index), bdi(run.name)), badges(run).slice(0, 1)), run.sampleHost);
     $("samples").append(card);
   });
+  const [{ real_texts: real, real_split: split }] = runs;
+  $("samples").append(el("article", { class: "card stage" }, el("div", { class: "head" }, el("h3", {}, "Real text")),
+    el("p", { class: "small faint" }, `From the ${split} split, to compare with:`),
+    el("ul", { class: "sample" }, real.slice(0, 6).map((text) => el("li", { dir: "auto" }, text)))));
   for (const [title, names] of PANELS) {
     if (Object.keys(names).some((name) => runs.some((run) => run.curves[name]))) drawn.push(panel(el("h3", {}, title), () => names));
   }
@@ -491,15 +495,25 @@ function buildResults() {
     if (typeof values[name] === "number") return fixed(values[name], units[name] === "nats per token" ? 2 : 3);
     return missing[name] ? el("span", { class: "faint", title: missing[name] }, "–") : "–";
   };
-  const row = (head, small, cells) => el("tr", {}, el("th", { scope: "row" }, head, small ? el("small", {}, small) : ""), cells.map((cell) => el("td", {}, cell)));
-  const part = (text) => el("tr", { class: "part" }, el("th", { colspan: ended.length + 1, scope: "rowgroup" }, text));
+  const real = (ended.find((run) => run.evaluation.real && Object.keys(run.evaluation.real).length) || { evaluation: {} }).evaluation.real || {};
+  const ofReal = (name) => (typeof real[name] === "number" ? fixed(real[name], units[name] === "nats per token" ? 2 : 3) : "–");
+  const arrows = { lower: " ↓", higher: " ↑" };
+  const signed = (number) => `${number > 0 ? "+" : ""}${fixed(number, 3)}`;
+  // Where the last phase began, and the difference with its interval.
+  const since = ({ evaluation: { start, ends = {}, values } }, name) => {
+    if (!start || typeof start[name] !== "number" || typeof values[name] !== "number") return null;
+    const interval = ends[name] ? ` [${signed(ends[name][0])}, ${signed(ends[name][1])}]` : "";
+    return el("small", { class: "faint" }, `began at ${fixed(start[name], 3)}: ${signed(values[name] - start[name])}${interval}`);
+  };
+  const row = (head, small, cells) => el("tr", {}, el("th", { scope: "row" }, head, small ? el("small", {}, small) : ""), (cells.length === ended.length ? ["", ...cells] : cells).map((cell) => el("td", {}, cell)));
+  const part = (text) => el("tr", { class: "part" }, el("th", { colspan: ended.length + 2, scope: "rowgroup" }, text));
   const setting = (run, name) => (typeof run.evaluation.settings[name] === "number" ? run.evaluation.settings[name].toLocaleString("en") : String(run.evaluation.settings[name] ?? "–"));
   const rows = [row("temperature", "of the texts measured", ended.map(temperature)), row("control", "", ended.map((run) => run.control || "none"))];
   const listed = new Set(BESIDE);
   for (const [title, metrics] of metricsBy("part")) {
     const here = metrics.filter(({ name }) => !listed.has(name) && ended.some((run) => typeof run.evaluation.values[name] === "number"));
     here.forEach(({ name }) => listed.add(name));
-    if (here.length) rows.push(part(`${title}, ${here[0].unit === "share" ? "shares" : here[0].unit}`), ...here.map(({ name, label, about }) => row(label, about, ended.map((run) => value(run, name)))));
+    if (here.length) rows.push(part(`${title}, ${here[0].unit === "share" ? "shares" : here[0].unit}`), ...here.map(({ name, label, about, better }) => row(label + (arrows[better] || ""), about, [ofReal(name), ...ended.map((run) => [value(run, name), since(run, name)])])));
   }
   const others = [...new Set(ended.flatMap((run) => Object.keys(run.evaluation.values)))].filter((name) => !listed.has(name));
   if (others.length) rows.push(part("Other"), ...others.map((name) => row(name, "", ended.map((run) => value(run, name)))));
@@ -509,13 +523,21 @@ function buildResults() {
   rows.push(row("weights", "", ended.map((run) => (run.evaluation.select === "best" ? `of round ${run.evaluation.round}, lowest NLL-valid` : `of the last round, ${run.evaluation.round}`))));
   const reasons = [...new Set(ended.flatMap((run) => Object.entries(run.evaluation.missing).map(([name, why]) => `${name}: ${why}`)))];
   $("table").replaceChildren(
-    el("table", { class: "results" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "measure"), ended.map((run) => el("th", { scope: "col" }, tag(runs.indexOf(run)), bdi(run.name))))), el("tbody", {}, rows)),
+    ...ended.filter((run) => run.evaluation.sentence).map((run) => el("p", { class: "verdict" }, tag(runs.indexOf(run)), bdi(run.name), ": ", run.evaluation.sentence)),
+    el("p", { class: "small faint" }, "↓ lower is better, ↑ higher is better, if all else stays. Intervals are over the texts of one run: other seeds can differ by more (textgan compare)."),
+    el("table", { class: "results" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "measure"), el("th", { scope: "col" }, "real text"), ended.map((run) => el("th", { scope: "col" }, tag(runs.indexOf(run)), bdi(run.name))))), el("tbody", {}, rows)),
     reasons.length ? el("details", {}, el("summary", {}, "What could not be measured, and why"), el("ul", { class: "small faint" }, reasons.map((text) => el("li", {}, text)))) : "");
 }
 
 // ------------------------------------------------------------------------------------------ how it was made
 
 const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
+// As it was typed: the program of a command may be several words, and a script is started by Python.
+function typed([program, ...words]) {
+  if (program === undefined) return "";
+  const started = program.startsWith("textgan ") ? program : program.endsWith(".py") ? `python ${quoted(program)}` : quoted(program);
+  return [started, ...words.map(quoted)].join(" ");
+}
 function buildMade() {
   data.runs.forEach((run, index) => {
     const { made } = run, { machine } = made, source = made.source;
@@ -532,7 +554,7 @@ function buildMade() {
     const options = Object.entries(made.config).map(([name, value]) => [el("dt", {}, name), el("dd", {}, value === null ? "–" : String(value))]);
     const card = el("article", { class: "card stage" },
       el("div", { class: "head" }, el("h3", {}, tag(index), bdi(run.name)), badges(run)),
-      el("pre", {}, made.command.map(quoted).join(" ")),
+      el("pre", {}, typed(made.command)),
       el("dl", { class: "facts" }, facts.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
       el("details", {}, el("summary", {}, `All ${options.length} options`), el("dl", { class: "facts" }, options)));
     $("made-runs").append(card);
@@ -595,3 +617,5 @@ choose(0);
 buildLearn();
 buildResults();
 buildMade();
+// Shown at its end where nobody wants things that move.
+if (!matchMedia("(prefers-reduced-motion: reduce)").matches) play();

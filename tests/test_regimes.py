@@ -1,0 +1,95 @@
+"""The map of regimes: what its table says of a cell, and that a killed command goes on where it was."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import regime_arms, regimes, results
+from conftest import assert_refused, mistake_of
+
+
+def line(*points: tuple[float, float]) -> list[dict[str, float]]:
+    return [{"temperature": 1.0, "cover": cover, "fit": fit} for cover, fit in points]
+
+
+def cell_of(seed: int, arms: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    """A cell with these curves; all arms that are not given have that of the start."""
+    start = line((0.50, 0.80), (0.54, 0.70), (0.70, 0.60))
+    names = ("MLE", *(name for one in regimes.KNOWS for name in (one, f"{one}, shuffled")), "distilled")
+    worth = {"auc": 0.7, "bound": 0.03, "gain": 0.01, "scaled_gain": 0.02, "effective_share": 0.5, "correlation": 0.2}
+    return {
+        "texts": 100, "student": 8, "seed": seed, "recipe": {"dropout": 0.2, "weight_decay": 0.1}, "epochs": 7,
+        "curves": dict.fromkeys(names, start) | arms, "worths": dict.fromkeys(regimes.KNOWS, worth),
+    }  # fmt: skip
+
+
+def test_a_gap_is_at_no_worse_cover_and_a_cover_gain_at_temperature_one() -> None:
+    # At most .55 of cover counts; the start has a fit of .70 - .10 * .01 / .16 there, the arm .60 at .52.
+    cell = cell_of(0, {"same": line((0.47, 0.90), (0.52, 0.60), (0.60, 0.10))})
+    assert regimes.gap(cell, "same") == pytest.approx((0.70 - 0.1 / 16) - (0.60 - 0.5 * 3 / 8))
+    assert regimes.cover_gain(cell, "same") == pytest.approx(0.03)
+    assert regimes.gap(cell, "law") == 0.0
+
+
+def test_a_row_has_the_control_beside_the_arm_and_an_interval_from_three_seeds_on() -> None:
+    better = {"same": line((0.50, 0.70), (0.54, 0.60), (0.70, 0.50))}
+    for seeds, interval in ((2, False), (3, True)):
+        rows = {row["arm"]: row for row in regimes.rows_of([cell_of(seed, better) for seed in range(seeds)])}
+        assert list(rows) == ["same", "more", "law", "distilled"]
+        assert rows["same"]["gap"] == "0.100" + " [0.100, 0.100]" * interval
+        assert rows["same"]["gap, shuffled"] == "0.000" + " [0.000, 0.000]" * interval
+        assert (rows["same"]["seeds"], rows["same"]["bound"], rows["same"]["start"]) == (seeds, 0.03, "0.500/0.800")
+
+
+def test_an_arm_that_covers_worse_at_every_temperature_has_no_gap_and_is_drawn_all_the_same(tmp_path: Path) -> None:
+    cell = cell_of(0, {"law": line((0.60, 0.5), (0.9, 0.4))})
+    rows, pairs = [*regimes.rows_of([cell])], [regimes._pair(cell, knows) for knows in regimes.KNOWS]
+    assert [row["gap"] for row in rows] == ["0.000", "0.000", None, "0.000"]
+    assert [pair["gap"] for pair in pairs] == [0.0, 0.0, None]
+    regimes.draw(rows, pairs, tmp_path / "map.png", "")
+    assert (tmp_path / "map.png").stat().st_size > 1000
+
+
+@pytest.mark.moves_global_rng  # reading the words does
+def test_numbers_that_make_no_map_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = mistake_of(regimes.main, ["--texts", "0", "--out", str(tmp_path)], capsys)
+    assert said == "error: numbers of texts, students and seeds must be above 0, and there must be some of each\n"
+    (tmp_path / "scale.json").write_text("{}")
+    said = mistake_of(regimes.main, ["--out", str(tmp_path)], capsys)
+    assert said == f"error: '{tmp_path}' holds a map of other sizes: give another folder with --out\n"
+    options = regimes.Options(out=tmp_path)
+    assert_refused("no finished cell in", regimes.report, options, regime_arms.Scale())
+
+
+@pytest.mark.slow
+@pytest.mark.moves_global_rng
+def test_a_killed_map_goes_on_where_it_was_and_ends_with_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(results, "IMAGES", tmp_path)
+    words = ["--small", "--texts", "40", "--students", "4", "--seeds", "0", "--out"]
+    regimes.main([*words, str(tmp_path / "whole")])
+    with monkeypatch.context() as patch:
+        patch.setattr(regime_arms, "distilled", interrupt)
+        with pytest.raises(SystemExit):
+            regimes.main([*words, str(tmp_path / "killed")])
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").iterdir()}
+    assert sorted(path.name.split("-")[0] for path in kept) == [
+        "MLE", "law", "mle", "mle", "more", "same", "scale.json", "search",
+    ]  # fmt: skip
+    regimes.main([*words, str(tmp_path / "killed")])
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    whole, again = (json.loads((tmp_path / of / "cell-0-40-4.json").read_text()) for of in ("whole", "killed"))
+    assert whole == again
+    monkeypatch.setattr(regime_arms, "search", interrupt)
+    capsys.readouterr()
+    regimes.main([*words[:-1], "--finished", "--out", str(tmp_path / "killed")])
+    assert capsys.readouterr().out.count("| 40 | 4 | 1 |") == 4
+    assert (tmp_path / "regimes.png").exists()
+
+
+def interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt

@@ -502,6 +502,22 @@ def test_a_run_of_killed_and_stopped_processes_goes_on_with_any_number_of_them_t
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
+def test_a_process_that_waits_for_one_that_stands_still_says_how_to_resume_before_it_is_killed(tmp_path: Path) -> None:
+    folder = tmp_path / "seqgan-toy-1"
+    words = ["--preset", "smoke", "--mle-epochs", "200", "--checkpoint-every", "0.2"]
+    started = torchrun("seqgan", 2, "--task", "toy", "--runs", str(tmp_path), *words)
+    wait_for_rounds(started, folder, 3)
+    os.kill(worker(started.pid, 1), signal.SIGSTOP)
+    started.send_signal(signal.SIGTERM)
+    output = started.communicate(timeout=200)[0]
+    (told,) = [line for line in output.splitlines() if line.startswith(("error:", "stopped by", "fault"))]
+    assert re.search(r"^stopped by SIGTERM; to resume: (\S+/)?torchrun --nproc-per-node 2 .*--resume", told)
+    assert load_checkpoint(folder / "checkpoints" / "last.safetensors").document["state"]["done"] >= 2
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_other_numbers_of_shards_end_within_the_noise_of_seeds(tmp_path: Path) -> None:
     """Six seeds: NLL-test 1.340 with 1 shard, standard deviation .011; with 2 and 4 shards 1.342 and 1.343."""

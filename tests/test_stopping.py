@@ -89,6 +89,33 @@ def test_outside_of_the_main_thread_nothing_is_touched() -> None:
     assert during == [before]
 
 
+BOUNDED = """
+import ctypes, os, signal, sys, threading, time
+from textgan_env.utils.stopping import StopSignals
+with StopSignals() as signals, signals.bounded(0.3, lambda number: print("last words", number, flush=True)):
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    {work}
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("work", "code", "told"),
+    [
+        # A lock of C that the thread holds already: no signal gets through to Python.
+        ("c, lock = ctypes.CDLL(None), ctypes.create_string_buffer(256); "
+         "[c.pthread_mutex_lock(lock) for _ in (1, 2)]", 143, "last words 15"),
+        ("time.sleep(0.3); signals.close(); time.sleep(0.5)", 0, "ended"),
+        ("time.sleep(0.1); signals.close(); time.sleep(0.5)", 0, "ended"),
+    ],
+    ids=["stuck", "ends in time", "ended before"],
+)  # fmt: skip
+def test_bounded_work_that_hears_no_signal_is_ended_with_last_words(work: str, code: int, told: str) -> None:
+    command = [sys.executable, "-c", BOUNDED.format(work=work)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=20)
+    assert (done.returncode, done.stdout.strip()) == (code, told), done.stderr
+
+
 @pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
 def test_a_command_that_is_stopped_says_so_in_a_line_and_in_its_exit_code(
     number: signal.Signals, code: int, name: str

@@ -2,17 +2,19 @@
 
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from datetime import timedelta
+from types import FrameType
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from textgan_env.utils.errors import REPORTS, InputError, require
+from textgan_env.utils.errors import REPORTS, InputError, Stopped, require
 
 Value = TypeVar("Value")
 
@@ -58,6 +60,7 @@ def process_group() -> Iterator[None]:
     from torch.distributed.rendezvous import rendezvous
 
     store = None
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
         with _together():
             store, rank, size = next(rendezvous("env://", timeout=timedelta(minutes=5)))
@@ -72,6 +75,7 @@ def process_group() -> Iterator[None]:
                 silence.enter_context(redirect_stderr(nowhere))
             yield
         dist.destroy_process_group()
+        signal.signal(signal.SIGTERM, before)
     except BaseException as error:
         # torchrun ends all processes when one has ended, but this one may have something to say.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -79,6 +83,12 @@ def process_group() -> Iterator[None]:
         raise
     finally:
         _rank, _size, _kept = 0, 1, None
+
+
+def _stop(number: int, _: FrameType | None) -> None:
+    """End the process in good order, unless it is on its way out, with an error that must be told."""
+    if sys.exception() is None:
+        raise Stopped(number)
 
 
 def _comes_first(store: Any) -> bool:

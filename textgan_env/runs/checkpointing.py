@@ -214,15 +214,29 @@ class CheckpointManager:
         except BaseException as error:
             self._signals.close()
             self.write()
-            own = getattr(self._config, "objective", None)
-            again = f" --objective {shlex.quote(own)}" if own is not None and names_code(own) else ""
-            how = f"to resume: {command_to_resume(self._run)}{again}"
             if isinstance(error, Stopped):
-                raise Stopped(error.number, f"stopped by {signal_name(error.number)}; {how}") from None
+                raise Stopped(error.number, self._stopped_by(error.number)) from None
             if isinstance(error, InputError):
-                said = f"{self.where}: {error}; from before that, {how}" if self.where else str(error)
+                said = f"{self.where}: {error}; from before that, {self._how_to_resume()}" if self.where else str(error)
                 raise InputError(said) from None
             raise
+
+    def last_words(self, number: int) -> None:
+        """Say how to resume, when a signal ends this process where it is; nothing can be written any more.
+
+        Args:
+            number: Of the signal.
+        """
+        if is_first():
+            say(self._stopped_by(number), file=sys.stderr)
+
+    def _stopped_by(self, number: int) -> str:
+        return f"stopped by {signal_name(number)}; {self._how_to_resume()}"
+
+    def _how_to_resume(self) -> str:
+        own = getattr(self._config, "objective", None)
+        again = f" --objective {shlex.quote(own)}" if own is not None and names_code(own) else ""
+        return f"to resume: {command_to_resume(self._run)}{again}"
 
     def _take(self) -> None:
         """Make a snapshot the newest good state.

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Protocol
 
 from textgan_env.evaluation import FEW_LATENT_DRAWS, diversity, likelihoods, stream_texts, valid_share
 from textgan_env.ops.parallel import sharded
 from textgan_env.ops.sampling import derived_seed
-from textgan_env.ops.torchrun import from_first, is_first
+from textgan_env.ops.torchrun import from_first, is_first, processes
 from textgan_env.rewards import BudgetSpentError, Keys, generate_scored
 from textgan_env.runs.checkpointing import Checkpointable, CheckpointManager, RunState
 from textgan_env.runs.checkpoints import Checkpoint
@@ -22,6 +23,7 @@ from textgan_env.utils.errors import require
 from textgan_env.utils.options import CommonConfig, SharedConfig
 from textgan_env.utils.stopping import StopSignals
 
+_END_WITHIN = 20.0  # seconds from a signal to the end of one of several processes; torchrun kills them after 30
 _EVALUATIONS = 20  # of a run, where the config does not say
 _EVALUATED = 1_000  # texts that an evaluation generates
 _LEAST_ENTROPY = 0.5  # of a policy, as a share of its NLL of real text; the two are alike where it fits
@@ -71,7 +73,9 @@ def train(agent: Agent, run: RunFolder, config: CommonConfig, checkpoint: Checkp
         require(done <= schedule.rounds, too_far)
         if set(config.overrides) - {"device", "threads"}:
             manager.state = replace(manager.state, stopped="")  # asked to continue, and otherwise
-        with manager.guard():
+        # Alone there is nobody to wait for, and a long step may end when it will.
+        bounded = signals.bounded(_END_WITHIN, manager.last_words) if processes() > 1 else nullcontext()
+        with bounded, manager.guard():
             if not is_first():
                 _train_rounds(agent, run, config, schedule, manager, None)
                 return

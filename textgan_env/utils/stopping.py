@@ -1,8 +1,10 @@
 """Ending in good order when a signal asks for it: at the next place where the run can be saved, or soon by force."""
 
+import os
 import signal
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Self
@@ -54,6 +56,40 @@ class StopSignals:
             yield
         finally:
             self._held = False
+
+    @contextmanager
+    def bounded(self, seconds: float, last_words: Callable[[int], None]) -> Iterator[None]:
+        """Inside, a signal ends the process after so many seconds, if the work has not ended by then.
+
+        For work that waits for other processes. Such a wait runs no Python code, so it hears no signal, and it may
+        never end where another process stands still.
+
+        Args:
+            seconds: From the signal to the end; the work has ended when `close` was called.
+            last_words: Called with the number of the signal, in another thread, just before the end.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        came, sent = socket.socketpair()
+        sent.setblocking(False)
+        # The interpreter writes the number of each signal there, whatever the main thread is doing.
+        before = signal.set_wakeup_fd(sent.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._end_by_force, args=(came, seconds, last_words), daemon=True).start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            sent.close()
+
+    def _end_by_force(self, came: socket.socket, seconds: float, last_words: Callable[[int], None]) -> None:
+        """Wait for a signal, then for the end of the work; end the process where that does not come."""
+        with came:
+            numbers = iter(lambda: came.recv(1), b"")  # until the other end is closed
+            number = next((byte[0] for byte in numbers if byte[0] in self._before), None)
+        if number is not None and not self._over.wait(seconds):
+            last_words(number)
+            os._exit(128 + number)
 
     def __enter__(self) -> Self:
         """Listen."""

@@ -1,9 +1,7 @@
 """The benchmark suite: arms x tasks x seeds, each a process of its own, none run twice.
 
-For example::
-
-    python -m benchmarks.suite --agents mle seqgan-n4 controls --tasks seqgan-oracle --seeds 5
-    python -m benchmarks.suite --agents all --tasks toy --seeds 2 --preset smoke
+For example: python -m benchmarks.suite --agents mle seqgan-n4 controls --tasks seqgan-oracle --seeds 5; or everything
+in minutes: python -m benchmarks.suite --agents all --tasks toy --seeds 2 --preset smoke.
 
 Kill it at any moment and start it again: finished jobs stay, others resume from their last checkpoint. The page and
 the tables, also while jobs run: python -m benchmarks.report runs/suite. Where the package is installed without its

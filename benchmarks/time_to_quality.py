@@ -1,8 +1,6 @@
 """How soon settings of an agent reach a given NLL of unseen text.
 
-For example::
-
-    python -m benchmarks.time_to_quality --target 7.40 --tries preset=fast "batch-size=128 learning-rate=2e-2"
+For example: python -m benchmarks.time_to_quality --target 7.40 --tries preset=fast "batch-size=128 learning-rate=2e-2"
 
 Each try is the agent's own command with these options, in this process, one after the other. Whenever a round has been
 logged, the seconds since the start are noted: of the wall, and of the processor, which is what compares on a machine

@@ -67,10 +67,9 @@ class TextGame:
         objective: ObjectiveLike | AskedObjective | None = None,
         **reward: Any,
     ) -> None:
-        if not (objective is None or isinstance(objective, AskedObjective)):
-            objective = AskedObjective(objective, task.text)
         self.task, self.leak_features = task, leak_features
-        self.reward = RewardSpec(objective=objective, **reward)
+        asked = None if objective is None else AskedObjective.of(objective, task.text)
+        self.reward = RewardSpec(objective=asked, **reward)
         self.reward.check_rows(rows)
         self.episodes = Episodes(rows, task.max_length, task.vocab_size, task.end_token, task.forbidden)
         #: Credit of the reward itself, as far as it is known, else NaN.
@@ -109,11 +108,6 @@ class TextGame:
         require(self.reward.judged or self.leak_features, useless)
         self.reward.check_discriminator(discriminator)
         return self.discriminators.add(discriminator, self.episodes.started_B & ~self.episodes.ended_B)
-
-    def seed(self, rows_B: Bools, seeds: Sequence[int]) -> None:
-        """Seed some rows as `gymnasium.Env.reset` does."""
-        keys = [int(seeding.np_random(seed)[0].integers(2**63 - 1)) for seed in seeds]
-        self.episodes.seed(rows_B, np.array(keys, dtype=np.int64))
 
     def begin(self, rows_B: Bools, prefix: Ints | None = None) -> None:
         """Start a new text in some rows; they take the newest D."""
@@ -189,12 +183,17 @@ class TextGame:
 
     def score_real(self, rows_B: Bools) -> NDArray[np.float64]:
         """The probability that each of some rows' texts is real, by the D that judges it."""
-        reward = self.reward
-        paid = (reward.reward, reward.transform, reward.control, reward.objective)
-        at_end = paid == ("terminal", "prob", None, None) and self.episodes.ended_B[rows_B].all()
-        if at_end:  # as the credit of the last token: D need not read again
+        if (
+            self.reward.is_score and self.episodes.ended_B[rows_B].all()
+        ):  # as the credit of the last token: D need not read again
             return self.credit_BT[rows_B, self.episodes.lengths_B[rows_B] - 1]
         return self.discriminators.score_real(self.episodes.tokens_BT, rows_B)
+
+
+def keys_of(seeds: Sequence[int]) -> NDArray[np.int64]:
+    """The keys of rows that are seeded as `gymnasium.Env.reset` does it, one for each seed."""
+    keys = [int(seeding.np_random(seed)[0].integers(2**63 - 1)) for seed in seeds]
+    return np.array(keys, dtype=np.int64)
 
 
 def generated(policy: Policy, keys: Keys, task: Task) -> Texts:

@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 
 from textgan_env.envs.common import MANUAL, GameEnv, given_options, given_prefix, given_seed
+from textgan_env.envs.game import keys_of
 from textgan_env.envs.views import Observation, frame, observation
 from textgan_env.ops.episodes import Bools
 from textgan_env.tasks import Task
@@ -33,7 +34,7 @@ class TextGANEnv(GameEnv, gym.Env[Observation, np.int64]):
         prefix = given_prefix(self.task, given_options(options))
         super().reset(seed=given_seed(seed))
         if seed is not None or not self.game.episodes.started_B[0]:
-            self.game.seed(self._row, [self.np_random_seed])
+            self.game.episodes.seed(self._row, keys_of([self.np_random_seed]))
         self.game.begin(self._row, prefix)
         if self.render_mode == "human":
             self.render()

@@ -11,7 +11,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from textgan_env.envs.common import MANUAL, GameEnv, given_options, given_prefix, given_seed
-from textgan_env.envs.game import EpisodeBatch
+from textgan_env.envs.game import EpisodeBatch, keys_of
 from textgan_env.envs.views import Observation, frame, observation
 from textgan_env.ops.episodes import Bools, Ints
 from textgan_env.policies.base import Policy
@@ -68,7 +68,7 @@ class TextGANVectorEnv(GameEnv, VectorEnv[Observation, Ints, NDArray[Any]]):
         prefix = given_prefix(self.task, options)
         seeded_B = np.array([one is not None for one in seeds])
         fresh_B = rows_B & (seeded_B | ~self.game.episodes.started_B)
-        self.game.seed(fresh_B, [seeding.np_random(seeds[i])[1] for i in fresh_B.nonzero()[0]])
+        self.game.episodes.seed(fresh_B, keys_of([seeding.np_random(seeds[i])[1] for i in fresh_B.nonzero()[0]]))
         self.game.begin(rows_B, prefix)
         return observation(self.game), self._mask_info(rows_B)
 

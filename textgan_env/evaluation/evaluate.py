@@ -152,7 +152,7 @@ def _reached(
     """What an objective says of texts, and how it was asked; nothing where there is none."""
     if objective is None:
         return {}, {}
-    asked = objective if isinstance(objective, AskedObjective) else AskedObjective(objective, task.text)
+    asked = AskedObjective.of(objective, task.text)
     value_B = asked.values([task.text(tokens) for tokens in tokens_BT[:OBJECTIVE_SAMPLES].tolist()])
     values = {"objective": float(value_B.mean()), "objective_top": float((value_B >= asked.objective.high).mean())}
     return values, {"objective": asked.objective.name, "objective_samples": len(value_B)}

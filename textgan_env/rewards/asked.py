@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -66,6 +66,11 @@ class AskedObjective(nn.Module):
         self._seen: dict[bytes, int] = {}
         self._counts = {"calls": 0.0, "failures": 0.0, "texts": 0.0, "sum": 0.0, "top": 0.0}
         self._told = False
+
+    @classmethod
+    def of(cls, objective: ObjectiveLike | Self, text_of: Callable[[Sequence[int]], str]) -> Self:
+        """An objective that is asked and remembered already, as it is; any other from now on."""
+        return objective if isinstance(objective, cls) else cls(objective, text_of)
 
     @property
     def calls(self) -> int:

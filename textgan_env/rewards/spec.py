@@ -124,6 +124,11 @@ class RewardSpec:
         return self.control not in ("constant", "random") and not alone
 
     @property
+    def is_score(self) -> bool:
+        """Whether a finished text is paid the probability that it is real, and nothing else."""
+        return (self.reward, self.transform, self.control, self.objective) == ("terminal", "prob", None, None)
+
+    @property
     def asks_objective(self) -> bool:
         """Whether an objective is asked about texts."""
         return self.objective is not None and self.objective_control not in ("constant", "random")

@@ -183,9 +183,8 @@ class TextGame:
 
     def score_real(self, rows_B: Bools) -> NDArray[np.float64]:
         """The probability that each of some rows' texts is real, by the D that judges it."""
-        if (
-            self.reward.is_score and self.episodes.ended_B[rows_B].all()
-        ):  # as the credit of the last token: D need not read again
+        if self.reward.is_score and self.episodes.ended_B[rows_B].all():
+            # The credit of the last token: D need not read again.
             return self.credit_BT[rows_B, self.episodes.lengths_B[rows_B] - 1]
         return self.discriminators.score_real(self.episodes.tokens_BT, rows_B)
 

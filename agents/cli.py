@@ -337,6 +337,26 @@ def runs(folder: Positional[Path] = Path("runs"), json: bool = False) -> None:
     say(table_of(found))
 
 
+def track(
+    run: Positional[Path], to: Literal["trackio", "wandb"] = "trackio", project: str = "textgan", follow: bool = False
+) -> None:
+    """Send the numbers of a run to an experiment tracker: trackio, on this machine, or Weights & Biases.
+
+    For example: textgan track runs/seqgan-my-1 --follow, then: trackio show
+
+    Args:
+        run: The run folder; it is only read.
+        to: The tracker, a package and an extra of that name.
+        project: What the tracker puts runs together under.
+        follow: Wait for further rounds while the run trains.
+    """
+    from textgan_env.runs.folder import RunFolder
+    from textgan_env.show.track import track as send
+
+    sent = send(RunFolder.open(run), to, project, follow=follow)
+    say(f"{sent} round{'s' * (sent != 1)} of '{run}' are in project '{project}' of {to}")
+
+
 def data_list(json: bool = False) -> None:
     """List the named texts, and whether their files are here already.
 
@@ -424,7 +444,7 @@ def _molecules(task: "CorpusTask") -> str:
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__.replace("_", " "): command
     for command in (
-        *(demo, train, suite, runs, sample, play, evaluate, worth, compare, score, report),
+        *(demo, train, suite, runs, sample, play, evaluate, worth, compare, score, report, track),
         *(data_list, data_fetch, data_inspect),
     )
 }

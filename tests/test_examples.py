@@ -2,8 +2,12 @@
 
 import importlib.util
 import math
+import os
+import re
+import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -13,6 +17,7 @@ from conftest import PROJECT, assert_refused
 from textgan_env.discriminators import score_logits
 from textgan_env.envs import default_discriminator
 from textgan_env.policies import TablePolicy
+from textgan_env.runs.logs import read_metrics
 from textgan_env.tasks import ToyTask
 
 
@@ -134,3 +139,34 @@ def test_a_baseline_and_completions_make_the_gradient_less_noisy(reward_S: torch
 )
 def test_a_number_out_of_range_is_refused(module: ModuleType, field: str, value: int) -> None:
     assert_refused(f"{field} .* found {value}", module.main, module.Args(**{field: value}))
+
+
+def run_example(name: str, *words: str) -> str:
+    """What an example prints, in a process of its own: the libraries that it shows warn and log as they like."""
+    command = [sys.executable, "-W", "ignore", f"docs/examples/{name}.py", *words]
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("torchrl") is None, reason="needs torchrl")
+def test_ppo_by_torchrl_learns_what_the_environment_pays() -> None:
+    """The best text is paid .79, a uniform policy .32 to .45; see above."""
+    first, last = map(float, re.findall(r"(\.\d+|0\.\d+)", run_example("ppo_torchrl", "--batches", "60"))[:2])
+    assert last > first + 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="needs optuna")
+def test_a_search_by_optuna_goes_on_where_it_stopped_and_names_its_best_run(tmp_path: Path) -> None:
+    words = ("--preset", "smoke", "--folder", str(tmp_path))
+    run_example("tune_with_optuna", *words, "--trials", "2")
+    told = run_example("tune_with_optuna", *words, "--trials", "3")
+    assert len([*tmp_path.glob("mle-toy-*")]) == 3
+    (best,) = re.findall(r"best of 3: NLL of the valid split ([\d.]+)", told)
+    (run,) = re.findall(r"its run: (.+)", told)
+    runs = [min(row["nll_valid"] for row in read_metrics(path)) for path in tmp_path.glob("mle-toy-*")]
+    assert float(best) == pytest.approx(min(runs), abs=5e-4)
+    assert min(row["nll_valid"] for row in read_metrics(run)) == min(runs)

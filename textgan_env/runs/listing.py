@@ -80,7 +80,7 @@ def _listed(path: Path) -> Listed:
         state: Literal["running", "finished", "stopped"] = "finished" if evaluation else "stopped"
         return Listed(
             name=path.name, agent=agent_of(about), task=_text_of(about), seed=about.get("seed"),
-            state="running" if _is_locked(run) else state, round=int(rows[-1]["step"]) if rows else 0,
+            state="running" if is_locked(run) else state, round=int(rows[-1]["step"]) if rows else 0,
             numbers={name: float(found[name]) for name in _NUMBERS if name in found},
             verdict=evaluation.get("verdict") if evaluation else None, changed=changed,
         )  # fmt: skip
@@ -101,7 +101,7 @@ def _changed(run: RunFolder) -> float:
     return max(file.stat().st_mtime for file in written if file.exists())
 
 
-def _is_locked(run: RunFolder) -> bool:
+def is_locked(run: RunFolder) -> bool:
     """Whether a process trains in the folder; the lock is taken for a moment where none does."""
     lock = run.path / ".lock"
     if not lock.exists():

@@ -269,7 +269,7 @@ def report(
 
 
 def demo(preset: Literal["fast", "smoke"] = "fast", runs: Path = Path("runs/demo")) -> None:
-    """Train MLE, then SeqGAN and its control, on definitions of WordNet; ends with a table and a page.
+    """Train MLE, then SeqGAN and its control, on definitions of WordNet; ends with a verdict and a page.
 
     Started again after it was stopped, it goes on from there. Needs the extra wordnet.
 

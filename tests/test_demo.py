@@ -64,7 +64,7 @@ def test_a_demo_that_was_stopped_says_how_it_goes_on_and_resumes_the_part_it_was
     monkeypatch.setenv("MAKELEVEL", "1")
     with pytest.raises(SystemExit):
         run_demo(Trainer(stop_in=2), TINY, tmp_path)
-    assert capsys.readouterr().err == "the demo goes on from there with: make demo\n"
+    assert capsys.readouterr().err == "all of it goes on from there with: make demo\n"
     again = Trainer()
     run_demo(again, TINY, tmp_path)
     assert [words[0] for words in again.words] == ["seqgan", "seqgan"]
@@ -143,7 +143,7 @@ def test_the_whole_demo_ends_with_a_page_a_table_and_a_verdict(
     assert stopped.value.code == 130
     said = capsys.readouterr()
     assert re.search(r"stopped by Ctrl-C; to resume: \S*textgan train seqgan --resume \S+", said.err)
-    assert "the demo goes on from there with: " in said.err
+    assert "all of it goes on from there with: " in said.err
     stop_after(0)
     page = run_demo(cli.train, plan, tmp_path / "demo")
     assert page.read_text("utf-8").count("seqgan-") >= 2

@@ -75,13 +75,8 @@ def run_demo(train: Train, plan: Plan, runs: str | Path) -> Path:
         InputError: If a run or the text cannot be read.
     """
     runs = Path(runs)
-    with _how_to_go_on():
-        mle = _part("1 of 4", "maximum likelihood on real text", train, runs, "mle", ["mle", *plan.text, *plan.mle])
-        options = ["seqgan", *plan.text, "--pretrained", str(mle), *plan.seqgan]
-        about = "SeqGAN: a discriminator's score is the reward"
-        seqgan = _part("2 of 4", about, train, runs, "seqgan", options)
-        about = "its control: the same, with each text given the reward of another"
-        control = _part("3 of 4", about, train, runs, "seqgan-shuffled", [*options, "--control", "shuffled"])
+    mle, seqgan, control = train_runs(train, plan, runs, "demo")
+    with _how_to_go_on("demo"):
         say("\n== 4 of 4: the page and the table")
         file = _page([seqgan, control, mle], runs / "report.html", plan.texts)
         _compare(mle, seqgan, control)
@@ -92,15 +87,41 @@ def run_demo(train: Train, plan: Plan, runs: str | Path) -> Path:
     return file
 
 
+def train_runs(train: Train, plan: Plan, runs: str | Path, command: str) -> tuple[Path, Path, Path]:
+    """Train what is not trained yet: three parts of the four of a command.
+
+    Args:
+        train: Trains an agent.
+        plan: What to train.
+        runs: Where the run folders go.
+        command: Of `textgan` and of make, which goes on where it was stopped.
+
+    Returns:
+        The folders of maximum likelihood, of SeqGAN, and of its control.
+
+    Raises:
+        SystemExit, KeyboardInterrupt: When it is stopped, as they come; a sentence says how to go on.
+    """
+    runs = Path(runs)
+    with _how_to_go_on(command):
+        mle = _part("1 of 4", "maximum likelihood on real text", train, runs, "mle", ["mle", *plan.text, *plan.mle])
+        options = ["seqgan", *plan.text, "--pretrained", str(mle), *plan.seqgan]
+        about = "SeqGAN: a discriminator's score is the reward"
+        seqgan = _part("2 of 4", about, train, runs, "seqgan", options)
+        about = "its control: the same, with each text given the reward of another"
+        control = _part("3 of 4", about, train, runs, "seqgan-shuffled", [*options, "--control", "shuffled"])
+    return mle, seqgan, control
+
+
 @contextmanager
-def _how_to_go_on() -> Iterator[None]:
-    """Say how the whole demonstration is gone on with, where it is stopped."""
+def _how_to_go_on(command: str) -> Iterator[None]:
+    """Say how the whole command is gone on with, where it is stopped."""
     try:
         yield
     except (SystemExit, KeyboardInterrupt) as leaving:
         if isinstance(leaving, KeyboardInterrupt) or (isinstance(leaving.code, int) and leaving.code > 128):
-            again = "make demo" if "MAKELEVEL" in os.environ else f"{typed_program('textgan')} demo"
-            say(f"the demo goes on from there with: {again}", file=sys.stderr)
+            again = f"make {command}" if "MAKELEVEL" in os.environ else f"{typed_program('textgan')} {command}"
+            say(f"all of it goes on from there with: {again}", file=sys.stderr)
         raise
 
 

@@ -17,7 +17,7 @@ OLDEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,envs vector_conformance 
   train_your_own_agent))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-oldest test-ray faults lint format docs coverage hooks clean
+.PHONY: help setup demo weights test test-slow test-oldest test-ray faults lint format docs notebooks coverage hooks clean
 
 help: ## show this list
 	@echo "usage: make TARGET [PYTHON=python3.12] [JOBS=2]"
@@ -28,6 +28,9 @@ setup: $(READY) ## create .venv with everything that development needs
 
 demo: $(if $(wildcard $(READY)),$(READY),$(RUNS)) ## train MLE, SeqGAN and its control in minutes; ends with a page; stop it and go on
 	@$(BIN)/textgan demo
+
+weights: $(if $(wildcard $(READY)),$(READY),$(RUNS)) ## train MLE and SeqGAN on WordNet in minutes, and pack them for textgan sample wordnet
+	@$(BIN)/textgan weights
 
 test: lint ## lint, types and the fast tests
 	$(PYTEST) -m "not slow and not faults"
@@ -60,6 +63,9 @@ format: $(READY) ## mend what ruff can mend by itself
 docs: $(READY) ## build the pages into build/docs; a warning is an error
 	$(BIN)/python -m sphinx -W -n --keep-going -q -b html docs build/docs
 	@echo "open build/docs/index.html"
+
+notebooks: $(READY) ## run the notebooks of docs/notebooks; `make docs` then shows what they show
+	OMP_NUM_THREADS=1 $(BIN)/python docs/notebook_pages.py
 
 coverage: $(READY) ## the fast tests, with the lines that they miss
 	$(PYTEST) -m "not slow and not faults" --cov --cov-report term-missing

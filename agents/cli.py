@@ -100,7 +100,7 @@ def sample(
     or, with blanks to fill: textgan sample runs/maskgan-my-1 -n 5 --template "a ___ cat"
 
     Args:
-        run: The run folder.
+        run: The run folder; wordnet or wordnet/seqgan: of the trained weights that `textgan weights` makes.
         n: Number of texts.
         decoding: How tokens are chosen.
         prefix: What every text begins with, in words of the text that the run has learnt from.
@@ -269,7 +269,7 @@ def report(
 
 
 def demo(preset: Literal["fast", "smoke"] = "fast", runs: Path = Path("runs/demo")) -> None:
-    """Train MLE, then SeqGAN and its control, on definitions of WordNet; ends with a table and a page.
+    """Train MLE, then SeqGAN and its control, on definitions of WordNet; ends with a verdict and a page.
 
     Started again after it was stopped, it goes on from there. Needs the extra wordnet.
 
@@ -280,6 +280,23 @@ def demo(preset: Literal["fast", "smoke"] = "fast", runs: Path = Path("runs/demo
     from textgan_env.show.demo import PLANS, run_demo
 
     run_demo(train, PLANS[preset], runs)
+
+
+def weights(runs: Path = Path("runs/weights"), out: Annotated[Path | None, arg(aliases=("-o",))] = None) -> None:
+    """Train MLE and SeqGAN on definitions of WordNet, and pack them into one file: textgan sample wordnet.
+
+    The control is trained, too, for the numbers of the card in the file. Started again after it was stopped, it goes on
+    from there. Needs the extra wordnet.
+
+    Args:
+        runs: Where the run folders go.
+        out: The file; left out: in the data folder, where the name wordnet finds it.
+    """
+    from textgan_env.show.demo import PLANS
+    from textgan_env.show.weights import make_weights
+
+    file = make_weights(train, PLANS["fast"], runs, out)
+    say(f"{file} ({file.stat().st_size / 1e6:.1f} MB): textgan sample {'wordnet' if out is None else file}")
 
 
 def compare(
@@ -444,7 +461,7 @@ def _molecules(task: "CorpusTask") -> str:
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__.replace("_", " "): command
     for command in (
-        *(demo, train, suite, runs, sample, play, evaluate, worth, compare, score, report, track),
+        *(demo, train, suite, runs, sample, play, evaluate, worth, compare, score, report, track, weights),
         *(data_list, data_fetch, data_inspect),
     )
 }

@@ -15,7 +15,7 @@ release = __version__
 language = "en"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "extension"]
-exclude_patterns = ["examples"]
+exclude_patterns = ["examples", "notebooks"]
 
 # -- Pages: the Markdown that GitHub shows -------------------------------------------------------------------------
 myst_heading_anchors = 4

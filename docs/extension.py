@@ -2,7 +2,8 @@
 
 `docs/generated/` is written at the start of every build:
 
-- ``files/``: a page for each file outside docs/ that a page links to (GitHub shows it where it is),
+- ``files/``: a page for each file outside docs/ that a page links to (GitHub shows it where it is); of a notebook
+  with what it shows, see docs/notebook_pages.py,
 - ``api/``: a page for each module,
 - ``options/``: a page for each agent with what its ``--help`` says.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import notebook_pages
 from docutils import nodes
 from docutils.utils.math import latex2mathml
 from sphinx.application import Sphinx
@@ -97,6 +99,8 @@ def file_page(file: Path) -> str:
     """Markdown as it is (its links are sent on when it is read), anything else as a block of code."""
     if file.suffix == ".md":
         return "---\norphan: true\n---\n\n" + file.read_text("utf-8")
+    if notebook_pages.is_notebook(file):
+        return "---\norphan: true\n---\n\n" + notebook_pages.page(file, page_of(file).parent / "pictures")
     name, language = file.relative_to(PROJECT).as_posix(), LANGUAGES.get(file.suffix, "text")
     return f"---\norphan: true\n---\n\n# {name}\n\n``````{language}\n{file.read_text('utf-8')}``````\n"
 

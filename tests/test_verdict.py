@@ -122,6 +122,7 @@ def test_the_table_has_arrows_intervals_and_explains_each_name_once() -> None:
     assert lines[1].split() == ["bleu_2", "\u2191", "0.6000", "0.4000", "0.5000", "+0.1000", "[+0.0500,", "+0.1500]"]
     assert lines[2].split() == ["bleu_3", "\u2191", "-", "-", "0.4000", "-"]
     assert explained(["bleu_2", "bleu_3", "nll_test"]).count("bleu_") == 1
+    assert "bleu_n: how much of their n-grams" in explained(["bleu_4"]).replace("\n", " ")
 
 
 def test_smoke_measures_few_texts_and_a_number_can_be_asked_for() -> None:

@@ -201,8 +201,14 @@ def difference_text(row: Compared) -> str:
 def explained(names: Sequence[str]) -> str:
     """What measures mean, in lines for a terminal; orders of one measure (bleu_2, bleu_3 ...) are explained once."""
     arrows = f"{ARROWS['lower']} lower is better, {ARROWS['higher']} higher is better, if all else stays."
-    about: dict[str, str] = {}
-    for name in names:
-        about.setdefault(re.sub(r"_\d$", "_n", name), METRICS[name].about or METRICS[name].label)
+    meanings: dict[str, str] = {}  # the first order of a measure says what all of them mean
+    for name, metric in METRICS.items():
+        meanings.setdefault(_any_order(name), metric.about or metric.label)
+    about = {_any_order(name): meanings[_any_order(name)] for name in names}
     lines = [f"{name}: {said}" for name, said in about.items()]
     return textwrap.fill(f"{arrows} {'; '.join(lines)}.", 100, break_on_hyphens=False)
+
+
+def _any_order(name: str) -> str:
+    """The name of a measure without its order."""
+    return re.sub(r"_\d$", "_n", name)

@@ -17,6 +17,7 @@ import torch
 from pydantic import BaseModel, Field, JsonValue
 
 from textgan_env.runs.snapshot import library_versions
+from textgan_env.runs.trained import find_run
 from textgan_env.utils.errors import InputError, require
 from textgan_env.utils.files import append_safely, locked, write_safely
 from textgan_env.utils.reading import (
@@ -161,15 +162,16 @@ class RunFolder:
         """Use the folder of an earlier run.
 
         Args:
-            path: The folder.
+            path: The folder, or a name of trained weights, see `textgan_env.runs.trained.find_run`.
 
         Returns:
             The run.
 
         Raises:
             InputError: If it is not the folder of a run.
+            MissingDataError: If trained weights are asked for and not here.
         """
-        folder = cls(Path(path))
+        folder = cls(find_run(Path(path)))
         require(folder.path.is_dir(), f"no run folder at '{path}'")
         require(folder.config_file.is_file(), f"'{path}' is not a run folder: it has no config.json")
         _ = folder.about  # refuses a file that cannot be read

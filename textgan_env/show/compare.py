@@ -1,8 +1,8 @@
 """Finished runs side by side: which are seeds of one setting, how they differ, and how sure that is."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -151,6 +151,15 @@ class Comparison:
     groups: tuple[Group, ...]
     real: Mapping[str, float]
     differences: tuple[Difference, ...]
+
+    def only(self, measures: Collection[str]) -> "Comparison":
+        """The same with fewer rows; verdicts stay those of all.
+
+        Args:
+            measures: Names of the rows that stay.
+        """
+        kept = ((one, tuple(row for row in one.rows if row.name in measures)) for one in self.differences)
+        return replace(self, differences=tuple(replace(one, rows=rows) for one, rows in kept))
 
 
 def compare_runs(runs: Sequence[str | Path], say: Callable[[str], None] = lambda _: None) -> Comparison:

@@ -1,10 +1,9 @@
 """The demonstration: MLE, then SeqGAN from it, beside the same SeqGAN whose rewards are shuffled between the texts.
 
 What was done before is not done again: a part that is finished is kept, one that was stopped is resumed. It ends with
-a table, what the table says, and one page of all three runs.
+what `textgan compare` says of the three runs, and one page of them.
 """
 
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,15 +20,8 @@ from textgan_env.utils.programs import typed_path, typed_program
 #: What trains an agent: the words of `textgan train`.
 Train = Callable[[list[str]], None]
 
-#: Columns of the table: heading, name of the number in a run's evaluation, digits.
-_COLUMNS = (
-    ("NLL-test", "nll_test", 3), ("BLEU-3", "bleu_3", 3), ("Self-BLEU-3", "self_bleu_3", 3),
-    ("different texts", "unique", 3), ("copied texts", "copied_texts", 3),
-)  # fmt: skip
-_EXPLAINED = """\
-NLL-test: how unlikely the policy finds real texts, in nats per token; lower is better. BLEU-3: how many of its word
-triples are real. Self-BLEU-3: how much its texts have in common. Good is what is near the row of real text."""
-_VISIBLE = 0.01  # nats per token: smaller differences are not worth a word
+#: Measures of the table; `textgan compare` has all.
+_MEASURES = ("nll_test", "bleu_4", "self_bleu_4", "unique", "copied_texts")
 
 
 @dataclass(frozen=True)
@@ -83,16 +75,11 @@ def run_demo(train: Train, plan: Plan, runs: str | Path) -> Path:
         InputError: If a run or the text cannot be read.
     """
     runs = Path(runs)
-    with _how_to_go_on():
-        mle = _part("1 of 4", "maximum likelihood on real text", train, runs, ["mle", *plan.text, *plan.mle])
-        options = [*plan.text, "--pretrained", str(mle), *plan.seqgan]
-        about = "SeqGAN: a discriminator's score is the reward"
-        seqgan = _part("2 of 4", about, train, runs, ["seqgan", *options])
-        about = "its control: the same, with each text given the reward of another"
-        control = _part("3 of 4", about, train, runs, ["seqgan", *options, "--control", "shuffled"])
+    mle, seqgan, control = train_runs(train, plan, runs, "demo")
+    with _how_to_go_on("demo"):
         say("\n== 4 of 4: the page and the table")
         file = _page([seqgan, control, mle], runs / "report.html", plan.texts)
-        _print_table({"MLE": mle, "SeqGAN": seqgan, "SeqGAN, shuffled reward": control})
+        _compare(mle, seqgan, control)
     say(f"\npage of all three runs: {typed_path(file)} (open it in a browser)")
     say(f"more texts: {typed_program('textgan')} sample {typed_path(seqgan)} -n 20 --temperature 0.8")
     say(f"your own text: {typed_program('textgan')} train mle --corpus my.txt")
@@ -100,21 +87,48 @@ def run_demo(train: Train, plan: Plan, runs: str | Path) -> Path:
     return file
 
 
+def train_runs(train: Train, plan: Plan, runs: str | Path, command: str) -> tuple[Path, Path, Path]:
+    """Train what is not trained yet: three parts of the four of a command.
+
+    Args:
+        train: Trains an agent.
+        plan: What to train.
+        runs: Where the run folders go.
+        command: Of `textgan` and of make, which goes on where it was stopped.
+
+    Returns:
+        The folders of maximum likelihood, of SeqGAN, and of its control.
+
+    Raises:
+        SystemExit, KeyboardInterrupt: When it is stopped, as they come; a sentence says how to go on.
+    """
+    runs = Path(runs)
+    with _how_to_go_on(command):
+        mle = _part("1 of 4", "maximum likelihood on real text", train, runs, "mle", ["mle", *plan.text, *plan.mle])
+        options = ["seqgan", *plan.text, "--pretrained", str(mle), *plan.seqgan]
+        about = "SeqGAN: a discriminator's score is the reward"
+        seqgan = _part("2 of 4", about, train, runs, "seqgan", options)
+        about = "its control: the same, with each text given the reward of another"
+        control = _part("3 of 4", about, train, runs, "seqgan-shuffled", [*options, "--control", "shuffled"])
+    return mle, seqgan, control
+
+
 @contextmanager
-def _how_to_go_on() -> Iterator[None]:
-    """Say how the whole demonstration is gone on with, where it is stopped."""
+def _how_to_go_on(command: str) -> Iterator[None]:
+    """Say how the whole command is gone on with, where it is stopped."""
     try:
         yield
     except (SystemExit, KeyboardInterrupt) as leaving:
         if isinstance(leaving, KeyboardInterrupt) or (isinstance(leaving.code, int) and leaving.code > 128):
-            again = "make demo" if "MAKELEVEL" in os.environ else f"{typed_program('textgan')} demo"
-            say(f"the demo goes on from there with: {again}", file=sys.stderr)
+            again = f"make {command}" if "MAKELEVEL" in os.environ else f"{typed_program('textgan')} {command}"
+            say(f"all of it goes on from there with: {again}", file=sys.stderr)
         raise
 
 
-def _part(number: str, about: str, train: Train, runs: Path, words: Sequence[str]) -> Path:
+def _part(number: str, about: str, train: Train, runs: Path, name: str, words: Sequence[str]) -> Path:
     """Train one run, or go on with it; returns its folder."""
     say(f"\n== {number}: {about}")
+    words = [*words, "--name", name]
     found = _newest(runs, words)
     if found is not None and found.evaluation is not None:
         say(f"already there: {typed_path(found.path)}")
@@ -157,56 +171,27 @@ def _page(folders: Sequence[Path], file: Path, texts: int) -> Path:
     return write_report(folders, file, texts=texts, rollouts=8, say=say)
 
 
-def _print_table(runs: dict[str, Path]) -> None:
-    """Print one row a policy below that of real text, what the columns are, and what the numbers say."""
-    from textgan_env.evaluation import score_texts
-    from textgan_env.runs.folder import RunFolder
-    from textgan_env.show.saved import SavedRun
-    from textgan_env.tasks import Task
+def _compare(mle: Path, seqgan: Path, control: Path) -> None:
+    """Print both runs beside the one that they began with, and what the two verdicts say of the discriminator."""
+    from textgan_env.show.compare import compare_runs
+    from textgan_env.show.tables import text_table
 
-    found = {name: RunFolder.open(folder).evaluation for name, folder in runs.items()}
-    values: dict[str, dict[str, float]] = {name: each["values"] for name, each in found.items() if each is not None}
-    task: Task = SavedRun.load(next(iter(runs.values()))).task
-    real = score_texts([task.text(tokens) for tokens in task.split("valid").tokens_BT.tolist()], task).values
-    say("\n" + table({"real text (valid split)": dict(real), **values}))
-    say(f"\n{_EXPLAINED}\n\n{verdict(*(values[name]['nll_test'] for name in runs))}")
+    found = compare_runs([mle, seqgan, control], say)
+    say("\n" + text_table(found.only(_MEASURES)))
+    say("\n" + conclusion(*(one.verdict for one in found.differences)))
 
 
-def table(rows: dict[str, dict[str, float]]) -> str:
-    """Numbers in columns, one row a policy.
+def conclusion(seqgan: str | None, control: str | None) -> str:
+    """What the verdicts on two runs say of the discriminator, in a sentence.
 
     Args:
-        rows: Name of the policy -> name of the number -> number; one that is not there stays empty.
+        seqgan: On SeqGAN beside maximum likelihood, which it began with: gain, no gain, worse, or None, not known.
+        control: On SeqGAN with shuffled rewards, likewise.
     """
-    shown = {
-        name: [f"{values[key]:.{digits}f}" if key in values else "" for _, key, digits in _COLUMNS]
-        for name, values in rows.items()
-    }
-    width = max(map(len, shown))
-    heads = [head for head, _, _ in _COLUMNS]
-    lines = [" " * width + "".join(f"  {head}" for head in heads)]
-    for name, cells in shown.items():
-        aligned = (f"  {cell:>{len(head)}}" for cell, head in zip(cells, heads, strict=True))
-        lines.append(f"{name:<{width}}" + "".join(aligned))
-    return "\n".join(lines)
-
-
-def verdict(mle: float, seqgan: float, control: float) -> str:
-    """What NLL-test of the three runs says of the discriminator, in a sentence or two.
-
-    Args:
-        mle: Of maximum likelihood, nats per token.
-        seqgan: Of SeqGAN, which began there.
-        control: Of SeqGAN with shuffled rewards, which began there, too.
-    """
-    gain, gain_control = mle - seqgan, mle - control
-    moved = f"SeqGAN changed NLL-test by {seqgan - mle:+.3f}, its control by {control - mle:+.3f}"
-    if not all(map(math.isfinite, (gain, gain_control))):
-        return "No comparison: a policy gives a real text no probability at all."
-    if gain < _VISIBLE:
-        rest = "adversarial training gained nothing that can be seen here"
-    elif gain < gain_control + _VISIBLE:
-        rest = "the control gained as much, so the discriminator's score is not the reason"
-    else:
-        rest = "the difference may be due to the discriminator; one seed is no proof, so try others (--seed)"
-    return f"{moved}: {rest}."
+    if seqgan is None or control is None:
+        return "So nothing can be said of the discriminator here."
+    if seqgan != "gain":
+        return "So the discriminator's score brought no gain that can be seen here."
+    if control == "gain":
+        return "So its control, whose rewards are those of other texts, gained, too: the score need not be the reason."
+    return "So the gain may be due to the discriminator's score; one seed is no proof, so try others (--seed)."

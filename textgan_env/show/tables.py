@@ -5,6 +5,7 @@ import csv
 import html
 import io
 import re
+import textwrap
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -50,13 +51,19 @@ def text_table(found: Comparison) -> str:
     """The comparison for a terminal."""
     parts = [found.task, f"Measured on {how_measured(found)}"]
     for one in found.differences:
-        parts.append(f"{_described(one.now)}, compared with {_described(one.before)}. {_interval_note(one)}")
-        parts += [as_text(one.rows, one.before.name, one.now.name, explain=False), one.sentence]
+        head = f"{_described(one.now)}, compared with {_described(one.before)}. {_interval_note(one)}"
+        table = as_text(one.rows, one.before.name, one.now.name, explain=False)
+        parts += [_wrapped(head), table, _wrapped(one.sentence)]
     if found.differences:
         parts.append(explained([row.name for row in found.differences[0].rows]))
     else:
         parts.append(_one_setting(found.groups[0]))
     return "\n\n".join(part for part in parts if part)
+
+
+def _wrapped(text: str) -> str:
+    """A sentence in lines for a terminal."""
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def _described(group: Group) -> str:

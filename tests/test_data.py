@@ -121,7 +121,7 @@ def test_the_report_counts_lengths_before_anything_is_dropped_and_words_seen_onc
     rows = dict(report.rows())
     assert rows["left out"] == "blank 0, copies 1, too long 1"
     assert rows["tokens of a text"] == "shortest 1, median 2, 99 % 5, longest 5; T = 4 with the end token"
-    assert rows["vocabulary"] == "4 tokens; of 3 in the train texts, 1 occur once"
+    assert rows["vocabulary"] == "4 tokens; of 3 in train texts, 1 occur once"
 
 
 MANY = [f"{a} {b} {c}" for a in "abcdefghijkl" for b in "mnopqrstuvwx" for c in "012345678"]

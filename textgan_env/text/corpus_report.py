@@ -94,7 +94,7 @@ class CorpusReport:
             ("cut to T tokens", f"{self.cut:,}"),
             ("texts", splits),
             ("tokens of a text", f"{lengths}; T = {self.max_length:,}{end}"),
-            ("vocabulary", f"{self.vocabulary:,} tokens; of {self.words:,} in the train texts, {self.once:,} occur once"),
+            ("vocabulary", f"{self.vocabulary:,} tokens; of {self.words:,} in train texts, {self.once:,} occur once"),
             ("unknown words", unknown),
             *([("overlap", overlap)] if self.overlap else []),
         ]

@@ -374,6 +374,22 @@ def track(
     say(f"{sent} round{'s' * (sent != 1)} of '{run}' are in project '{project}' of {to}")
 
 
+def share(run: Positional[Path], folder: Positional[Path], beside: tuple[Path, ...] = ()) -> None:
+    """Make a folder of a finished run for others: weights, numbers and a model card, as model hubs take it.
+
+    For example: textgan share runs/seqgan-my-1 my-model --beside runs/mle-my-1 runs/seqgan-my-2
+
+    Args:
+        run: The run folder.
+        folder: The folder to make.
+        beside: Finished runs whose numbers stand on the card, too: where it began, and its controls.
+    """
+    from textgan_env.show.share import share as make
+
+    made = make(run, folder, beside)
+    say(f"'{made}' has the weights and a card (README.md): read it, and say there under which licence the text stands")
+
+
 def data_list(json: bool = False) -> None:
     """List the named texts, and whether their files are here already.
 
@@ -461,7 +477,7 @@ def _molecules(task: "CorpusTask") -> str:
 COMMANDS: dict[str, Callable[..., None]] = {
     command.__name__.replace("_", " "): command
     for command in (
-        *(demo, train, suite, runs, sample, play, evaluate, worth, compare, score, report, track, weights),
+        *(demo, train, suite, runs, sample, play, evaluate, worth, compare, score, report, track, share, weights),
         *(data_list, data_fetch, data_inspect),
     )
 }

@@ -37,9 +37,12 @@ def archive(file: Path, members: dict[str, str]) -> Path:
 
 
 @pytest.mark.slow
-def test_what_is_packed_generates_and_is_scored_as_the_runs_it_was_made_of(tmp_path: Path, data: Path) -> None:
+def test_what_is_packed_generates_and_is_scored_as_the_runs_it_was_made_of(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Real runs on some made sentences; packed twice, the file is the same to the byte."""
     pytest.importorskip("nltk")
+    monkeypatch.chdir(tmp_path)  # what is packed names the text without its folder
     text = tmp_path / "my.txt"
     text.write_text("".join(f"{a} {b} {c}\n" for a in ("the", "a") for b in "pqrstu" for c in "vwxyz"))
     plan = Plan(("--corpus", str(text), "--preset", "smoke", "--threads", "1"), (), ("--rounds", "2"), 1)

@@ -284,6 +284,7 @@ def _document_of(agent: Checkpointable, config: CommonConfig) -> dict[str, Any]:
         "agent": type(agent).__name__,
         "config": json.loads(json.dumps(asdict(config), default=str)),  # paths as text
         "task": agent.task.config(),
+        "max_length": agent.task.max_length,
         "files": files_document(agent.task),
         "policy": policies[agent.finished],
         "teachers": [policy for name, policy in policies.items() if name.startswith(TEACHER)],

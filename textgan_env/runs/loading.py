@@ -4,15 +4,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from textgan_env.policies import Decoding, PolicyModule
 from textgan_env.runs.checkpointing import require_same_run
 from textgan_env.runs.checkpoints import Checkpoint, load_checkpoint
 from textgan_env.runs.folder import RunFolder
-from textgan_env.tasks import Task, saved_task
-from textgan_env.utils.errors import require
-from textgan_env.utils.reading import get_typed, most_weights
+from textgan_env.tasks import Task, WordsTask, saved_task
+from textgan_env.utils.errors import MissingDataError, require
+from textgan_env.utils.reading import get_typed, most_weights, read_typed
 
+#: Tokens of a text whose length only a checkpoint says.
+_Length: Any = Annotated[int, Field(ge=1, le=2**16)]
 _resumed: ContextVar[Checkpoint | None] = ContextVar("resumed", default=None)
 
 
@@ -116,11 +121,12 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
         run: The run folder.
 
     Returns:
-        The policy (eval mode) under the decoding that the run asked for, and the task, made again.
+        The policy (eval mode) under the decoding that the run asked for, and the task, made again; a `WordsTask` where
+        its text is not here.
 
     Raises:
         InputError: If the folder is not that of a run, or holds no whole checkpoint, or the task's text has changed.
-        MissingDataError: If the task's text is not here any more.
+        MissingDataError: If the task's text is not here any more, and its words are not known, either.
     """
     folder = RunFolder.open(run)
     config, of_config = folder.about["config"], f"the config of run '{run}'"
@@ -129,7 +135,10 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
     policy = checkpoint.build_policy()
     described = get_typed(checkpoint.document, "task", dict, f"the document of checkpoint '{checkpoint.path}'")
     files = checkpoint.document.get("files")
-    task = saved_task(described, f"the task of run '{run}'", files=files, vocab_size=policy.vocab_size)
+    try:
+        task = saved_task(described, f"the task of run '{run}'", files=files, vocab_size=policy.vocab_size)
+    except MissingDataError as error:
+        task = _without_text(checkpoint, described, error)
     same = checkpoint.vocabulary == task.vocabulary
     require(same, f"the text that run '{run}' was trained on has other words now: put it back as it was")
     lengths = {part.max_length for part in policy.modules() if hasattr(part, "max_length")}
@@ -139,6 +148,20 @@ def load_policy(run: str | Path) -> tuple[PolicyModule, Task]:
     temperature = get_typed(config, "temperature", float, of_config)
     deterministic = get_typed(config, "deterministic", bool, of_config)
     return policy.with_decoding(Decoding(temperature, deterministic=deterministic)), task
+
+
+def _without_text(checkpoint: Checkpoint, described: dict[str, Any], error: MissingDataError) -> Task:
+    """The task as far as a checkpoint knows it.
+
+    Raises:
+        MissingDataError: As it was, where that is too little: no words, or rules that only a tokenizer has.
+        InputError: If the length of texts is none.
+    """
+    length, vocabulary = checkpoint.document.get("max_length"), checkpoint.vocabulary
+    if length is None or vocabulary is None or described.get("tokenizer") is not None:
+        raise error from None
+    length = read_typed(_Length, length, f"max_length in '{checkpoint.path}'")
+    return WordsTask(vocabulary, length, str(error), described)
 
 
 def finished_checkpoint(run: RunFolder) -> Checkpoint:

@@ -1,20 +1,14 @@
 """Trained weights in one file, with a card that says how they came about and what they are worth."""
 
 import io
-import json
 import zipfile
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from textgan_env import __version__
 from textgan_env.runs.folder import RunFolder
-from textgan_env.runs.loading import finished_checkpoint
-from textgan_env.runs.snapshot import take_snapshot
-from textgan_env.runs.trained import MEMBERS, PATTERN, RUNS
-from textgan_env.show.compare import compare_runs
+from textgan_env.runs.trained import PATTERN, RUNS
 from textgan_env.show.demo import Plan, Train, train_runs
-from textgan_env.show.saved import SavedRun
-from textgan_env.show.tables import text_table
+from textgan_env.show.share import about_text, measured, packed_run, trained_by
 from textgan_env.text.fetch import cache_dir, keep_file
 from textgan_env.utils.errors import require_package
 from textgan_env.utils.printing import say
@@ -45,35 +39,10 @@ def make_weights(train: Train, plan: Plan, runs: str | Path, out: str | Path | N
     say("\n== 4 of 4: the file")
     parts = {f"CARD-{__version__}.md": _card(folders).encode(), "LICENSE-WordNet.txt": wordnet_licence().encode()}
     for name, folder in zip(RUNS, folders, strict=False):
-        parts |= {f"{name}/{member}": content for member, content in _run_parts(folder).items()}
+        parts |= {f"{name}/{member}": content for member, content in packed_run(folder).items()}
     file = cache_dir() / PATTERN.format(__version__) if out is None else Path(out)
     keep_file(file, _zipped(parts))
     return file
-
-
-def _run_parts(folder: Path) -> dict[str, bytes]:
-    """What is packed of a run, by its name in the folder."""
-    run = RunFolder.open(folder)
-    parts = {name: (folder / name).read_bytes() for name in MEMBERS if "/" not in name and (folder / name).is_file()}
-    # The folder of a person is of no matter to others.
-    parts["config.json"] = parts["config.json"].replace(json.dumps(f"{cache_dir()}/")[1:-1].encode(), b"")
-    checkpoint, saved = finished_checkpoint(run), SavedRun.load(folder)
-    modules = {checkpoint.document["policy"]["module"]: checkpoint.build_policy()}
-    if saved.discriminator is not None:
-        modules["discriminator"] = saved.discriminator
-    with TemporaryDirectory() as made:
-        file = Path(made) / checkpoint.path.name
-        take_snapshot(modules=modules, document=checkpoint.document, vocabulary=checkpoint.vocabulary).write(file)
-        parts[f"checkpoints/{file.name}"] = _settled(file.read_bytes())
-    return parts
-
-
-def _settled(content: bytes) -> bytes:
-    """The bytes of a checkpoint with its header in order: safetensors writes the metadata in a new order each time."""
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # tensors begin at a multiple of 8
-    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def _zipped(parts: dict[str, bytes]) -> bytes:
@@ -98,13 +67,8 @@ def wordnet_licence() -> str:
 
 def _card(folders: tuple[Path, ...]) -> str:
     """The model card: what was trained, on what, how, and what was measured, the control beside."""
-    found = compare_runs(folders, say)
     opened = [RunFolder.open(folder) for folder in folders]
-    about = opened[0].about
-    commands = "\n".join(" ".join(run.about["command"]) for run in opened)
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    task = str(about["task"]["about"]).replace(f"{cache_dir()}/", "")
-    table = text_table(found).replace(f"{cache_dir()}/", "")
+    text = about_text(opened[0])
     return f"""# Trained weights of textgan_env {__version__}
 
 Two small generators of English definitions, LSTMs: `mle` by maximum likelihood, `seqgan` by SeqGAN from there. To try
@@ -116,22 +80,20 @@ stands in WordNet word for word (`copied_texts` below).
 
 ## Text
 
-{task}
+{text}
 
 The definitions are those of WordNet 3.0 (Princeton University), whose licence is in LICENSE-WordNet.txt and holds for
 these weights, too. The code is under the MIT licence.
 
 ## How they were trained
 
-    {commands.replace(chr(10), chr(10) + "    ")}
-
-One seed. Commit {(about["source"] or {}).get("commit", "not known")}; {versions}; Python {about["python"]}.
+{trained_by(opened)}
 
 ## What was measured
 
 The last run is the control: SeqGAN with the rewards of other texts. It is not in this file.
 
 ```text
-{table}
+{measured(folders)}
 ```
 """

@@ -14,3 +14,4 @@ from textgan_env.tasks.registry import make_task as make_task
 from textgan_env.tasks.registry import saved_task as saved_task
 from textgan_env.tasks.registry import shared_task as shared_task
 from textgan_env.tasks.toy import ToyTask as ToyTask
+from textgan_env.tasks.words import WordsTask as WordsTask

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_a_page_has_prose_code_what_it_prints_and_its_pictures(
     printed = {"output_type": "stream", "name": "stdout", "text": ["1\n", "2\n"]}
     warned = {"output_type": "stream", "name": "stderr", "text": ["slow\n"]}
     drawn = {"output_type": "display_data", "data": {"image/png": base64.b64encode(b"PNG").decode()}}
-    cells = [
+    cells: list[dict[str, Any]] = [
         {"cell_type": "markdown", "source": ["# Two\n", "Words."]},
         {"cell_type": "code", "source": ["print(1)\n", "print(2)"], "outputs": [warned, printed, drawn]},
     ]

@@ -6,6 +6,8 @@ import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from torch import nn
+
 from textgan_env import __version__
 from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.loading import finished_checkpoint
@@ -58,7 +60,7 @@ def _run_parts(folder: Path) -> dict[str, bytes]:
     # The folder of a person is of no matter to others.
     parts["config.json"] = parts["config.json"].replace(json.dumps(f"{cache_dir()}/")[1:-1].encode(), b"")
     checkpoint, saved = finished_checkpoint(run), SavedRun.load(folder)
-    modules = {checkpoint.document["policy"]["module"]: checkpoint.build_policy()}
+    modules: dict[str, nn.Module] = {checkpoint.document["policy"]["module"]: checkpoint.build_policy()}
     if saved.discriminator is not None:
         modules["discriminator"] = saved.discriminator
     with TemporaryDirectory() as made:

@@ -111,7 +111,8 @@ def _latex_part(one: Difference) -> list[str]:
     lines = []
     for row in one.rows:
         label = f"{tex(label_of(row.name))} {_TEX_ARROWS[METRICS[row.name].better]}".strip()
-        cells = [label, *map(_tex_number, (row.real, row.before, row.now)), f"${difference_text(row)}$"]
+        cells = [label, *map(_tex_number, (row.real, row.before, row.now))]
+        cells.append(f"${difference_text(row)}$".replace(" [", r" \;["))
         lines.append(" & ".join(cells).replace("$-$", "--") + r" \\")
     head = r" & real text & before & now & difference \\"
     title = tex(f"Now: {_described(one.now)}; before: {_described(one.before)}.")

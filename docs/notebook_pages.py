@@ -47,6 +47,8 @@ def page(notebook: Path, pictures: Path) -> str:
         code = notebook.read_text("utf-8")
         return f"# {notebook.stem}\n\n{about} `make notebooks` puts here what it shows.\n\n``````python\n{code}``````\n"
     cells = json.loads(kept.read_text("utf-8"))["cells"]
+    title = next(cell for cell in cells if cell["cell_type"] == "markdown")
+    cells.sort(key=lambda cell: cell is not title)
     return "\n\n".join([part for cell in cells for part in _parts(cell, pictures)] + [about]) + "\n"
 
 
@@ -57,18 +59,27 @@ def _parts(cell: dict[str, Any], pictures: Path) -> Iterator[str]:
         yield source
         return
     yield f"``````python\n{source}\n``````"
+    printed = "".join("".join(out["text"]) for out in cell["outputs"] if out.get("name") == "stdout").rstrip()
+    if printed:
+        yield _folded(f"``````text\n{printed}\n``````", printed.count("\n") + 1)
     for output in cell["outputs"]:
-        data = output.get("data", {})
         if output["output_type"] == "error":
             raise RuntimeError(f"a cell of the notebook failed: {output['evalue']}")
-        if output.get("name") == "stdout":
-            yield f"``````text\n{''.join(output['text']).rstrip()}\n``````"
-        elif "image/png" in data:
+        if "image/png" in (data := output.get("data", {})):
             content = base64.b64decode(data["image/png"])
             file = pictures / f"{hashlib.sha256(content).hexdigest()[:16]}.png"
             pictures.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
             yield f"![What the cell above draws]({pictures.name}/{file.name})"
+
+
+def _folded(block: str, lines: int, most: int = 30) -> str:
+    """A block that is opened by a click where it is long."""
+    return (
+        block
+        if lines <= most
+        else f"<details>\n<summary>What it prints: {lines} lines</summary>\n\n{block}\n\n</details>"
+    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ import io
 import json
 import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -111,12 +113,37 @@ def test_the_latex_is_a_whole_table_with_as_many_cells_in_each_row(pair: list[Pa
     text = latex_table(compare_runs(pair))
     for name in ("table", "tabular"):
         assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 1
-    columns = len((re.search(r"\\begin\{tabular\}\{([lr]+)\}", text) or [""] * 2)[1])
+    assert r"\begin{tabular}{p{0.27\linewidth}rrrr}" in text
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {columns - 1} == {4}
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {4}
+    assert len(rows) == 1 + 3
     assert r"mle\_50\%-1" in text
     assert text.count("$") % 2 == text.replace(r"\{", "").count("{") - text.replace(r"\}", "").count("}") == 0
     assert tex("a_b\\{c}~^") == r"a\_b\textbackslash{}\{c\}\textasciitilde{}\textasciicircum{}"
+
+
+@pytest.mark.slow
+def test_the_latex_compiles_fits_its_page_and_shows_every_number(pair: list[Path], tmp_path: Path) -> None:
+    """Two differences in a document without any package; skips where neither tectonic nor pdflatex is installed."""
+    program = shutil.which("tectonic") or shutil.which("pdflatex")
+    if program is None:
+        pytest.skip("neither tectonic nor pdflatex is installed")
+    runs = [*pair, finished(tmp_path, "a-run-with-a-rather-long-name", 0, 2.75)]
+    main(["compare", *map(str, runs), "--latex", "-o", str(tmp_path / "table.tex")])
+    document = ["\\documentclass{article}", "\\begin{document}", "\\input{table.tex}", "\\end{document}"]
+    (tmp_path / "paper.tex").write_text("\n".join(document) + "\n")
+    options = ["--keep-logs"] if Path(program).name == "tectonic" else ["-interaction=nonstopmode", "-halt-on-error"]
+    done = subprocess.run([program, *options, "paper.tex"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
+    assert "Overfull" not in (tmp_path / "paper.log").read_text("utf-8", "replace")
+    reader = shutil.which("pdftotext")
+    if reader is not None:
+        said = subprocess.run(
+            [reader, "-layout", "paper.pdf", "-"], cwd=tmp_path, capture_output=True, text=True
+        ).stdout
+        assert "50%-1" in said  # its underscore is drawn as a line
+        assert "2.5000" in said
 
 
 def test_the_page_needs_no_network_and_takes_names_for_text(pair: list[Path], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -58,21 +59,29 @@ def test_a_page_has_prose_code_what_it_prints_and_its_pictures(
     printed = {"output_type": "stream", "name": "stdout", "text": ["1\n", "2\n"]}
     warned = {"output_type": "stream", "name": "stderr", "text": ["slow\n"]}
     drawn = {"output_type": "display_data", "data": {"image/png": base64.b64encode(b"PNG").decode()}}
-    cells = [
+    cells: list[dict[str, Any]] = [
+        {"cell_type": "code", "source": ["import os"], "outputs": []},
         {"cell_type": "markdown", "source": ["# Two\n", "Words."]},
         {"cell_type": "code", "source": ["print(1)\n", "print(2)"], "outputs": [warned, printed, drawn]},
     ]
     (tmp_path / "two.ipynb").write_text(json.dumps({"cells": cells}))
     page = notebook_pages.page(notebook, tmp_path / "pictures")
-    order = [page.index(part) for part in ("# Two\nWords.", "python\nprint(1)\nprint(2)\n", "text\n1\n2\n", "![")]
+    assert "<details>" not in page
+    order = [
+        page.index(part)
+        for part in ("# Two\nWords.", "import os", "python\nprint(1)\nprint(2)\n", "text\n1\n2\n", "![")
+    ]
     assert order == sorted(order)
     (picture,) = (tmp_path / "pictures").iterdir()
     assert picture.read_bytes() == b"PNG"
     assert f"](pictures/{picture.name})" in page
     assert "slow" not in page
+    printed["text"] = ["line\n"] * 31
+    (tmp_path / "two.ipynb").write_text(json.dumps({"cells": cells}))
+    assert "<summary>What it prints: 31 lines</summary>" in notebook_pages.page(notebook, tmp_path / "pictures")
     os.utime(tmp_path / "two.ipynb", (1, 1))  # older than the notebook
     assert "![" not in notebook_pages.page(notebook, tmp_path / "pictures")
-    cells[1]["outputs"] = [{"output_type": "error", "ename": "ValueError", "evalue": "why"}]
+    cells[2]["outputs"] = [{"output_type": "error", "ename": "ValueError", "evalue": "why"}]
     (tmp_path / "two.ipynb").write_text(json.dumps({"cells": cells}))
     with pytest.raises(RuntimeError, match="why"):
         notebook_pages.page(notebook, tmp_path / "pictures")

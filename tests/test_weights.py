@@ -1,7 +1,6 @@
 """Trained weights in one file: what is packed, how a name finds it, and what is refused."""
 
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ pytestmark = pytest.mark.moves_global_rng  # the library that reads command line
 
 
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data folder of its own."""
     monkeypatch.setenv("TEXTGAN_DATA", str(tmp_path / "data"))
     (tmp_path / "data").mkdir()

@@ -96,26 +96,30 @@ def csv_table(found: Comparison) -> str:
 
 
 def latex_table(found: Comparison) -> str:
-    """The comparison as a LaTeX table that needs no package: measures down, settings across."""
-    rows = found.differences[0].rows if found.differences else ()
-    names = [found.groups[0].name, *(name for one in found.differences for name in (one.now.name, "difference"))]
-    head = " & ".join(["", "real text", *map(tex, names)])
-    lines = []
-    for row in rows:
-        cells = [f"{tex(label_of(row.name))} {_TEX_ARROWS[METRICS[row.name].better]}".strip()]
-        cells += [_tex_number(row.real), _tex_number(row.before)]
-        for one in found.differences:
-            same = next((other for other in one.rows if other.name == row.name), None)
-            cells += ["--", "--"] if same is None else [_tex_number(same.now), f"${difference_text(same)}$"]
-        lines.append(" & ".join(cells).replace("$-$", "--") + r" \\")
-    notes = {one.now.name: _interval_note(one) for one in found.differences}
-    said = " ".join(dict.fromkeys(notes.values()))
-    sentences = " ".join(one.sentence for one in found.differences)
+    """The comparison as a LaTeX table that needs no package and fits a column of 12 cm: a part for each difference."""
+    said = [f"Measured on {how_measured(found)}", *dict.fromkeys(map(_interval_note, found.differences))]
+    parts = [part for one in found.differences for part in ("", *_latex_part(one))]
     return "\n".join([
-        r"\begin{table}", r"\centering", rf"\caption{{{tex(f'Measured on {how_measured(found)} {said} {sentences}')}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(names) + 1)}}}", r"\hline", head + r" \\", r"\hline", *lines, r"\hline",
-        r"\end{tabular}", r"\end{table}", "",
+        r"\begin{table}", r"\centering", r"\footnotesize", r"\setlength{\tabcolsep}{3pt}",
+        rf"\caption{{{tex(' '.join([*said, *(one.sentence for one in found.differences)]))}}}", *parts,
+        r"\end{table}", "",
     ])  # fmt: skip
+
+
+def _latex_part(one: Difference) -> list[str]:
+    """The lines of one difference; names stand above, as they may be long."""
+    lines = []
+    for row in one.rows:
+        label = f"{tex(label_of(row.name))} {_TEX_ARROWS[METRICS[row.name].better]}".strip()
+        cells = [label, *map(_tex_number, (row.real, row.before, row.now))]
+        cells.append(f"${difference_text(row)}$".replace(" [", r" \;["))
+        lines.append(" & ".join(cells).replace("$-$", "--") + r" \\")
+    head = r" & real text & before & now & difference \\"
+    title = tex(f"Now: {_described(one.now)}; before: {_described(one.before)}.")
+    return [
+        rf"\medskip {title}\par\smallskip", r"\begin{tabular}{p{0.27\linewidth}rrrr}", r"\hline", head, r"\hline",
+        *lines, r"\hline", r"\end{tabular}\par",
+    ]  # fmt: skip
 
 
 _TEX_ARROWS = {"lower": r"$\downarrow$", "higher": r"$\uparrow$", None: ""}

@@ -5,6 +5,7 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -73,6 +74,11 @@ def test_byte_pairs_know_every_text() -> None:
     text = "Un café\u2026"
     assert reader.vocabulary.unk is None
     assert reader.vocabulary.join(reader.vocabulary.decode(reader.encode([text])[0].tolist())) == text
+
+
+def test_what_is_no_writing_is_unknown_and_ends_no_training() -> None:
+    reader = Reading(min_count=1, max_length=4).reader(["b a a", "a b"])
+    assert reader.encode(["a" + "\u0301" * 600]).tolist() == [[1, 0, 4, 4]]
 
 
 def test_messages_are_read_as_their_contents() -> None:
@@ -155,6 +161,19 @@ def test_without_replay_it_learns_from_what_came_since_the_last_refit(monkeypatc
     fits = watched_fits(monkeypatch)
     shown(DiscriminatorReward(sentences(40), replay=0), 3, rows=4)
     assert [len(fake_RT) for _, fake_RT in fits] == [4, 4, 4]
+
+
+def test_at_most_a_thousand_texts_are_held_out_and_at_least_one() -> None:
+    assert len(DiscriminatorReward(sentences(6000)).unseen_RT) == 1000
+    assert len(DiscriminatorReward(["a b", "a b", "a b"], held_out=0.01).unseen_RT) == 1
+
+
+def test_without_steps_it_stays_as_its_warm_up_left_it() -> None:
+    reward = DiscriminatorReward(sentences(40), steps=0)
+    reward.warm_up(babble(8), steps=3)
+    before = reward.state_dict()
+    shown(reward, 2)
+    assert_same_state(before, reward.state_dict())
 
 
 def test_what_does_not_learn_scores_and_stays_as_it_is() -> None:
@@ -241,6 +260,7 @@ def test_a_state_of_other_texts_is_refused() -> None:
         ("reward", {"paid": "log"}),
         ("held_out", {"held_out": 1.0}),
         ("refit_every", {"refit_every": 0}),
+        ("name", {"name": "../optimizer"}),
         ("max_length", {"reading": Reading(max_length=0)}),
         ("max_length", {"texts": ["a b " * 600] * 4}),
     ],
@@ -294,6 +314,7 @@ def test_each_twin_has_a_name_of_its_own() -> None:
     arms = controls(lengths)
     names = [arms.reward.__name__, *(function.__name__ for function in twins(arms).values())]
     assert names == ["lengths", "shuffled_lengths", "shuffled_in_groups_lengths", "constant_lengths", "random_lengths"]
+    assert controls(partial(lengths, unused=1)).reward.__name__ == "lengths"
     assert controls(DiscriminatorReward(sentences(40))).untrained.__name__ == "untrained_discriminator"
 
 

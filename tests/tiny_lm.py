@@ -27,13 +27,18 @@ def real_texts() -> list[str]:
 def tiny_tokenizer() -> Any:
     numbers = {word: number for number, word in enumerate(("<eos>", "<unk>", "go", *WORDS))}
     words = Tokenizer(models.WordLevel(numbers, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
     special = {"eos_token": "<eos>", "pad_token": "<eos>", "unk_token": "<unk>"}
     return PreTrainedTokenizerFast(tokenizer_object=words, chat_template=CHAT, **special)
 
 
 def tiny_llama(seed: int = 0) -> LlamaForCausalLM:
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     config = LlamaConfig(
         vocab_size=9, max_position_embeddings=16, eos_token_id=0, pad_token_id=0, bos_token_id=2, **sizes
     )

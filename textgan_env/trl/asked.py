@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from textgan_env.utils.errors import InputError, require
@@ -66,8 +67,11 @@ class OnceAsked(RewardFunction):
     def __init__(self, function: Callable[..., Any]) -> None:
         found = f"a reward function is needed, found a {type(function).__name__}"
         require(callable(function) and not hasattr(function, "parameters"), f"{found}: wrap it in a function")
-        super().__init__(getattr(function, "__name__", type(function).__name__))
-        waits = any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
+        inner = function
+        while isinstance(inner, partial):
+            inner = inner.func
+        super().__init__(getattr(inner, "__name__", type(inner).__name__))
+        waits = any(map(inspect.iscoroutinefunction, (inner, type(inner).__call__)))
         require(not waits, f"the reward function {self.__name__} is asynchronous, which has no controls")
         self.function = function
 

@@ -18,7 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 class DiscriminatorCallback(TrainerCallback):
     """Keeps a discriminator in the trainer's checkpoints, takes it up again, and lets it learn in training only.
 
-    In a folder ``checkpoint-N`` it writes ``NAME.pt`` after the trainer's own files; the first process does. A trainer
+    In a folder ``checkpoint-N`` the first process writes ``reward_NAME.pt`` after the trainer's own files. A trainer
     that is resumed has done N steps when it begins: then the file of that step is read, in all processes.
 
     Args:
@@ -62,7 +62,7 @@ class DiscriminatorCallback(TrainerCallback):
     @property
     def _name(self) -> str:
         """Of the file."""
-        return f"{self.reward.__name__}.pt"
+        return f"reward_{self.reward.__name__}.pt"
 
     @staticmethod
     def _folder(args: TrainingArguments, state: TrainerState) -> Path:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from textgan_env.text.subwords import train_byte_pairs
 from textgan_env.text.vocabulary import EOS, UNK, Vocabulary, one_line, prepare, tokenize
-from textgan_env.utils.errors import require, require_at_least
+from textgan_env.utils.errors import InputError, require, require_at_least
 from textgan_env.utils.text_options import Mode
 
 _SANE_LENGTH = 1000  # T that nobody asked for is at most this
@@ -82,7 +82,14 @@ class TextReader:
         vocabulary, rows = self.vocabulary, []
         for text in texts:
             # Who writes "<eos>" does not end the text.
-            words = [UNK if word == EOS else word for word in vocabulary.tokenize(text)[: self.max_length]]
+            words = [UNK if word == EOS else word for word in self._words(text)[: self.max_length]]
             ids = [*vocabulary.encode(words), vocabulary.ids[EOS]][: self.max_length]
             rows.append(ids + [vocabulary.pad] * (self.max_length - len(ids)))
-        return torch.tensor(rows).view(-1, self.max_length)
+        return torch.tensor(rows, dtype=torch.int64).view(-1, self.max_length)
+
+    def _words(self, text: str) -> list[str]:
+        """The words of a text; a model must not end its own training by writing what is no writing."""
+        try:
+            return self.vocabulary.tokenize(text)
+        except InputError:  # hundreds of accents on one letter
+            return [UNK]

@@ -18,6 +18,8 @@ from textgan_env.trl.reading import Reading
 from textgan_env.utils.errors import require, require_at_least, require_known
 from textgan_env.utils.kinds import DISCRIMINATORS
 
+_MOST_HELD_OUT = 1000  # texts, which are scored at every call
+
 #: What a text is paid: the discriminator's logit, or the probability that it is real.
 Paid = Literal["logit", "probability"]
 #: What the discriminator is fitted to.
@@ -50,16 +52,16 @@ class DiscriminatorReward(RewardFunction):
         paid: The logit, or the probability. Within GRPO's group only the logit tells good texts apart that are all far
             from real.
         refit_every: Calls from one refit to the next.
-        steps: Optimizer steps of a refit.
+        steps: Optimizer steps of a refit; 0: it stays as it is, after a warm-up.
         batch_size: Texts of each side in a step.
         learning_rate: None: that which the discriminator was tuned with.
         replay: It learns from so many of the newest completions, those since the last refit in any case.
-        held_out: Share of the real texts, at least one.
+        held_out: Share of the real texts, at least one text and at most 1,000.
         judge_prompts: Whether a text is prompt and completion. Then the real texts have to be so, too, with like
             prompts.
         reading: How texts become tokens.
         seed: Of the weights, of what is held out, and of the refits.
-        name: Under which it logs.
+        name: Under which it logs, and is saved.
 
     Raises:
         InputError: If there are fewer than two real texts, or an option is refused.
@@ -85,6 +87,7 @@ class DiscriminatorReward(RewardFunction):
         name: str = "discriminator",
     ) -> None:
         super().__init__(name)
+        require(name.isidentifier(), f"name must be a word of letters, digits and _, found {name!r}")
         require_known("discriminator", discriminator, [k for k, v in DISCRIMINATORS.items() if v.offered and v.network])
         require_known("objective", objective, get_args(Objective))
         require_known("kind of reward", paid, get_args(Paid))
@@ -131,7 +134,7 @@ class DiscriminatorReward(RewardFunction):
         tokens_RT = self.reader.encode(texts)
         logits_R = score_logits(self.discriminator, tokens_RT)
         told = self._measured(tokens_RT, logits_R)
-        if self.learns:
+        if self.learns and self.steps:
             self.calls += 1
             self.waiting_RT = torch.cat([self.waiting_RT, tokens_RT])
             if self.calls % self.refit_every == 0:
@@ -229,5 +232,5 @@ def _apart(texts: Sequence[str], held_out: float, seed: int) -> tuple[list[str],
     require(len(texts) >= 2, f"at least two real texts are needed, one of them to be held out, found {len(texts)}")
     require(0 < held_out < 1, f"held_out must be a share above 0 and below 1, found {held_out}")
     order = torch.randperm(len(texts), generator=derived_generator(seed, "held out")).tolist()
-    first = min(max(1, round(held_out * len(texts))), len(texts) - 1)
+    first = min(max(1, round(held_out * len(texts))), len(texts) - 1, _MOST_HELD_OUT)
     return [texts[row] for row in order[first:]], [texts[row] for row in order[:first]]

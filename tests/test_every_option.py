@@ -35,6 +35,7 @@ COMMON: list[dict[str, Any]] = [
         "seed": 1, "temperature": 0.7, "select": "best", "eval_every": 1, "show_samples": 1, "patience": 1,
         "checkpoint_every": 0.0, "device": "cpu", "text_seed": 3, "max_length": 3, "embed_size": 5, "hidden_size": 6,
         "dropout": 0.1, "weight_decay": 0.3, "ema_decay": 0.5, "max_grad_norm": 0.5,
+        "policy": "transformer",
     },
     {"deterministic": True, "stop_on_collapse": True, "select": "last", "policy": "relational", "name": "mine",
      "eval_samples": 40},
@@ -95,7 +96,8 @@ OWN: dict[str, list[dict[str, Any]]] = {
         {"task": "corpus", "corpus": TEXT},
     ],
     "seqgan": [
-        {"initial_state": "random", "baseline": "position", "negatives": "replayed", "transform": "prob", "gamma": 0.9,
+        {"policy": "lstm", "initial_state": "random", "baseline": "position", "negatives": "replayed",
+         "transform": "prob", "gamma": 0.9,
          "mle_epochs": 2, "shards": 2, "g_steps": 2, "batch_size": 10, "learning_rate": 1e-3,
          "score_precision": "bf16"},
         {"baseline": "none", "mle_steps": 1, "ent_coef": 0.1, "kl_coef": 0.5, "writing_temperature": 1.5,
@@ -103,7 +105,8 @@ OWN: dict[str, list[dict[str, Any]]] = {
         {"rollouts": 0, "transform": "log", "initial_state": "random", "kl_coef": 0.0, "writing_temperature": 0.8},
         {"transform": "minimax", "discriminator": "bleu", "ent_coef": 0.1, "initial_state": "random", "q_interval": 2,
          "baseline": "prefix"},
-        {"transform": "2p-1", "task": "corpus", "corpus": TEXT, "mode": "word", "longer": "grow", "min_count": 2},
+        {"transform": "2p-1", "task": "corpus", "corpus": TEXT, "mode": "word", "longer": "grow", "min_count": 2,
+         "policy": "transformer"},
     ],
     "maligan": [
         {"mle_epochs": 2, "d_pretraining": 2, "shards": 2, "g_steps": 2, "batch_size": 10, "learning_rate": 1e-3},

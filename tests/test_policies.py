@@ -29,6 +29,7 @@ from textgan_env.policies import (
     PolicyModule,
     RelationalPolicy,
     TablePolicy,
+    TransformerPolicy,
     UniformPolicy,
     make_policy,
     map_state,
@@ -83,6 +84,16 @@ def relational(forbidden: Sequence[int] = ()) -> RelationalPolicy:
     return policy
 
 
+def transformer(forbidden: Sequence[int] = ()) -> TransformerPolicy:
+    """With weights that are large enough for what was read to matter; as drawn, its layers add nothing."""
+    policy = TransformerPolicy(
+        V, start_token=PAD, max_length=T, embed_size=3, hidden_size=8, num_heads=2, forbidden=forbidden, seed=3
+    )
+    for parameter in policy.parameters():
+        nn.init.normal_(parameter, std=0.7, generator=derived_generator(parameter.numel()))
+    return policy
+
+
 def latent(forbidden: Sequence[int] = ()) -> LatentPolicy:
     """Without keys its z is 0; what z does is in test_vae."""
     return LatentPolicy(
@@ -118,7 +129,7 @@ def causal_lm(forbidden: Sequence[int] = ()) -> CausalLMPolicy:
 
 
 MAKERS: list[Callable[..., PolicyModule]] = [
-    uniform, unigram, trigram, table, lstm, relational, latent, infilling, leaked, causal_lm,
+    uniform, unigram, trigram, table, lstm, relational, transformer, latent, infilling, leaked, causal_lm,
 ]  # fmt: skip
 each_policy = pytest.mark.parametrize("make", MAKERS)
 
@@ -190,7 +201,7 @@ def test_all_log_probs_are_those_that_step_draws_from(make: Callable[..., Policy
     assert (logp_BTV[..., 2] == -INF).all()
 
 
-@pytest.mark.parametrize("make", [lstm, leaked, table, causal_lm])
+@pytest.mark.parametrize("make", [lstm, transformer, leaked, table, causal_lm])
 def test_all_log_probs_have_the_gradient_of_log_prob(make: Callable[..., PolicyModule]) -> None:
     policy = make((2,))
     tokens_BT, mask_BT = padded([[0, 1, 3], [3], [1, 1, 0], [0, 3]])

@@ -20,6 +20,7 @@ from textgan_env.policies import (
     PolicyModule,
     State,
     TablePolicy,
+    TransformerPolicy,
     UniformPolicy,
 )
 from textgan_env.rewards import Completions, Keys, complete, generate, generate_scored, rollouts
@@ -63,7 +64,14 @@ def nucleus() -> PolicyModule:
     return lstm().with_decoding(Decoding(temperature=1.5, top_k=6, top_p=0.9))
 
 
-MAKERS: list[Callable[[], Policy]] = [lstm, trigram, nucleus, NestedPolicy]
+def transformer() -> TransformerPolicy:
+    policy = TransformerPolicy(V, start_token=PAD, max_length=T, hidden_size=8, dropout=0.5, forbidden=[3], seed=1)
+    for parameter in policy.parameters():
+        torch.nn.init.normal_(parameter, std=0.5, generator=derived_generator(parameter.numel()))
+    return policy
+
+
+MAKERS: list[Callable[[], Policy]] = [lstm, transformer, trigram, nucleus, NestedPolicy]
 each_policy = pytest.mark.parametrize("make", MAKERS)
 
 
@@ -405,9 +413,11 @@ def test_all_rows_side_by_side_as_on_a_gpu_draw_the_same(
             *generate(policy, keys(), T, prefix=[1, 0], **how, **tiles),
         ]
 
-    def side_by_side(policy: Policy, tokens_BT: Tensor, _: Tensor, texts: Completions, **how: Any) -> None:
+    def side_by_side(
+        policy: Policy, state: State, tokens_BT: Tensor, _: Tensor, texts: Completions, **how: Any
+    ) -> None:
         del how["rollouts"]
-        rollouts._generate_side_by_side(policy, tokens_BT, texts, **how)
+        rollouts._generate_side_by_side(policy, state, tokens_BT, texts, **how)
 
     expected = all_texts()
     monkeypatch.setattr(rollouts, "_generate", side_by_side)

@@ -16,8 +16,9 @@ from conftest import assert_refused, step_of
 from exact import relative_error
 from textgan_env.evaluation import evaluate, interpolate, near, nll
 from textgan_env.ops.losses import gaussian_kl
+from textgan_env.ops.tiles import Tile
 from textgan_env.policies import Decoding, LatentPolicy, LSTMPolicy, PolicyModule, make_policy
-from textgan_env.rewards import Keys, complete, generate
+from textgan_env.rewards import Keys, complete, generate, rollouts
 from textgan_env.tasks import CorpusTask, ToyTask
 from textgan_env.text.corpus import load_corpus
 from textgan_env.training.launch import launch
@@ -337,3 +338,14 @@ def test_a_run_can_interpolate_and_write_near_a_text() -> None:
 ])  # fmt: skip
 def test_options_that_do_not_fit_are_refused(options: dict[str, Any], sentence: str) -> None:
     assert_refused(sentence, VAE, replace(TINY, **options), TASK)
+
+
+def test_completions_in_parts_keep_the_z_that_was_given_to_each_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = latent().with_latent(torch.linspace(-3, 3, 8)[:, None])
+    tokens_BT = torch.zeros(8, 3, dtype=torch.int64)
+    how: Any = {"keys": Keys.counted(1, 8), "rollouts": 4}
+    whole = complete(policy, tokens_BT, torch.ones_like(tokens_BT, dtype=torch.bool), **how)
+    monkeypatch.setattr(rollouts, "STATE_BYTES", Tile(cpu=2_000, gpu=2_000))
+    parts = complete(policy, tokens_BT, torch.ones_like(tokens_BT, dtype=torch.bool), **how)
+    assert torch.equal(parts.tokens_RT, whole.tokens_RT)
+    assert torch.equal(parts.row_R, whole.row_R)

@@ -2,6 +2,7 @@
 
 import json
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -49,7 +50,7 @@ def default_discriminator(task: Task, seed: int) -> Discriminator:
     return discriminator.eval().requires_grad_(False)
 
 
-def _fit(discriminator: DiscriminatorModule, task: Task, seed: int, **amount: int) -> None:
+def _fit(discriminator: DiscriminatorModule, task: Task, seed: int, **amount: Any) -> None:
     """Fit to tell the training texts from those of uni- and bigram models of them."""
     real_BT = task.writable("train")
     half = (len(real_BT) + 1) // 2

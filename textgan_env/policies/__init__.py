@@ -18,14 +18,15 @@ from textgan_env.policies.ngram import NGramPolicy, UniformPolicy
 from textgan_env.policies.ratio import RatioDiscriminator
 from textgan_env.policies.relational import RelationalPolicy
 from textgan_env.policies.table import TablePolicy
+from textgan_env.policies.transformer import TransformerPolicy
 from textgan_env.utils import kinds
 from textgan_env.utils.errors import InputError, require_known
 
 __all__ = [
     "BLANK", "POLICIES", "CausalLMPolicy", "Decoding", "EnsemblePolicy", "GivenPolicy", "InfillingPolicy", "LSTMPolicy",
     "LaggedCopy", "LatentPolicy", "LeakedPolicy", "MemoriserPolicy", "MixturePolicy", "NGramPolicy", "Policy",
-    "PolicyModule", "RatioDiscriminator", "RelationalPolicy", "State", "TablePolicy", "UniformPolicy", "make_policy",
-    "map_state",
+    "PolicyModule", "RatioDiscriminator", "RelationalPolicy", "State", "TablePolicy", "TransformerPolicy",
+    "UniformPolicy", "make_policy", "map_state",
 ]  # fmt: skip
 
 #: Name -> class of every policy that is saved with its weights.

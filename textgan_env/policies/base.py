@@ -86,6 +86,24 @@ def where_rows(mask_B: Tensor, chosen: State, other: State) -> State:
     return map_state(lambda one, two: torch.where(mask_B.view(-1, *[1] * (one.dim() - 1)), one, two), chosen, other)
 
 
+def step_rows(policy: Policy, tokens_r: Tensor, state: State, rows: Tensor | slice) -> Tensor:
+    """Step some rows of a state, which is changed in place: their logits, float (r, V) (see `PolicyModule.step_rows`).
+
+    Raises:
+        InputError: If the policy's logits have another shape: they might be broadcast.
+    """
+    logits_rV, after = policy.step(tokens_r, map_state(lambda part: part[rows], state))
+    expected, found = (len(tokens_r), policy.vocab_size), tuple(logits_rV.shape)
+    require(found == expected, f"the policy's logits must have shape (B, V)={expected}, found {found}")
+    map_state(lambda whole, part: _put(whole, rows, part), state, after)
+    return logits_rV
+
+
+def _put(whole: Tensor, rows: Tensor | slice, part: Tensor) -> Tensor:
+    """Write some rows in place."""
+    return whole[rows].copy_(part) if isinstance(rows, slice) else whole.index_copy_(0, rows, part)
+
+
 def number_ranges(first_B: Tensor, end_B: Tensor) -> tuple[Tensor, Tensor]:
     """The numbers from first to below end of each row, one row after the other: int64 rows (P,) and numbers (P,)."""
     count_B = end_B - first_B
@@ -305,6 +323,21 @@ class PolicyModule(nn.Module):
         """Read one token a row and say what may come next (see `Policy.step`)."""
         logits_BV, state = self.raw_step(tokens_B, state)
         return self.decoding.apply(self._forbid(logits_BV)), state
+
+    def step_rows(self, tokens_r: Tensor, state: State, rows: Tensor | slice) -> Tensor:
+        """`step` of some rows of a state, which is changed in place; without gradients.
+
+        A policy whose state grows with the text writes what is new, and copies nothing else.
+
+        Args:
+            tokens_r: int64; the last token of each of these rows.
+            state: Of all rows.
+            rows: Their numbers, int64 (r,), each once; or a slice.
+
+        Returns:
+            Logits as of `step`, float (r, V).
+        """
+        return step_rows(self, tokens_r, state, rows)
 
     def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """Log-probability (nats) of each token, float (B, T), 0 where masked (see `Policy.log_prob`)."""

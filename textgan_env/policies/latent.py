@@ -106,6 +106,13 @@ class LatentPolicy(LSTMPolicy):
         view._z_BZ, view._z_is_given = z_BZ.to(self.projection.weight), True
         return view
 
+    def for_rows(self, rows_R: Tensor) -> Self:
+        """The same policy with the z of some texts, where they were given."""
+        if not self._z_is_given:
+            return self
+        assert self._z_BZ is not None
+        return self.with_latent(self._z_BZ[rows_R])
+
     def begin(self, batch_size: int) -> State:
         """Hidden and cell state, (B, layers, hidden_size), and what z adds to each embedding, (B, embed_size)."""
         z_BZ = self._z_BZ

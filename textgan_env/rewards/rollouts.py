@@ -6,8 +6,9 @@ reached; from then on every row is an independent text. SeqGAN's published code 
 the first token.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.nn import functional
 from textgan_env.ops.episodes import check_prefix
 from textgan_env.ops.sampling import Stream, evaluating, keyed_uniform, sample_with_probability
 from textgan_env.ops.tiles import Tile
-from textgan_env.policies.base import Policy, PolicyModule, State, map_state
+from textgan_env.policies.base import Policy, PolicyModule, State, map_state, step_rows
 from textgan_env.rewards.texts import Keys
 from textgan_env.utils.errors import require, require_at_least
 
@@ -27,6 +28,9 @@ from textgan_env.utils.errors import require, require_at_least
 #: in the matrix product and round differently, so that a draw could depend on how rows were grouped.
 TILE = Tile(cpu=256, gpu=16_384)
 _SMALLEST_TILE = 32
+#: Bytes that the states of all completions may take at once. A state that holds what was read, as a transformer's, can
+#: need more: then some texts are completed after the others, which changes memory, never a draw.
+STATE_BYTES = Tile(cpu=2**29, gpu=2**33)
 # Uniform numbers made at once on a GPU: 128 MB, and about five times as much while they are made.
 _DRAWS = 2**24
 
@@ -127,17 +131,52 @@ def _complete(
         rollout_R=torch.arange(rollouts, device=tokens_BT.device).repeat(len(prefix_R) // rollouts),
         logp_RT=torch.zeros(is_given_RT.shape, dtype=torch.float64, device=tokens_BT.device) if scored else None,
     )
-    if len(row_R):
-        starts = [0, *(rollouts * count for count in accumulate(joining_T))]
-        how: Any = {"keys_R": keys[row_R], "starts": starts, "stream": stream, "tile": tile, "end_token": end_token}
-        with evaluating(policy), torch.inference_mode():
-            policy = for_texts(policy, keys)
-            policy = policy.prepared() if isinstance(policy, PolicyModule) else policy
-            if tokens_BT.device.type == "cpu":
-                _generate(policy, tokens_BT, wanted_BT, texts, rollouts=rollouts, **how)
-            else:
-                _generate_side_by_side(policy, tokens_BT, texts, **how)
+    if not len(row_R):
+        return texts
+    how: Any = {"stream": stream, "tile": tile, "end_token": end_token}
+    with evaluating(policy), torch.inference_mode():
+        steps = for_texts(policy, keys)
+        steps = steps.prepared() if isinstance(steps, PolicyModule) else steps
+        state = steps.begin(len(tokens_BT))
+        parts = min(len(tokens_BT), _times_too_large(state, len(row_R) / len(tokens_BT)))
+        if parts > 1:
+            return _in_parts(parts, policy, tokens_BT, wanted_BT, keys, rollouts=rollouts, scored=scored, **how)
+        how |= {"keys_R": keys[row_R], "starts": [0, *(rollouts * count for count in accumulate(joining_T))]}
+        if tokens_BT.device.type == "cpu":
+            _generate(steps, state, tokens_BT, wanted_BT, texts, rollouts=rollouts, **how)
+        else:
+            _generate_side_by_side(steps, state, tokens_BT, texts, **how)
     return texts
+
+
+def _times_too_large(state: State, rows: float) -> int:
+    """How many times the memory that they may take so many rows would need for each one that a state has."""
+    parts: list[Tensor] = []
+
+    def note(part: Tensor) -> Tensor:
+        parts.append(part)
+        return part
+
+    map_state(note, state)
+    most = STATE_BYTES.on(parts[0].device) if parts else 1
+    return math.ceil(rows * sum(part.nbytes for part in parts) / most)
+
+
+def _in_parts(parts: int, policy: Policy, tokens_BT: Tensor, wanted_BT: Tensor, keys: Keys, **how: Any) -> Completions:
+    """The completions of some texts after those of others, put together."""
+    found = []
+    for rows_b in torch.arange(len(tokens_BT), device=tokens_BT.device).tensor_split(parts):
+        its = policy.for_rows(rows_b) if isinstance(policy, PolicyModule) else policy
+        wanted_bT = wanted_BT[rows_b]
+        done = _complete(its, tokens_BT[rows_b], wanted_bT, wanted_bT.sum(0).tolist(), keys=keys[rows_b], **how)
+        found.append(replace(done, row_R=rows_b[done.row_R]))
+    # Stable, so that rows and rollouts stay in order.
+    order_R = torch.cat([done.prefix_R for done in found]).argsort(stable=True)
+    columns: dict[str, Any] = {}
+    for name in (field.name for field in fields(Completions)):
+        of_parts = [getattr(done, name) for done in found]
+        columns[name] = None if of_parts[0] is None else torch.cat(of_parts)[order_R]
+    return Completions(**columns)
 
 
 def generate(
@@ -196,6 +235,7 @@ def generate_scored(
 
 def _generate(
     policy: Policy,
+    state: State,
     tokens_BT: Tensor,
     wanted_BT: Tensor,
     texts: Completions,
@@ -211,7 +251,7 @@ def _generate(
     max_length = tokens_BT.shape[1]
     columns_T = torch.arange(max_length + 1, device=tokens_BT.device)
     longest_B = (wanted_BT * columns_T[1:]).amax(1) - 1  # the longest prefix each row is asked for; -1: none
-    read = Memory(policy, map_state(torch.clone, policy.begin(len(tokens_BT))))
+    read = Memory(policy, map_state(torch.clone, state))
     # Every row's own state comes from `step` or `put` before it is read.
     written = Memory(policy, map_state(lambda part: part.new_zeros(len(texts.row_R), *part.shape[1:]), read.state))
     uniform_R = torch.empty(len(texts.row_R), dtype=torch.float64, device=tokens_BT.device)
@@ -255,6 +295,7 @@ def _draw(texts: Completions, rows_r: Tensor, position: int, logits_bV: Tensor, 
 
 def _generate_side_by_side(
     policy: Policy,
+    state: State,
     tokens_BT: Tensor,
     texts: Completions,
     *,
@@ -275,7 +316,7 @@ def _generate_side_by_side(
     # What follows the end of a text that is read matters to nobody, but no policy need know how to read PAD.
     tokens_XT = torch.cat([tokens_BT.clamp(max=pad - 1), texts.tokens_RT])
     tokens_XS = functional.pad(tokens_XT, (1, 0), value=policy.start_token)
-    state = map_state(lambda part: functional.pad(part, (0, 0) * (part.dim() - 1) + (0, count)), policy.begin(batch))
+    state = map_state(lambda part: functional.pad(part, (0, 0) * (part.dim() - 1) + (0, count)), state)
     at_once = max(1, _DRAWS // count)
     for position in range(length):
         if position % at_once == 0:
@@ -291,9 +332,7 @@ def _generate_side_by_side(
         first = 0 if starts[position + 1] < count else batch
         for start in range(first, joining.stop, tile):
             rows = slice(start, min(start + tile, joining.stop))
-            logits_rV, after = policy.step(tokens_XS[rows, position], _at(state, rows))
-            _require_logits(policy, logits_rV, rows.stop - start)
-            map_state(Tensor.copy_, _at(state, rows), after)
+            logits_rV = _step(policy, tokens_XS[rows, position], state, rows)
             drawn = slice(max(batch, start), rows.stop)
             if drawn.start < drawn.stop:
                 uniform_r = uniform_RP[drawn.start - batch : drawn.stop - batch, position % at_once]
@@ -316,10 +355,11 @@ def _at(state: State, rows: Tensor | slice) -> State:
     return map_state(lambda part: part[rows], state)
 
 
-def _require_logits(policy: Policy, logits_rV: Tensor, rows: int) -> None:
-    """Refuse logits of another shape, which might be broadcast."""
-    expected, found = (rows, policy.vocab_size), tuple(logits_rV.shape)
-    require(found == expected, f"the policy's logits must have shape (B, V)={expected}, found {found}")
+def _step(policy: Policy, tokens_r: Tensor, state: State, rows: Tensor | slice) -> Tensor:
+    """Step some rows of a state in place; returns their logits, float (r, V)."""
+    if isinstance(policy, PolicyModule):
+        return policy.step_rows(tokens_r, state, rows)
+    return step_rows(policy, tokens_r, state, rows)
 
 
 def _tile(tile: int | None, device: torch.device) -> int:
@@ -351,8 +391,10 @@ class Memory:
     def step(self, last_R: Tensor, rows_r: Tensor) -> Tensor:
         """Step some rows of the policy on their last tokens; returns their logits (rows, V)."""
         count = len(rows_r)
-        padded_r = torch.cat([rows_r, rows_r[-1:].expand(max(0, _SMALLEST_TILE - count))])
-        logits_rV, state = self.policy.step(last_R[padded_r], self.get(padded_r))
-        _require_logits(self.policy, logits_rV, len(padded_r))
+        if count >= _SMALLEST_TILE:
+            return _step(self.policy, last_R[rows_r], self.state, rows_r)
+        padded_r = torch.cat([rows_r, rows_r[-1:].expand(_SMALLEST_TILE - count)])
+        state = self.get(padded_r)
+        logits_rV = _step(self.policy, last_R[padded_r], state, slice(0, _SMALLEST_TILE))
         self.put(rows_r, map_state(lambda part: part[:count], state))
         return logits_rV[:count]

@@ -39,7 +39,7 @@ class PolicyConfig(CommonConfig):
     embed_size: int | None = 32
     """Width of G's embedding."""
     hidden_size: int | None = 32
-    """Width of G's LSTM."""
+    """Width of G's LSTM, memory slot or transformer."""
     dropout: float = 0.3
     """Share of G's units set to 0 in maximum likelihood; never while it generates or learns from rewards."""
     weight_decay: float = 0.1
@@ -114,7 +114,7 @@ class PolicyAgent:
         for option, argument in self.network_options.items():
             value, usual = getattr(config, option), type(config).__dataclass_fields__[option].default
             require(argument in known or value == usual, f"a {config.policy} policy has no {option}, found {value}")
-            options |= {argument: value} if argument in known else {}
+            options |= {argument: value} if argument in known and value is not None else {}
         options |= {name: getattr(task, name) for name in ("max_length", "start_token", "forbidden")}
         options["seed"] = self.seed("policy")
         options = {name: value for name, value in {**options, **arguments}.items() if name in known}

@@ -54,6 +54,7 @@ DISCRIMINATORS: Mapping[str, Kind] = {
 POLICIES: Mapping[str, Kind] = {
     "lstm": Kind("policies.lstm:LSTMPolicy", "embedding, LSTM and a linear layer"),
     "relational": Kind("policies.relational:RelationalPolicy", "memory slots that attend to each other, as RelGAN's"),
+    "transformer": Kind("policies.transformer:TransformerPolicy", "two layers of attention to all tokens before"),
     "latent": Kind("policies.latent:LatentPolicy", "the decoder of a text VAE, with its encoder", offered=False),
     "infilling": Kind("policies.infilling:InfillingPolicy", "fills blanks, and sees both sides of them", offered=False),
     "leaked": Kind("policies.leaked:LeakedPolicy", "LeakGAN's Manager and Worker", offered=False),

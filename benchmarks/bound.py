@@ -1,9 +1,9 @@
 """Bound against gain: what d'^2/2 says that a discriminator is worth, and what weighing texts with it wins.
 
-``python -m benchmarks.bound`` trains policies on laws that are known: undertrained, narrow, good and overfitted ones. To
-each it fits discriminators: small and large, briefly and for long, to more texts than the policy had, to too few; and it
-asks `textgan_env.evaluation.discriminator_worth` about every pair. The upper end is the true log p / q itself. Each
-policy and each pair is a file under --out: a command that was killed goes on where it was when it is started again.
+``python -m benchmarks.bound`` trains policies on laws that are known: undertrained, narrow, good and overfitted ones.
+It fits discriminators to each: small and large, briefly and for long, to more texts than the policy had, to too few.
+Then it asks `textgan_env.evaluation.discriminator_worth` about every pair. The upper end is the true log p / q itself.
+Each policy and each pair is a file under --out: a killed command goes on where it was when it is started again.
 """
 
 import json

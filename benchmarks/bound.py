@@ -99,8 +99,9 @@ def measure(options: Options, name: str, law: "Law") -> None:
         missing = [fit for fit in law.fits if not pair_path(options, name, label, fit).exists()]
         if not missing:
             continue
-        own, good = (policy(options, name, law, one, member) for one, member in ((label, 0), ("good", 1)))
-        measured = Measured(law, recipe, own, good, options.seed)
+        asked = any(fit.kind == "policy" for fit in law.fits.values())
+        good = policy(options, name, law, "good", 1) if asked else None
+        measured = Measured(law, recipe, policy(options, name, law, label, 0), good, options.seed)
         for fit in missing:
             print(f"{name}, {label}: {fit}", flush=True)
             made_once(

@@ -109,7 +109,7 @@ LAWS: Mapping[str, Law] = {
         "oracle", {"vocab_size": 100, "max_length": 15}, 10_000,
         {name: _POLICIES[name] for name in ("good", "overfitted")}, _WITHOUT_CONV,
     ),
-    "released oracle, T=20": Law(
+    "released oracle T=20": Law(
         "seqgan-oracle", {}, 4_000,
         {"undertrained": Recipe(10_000, 32, epochs=1), "good": Recipe(10_000, 32, epochs=4, weight_decay=0.1)},
         _LARGE_FITS,

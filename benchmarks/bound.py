@@ -198,11 +198,12 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path, few: int) -> None:
         panel.set(xscale="log", xlim=(least, most), xlabel="bound d'^2/2 (nats a token)")
     best.set(yscale="log", ylim=(least, most), title="best multiple of D's logit", ylabel="won in cover (nats a token)")
     plain.set_yscale("symlog", linthresh=1e-2)
-    plain.set(title="D's logit as it is", ylabel="won in cover (nats a token)")
+    lowest = min(-1e-2, *(row["gain"] for row in rows)) * 1.5
+    plain.set(title="D's logit as it is", ylabel="won in cover (nats a token)", ylim=(lowest, most))
     plain.axhline(0, color="#8a8e93", linewidth=1)
     _points(safe, [(row, few * row["share"], _off(row)) for row in rows])
-    safe.set(xscale="log", yscale="log", xlabel=f"texts that {few:,} weighed ones are worth", title="few texts")
-    safe.set_ylabel("error of the gain / gain")
+    safe.set(xscale="log", yscale="log", xlabel=f"texts that {few:,} weighed ones are worth")
+    safe.set(title=f"the same from {few:,} texts", ylabel="error of the gain (nats a token)")
     best.legend(frameon=False, fontsize=8)
     for panel in (best, plain, safe):
         plain_axes(panel)
@@ -210,9 +211,8 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path, few: int) -> None:
 
 
 def _off(row: Mapping[str, Any]) -> float:
-    """How far a gain by few texts is off, in the root mean square, as a share of gain or bound, whichever is more."""
-    off = math.hypot(row["few"] - row["gain"], row["its spread"])
-    return float(off / max(abs(row["gain"]), row["bound"], 1e-3))
+    """How far a gain by few texts is off that by many, in the root mean square, nats a token."""
+    return math.hypot(row["few"] - row["gain"], row["its spread"])
 
 
 def _points(panel: "Axes", points: Sequence[tuple[Mapping[str, Any], float, float]]) -> None:

@@ -59,8 +59,8 @@ def test_discriminators_are_summed_up_without_quotients_by_a_bound_that_is_as_go
     assert none["gain / bound"] is None
 
 
-def test_the_error_of_few_texts_is_a_share_of_the_gain() -> None:
-    assert bound._off(ROW) == pytest.approx(math.hypot(0.003, 0.004) / 0.02)
+def test_the_error_of_few_texts_has_their_spread_and_how_far_their_mean_is_off() -> None:
+    assert bound._off(ROW) == pytest.approx(0.005)
 
 
 @pytest.mark.moves_global_rng  # reading the words does

@@ -42,13 +42,13 @@ class Options:
     """Of maximum likelihood before, on 2,000 texts."""
     d_epochs: int = 8
     """Epochs of D, where it has learnt."""
-    batches: int = 24
+    batches: int = 16
     """Batches whose gradients are compared."""
-    signal_batches: int = 64
+    signal_batches: int = 48
     """Further batches of all actions, for the expected gradient."""
-    rates: tuple[float, ...] = (2e-3, 6e-3, 2e-2)
+    rates: tuple[float, ...] = (6e-3, 2e-2)
     """Learning rates of G."""
-    steps: int = 100
+    steps: int = 80
     """g-steps."""
     every: int = 10
     """g-steps from one look at the fit to the next."""

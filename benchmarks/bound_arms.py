@@ -114,12 +114,8 @@ LAWS: Mapping[str, Law] = {
         "oracle", {"vocab_size": 100, "max_length": 15}, 10_000, {"overfitted": _POLICIES["overfitted"]}, _PLAIN_FITS
     ),
     "oracle T=40": Law(
-        "oracle40", {}, 3_000, {"undertrained": Recipe(5_000, 32, epochs=2)},
-        {name: fit for name, fit in _LARGE_FITS.items() if fit.texts is None},
-    ),
-    "V=200 T=20": Law(
-        "oracle", {"vocab_size": 200, "max_length": 20}, 10_000, {"good": _POLICIES["good"]},
-        {name: fit for name, fit in _PLAIN_FITS.items() if fit.texts is None},
+        "oracle40", {}, 3_000, {"undertrained": Recipe(5_000, 32, epochs=1)},
+        {name: _LARGE_FITS[name] for name in ("pair, 150 steps", "the law")},
     ),
 }  # fmt: skip
 

@@ -23,7 +23,8 @@ ROW: dict[str, Any] = {
 def gaussian(mean: float, deviation: float) -> Tensor:
     """The middles of 40,000 equally probable parts of a Gaussian, float64; every second one is such a Gaussian, too."""
     parts_B = (torch.arange(40_000, dtype=torch.float64) + 0.5) / 40_000
-    return mean + deviation * torch.special.ndtri(parts_B)
+    normal_B: Tensor = torch.special.ndtri(parts_B)
+    return mean + deviation * normal_B
 
 
 def test_the_best_use_of_a_logit_wins_the_divergence_of_its_two_laws_whatever_its_scale() -> None:

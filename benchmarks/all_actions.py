@@ -44,11 +44,11 @@ class Options:
     """Epochs of D, where it has learnt."""
     batches: int = 16
     """Batches whose gradients are compared."""
-    signal_batches: int = 48
+    signal_batches: int = 32
     """Further batches of all actions, for the expected gradient."""
     rates: tuple[float, ...] = (6e-3, 2e-2)
     """Learning rates of G."""
-    steps: int = 80
+    steps: int = 60
     """g-steps."""
     every: int = 10
     """g-steps from one look at the fit to the next."""

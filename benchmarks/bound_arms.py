@@ -115,7 +115,7 @@ LAWS: Mapping[str, Law] = {
     ),
     "oracle T=40": Law(
         "oracle40", {}, 3_000, {"undertrained": Recipe(5_000, 32, epochs=1)},
-        {name: _LARGE_FITS[name] for name in ("pair, 150 steps", "the law")},
+        {"pair, 150 steps": _LARGE_FITS["pair, 150 steps"]},
     ),
 }  # fmt: skip
 

@@ -199,7 +199,8 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path, few: int) -> None:
     best.set(yscale="log", ylim=(least, most), title="best multiple of D's logit", ylabel="won in cover (nats a token)")
     plain.set_yscale("symlog", linthresh=1e-2)
     lowest = min(-1e-2, *(row["gain"] for row in rows)) * 1.5
-    plain.set(title="D's logit as it is", ylabel="won in cover (nats a token)", ylim=(lowest, most))
+    highest = max(most, *(row["gain"] for row in rows)) * 1.3
+    plain.set(title="D's logit as it is", ylabel="won in cover (nats a token)", ylim=(lowest, highest))
     plain.axhline(0, color="#8a8e93", linewidth=1)
     _points(safe, [(row, few * row["share"], _off(row)) for row in rows])
     safe.set(xscale="log", yscale="log", xlabel=f"texts that {few:,} weighed ones are worth")

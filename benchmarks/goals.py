@@ -8,11 +8,11 @@ Every arm begins as the policy of one run of maximum likelihood, and takes as ma
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from time import process_time
 from typing import TYPE_CHECKING, Any
 
+from agents import class_of, module_of
 from benchmarks.results import command, show
 
 if TYPE_CHECKING:
@@ -99,15 +99,13 @@ def notes(options: Options, task: "Task") -> str:
 def learn(name: str, task: "Task", objective: "Objective", options: Options, seed: int) -> dict[str, Any]:
     """Train an arm, and measure it."""
     agent, changes = ARMS[name]
-    module = import_module(f"agents.{agent}")
-    (kind,) = [one for part, one in vars(module).items() if part.lower() == agent.replace("_", "")]
-    config = module.PRESETS["fast"](task.name)
+    config = module_of(agent).PRESETS["fast"](task.name)
     sizes = {"rounds": options.rounds, "g_steps": options.g_steps, "batch_size": options.batch_size}
     given = {"pretrained": options.pretrained, "objective": options.objective, "seed": seed, "device": "cpu"}
     if agent == "seqgan":
         given |= {"rollouts": 0, "transform": "prob"}
     rates = {"learning_rate": options.learning_rate, "d_pretraining": 1, "objective_weight": 1.0}
-    learner = kind(replace(config, **given, **sizes, **{**rates, **changes}), task)
+    learner = class_of(agent)(replace(config, **given, **sizes, **{**rates, **changes}), task)
     before = process_time()
     for current in learner.schedule().after(0):
         for steps, step in current.steps(seed):

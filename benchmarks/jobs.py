@@ -6,7 +6,6 @@ code is known as such. ``python -m benchmarks.jobs FOLDER`` is the process.
 """
 
 import contextlib
-import importlib
 import json
 import os
 import re
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, Field, JsonValue
 
+from agents import module_of
 from benchmarks.arms import ARMS, BASELINE, RUN_OF, Arm, Preset
 from benchmarks.code import code_version, short_hash
 from benchmarks.results import origin, peak_memory_mb
@@ -295,7 +295,7 @@ def _train(folder: Path, config: Mapping[str, Any], needed: Mapping[str, Path], 
         if not ((unborn / "config.json").exists() and (unborn / "checkpoints" / "last.safetensors").exists()):
             shutil.rmtree(unborn)
     done = next(runs.glob("*/config.json"), None)
-    main = importlib.import_module(f"agents.{config['agent']}").main
+    main = module_of(config["agent"]).main
     if done is None:
         paths = {name.removesuffix(".0"): str(path) for name, path in needed.items()}
         words = agent_words(config, paths)

@@ -91,7 +91,7 @@ def measure(options: Options, length: int) -> list[dict[str, Any]]:
     noise = {key: float(torch.stack(some).var(0).sum()) for key, some in gradients.items()}
     # The agent and the baseline that were the last ones above.
     more = range(options.batches, options.batches + options.signal_batches)
-    signal, error = _squared_norm(torch.stack([_gradient(agent, _texts(agent, options.seed, one)) for one in more]))
+    signal, error = squared_norm(torch.stack([_gradient(agent, _texts(agent, options.seed, one)) for one in more]))
     rows = [
         {
             "T": length, "k": interval, "N": rollouts, "baseline": kind,
@@ -155,7 +155,7 @@ def _gradient(agent: "SeqGAN", batch: "EpisodeBatch") -> "Tensor":
     return torch.cat([part.flatten() for part in parts]).double()
 
 
-def _squared_norm(gradients_MP: "Tensor") -> tuple[float, float]:
+def squared_norm(gradients_MP: "Tensor") -> tuple[float, float]:
     """Squared norm of the expected gradient, without bias: the mean product of two batches; its jackknife error."""
     products_MM = gradients_MP @ gradients_MP.t()
     products_MM.fill_diagonal_(0)

@@ -5,12 +5,12 @@ For example ``python -m benchmarks.policies --runs runs/mle-seqgan-oracle-1 --te
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from agents import module_of
 from benchmarks.results import command, commit_of, show
 from textgan_env.ops.metric_table import METRICS, PARTS
 from textgan_env.utils.errors import require
@@ -127,8 +127,7 @@ def uncontrolled(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> b
 
 def label_of(agent: str, config: Mapping[str, Any], policy: "PolicyModule") -> str:
     """What a run was: agent, preset, sizes, and every option of its own that is not the preset's."""
-    module = import_module(f"agents.{agent}")
-    usual = asdict(module.PRESETS[config["preset"]](config["task"]))
+    usual = asdict(module_of(agent).PRESETS[config["preset"]](config["task"]))
     common = {field.name for field in fields(SharedConfig)} | {"pretrained", "embed_size", "hidden_size", "control"}
     # An option that did not exist yet when the run was made cannot have been anything else.
     config = {**usual, **config}

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.results import command, image_path, save, table
+from benchmarks.results import command, image_path, made_once, save, table
 from textgan_env.utils.errors import require
 from textgan_env.utils.files import write_safely
 
@@ -116,10 +116,7 @@ class _Parts:
 
     def kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What stands in the file of a part; it is made where there is none."""
-        path = self.options.out / f"{name}.json"
-        if not path.exists():
-            write_safely(path, json.dumps(make(), indent=1) + "\n")
-        return dict(json.loads(path.read_text("utf-8")))
+        return made_once(self.options.out / f"{name}.json", make)
 
     def searched(self, texts: int, size: int) -> dict[str, Any]:
         """The best recipe of maximum likelihood for a number of texts and a size, by the texts of seed 0."""

@@ -84,6 +84,13 @@ def kept(name: str) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
+def made_once(path: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """What stands in a JSON file; where there is none it is made and written, so that a killed command goes on."""
+    if not path.exists():
+        write_safely(path, json.dumps(make(), indent=1) + "\n")
+    return dict(json.loads(path.read_text("utf-8")))
+
+
 def origin(device: str) -> dict[str, Any]:
     """What a result was made with: source, machine and versions."""
     from textgan_env.runs.folder import machine, source_state

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from agents import module_of
 from agents.cli import AGENTS
 from benchmarks.results import command, show
 from textgan_env.runs.logs import MetricLog
@@ -97,7 +98,7 @@ def main(options: Options) -> None:
 def attempt(words: str, options: Options) -> dict[str, Any]:
     """Train once; the row of the try."""
     importlib.import_module("textgan_env.training.loop")  # what loading the libraries takes is no try's own
-    train = importlib.import_module(f"agents.{options.agent}").main
+    train = module_of(options.agent).main
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder)
         told = ["--task", options.task, "--seed", str(options.seed), "--threads", str(options.threads)]

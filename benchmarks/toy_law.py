@@ -9,9 +9,9 @@ shuffled`` the same without any news; CoT and what follows a gradient in the tex
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
+from agents import class_of, module_of
 from benchmarks.results import command, image_path, show
 from textgan_env.utils.errors import require_known
 
@@ -123,12 +123,10 @@ def learn(options: Options, seed: int, agent: str, changes: Mapping[str, Any]) -
     from textgan_env.tasks import ToyTask
     from textgan_env.training.schedule import Step
 
-    module, task = import_module(f"agents.{agent}"), ToyTask()
-    (kind,) = [one for name, one in vars(module).items() if name.lower() == agent.replace("_", "")]
-    config = module.PRESETS["smoke"]("toy")
+    task, config = ToyTask(), module_of(agent).PRESETS["smoke"]("toy")
     sizes = {"batch_size": options.batch_size, "learning_rate": options.learning_rate, "rounds": options.steps}
     config = replace(config, policy="table", seed=seed, control=options.control, **sizes, **changes)
-    learner = kind(config, task)
+    learner = class_of(agent)(config, task)
     if agent == "cot":
         learner.mediator = MixturePolicy([task.oracle, learner.policy], [0.5, 0.5])
     elif "discriminator" not in changes:

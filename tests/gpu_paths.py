@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor
 
 import fake_gpu
+from agents import class_of, module_of
 from agents.leakgan import LeakGAN, LeakGANConfig
 from agents.maligan import MaliGAN, MaliGANConfig
 from agents.mle import MLE, MLEConfig, smoke
@@ -194,14 +194,12 @@ def runs() -> dict[str, Path_]:
     """The smoke preset of each agent from begin to end, with its checkpoints and its evaluation."""
 
     def run(name: str, device: str) -> Any:
-        module = import_module(f"agents.{name}")
-        (agent,) = [one for key, one in vars(module).items() if key.lower() == name.replace("_", "")]
         with tempfile.TemporaryDirectory() as folder:
-            config = replace(module.PRESETS["smoke"]("toy"), threads=1, show_samples=0, device=device)
+            config = replace(module_of(name).PRESETS["smoke"]("toy"), threads=1, show_samples=0, device=device)
             if name == "distill":
                 taught = replace(smoke("toy"), threads=1, show_samples=0, device=device, runs=Path(folder) / "teacher")
                 config = replace(config, teachers=(launch(taught, MLE).path,))
-            done = launch(replace(config, runs=Path(folder), checkpoint_every=0.0), agent)
+            done = launch(replace(config, runs=Path(folder), checkpoint_every=0.0), class_of(name))
             rows = [json.loads(line) for line in (done.path / "metrics.jsonl").read_text("utf-8").splitlines()]
             timed = ("seconds", "time")
             return [{name: row[name] for name in row if not name.startswith(timed)} for row in rows]

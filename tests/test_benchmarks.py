@@ -235,7 +235,7 @@ def test_the_parts_of_an_iteration_are_apart_and_add_up() -> None:
 
 def test_the_squared_norm_of_the_expected_gradient_by_hand() -> None:
     """Products of two of three batches: 2, 4 and 4; without one of them 4, 4 and 2 are left."""
-    found, error = long_text._squared_norm(torch.tensor([[1.0, 1.0], [1.0, 1.0], [3.0, 1.0]]))
+    found, error = long_text.squared_norm(torch.tensor([[1.0, 1.0], [1.0, 1.0], [3.0, 1.0]]))
     assert (found, error) == pytest.approx((10 / 3, (2 / 3 * (2 * (2 / 3) ** 2 + (4 / 3) ** 2)) ** 0.5))
 
 

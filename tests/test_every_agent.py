@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from agents import coldgan, cot, dgsan, distill, mle, seqgan
+from agents import class_of, coldgan, cot, dgsan, distill, mle, module_of, seqgan
 from conftest import PROJECT, assert_refused, step_of
 from test_keeping import content, count_save_points
 from textgan_env.runs.checkpointing import require_same_run
@@ -26,9 +26,7 @@ TEXTS = [" ".join(WORDS[(number * step) % 7] for step in range(1, 2 + number % 5
 
 def parts_of(agent: str) -> tuple[ModuleType, Any]:
     """The module of an agent, and its class."""
-    module = import_module(f"agents.{agent}")
-    (learner,) = [one for name, one in vars(module).items() if name.lower() == agent.replace("_", "")]
-    return module, learner
+    return module_of(agent), class_of(agent)
 
 
 @pytest.fixture

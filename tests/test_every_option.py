@@ -5,14 +5,13 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
 
-from agents import mle
+from agents import class_of, mle, module_of
 from test_every_agent import AGENTS
 from textgan_env.training.launch import launch
 from textgan_env.training.rewarded import OF_OBJECTIVE
@@ -262,13 +261,11 @@ def runs_of(agent: str) -> list[dict[str, Any]]:
 
 def takes_objective(agent: str) -> bool:
     """Whether an objective can pay beside its discriminator."""
-    module = import_module(f"agents.{agent}")
-    (learner,) = [one for name, one in vars(module).items() if name.lower() == agent.replace("_", "")]
-    return getattr(learner, "takes_objective", True)
+    return getattr(class_of(agent), "takes_objective", True)
 
 
 def smoke(agent: str) -> Any:
-    return import_module(f"agents.{agent}").PRESETS["smoke"]("toy")
+    return module_of(agent).PRESETS["smoke"]("toy")
 
 
 @cache
@@ -332,10 +329,9 @@ def test_a_whole_run_with_these_options(
 ) -> None:
     # Every processor can compute in bf16, but not fast.
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    module, changes = import_module(f"agents.{agent}"), runs_of(agent)[number]
-    (learner,) = [one for name, one in vars(module).items() if name.lower() == agent.replace("_", "")]
+    learner, changes = class_of(agent), runs_of(agent)[number]
     fixed: dict[str, Any] = {"threads": 1, "show_samples": 0, "runs": tmp_path}
-    config = module.PRESETS["smoke"](changes.get("task", "toy"))
+    config = module_of(agent).PRESETS["smoke"](changes.get("task", "toy"))
     changes = {name: {TEXT: text, MOLECULES: molecules}.get(str(value), value) for name, value in changes.items()}
     if agent == "distill":
         same_task = {name: changes[name] for name in ("max_length", "text_seed") if name in changes}

@@ -1,7 +1,6 @@
 """--held-back: the discriminator learns from real texts that the policy never learnt from."""
 
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents import seqgan
+from agents import class_of, module_of, seqgan
 from conftest import assert_refused, assert_same_training, interrupted
 from test_every_agent import AGENTS
 from textgan_env.tasks import OracleTask
@@ -19,9 +18,7 @@ from textgan_env.training.launch import launch
 from textgan_env.training.rewarded import RewardedConfig
 from textgan_env.utils.errors import InputError
 
-ADVERSARIAL = [
-    name for name in AGENTS if isinstance(import_module(f"agents.{name}").PRESETS["smoke"]("toy"), RewardedConfig)
-]
+ADVERSARIAL = [name for name in AGENTS if isinstance(module_of(name).PRESETS["smoke"]("toy"), RewardedConfig)]
 TINY = replace(seqgan.PRESETS["smoke"]("toy"), threads=1, show_samples=0, max_length=3, held_back=0.25, rounds=1)
 
 
@@ -33,9 +30,8 @@ def small_task() -> OracleTask:
 
 
 def agent_of(name: str, task: OracleTask, **changes: Any) -> Any:
-    module = import_module(f"agents.{name}")
-    (kind,) = [one for called, one in vars(module).items() if called.lower() == name.replace("_", "")]
-    return kind(replace(module.PRESETS["smoke"]("oracle"), **{"held_back": 0.25, "d_batch_size": 16, **changes}), task)
+    config = module_of(name).PRESETS["smoke"]("oracle")
+    return class_of(name)(replace(config, **{"held_back": 0.25, "d_batch_size": 16, **changes}), task)
 
 
 def texts(tokens_BT: Tensor) -> set[tuple[int, ...]]:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from agents import class_of, module_of
 from test_every_agent import AGENTS, TEXTS, WORDS
 from test_every_option import choices
 from textgan_env.ops.sampling import seeded
@@ -55,9 +55,8 @@ def lengths(name: str, control: str | None, path: Path) -> tuple[float, float]:
     """The mean length of texts before an agent's last phase and after 50 g-steps of it."""
     lines = [f"{text} {WORDS[number % 7]} {WORDS[number // 7 % 7]}" for number, text in enumerate(TEXTS)]
     path.write_text("\n".join(dict.fromkeys(lines)) + "\n", encoding="utf-8")
-    task, module = make_task("corpus", path=str(path)), import_module(f"agents.{name}")
-    (kind,) = [one for key, one in vars(module).items() if key.lower() == name.replace("_", "")]
-    config = module.PRESETS["smoke"]("corpus")
+    task, kind = make_task("corpus", path=str(path)), class_of(name)
+    config = module_of(name).PRESETS["smoke"]("corpus")
     known = {field.name for field in fields(config)}
     agent = kind(replace(config, control=control, **{key: size for key, size in SIZES.items() if key in known}), task)
     schedule, before = agent.schedule(), 0.0

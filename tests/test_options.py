@@ -3,14 +3,13 @@
 import inspect
 import json
 import re
-from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agents import leakgan, mle, seqgan
+from agents import leakgan, mle, module_of, seqgan
 from conftest import assert_refused, mistake_of
 from textgan_env.tasks import TASKS, Task
 from textgan_env.training.launch import launch
@@ -163,7 +162,7 @@ MISTAKES: dict[str, list[tuple[str, str]]] = {
 def test_a_mistake_on_the_command_line_is_one_sentence_and_leaves_no_folder(
     agent: str, words: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main = import_module(f"agents.{agent}").main
+    main = module_of(agent).main
     said = mistake_of(main, ["--task", "toy", "--runs", str(tmp_path / "runs"), *words.split()], capsys)
     assert said.startswith("error: ")
     assert sentence in said
@@ -176,7 +175,7 @@ def test_a_run_that_is_not_there_is_one_sentence(capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("agent", MISTAKES)
 def test_every_preset_can_be_made_and_knows_its_name(agent: str) -> None:
-    presets = import_module(f"agents.{agent}").PRESETS
+    presets = module_of(agent).PRESETS
     for name, task in product(presets, ("oracle", "wordnet")):
         config = presets[name](task)
         assert (config.preset, config.task) == (name, task)

@@ -13,12 +13,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agents import module_of
 from benchmarks import arms, code, engines, jobs, measure, report, suite, text_scores
 from conftest import PROJECT, assert_refused, mistake_of
 from textgan_env.tasks import Task, ToyTask, make_task
@@ -78,9 +78,8 @@ def test_the_options_of_every_arm_are_options_of_its_agent(arm: arms.Arm, preset
     if words is None:
         pytest.skip("has no such preset")
     config = {"words": words, "agent": arm.agent, "seed": 0, "member": 0, "task": "toy", "task_options": {}}
-    module = import_module(f"agents.{arm.agent}")
     runs = {need.arm: "some/run" for need in arm.needs(preset)}
-    parsed = parse(module.PRESETS, "", jobs.agent_words(config, runs))
+    parsed = parse(module_of(arm.agent).PRESETS, "", jobs.agent_words(config, runs))
     assert "{" not in str(getattr(parsed, "pretrained", ""))
     # What others begin with has seen no reward, and is of the same agent or is the baseline.
     for begun in (arms.ARMS[name] for name in runs):

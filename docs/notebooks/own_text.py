@@ -23,8 +23,8 @@ def _():
     mo.md("""
     # Your own text
 
-    Put your text, **one text a line**, into the file `my.txt` beside this notebook's working folder. Where there is
-    none, this cell writes one of 640 small sentences, so that you can see it run.
+    Put your text, **one text a line**, into a file `my.txt` in the folder where you start this notebook. Where there is
+    none, the first cell writes one of 640 small sentences, so that you can see it run.
     """)
     return
 

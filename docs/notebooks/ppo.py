@@ -144,8 +144,8 @@ def _():
 
     ## The same on SeqGAN's task
 
-    `TextGAN-v0` has texts of 20 tokens out of 5,000. The lines are the same; to learn something takes hours, so here
-    are only the first of them.
+    `TextGAN-v0` has texts of 20 tokens out of 5,000. The lines are the same; to learn something takes longer than a
+    notebook should, so here are only the first texts.
     """)
     return
 

@@ -2,7 +2,6 @@
 
 import json
 from functools import lru_cache
-from typing import Any
 
 import torch
 
@@ -50,7 +49,7 @@ def default_discriminator(task: Task, seed: int) -> Discriminator:
     return discriminator.eval().requires_grad_(False)
 
 
-def _fit(discriminator: DiscriminatorModule, task: Task, seed: int, **amount: Any) -> None:
+def _fit(discriminator: DiscriminatorModule, task: Task, seed: int, *, steps: int, batch_size: int) -> None:
     """Fit to tell the training texts from those of uni- and bigram models of them."""
     real_BT = task.writable("train")
     half = (len(real_BT) + 1) // 2
@@ -59,9 +58,8 @@ def _fit(discriminator: DiscriminatorModule, task: Task, seed: int, **amount: An
         keys = Keys.counted(derived_seed(seed, "judge", number), half)
         fakes.append(generate(policy, keys, task.max_length, end_token=task.end_token)[0])
     order = derived_generator(seed, "judge", "order")
-    fit_discriminator(
-        discriminator, discriminator.make_optimizer(), real_BT, torch.cat(fakes), generator=order, **amount
-    )
+    optimizer, fake_BT = discriminator.make_optimizer(), torch.cat(fakes)
+    fit_discriminator(discriminator, optimizer, real_BT, fake_BT, steps=steps, batch_size=batch_size, generator=order)
 
 
 def _texts_of(task: Task) -> list[object]:

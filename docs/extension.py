@@ -85,7 +85,7 @@ def links(page: Path) -> Iterator[Path]:
 def has_page(target: Path) -> bool:
     """Whether a file that is linked to needs a page made of it: no picture, and no page of its own."""
     own = target.suffix == ".md" and DOCS in target.parents
-    return target.is_file() and not own and target.suffix not in (".png", ".svg")
+    return target.is_file() and not own and target.suffix not in (".png", ".svg", ".gif")
 
 
 def page_of(target: Path) -> Path:

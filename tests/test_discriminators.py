@@ -31,7 +31,7 @@ from textgan_env.discriminators import (
     score_token_logits,
 )
 from textgan_env.discriminators.fit import fit_step
-from textgan_env.ops.sampling import evaluating
+from textgan_env.ops.sampling import evaluating, seeded
 from textgan_env.utils.errors import InputError
 
 V, T = 7, 6
@@ -127,6 +127,19 @@ def test_pair_logits_equal_a_plain_loop_over_pairs(seed: int, distances: int, ra
             for left, right in zip(marked, marked[distance:], strict=False):
                 plain += (judge.left[left, part] @ judge.right[right, part]).item()
         assert logit == pytest.approx(plain, abs=1e-4)
+
+
+def test_the_head_of_a_discriminator_is_0_without_a_draw_until_its_owner_draws_it() -> None:
+    before = global_rng_state()
+    discriminator = DiscriminatorModule(V, T, feature_size=50, dropout=0.0)
+    assert global_rng_state() == before
+    assert not any(weight.any() for weight in discriminator.output.parameters())
+    with seeded(3):
+        discriminator.output.reset_parameters()
+    with seeded(3):
+        plain = nn.Linear(50, 1)
+    assert torch.equal(discriminator.output.weight, plain.weight)
+    assert torch.equal(discriminator.output.bias, plain.bias)
 
 
 def test_pair_optimizer_decays_the_tables_and_not_the_head() -> None:

@@ -72,10 +72,18 @@ class Part:
 
 
 class RawLinear(nn.Linear):
-    """A linear layer that draws no initial weights: its owner does. `torch.nn.utils.skip_init` would import sympy."""
+    """A linear layer that draws no weights when it is made: they are 0 until its owner draws them."""
+
+    made = False
 
     def reset_parameters(self) -> None:
-        """Leave the memory as it is."""
+        """Weights of 0 when the layer is made; called again, drawn as those of any linear layer."""
+        if self.made:
+            super().reset_parameters()
+            return
+        self.made = True
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
 
 
 class DiscriminatorModule(nn.Module):

@@ -514,7 +514,8 @@ def test_a_process_that_waits_for_one_that_stands_still_says_how_to_resume_befor
     output = started.communicate(timeout=200)[0]
     (told,) = [line for line in output.splitlines() if line.startswith(("error:", "stopped by", "fault"))]
     assert re.search(r"^stopped by SIGTERM; to resume: (\S+/)?torchrun --nproc-per-node 2 .*--resume", told)
-    assert load_checkpoint(folder / "checkpoints" / "last.safetensors").document["state"]["done"] >= 2
+    last = load_checkpoint(folder / "checkpoints" / "last.safetensors")  # whole
+    assert last.document["state"]["done"] <= len(read_metrics(folder))
 
 
 @pytest.mark.slow

@@ -49,7 +49,9 @@ def never(*_: object) -> Any:
     pytest.fail("nothing was to be chosen")
 
 
-@pytest.mark.parametrize(("two", "chosen", "ratio"), [(0.013, 1, "1.30"), (0.009, 1, "0.90"), (0.005, 2, "0.50")])
+@pytest.mark.parametrize(
+    ("two", "chosen", "ratio"), [(0.013, 1, "1.30"), (0.009, 1, "0.90"), (0.005, 2, "0.50"), (0.0001, 1, "0.01")]
+)
 def test_all_threads_are_taken_where_batches_are_clearly_faster(
     two: float, chosen: int, ratio: str, faked: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,6 +52,8 @@ def test_with_an_oracle_cover_and_fit_decide(cover: Any, fit: Any, expected: str
         (SAME, WORSE, WORSE, "no gain"),  # more like real text and less varied
         (SAME, SAME, WORSE, "worse"), (WORSE, SAME, SAME, "worse"), (SAME, BETTER, SAME, "worse"),
         (SAME, SAME, BETTER, "no gain"), (SAME, BETTER, BETTER, "no gain"), (SAME, SAME, SAME, "no gain"),
+        ((0.01, 0.03), WORSE, SAME, "no gain"),  # a little less of real text is covered: safer writing does that
+        ((0.01, 0.03), SAME, SAME, "no gain"),
     ],
 )  # fmt: skip
 def test_on_text_nll_test_decides_and_bleu_with_self_bleu(nll: Any, bleu: Any, own: Any, expected: str) -> None:

@@ -113,7 +113,7 @@ def verdict(rows: Sequence[Compared], names: tuple[str, str] | None = None) -> t
     interval lies on the good side of 0) and none is worse. Worse: one is worse and none better. Else there is no gain:
     a better fit for less cover, or more BLEU for less variety, is what another temperature gives, too. On text a better
     NLL-test is a gain by itself, as it says how well all of real text is covered, and a better Self-BLEU alone is none.
-    Likelihoods and divergences count as worse from `SLACK` on.
+    Likelihoods and divergences count as worse from `SLACK` on; but more BLEU is no gain where NLL-test is worse at all.
 
     Args:
         rows: Of `compared`.
@@ -128,11 +128,13 @@ def verdict(rows: Sequence[Compared], names: tuple[str, str] | None = None) -> t
     if not deciding:
         return None, "No verdict: there is no interval of a measure that decides."
     better = [name for name in deciding if known[name][1] < 0]
-    worse = [name for name in deciding if known[name][0] > (SLACK if METRICS[name].unit == NATS else 0.0)]
+    allowed = SLACK if "cover" in by_name else 0.0
+    worse = [name for name in deciding if known[name][0] > (allowed if METRICS[name].unit == NATS else 0.0)]
+    clearly = [name for name in worse if METRICS[name].unit != NATS or known[name][0] > SLACK]
     found: Verdict = "no gain"
     if "nll_test" in better or (better and not worse and better != ["self_bleu_4"]):
         found = "gain"
-    elif worse and not better:
+    elif clearly and not better:
         found = "worse"
     said = "; ".join(_said(by_name[name], names) for name in better + worse or deciding[:2])
     trade = ", which another temperature may give, too" if better and worse and found != "gain" else ""

@@ -54,7 +54,9 @@ def choose_threads(make_agent: Callable[[], Agent], config: CommonConfig) -> int
     if not turns:
         return 1
     with_one, with_all = (median(seconds) for seconds in zip(*(turns[1:] or turns), strict=True))
-    chosen = every if with_all < _CLEARLY * with_one else 1
+    # More than so many threads can gain, another program has taken from the one: beside it, one is enough.
+    disturbed = with_all < _CLEARLY * with_one / every
+    chosen = every if with_all < _CLEARLY * with_one and not disturbed else 1
     ratio = with_all / with_one
     say(f"threads: {chosen}; a batch takes {ratio:.2f} times as long with {every} as with 1 (--threads overrides)")
     return chosen

@@ -24,6 +24,7 @@ def notebook_pages(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("notebook_pages")
 
 
+@pytest.mark.moves_global_rng  # importing Stable-Baselines3 does
 @pytest.mark.slow
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_end_as_a_program(notebook: Path, tmp_path: Path) -> None:

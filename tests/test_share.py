@@ -1,5 +1,6 @@
 """A run made ready for others: what is in its folder, what is not, and what works where its text is not."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ def test_a_shared_folder_is_the_run_without_the_folders_of_its_owner(runs: Path,
     assert "--control shuffled" in card.text
     assert "seqgan-my-1 (seed 0), compared with mle-my-1 (seed 0)" in card.text
     assert "Controls beside it: shuffled." in card.text
+    config = json.loads(files["config.json"])["config"]
+    assert (config["corpus"], config["pretrained"]) == ("my.txt", "mle-my-1")
     alone = share(run, tmp_path / "alone") / "README.md"
     assert "No control stands beside it" in alone.read_text()
     assert_refused("is not empty", share, run, tmp_path / "made")

@@ -16,7 +16,7 @@ from textgan_env.runs.listing import agent_of
 from textgan_env.runs.loading import finished_checkpoint
 from textgan_env.runs.snapshot import take_snapshot
 from textgan_env.runs.trained import MEMBERS
-from textgan_env.show.compare import compare_runs
+from textgan_env.show.compare import Finished, compare_runs
 from textgan_env.show.saved import SavedRun
 from textgan_env.show.tables import text_table
 from textgan_env.text.fetch import cache_dir
@@ -135,10 +135,7 @@ def trained_by(runs: Sequence[RunFolder]) -> str:
 def measured(runs: Sequence[str | Path]) -> str:
     """The table of `textgan compare`; of one run its numbers."""
     if len(runs) == 1:
-        evaluation = RunFolder.open(runs[0]).evaluation
-        require(evaluation is not None, f"run '{runs[0]}' has not finished: resume it first")
-        assert evaluation is not None
-        return "\n".join(f"{name:<18}{value:8.4f}" for name, value in evaluation["values"].items())
+        return "\n".join(f"{name:<18}{value:8.4f}" for name, value in Finished.open(runs[0]).values.items())
     return text_table(replace(compare_runs(list(runs), say), task="")).strip()
 
 
@@ -164,7 +161,8 @@ def _places(about: Mapping[str, Any]) -> dict[str, str]:
     """Absolute paths that a run names -> what stands for them: of the data folder nothing, of others the last name."""
     words = [*about["config"].values(), *about["command"]]
     named = {word: Path(word).name for word in words if isinstance(word, str) and os.path.isabs(word)}
-    return {f"{cache_dir()}{os.sep}": ""} | named
+    found = {f"{cache_dir()}{os.sep}": ""} | named
+    return {place: found[place] for place in sorted(found, key=len, reverse=True)}  # a file before its folder
 
 
 def _replaced(value: Any, places: Mapping[str, str]) -> Any:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 
 import pytest
 
@@ -114,6 +115,23 @@ def test_bounded_work_that_hears_no_signal_is_ended_with_last_words(work: str, c
     command = [sys.executable, "-c", BOUNDED.format(work=work)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=20)
     assert (done.returncode, done.stdout.strip()) == (code, told), done.stderr
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGTERM])
+def test_bounded_work_leaves_no_thread_behind_and_nothing_that_one_held(number: signal.Signals | None) -> None:
+    class Agent:
+        def last_words(self, number: int) -> None: ...
+
+    agent, before = Agent(), threading.enumerate()
+    freed_by: list[threading.Thread] = []
+    weakref.finalize(agent, lambda: freed_by.append(threading.current_thread()))
+    with StopSignals() as signals:
+        with signals.bounded(60, agent.last_words):
+            if number is not None:
+                signal.raise_signal(number)
+        assert not [one for one in set(threading.enumerate()) - {*before} if one.name.endswith("(_end_by_force)")]
+        del agent
+        assert freed_by == [threading.main_thread()]
 
 
 @pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])

@@ -65,7 +65,7 @@ class StopSignals:
         never end where another process stands still.
 
         Args:
-            seconds: From the signal to the end; the work has ended when `close` was called.
+            seconds: From the signal to the end; the work has ended when `close` was called, or the block is left.
             last_words: Called with the number of the signal, in another thread, just before the end.
         """
         if threading.current_thread() is not threading.main_thread():
@@ -75,12 +75,17 @@ class StopSignals:
         sent.setblocking(False)
         # The interpreter writes the number of each signal there, whatever the main thread is doing.
         before = signal.set_wakeup_fd(sent.fileno(), warn_on_full_buffer=False)
-        threading.Thread(target=self._end_by_force, args=(came, seconds, last_words), daemon=True).start()
+        watching = threading.Thread(target=self._end_by_force, args=(came, seconds, last_words), daemon=True)
+        watching.start()
         try:
             yield
         finally:
+            self.close()
             signal.set_wakeup_fd(before)
             sent.close()
+            # It holds what `last_words` holds. Were it the last to do so when the interpreter ends, it would free
+            # tensors then, which aborts the process.
+            watching.join()
 
     def _end_by_force(self, came: socket.socket, seconds: float, last_words: Callable[[int], None]) -> None:
         """Wait for a signal, then for the end of the work; end the process where that does not come."""

@@ -1,7 +1,7 @@
 """Gradients of batches that are cut into three shards: a digest of each, as one of torchrun's processes has it.
 
 ``python -m torch.distributed.run --nproc-per-node N tests/shared_gradients.py OUT MEMORY`` writes it to OUT/<rank>;
-MEMORY is the folder of what processes share on one machine.
+MEMORY is the folder of what processes share on one machine. With it stands what is left of the group afterwards.
 """
 
 import hashlib
@@ -46,4 +46,7 @@ if __name__ == "__main__":
     torchrun._SHARED_MEMORY = sys.argv[2]
     with torchrun.process_group():
         told = {"digests": digests(), "shared": bool(torchrun._kept and torchrun._kept[1])}
-        Path(sys.argv[1], str(torchrun.rank_and_size()[0])).write_text(json.dumps(told))
+        file = Path(sys.argv[1], str(torchrun.rank_and_size()[0]))
+        import torch.distributed.nn  # noqa: F401  # so does torch, when an optimizer is made
+    threads = [name.read_text() for name in Path("/proc/self/task").glob("*/comm")]
+    file.write_text(json.dumps(told | {"threads of gloo": sum("gloo" in name for name in threads)}))

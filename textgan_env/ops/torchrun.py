@@ -57,6 +57,9 @@ def process_group() -> Iterator[None]:
     if processes() == 1:
         yield
         return
+    # Its functions take the group of their first import as a default argument. Imported later, they would keep the
+    # group and its threads alive when it is destroyed, and those abort the process if the interpreter ends before them.
+    import torch.distributed.nn
     from torch.distributed.rendezvous import rendezvous
 
     store = None

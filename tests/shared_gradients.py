@@ -47,6 +47,6 @@ if __name__ == "__main__":
     with torchrun.process_group():
         told = {"digests": digests(), "shared": bool(torchrun._kept and torchrun._kept[1])}
         file = Path(sys.argv[1], str(torchrun.rank_and_size()[0]))
-        import torch.distributed.nn  # noqa: F401  # so does torch, when an optimizer is made
+        import torch.distributed.nn  # so does torch, when an optimizer is made
     threads = [name.read_text() for name in Path("/proc/self/task").glob("*/comm")]
     file.write_text(json.dumps(told | {"threads of gloo": sum("gloo" in name for name in threads)}))

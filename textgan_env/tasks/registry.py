@@ -19,10 +19,9 @@ from textgan_env.tasks.corpus import CorpusTask
 from textgan_env.tasks.grammar import GrammarTask
 from textgan_env.tasks.oracle import OracleTask
 from textgan_env.tasks.toy import ToyTask
-from textgan_env.text.corpora import CORPORA, ORACLE_FILE
+from textgan_env.text.corpora import CORPORA
 from textgan_env.text.corpus import load_corpus
 from textgan_env.text.corpus_options import CorpusOptions, as_texts
-from textgan_env.text.fetch import fetch
 from textgan_env.text.grammars import GRAMMARS
 from textgan_env.text.published import is_here, named_corpus
 from textgan_env.utils.errors import MissingDataError, require, require_known
@@ -45,7 +44,7 @@ def _seqgan_oracle(*, weights: str | os.PathLike[str] | None = None, **settings:
     """The oracle with SeqGAN's published weights, or those of a file."""
     given = [name for name in ("vocab_size", "embed_size", "hidden_size") if name in settings]
     require(not given, f"task 'seqgan-oracle' has its sizes from its weights, {', '.join(given)} cannot be set")
-    return OracleTask(weights=fetch(ORACLE_FILE) if weights is None else weights, **settings)
+    return OracleTask.released(**settings) if weights is None else OracleTask(weights=weights, **settings)
 
 
 def _named(name: str, /, **settings: Any) -> CorpusTask:

@@ -22,7 +22,7 @@ from tyro.conf import Positional, arg
 
 from textgan_env import __version__
 from textgan_env.utils.errors import DEBUG, InputError, friendly_errors, require, require_known
-from textgan_env.utils.options import TaskOptions, read_words
+from textgan_env.utils.options import DRAWN, TaskOptions, read_words
 from textgan_env.utils.printing import say, say_json
 
 if TYPE_CHECKING:
@@ -441,7 +441,10 @@ def data_inspect(
     from textgan_env.tasks import CorpusTask
     from textgan_env.text.corpora import CORPORA
 
-    named = text in CORPORA and not Path(text).exists()
+    missing = not Path(text).exists()
+    named = missing and text in CORPORA
+    drawn = f"the texts of task '{text}' are drawn from a law that is known: there is no text file to inspect"
+    require(not missing or text not in DRAWN, drawn)
     task = _task(replace(reading, task=text) if named else replace(reading, corpus=text))
     assert isinstance(task, CorpusTask)
     report, vocabulary = task.corpus.report, task.vocabulary

@@ -138,7 +138,7 @@ def _tex_number(value: float | None) -> str:
 def html_page(found: Comparison) -> str:
     """The comparison as one page that needs no other file and runs no script."""
     viewer = files("textgan_env") / "show" / "viewer"
-    style = (viewer / "page.css").read_text("utf-8") + (viewer / "compare.css").read_text("utf-8")
+    style = "".join((viewer / f"{name}.css").read_text("utf-8") for name in ("style", "page", "compare"))
     with TemporaryDirectory() as folder:
         picture = draw_plane(found, Path(folder) / "plane.png").read_bytes()
     image = f"data:image/png;base64,{base64.b64encode(picture).decode()}"

@@ -33,11 +33,9 @@ const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count ==
 
 // ------------------------------------------------------------------------------------------ colours
 
-// In the dark the middle of the scale is dark: what is near it shall not shine.
-const DARK = [[244, 150, 84], [206, 118, 60], [158, 92, 52], [104, 70, 54], [52, 55, 60], [50, 78, 108], [62, 106, 152], [90, 142, 196], [134, 188, 240]];
 const theme = () => document.documentElement.dataset.theme;
 function colour(value) {
-  const scale = theme() === "dark" ? DARK : data.scale;
+  const scale = theme() === "dark" ? data.dark : data.scale;
   const [low, high] = data.limits;
   const place = Math.min(1, Math.max(0, (value - low) / (high - low))) * (scale.length - 1);
   const below = Math.min(Math.floor(place), scale.length - 2);
@@ -579,7 +577,7 @@ function legend() {
     paint(cell, low + ((high - low) * at) / 12);
     return cell;
   }));
-  $("legend").replaceChildren(el("span", {}, `Q ${share(low)}: less real`), ramp, el("span", {}, `${share(high)}: more real`), el("span", {}, "One scale for all texts and runs of this page; the number stands under each token."));
+  $("legend").replaceChildren(el("span", {}, `Q ${tick(low)}: less real`), ramp, el("span", {}, `${tick(high)}: more real`), el("span", {}, "In the middle, at .5, the discriminator does not know. One scale for all texts and runs of this page."));
 }
 
 function setTheme(name) {

@@ -29,6 +29,7 @@ from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.show import play_page
 from textgan_env.show.play import Page, Player, Request, Token, find_runs
 from textgan_env.show.play_html import STYLE, as_html, legend
+from textgan_env.show.tables import RUN_COLOURS
 from textgan_env.text.vocabulary import EOS
 from textgan_env.utils.errors import InputError, MissingDataError
 
@@ -245,6 +246,8 @@ def test_page_and_report_share_one_style_sheet() -> None:
     assert STYLE.startswith(shared)
     own = "".join((viewer / f"{name}.css").read_text("utf-8") for name in ("play", "page", "compare"))
     assert re.findall(r"#[0-9a-f]{6}\b", own) == []  # colours are named in the shared sheet only
+    runs = re.findall(r"--run\d: light-dark\((#\w+),", shared)
+    assert tuple(runs) == RUN_COLOURS  # those of the picture of a comparison
 
 
 def test_the_command_quotes_what_a_shell_would_read() -> None:

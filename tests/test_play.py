@@ -429,6 +429,26 @@ def test_two_runs_stand_side_by_side_and_fit_the_window(opened: Any) -> None:
 
 
 @pytest.mark.slow
+def test_blanks_are_filled_on_the_page_and_its_button_makes_it_dark(opened: Any) -> None:
+    choose_run(opened, "mle-cats-1")
+    opened.locator("#prefix textarea, #prefix input").first.fill("the ___ sat")
+    opened.locator("#write").click()
+    wait_until_written(opened, 1)
+    assert [[row[0], row[2]] for row in words_on(opened, 1)] == [["the", "sat"]] * 3
+    assert opened.locator("#side-1 .token.given").count() == 6
+    assert "sees only what stands before a blank" in opened.locator("#side-1 .note").inner_text()
+    # Blanks and the end stand on a colour, which is another one in the dark.
+    look = "e => [getComputedStyle(e).backgroundColor, getComputedStyle(document.body).backgroundColor]"
+    tile = opened.locator("#side-1 .token:not(.given)").first
+    light = tile.evaluate(look)
+    opened.locator("#theme").click()
+    opened.wait_for_timeout(500)
+    dark = tile.evaluate(look)
+    assert [sum(map(int, re.findall(r"\d+", paper)[:3])) > 384 for paper in (light[1], dark[1])] == [True, False]
+    assert light[0] != dark[0]
+
+
+@pytest.mark.slow
 def test_a_mistake_is_told_on_the_page(opened: Any) -> None:
     choose_run(opened, "mle-cats-1")
     opened.locator("#prefix textarea, #prefix input").first.fill("zebra")

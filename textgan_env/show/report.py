@@ -23,7 +23,7 @@ import torch
 from textgan_env import __version__
 from textgan_env.discriminators import score_features
 from textgan_env.ops import metric_table
-from textgan_env.ops.colours import credit_colour
+from textgan_env.ops.colours import DARK_SCALE, SCALE
 from textgan_env.policies import PolicyModule
 from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.logs import Row, read_metrics
@@ -149,7 +149,8 @@ def _shown(traced: Sequence[_Traced]) -> Data:
         "end": None if task.end_token is None else place.get(task.end_token),
         "glue": " " if task.vocabulary is None else task.vocabulary.glue,
         "limits": [0.0, 1.0],  # the pale middle is .5: the discriminator does not know
-        "scale": [list(credit_colour(step / 8, (0.0, 1.0))) for step in range(9)],
+        "scale": SCALE.astype(int).tolist(),
+        "dark": DARK_SCALE.astype(int).tolist(),
         "runs": [
             _run_data(one.run, one.policy, {other.run.folder.path.resolve() for other in traced})
             | _traces_data(task, one.discriminator, one.traces, place)
@@ -168,7 +169,10 @@ def page(data: Data) -> str:
         data: As `report_data` gives it.
     """
     viewer = files("textgan_env") / "show" / "viewer"
-    style, script, template = ((viewer / f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
+    shared, style, script, template = (
+        (viewer / name).read_text("utf-8") for name in ("style.css", "page.css", "page.js", "page.html")
+    )
+    style = shared + style
     inline = json.dumps(_finite(data), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     inline = inline.replace("<", "\\u003c")
     policy = f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "

@@ -1,5 +1,6 @@
 """What to write: oracle, corpus and toy tasks, and the registry of their names."""
 
+from textgan_env.tasks.base import BLANK_MARK as BLANK_MARK
 from textgan_env.tasks.base import Task as Task
 from textgan_env.tasks.corpus import CorpusTask as CorpusTask
 from textgan_env.tasks.fitted import fit_ngram as fit_ngram

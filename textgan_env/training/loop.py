@@ -98,6 +98,7 @@ def _train_rounds(
 ) -> None:
     """The rounds that are left; a process without a log computes its shards only."""
     eval_every = config.eval_every or max(1, schedule.rounds // _EVALUATIONS)
+    known: Mapping[str, str] = {}  # warnings of the evaluation before: what goes on is not said again
     with Progress(schedule.rounds, run.path.name, initial=manager.state.done) as bar:
         if manager.state.done or manager.state.batches:
             bar.print(f"resuming after round {manager.state.done} and {manager.state.batches} batches")
@@ -116,7 +117,9 @@ def _train_rounds(
                 if last or current.index % eval_every == 0:
                     values |= _evaluate(agent) | agent.at_evaluation()
                     warnings = _warnings(agent.task, values)
-                    _show(agent, run, config, current, values, warnings, bar)
+                    fresh = {name: text for name, text in warnings.items() if name not in known}
+                    known = warnings
+                    _show(agent, run, config, current, values, fresh, bar)
                     state = _updated(state, values, warnings, config, last_phase=current.phase is schedule.phases[-1])
                     if state.best_round == current.number:
                         manager.write_best(state)

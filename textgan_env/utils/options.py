@@ -303,6 +303,8 @@ def saved_options(kind: type[Config], saved: Mapping[str, Any], usual: Config, w
         InputError: If they are of another agent or version, or one is of another type.
     """
     renamed: dict[str, Any] = {RENAMED.get(name, name): value for name, value in saved.items()}
+    if renamed.get("policy") == "relational" and renamed.get("layers") == 1:
+        renamed["layers"] = None  # earlier versions wrote 1 for a network that has no layers to choose
     reading = saved_reading(renamed) if renamed.get("task") == "corpus" else {}
     known = {name: getattr(usual, name) for name in kind.added if hasattr(usual, name)} | reading | renamed
     different = sorted(set(known) ^ {field.name for field in fields(kind)})

@@ -23,6 +23,7 @@ from textgan_env.utils.kinds import DiscriminatorNetworkKind, PolicyKind
 #: What is tried of GRPO on seed 0. GAD has a KL weight of .001; undivided, with weight 1, the optimum is the teacher.
 GRID: tuple[dict[str, Any], ...] = (
     *({"learning_rate": rate, "kl_coef": kl, "std": True} for rate in (5e-4, 2e-3) for kl in (1e-3, 0.1, 1.0)),
+    {"learning_rate": 8e-3, "kl_coef": 0.1, "std": True},
     {"learning_rate": 2e-3, "kl_coef": 1.0, "std": False},
 )
 #: Learning rates of maximum likelihood that goes on from the warm-up; the valid split of seed 0 chooses.

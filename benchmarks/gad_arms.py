@@ -32,9 +32,10 @@ GRID: tuple[dict[str, Any], ...] = (
 MLE_RATES = (1e-2, 3e-3)
 #: Those of distillation, from docs/distill.md: forward and reverse.
 DISTILL_RATES = {"forward": 5e-3, "reverse": 1e-3}
-#: Arms of the adversarial stage -> what they change in GAD.
+#: Arms of the adversarial stage -> what they change in the settings that were found.
 ADVERSARIAL: Mapping[str, Mapping[str, Any]] = {
     "GAD": {},
+    "GAD, published KL": GRID[1],
     "GAD, fixed": {"d_steps": 0},
     "GAD, shuffled": {"control": "shuffled"},
     "GAD, random": {"control": "random"},
@@ -172,10 +173,10 @@ def distilled(law: Law, start: Weights, divergence: str, epochs: int, seed: int)
 
 # ----------------------------------------------------------------------------------------------------
 # From a discriminator
-def adversary(law: Law, start: Weights, tuned: Mapping[str, Any], seed: int, **changes: Any) -> grpo.GRPO:
-    """GAD's agent, which begins as the warm-up; its KL is measured from there."""
+def adversary(law: Law, start: Weights, settings: Mapping[str, Any], seed: int) -> grpo.GRPO:
+    """GAD's agent with some settings, which begins as the warm-up; its KL is measured from there."""
     how = {"rounds": law.rounds, "batch_size": law.batch_size, "discriminator": law.discriminator, "seed": seed}
-    config = sized(law, grpo.gad("oracle"), **tuned, **how, **changes)
+    config = sized(law, grpo.gad("oracle"), **how, **settings)
     agent = grpo.GRPO(config, make_task(law, seed))
     agent.policy.load_state_dict(start)
     agent.end_pretraining(Step(0))
@@ -192,7 +193,7 @@ def warm_discriminator(law: Law, start: Weights, seed: int) -> Weights:
 
 
 def adversarial(
-    law: Law, start: Weights, warm: Weights, tuned: Mapping[str, Any], seed: int, **changes: Any
+    law: Law, start: Weights, warm: Weights, settings: Mapping[str, Any], seed: int
 ) -> tuple[PolicyModule, Discriminator, float]:
     """The adversarial stage, with a learning rate that falls to 0.
 
@@ -200,19 +201,18 @@ def adversarial(
         law: Sizes.
         start: Weights of the warm-up.
         warm: Weights of the discriminator after its own.
-        tuned: One of `GRID`.
+        settings: One of `GRID`, with what an arm of `ADVERSARIAL` changes.
         seed: Of texts and draws.
-        changes: In GAD's config.
 
     Returns:
         The policy, the discriminator at the end, and seconds of the processor for g-steps and d-steps.
     """
-    agent = adversary(law, start, tuned, seed, **changes)
+    agent = adversary(law, start, settings, seed)
     assert agent.discriminator is not None
     agent.discriminator.load_state_dict(warm)
     began = time.process_time()
     for number in range(law.rounds):
-        run_round(agent, number, tuned["learning_rate"] * (1 - number / law.rounds))
+        run_round(agent, number, settings["learning_rate"] * (1 - number / law.rounds))
     seconds = time.process_time() - began
     return agent.policy.eval(), agent.discriminator.eval(), seconds
 

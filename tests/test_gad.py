@@ -24,7 +24,7 @@ def line(*points: tuple[float, float]) -> Curve:
 
 def cell_of(law: str, seed: int, arms: dict[str, Curve]) -> dict[str, Any]:
     """A cell with these curves; all arms that are not given have that of the warm-up."""
-    worth = {"auc": 0.6 + seed / 10, "correlation": 0.2}
+    worth = {"auc": 0.6 + seed / 10, "bound": 0.02, "correlation": 0.2}
     return {
         "law": law, "seed": seed,
         "curves": dict.fromkeys(gad.ARMS, line((0.50, 0.80), (0.54, 0.70), (0.70, 0.60))) | arms,
@@ -148,8 +148,8 @@ def test_the_rate_of_more_likelihood_falls_to_zero_over_all_epochs() -> None:
 def test_a_fixed_discriminator_and_that_of_random_rewards_stay_as_they_were(start: dict[str, torch.Tensor]) -> None:
     warm = gad_arms.warm_discriminator(LAW, start, 1)
     for arm, changes in gad_arms.ADVERSARIAL.items():
-        policy, discriminator, seconds = gad_arms.adversarial(LAW, start, warm, gad_arms.GRID[3], 1, **changes)
-        learns = arm in ("GAD", "GAD, shuffled")
+        policy, discriminator, seconds = gad_arms.adversarial(LAW, start, warm, {**gad_arms.GRID[3], **changes}, 1)
+        learns = arm in ("GAD", "GAD, published KL", "GAD, shuffled")
         assert same(dict(discriminator.state_dict()), warm) != learns, arm  # type: ignore[attr-defined]
         assert not same(policy.state_dict(), start), arm
         assert seconds > 0

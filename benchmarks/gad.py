@@ -23,6 +23,7 @@ from textgan_env.utils.errors import require, require_known
 from textgan_env.utils.kinds import DiscriminatorNetworkKind, PolicyKind
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from torch import Tensor
 
     from benchmarks.gad_arms import Law
@@ -271,28 +272,65 @@ def row(arm: str, of_seeds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, 
 
 
 def draw(cells: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """A panel a law: cover against fit along temperatures, a line an arm, mean over seeds; a ring at temperature 1."""
-    from textgan_env.ops.plots import LINE_COLOURS, new_figure, plain_axes, save_figure
+    """A column a law: cover against fit along temperatures, and each arm's gap to the best maximum likelihood."""
+    from textgan_env.ops.plots import new_figure, plain_axes, save_figure
 
     laws = list(dict.fromkeys(cell["law"] for cell in cells))
-    figure = new_figure(4.4 * len(laws) + 1.8, 4.4)
-    panels = figure.subplots(1, len(laws), squeeze=False)[0]
-    for panel, law in zip(panels, laws, strict=True):
-        for number, arm in enumerate(ARMS):
-            of_seeds = [cell["curves"][arm] for cell in cells if cell["law"] == law]
-            cover, fit = (
-                [fmean(at[name] for at in points) for points in zip(*of_seeds, strict=True)]
-                for name in ("cover", "fit")
-            )
-            kind, colour = ("-", "--")[number // 6], LINE_COLOURS[number % 6]
-            panel.plot(cover, fit, kind, marker="os^DvP"[number % 6], color=colour, label=arm, markersize=4)
-            panel.plot(cover[0], fit[0], "o", color=colour, markersize=9, fillstyle="none")
-        panel.set(xlabel="cover (nats a token)", title=law)
-        plain_axes(panel)
-    panels[0].set_ylabel("fit (nats a token)")
-    panels[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    figure = new_figure(4.4 * len(laws) + 1.2, 7.6)
+    panels = figure.subplots(2, len(laws), squeeze=False)
+    for law, plane, gaps in zip(laws, *panels, strict=True):
+        here = [cell for cell in cells if cell["law"] == law]
+        _draw_plane(plane, here)
+        _draw_gaps(gaps, here)
+        plane.set(xlabel="cover (nats a token)", title=law)
+        gaps.set_xlabel(f"gap in fit to {BEST} (nats a token)")
+        for panel in (plane, gaps):
+            plain_axes(panel)
+    panels[0][0].set_ylabel("fit (nats a token)")
+    panels[0][0].legend(frameon=False, fontsize=8)
+    for panel in panels[1][1:]:
+        panel.set_yticklabels([])
     seeds = " ".join(map(str, sorted({cell["seed"] for cell in cells})))
-    save_figure(figure, path, f"What a student becomes in the same time; temperatures 1 (ring) to .7; seeds {seeds}")
+    save_figure(
+        figure, path, f"The same time, other news; ring: temperature 1; a point a seed ({seeds}), a line the mean"
+    )
+
+
+def _colour(arm: str) -> tuple[str, str]:
+    """What a line's legend says, and its colour: those that lie on each other share one."""
+    from textgan_env.ops.plots import LINE_COLOURS
+
+    if arm.startswith("GAD, ") and arm != "GAD, published KL":
+        return "GAD's controls", LINE_COLOURS[5]
+    groups = {"GAD": ("GAD", LINE_COLOURS[1]), "SeqKD": ("warm-up, SeqKD", LINE_COLOURS[0])}
+    groups |= {"warm-up": groups["SeqKD"], "forward": ("forward KL", LINE_COLOURS[2])}
+    return groups.get(arm.split(" ")[0].split(",")[0], ("reverse KL", LINE_COLOURS[3]))
+
+
+def _draw_plane(panel: "Axes", cells: Sequence[Mapping[str, Any]]) -> None:
+    """Cover against fit of each arm along temperatures, mean over seeds."""
+    known: set[str] = set()
+    for arm in ARMS:
+        points = list(zip(*(cell["curves"][arm] for cell in cells), strict=True))
+        cover, fit = ([fmean(at[name] for at in of_seeds) for of_seeds in points] for name in ("cover", "fit"))
+        label, colour = _colour(arm)
+        panel.plot(cover, fit, "o-", color=colour, label=None if label in known else label, markersize=3, linewidth=1.3)
+        panel.plot(cover[0], fit[0], "o", color=colour, markersize=9, fillstyle="none")
+        known.add(label)
+
+
+def _draw_gaps(panel: "Axes", cells: Sequence[Mapping[str, Any]]) -> None:
+    """A line of points each arm, the first on top."""
+    arms = [arm for arm in ARMS if arm != BEST]
+    for height, arm in enumerate(reversed(arms)):
+        found = [gap(cell, arm, BEST) for cell in cells]
+        if all(map(math.isfinite, found)):
+            panel.plot(found, [height] * len(found), "o", color=_colour(arm)[1], markersize=5, alpha=0.7)
+            panel.plot([fmean(found)] * 2, [height - 0.3, height + 0.3], color=_colour(arm)[1], linewidth=2)
+        else:
+            panel.text(0, height, " never covers so well", fontsize=8, va="center")
+    panel.axvline(0, color="#8a8e93", linewidth=1)
+    panel.set(yticks=range(len(arms)), yticklabels=arms[::-1], ylim=(-0.6, len(arms) - 0.4))
 
 
 if __name__ == "__main__":

@@ -179,9 +179,9 @@ def gap(cell: Mapping[str, Any], arm: str, start: str = "MLE") -> float:
     return best_fit(curves[start], most) - best_fit(curves[arm], most)
 
 
-def cover_gain(cell: Mapping[str, Any], arm: str) -> float:
+def cover_gain(cell: Mapping[str, Any], arm: str, start: str = "MLE") -> float:
     """The start's cover less that of an arm, at temperature 1."""
-    return float(cell["curves"]["MLE"][0]["cover"] - cell["curves"][arm][0]["cover"])
+    return float(cell["curves"][start][0]["cover"] - cell["curves"][arm][0]["cover"])
 
 
 def rows_of(cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

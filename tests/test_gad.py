@@ -58,6 +58,7 @@ def test_a_row_compares_with_the_warm_up_and_with_the_best_likelihood_each_at_it
     assert rows["GAD"]["gap to SeqKD, best valid"] == f"{0.70 - 0.78:.3f}"
     assert rows[gad.BEST]["gap to warm-up"] == f"{start_at_most - 0.70:.3f}"
     assert (rows[gad.BEST]["gap to SeqKD, best valid"], rows["warm-up"]["gap to warm-up"]) == (None, None)
+    assert (rows["GAD"]["cover gain"], rows[gad.BEST]["cover gain"]) == ("-0.050", None)
     assert (rows["GAD"]["cover"], rows["GAD"]["fit"], rows["GAD"]["seconds"]) == (0.50, 0.78, "3.0")
     # The random control pays without a discriminator: what one says there is not shown.
     shown = [rows[arm]["AUC"] for arm in ("warm-up", "GAD", "GAD, random", "forward KL")]

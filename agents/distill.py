@@ -11,7 +11,7 @@ real ones. reverse: it learns at prefixes of its own texts, and to stay where it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -80,11 +80,19 @@ class Distill(LikelihoodAgent):
     Forward, p the teacher and q the student: the mean over tokens of ``KL(p(. | s) || q(. | s))``. Reverse: that of
     whole texts, ``E_q sum_t KL(q(. | s_t) || p(. | s_t)) / T``; its gradient has a second part, since q decides which
     prefixes it meets: REINFORCE with what the tokens after this one cost.
+
+    Args:
+        config: Sizes and optimizer.
+        task: What to generate.
+        teachers: Policies on the task to learn from; none: those of the config's runs.
+
+    Raises:
+        InputError: If a number is out of its range, or a teacher cannot be read or is of another task.
     """
 
     config: DistillConfig
 
-    def __init__(self, config: DistillConfig, task: Task) -> None:
+    def __init__(self, config: DistillConfig, task: Task, teachers: Sequence[PolicyModule] = ()) -> None:
         from textgan_env.policies import Decoding, EnsemblePolicy
         from textgan_env.runs.checkpointing import TEACHER
         from textgan_env.runs.loading import teacher_policies
@@ -92,7 +100,7 @@ class Distill(LikelihoodAgent):
         above_zero(config, "teacher_temperature")
         own = config.divergence == "forward" or config.texts == "teacher"
         require(own, "the reverse divergence is learnt at prefixes of the student's own texts: leave out --texts real")
-        ensemble = EnsemblePolicy(teacher_policies(config.teachers, task), config.mean)
+        ensemble = EnsemblePolicy(teachers or teacher_policies(config.teachers, task), config.mean)
         members = {f"{TEACHER}{number}": member for number, member in enumerate(ensemble.policies)}
         self.teacher: PolicyModule = ensemble.with_decoding(Decoding(config.teacher_temperature)).to(config.device)
         self.teacher.eval().requires_grad_(False)

@@ -16,12 +16,12 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.results import command, image_path, made_once, save, table
+from benchmarks.results import command, image_path, made_once, save, table, weights_once
 from textgan_env.utils.errors import require, require_known
-from textgan_env.utils.files import write_safely
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from torch import Tensor
 
     from benchmarks.bound_arms import Law
     from textgan_env.policies import LSTMPolicy
@@ -112,15 +112,15 @@ def measure(options: Options, name: str, law: "Law") -> None:
 
 def policy(options: Options, name: str, law: "Law", label: str, member: int) -> "LSTMPolicy":
     """A policy of maximum likelihood, trained once; members are others on the same texts."""
-    import safetensors.torch
-
     from benchmarks.bound_arms import likelihood, policy_of
 
-    path = options.out / f"mle-{slug(name, label, options.seed, member)}.safetensors"
-    if not path.exists():
+    def make() -> "dict[str, Tensor]":
+        """Train it."""
         print(f"{name}: maximum likelihood, {label}", flush=True)
-        write_safely(path, safetensors.torch.save(likelihood(law, law.policies[label], options.seed, member)))
-    return policy_of(law, law.policies[label], safetensors.torch.load(path.read_bytes()))
+        return likelihood(law, law.policies[label], options.seed, member)
+
+    path = options.out / f"mle-{slug(name, label, options.seed, member)}.safetensors"
+    return policy_of(law, law.policies[label], weights_once(path, make))
 
 
 # ----------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from textgan_env.training.divergence import prefix_kl
 from textgan_env.training.schedule import Memory, Step
 
 Weights = dict[str, Tensor]
-Recipe = Mapping[str, float]
+Recipe = Mapping[str, Any]
 
 #: What the search of the best maximum likelihood chooses from, for each size of student and number of texts.
 RECIPES: tuple[dict[str, float], ...] = tuple(
@@ -114,9 +114,9 @@ class Likelihood:
         return looks or self.steps >= self.scale.check * self.scale.most_checks
 
 
-def search(scale: Scale, task: OracleTask, size: int) -> dict[str, Any]:
+def search(scale: Scale, task: OracleTask, size: int, recipes: Sequence[Recipe] = RECIPES) -> dict[str, Any]:
     """The recipe of the lowest NLL-valid, by successive halving (Jamieson and Talwalkar 2016); the last may go on."""
-    runs = [(Likelihood(scale, task, size, recipe, seed=0), recipe) for recipe in RECIPES]
+    runs = [(Likelihood(scale, task, size, recipe, seed=0), recipe) for recipe in recipes]
     for checks in (2, 4, scale.most_checks):
         runs = sorted(runs, key=lambda run: run[0].go(checks))
         runs = runs[: max(1, len(runs) // 2)]

@@ -17,11 +17,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.results import command, image_path, made_once, save, table
+from benchmarks.results import command, image_path, made_once, save, table, weights_once
 from textgan_env.utils.errors import require
-from textgan_env.utils.files import write_safely
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from benchmarks.regime_arms import Scale
     from textgan_env.policies import LSTMPolicy
     from textgan_env.tasks import OracleTask
@@ -127,17 +128,16 @@ class _Parts:
 
     def likelihood(self, seed: int, texts: int, size: int, member: int) -> "LSTMPolicy":
         """The best maximum likelihood; members are further ones on the same texts."""
-        import safetensors.torch
-
         from benchmarks import regime_arms as arms
 
-        path = self.options.out / f"mle-{seed}-{texts}-{size}-{member}.safetensors"
-        if not path.exists():
+        def make() -> "dict[str, Tensor]":
+            """Train it."""
             recipe = self.searched(texts, size)["recipe"]
             task: OracleTask = arms.make_task(self.scale, texts, seed)
-            weights = arms.best_likelihood(self.scale, task, size, recipe, seed + 100 * member)
-            write_safely(path, safetensors.torch.save(weights))
-        return arms.student(self.scale, size, safetensors.torch.load(path.read_bytes()))
+            return arms.best_likelihood(self.scale, task, size, recipe, seed + 100 * member)
+
+        path = self.options.out / f"mle-{seed}-{texts}-{size}-{member}.safetensors"
+        return arms.student(self.scale, size, weights_once(path, make))
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -169,19 +169,19 @@ def _groups(cells: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, An
         yield [cell for cell in cells if (cell["texts"], cell["student"]) == key]
 
 
-def gap(cell: Mapping[str, Any], arm: str) -> float:
+def gap(cell: Mapping[str, Any], arm: str, start: str = "MLE") -> float:
     """The start's fit at no worse cover less that of an arm, nats per token; minus infinity if it never covers so."""
     from benchmarks.compare import best_fit
     from textgan_env.ops.metric_table import SLACK
 
-    curves = {name: [(at["cover"], at["fit"]) for at in cell["curves"][name]] for name in ("MLE", arm)}
-    most = curves["MLE"][0][0] + SLACK
-    return best_fit(curves["MLE"], most) - best_fit(curves[arm], most)
+    curves = {name: [(at["cover"], at["fit"]) for at in cell["curves"][name]] for name in (start, arm)}
+    most = curves[start][0][0] + SLACK
+    return best_fit(curves[start], most) - best_fit(curves[arm], most)
 
 
-def cover_gain(cell: Mapping[str, Any], arm: str) -> float:
+def cover_gain(cell: Mapping[str, Any], arm: str, start: str = "MLE") -> float:
     """The start's cover less that of an arm, at temperature 1."""
-    return float(cell["curves"]["MLE"][0]["cover"] - cell["curves"][arm][0]["cover"])
+    return float(cell["curves"][start][0]["cover"] - cell["curves"][arm][0]["cover"])
 
 
 def rows_of(cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -8,11 +8,14 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from textgan_env.utils.errors import friendly_errors, require
 from textgan_env.utils.files import write_safely
 from textgan_env.utils.options import read_words
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PROJECT = Path(__file__).resolve().parent.parent
 #: How this package is called on a command line: in a checkout, or where it is installed.
@@ -89,6 +92,15 @@ def made_once(path: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, An
     if not path.exists():
         write_safely(path, json.dumps(make(), indent=1) + "\n")
     return dict(json.loads(path.read_text("utf-8")))
+
+
+def weights_once(path: Path, make: "Callable[[], Mapping[str, Tensor]]") -> "dict[str, Tensor]":
+    """The same of a file of weights, name -> tensor."""
+    import safetensors.torch
+
+    if not path.exists():
+        write_safely(path, safetensors.torch.save(dict(make())))
+    return safetensors.torch.load(path.read_bytes())
 
 
 def origin(device: str) -> dict[str, Any]:

@@ -137,6 +137,15 @@ def test_the_teacher_is_the_ensemble_of_the_runs_at_its_temperature(mean: str, t
     torch.testing.assert_close(agent.teacher.all_log_probs(tokens_BT).double().exp(), cold_BTV, rtol=1e-5, atol=1e-7)
 
 
+def test_policies_that_are_given_teach_as_the_runs_do_that_hold_them(teachers: tuple[Path, ...]) -> None:
+    of_runs = Distill(tiny(teachers), ToyTask())
+    given = Distill(tiny(()), ToyTask(), [load(run).policy for run in teachers])
+    tokens_BT = torch.tensor([[0, 1, 2, 3], [3, 3, 0, 0]])
+    said = [agent.teacher.all_log_probs(tokens_BT) for agent in (of_runs, given)]
+    assert torch.equal(*said)
+    assert sorted(given.modules) == sorted(of_runs.modules)
+
+
 @pytest.mark.parametrize("changes", [
     pytest.param({}, marks=pytest.mark.slow), {"texts": "real", "dropout": 0.2},
     pytest.param({"divergence": "reverse"}, marks=pytest.mark.slow),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from textgan_env.ops.reward_kinds import PrecisionName, TransformName
 from textgan_env.training.agent import PolicyAgent, PolicyConfig
 from textgan_env.utils.errors import require
-from textgan_env.utils.kinds import DiscriminatorKind
+from textgan_env.utils.kinds import LANGUAGE_MODELS, DiscriminatorKind
 from textgan_env.utils.options import above_zero, at_least
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class RewardedConfig(PolicyConfig):
 
     added: ClassVar[tuple[str, ...]] = (
         *PolicyConfig.added, "objective", "objective_weight", "objective_control", "objective_workers",
-        "objective_timeout", "budget", "repeat_decay",
+        "objective_timeout", "budget", "repeat_decay", "d_model", "d_layers",
     )  # fmt: skip
     pretrained: Path | None = None
     """A finished run on the same task whose policy G begins as; None: pre-train here."""
@@ -60,6 +60,10 @@ class RewardedConfig(PolicyConfig):
     """What D learns: which texts are real, or which of two is (relativistic)."""
     d_learning_rate: float | None = None
     """Learning rate of D; None: its own."""
+    d_model: Path = Path(LANGUAGE_MODELS[0])
+    """The language model of --discriminator lm: smollm2, or a folder with one of Hugging Face's and its tokenizer."""
+    d_layers: int = 4
+    """How many of its first layers are used; the time that a text takes is proportional to it."""
     held_back: float = 0.0
     """Share of the training texts that only D learns from, G from the others; 0: both learn from all."""
     rounds: int = 20
@@ -197,13 +201,14 @@ class RewardedAgent(PolicyAgent):
 
     def new_discriminator(self, **options: Any) -> DiscriminatorModule | None:
         """D as it is drawn, with options of its kind; None where BLEU takes its place."""
-        from textgan_env.discriminators import make_discriminator
+        from textgan_env.tasks import discriminator_for
 
-        task, kind = self.task, self.config.discriminator
+        kind = self.config.discriminator
         if kind == "bleu":
             return None
-        sizes = {"vocab_size": task.vocab_size, "max_length": task.max_length, "seed": self.seed("discriminator")}
-        return make_discriminator(kind, **sizes, **options).to(self.config.device)
+        if kind == "lm":
+            options |= {"model": str(self.config.d_model), "layers": self.config.d_layers}
+        return discriminator_for(kind, self.task, seed=self.seed("discriminator"), **options).to(self.config.device)
 
     @property
     def scoring_discriminator(self) -> Any:
@@ -339,6 +344,19 @@ class RewardedAgent(PolicyAgent):
         worth = self.worth()
         found = {} if worth is None else {name: getattr(worth, name.removeprefix("d_")) for name in OF_WORTH}
         return {name: number for name, number in found.items() if number is not None}
+
+    def pace(self) -> str:
+        """How long a d-step takes a discriminator that reads with a language model."""
+        from textgan_env.discriminators import LMDiscriminator
+        from textgan_env.runs.logs import clock_text
+
+        if not (isinstance(self.discriminator, LMDiscriminator) and self.d_learns):
+            return ""
+        texts_RT = self.d_task.writable("train")
+        seconds = len(texts_RT) * self.discriminator.frozen.seconds(texts_RT)
+        return (
+            f"a d-step takes about {clock_text(seconds)} here: the language model reads {len(texts_RT):,} fresh texts"
+        )
 
     def doubt(self) -> str:
         """That the run can gain less than its own noise, where so much is known."""

@@ -50,6 +50,7 @@ REWARDED: list[dict[str, Any]] = [
         "d_steps": 2,
         "d_epochs": 2,
         "d_batch_size": 128,
+        "d_texts": 100,
         "held_back": 0.3,
     },
     {

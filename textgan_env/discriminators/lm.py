@@ -50,7 +50,7 @@ class FrozenFeatures:
         read: Any = read_causal_lm(model, layers=layers).requires_grad_(False)
         self._model: Any = read.base_model
         self._vocabulary, self._own = vocabulary, own_subwords
-        self._start, _ = ends_of(read, model)
+        self._start, _ = ends_of(read.config, model)
         self._most, self.size = len(read.get_input_embeddings().weight), 2 * int(read.config.hidden_size)
         self._real: dict[bytes, Tensor] = {}
         self._fresh: dict[bytes, Tensor] = {}

@@ -15,7 +15,7 @@ from textgan_env.tasks.base import Task
 from textgan_env.tasks.corpus import CorpusTask
 from textgan_env.tasks.kept import fill_once
 from textgan_env.tasks.words import SubwordsTask
-from textgan_env.text.language_models import TOKENIZER, ends_of, is_named, model_folder, read_causal_lm
+from textgan_env.text.language_models import TOKENIZER, ends_of, is_named, model_folder, read_causal_lm, read_config
 from textgan_env.text.subwords import Subwords
 from textgan_env.utils.errors import require
 from textgan_env.utils.kinds import LANGUAGE_MODELS
@@ -55,8 +55,8 @@ def load_causal_lm(
     """
     rank = (LORA_RANK if is_named(model) else 0) if lora_rank is None else lora_rank
     require(rank >= 0, f"lora_rank must be at least 0, found {rank}")
-    name, read = os.fspath(model), read_causal_lm(model)
-    start, end = ends_of(read, name)
+    name = os.fspath(model)
+    start, end = ends_of(read_config(model), name)
     if task.vocabulary is None:
         numbers = [*range(task.vocab_size)]
     else:
@@ -65,7 +65,7 @@ def load_causal_lm(
         numbers = [int(word) if word.isdecimal() else end for word in task.vocabulary.tokens]
     sizes: dict[str, Any] = {"max_length": task.max_length, "token_ids": [*numbers, start], **_tokens_of(task)}
     if rank == 0:
-        return CausalLMPolicy(model=read, **sizes)
+        return CausalLMPolicy(model=read_causal_lm(model), **sizes)
     return AdaptedPolicy(base=name, rank=rank, seed=seed, **sizes).eval()
 
 
@@ -84,7 +84,7 @@ def open_causal_lm(model: str | os.PathLike[str], max_length: int) -> tuple[Caus
         MissingDataError: As `load_causal_lm`.
     """
     name, read = os.fspath(model), read_causal_lm(model)
-    start, end = ends_of(read, name)
+    start, end = ends_of(read.config, name)
     size = len(read.get_input_embeddings().weight)
     task = SubwordsTask(name, size, max_length, end)
     policy = CausalLMPolicy(max_length=max_length, token_ids=[*range(size), start], model=read, **_tokens_of(task))

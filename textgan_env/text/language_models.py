@@ -45,6 +45,7 @@ PUBLISHED = {
 }
 #: The weights of a model, and how it splits text.
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
+_SAFELY: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 
 
 def is_named(model: str | os.PathLike[str]) -> bool:
@@ -107,40 +108,50 @@ def read_causal_lm(model: str | os.PathLike[str], *, layers: int | None = None) 
     """
     import torch
 
+    transformers, config = transformers_package(), read_config(model)
+    if layers is not None:
+        most = config.num_hidden_layers
+        require(1 <= layers <= most, f"layers must be 1 to {most}, all of the model, found {layers}")
+        config.num_hidden_layers = layers
+    how: dict[str, Any] = {"config": config, "use_safetensors": True, "dtype": torch.float32}
+    with _readable(model) as name, _still_generators(), quiet(transformers):
+        return transformers.AutoModelForCausalLM.from_pretrained(name, **how, **_SAFELY)
+
+
+def read_config(model: str | os.PathLike[str]) -> Any:
+    """The config of a model; arguments and errors are those of `read_causal_lm`."""
     transformers = transformers_package()
+    with _readable(model) as name:
+        require((Path(name) / "config.json").is_file(), f"no model at '{name}': it has no config.json")
+        return transformers.AutoConfig.from_pretrained(name, **_SAFELY)
+
+
+@contextmanager
+def _readable(model: str | os.PathLike[str]) -> Iterator[str]:
+    """Inside, what transformers says of a folder that it cannot read becomes a sentence; gives the folder."""
     name = os.fspath(model_folder(model))
-    require((Path(name) / "config.json").is_file(), f"no model at '{name}': it has no config.json")
-    safely: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        with _still_generators(), quiet(transformers):
-            config = transformers.AutoConfig.from_pretrained(name, **safely)
-            if layers is not None:
-                most = config.num_hidden_layers
-                require(1 <= layers <= most, f"layers must be 1 to {most}, all of the model, found {layers}")
-                config.num_hidden_layers = layers
-            return transformers.AutoModelForCausalLM.from_pretrained(
-                name, config=config, use_safetensors=True, dtype=torch.float32, **safely
-            )
+        yield name
     except InputError:
         raise
     except (OSError, ValueError) as error:
         raise InputError(f"the model at '{name}' cannot be read: {str(error).splitlines()[0]}") from None
 
 
-def ends_of(model: Any, name: str) -> tuple[int, int]:
+def ends_of(config: Any, name: str) -> tuple[int, int]:
     """The tokens that a model's texts begin and end with.
 
     Args:
-        model: What `read_causal_lm` gave.
+        config: What `read_config` gave.
         name: What an error calls it.
 
     Raises:
         InputError: If its config does not say.
     """
-    ends = model.config.eos_token_id
+    ends = config.eos_token_id
     end = ends[0] if isinstance(ends, list) and ends else ends
     require(isinstance(end, int), f"the config of the model at '{name}' has no eos_token_id")
-    start = end if model.config.bos_token_id is None else model.config.bos_token_id
+    start = end if config.bos_token_id is None else config.bos_token_id
     return int(start), int(end)
 
 

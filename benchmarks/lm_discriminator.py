@@ -32,6 +32,10 @@ class Options:
     """Texts a side that they are asked about."""
     layers: tuple[int, ...] = (2, 4, 8)
     """Layers of SmolLM2 whose features `lm` reads."""
+    others: tuple[str, ...] = ("pair", "conv")
+    """Discriminators beside it."""
+    random: bool = False
+    """Give the language model random weights: the control of what it has learnt elsewhere."""
     seeds: int = 3
     """Fits of each: weights, order and dropout; the texts stay."""
     name: str = "lm_discriminator"
@@ -73,12 +77,12 @@ def measure(options: Options) -> tuple[list[dict[str, Any]], str]:
         require(len(real) >= count, f"the {name} split of task '{task.name}' has {len(real)} texts, expected {count}")
         sides[name] = real[:count], generate_texts(policy, task, count, number).tokens_BT
     rows, logits = [], {}
-    kinds: list[tuple[str, dict[str, Any]]] = [("pair", {})]
-    kinds += [*(("lm", {"layers": layers}) for layers in options.layers), ("conv", {})]
+    kinds: list[tuple[str, dict[str, Any]]] = [("lm", {"layers": layers}) for layers in options.layers]
+    kinds += [(other, {}) for other in options.others]
     largest = f"lm {options.layers[-1]} layers"
     for kind, how in kinds:
         label = " ".join([kind, *(f"{value} {name}" for name, value in how.items())])
-        made, reading = _made(kind, how, task, sides)
+        made, reading = _made(kind, how, task, sides, random=options.random)
         row, logits[label] = _fits(made, sides, options.seeds)
         rows.append({"discriminator": label, **row, "reads a thousand, s": reading})
         print(rows[-1], flush=True)
@@ -86,12 +90,16 @@ def measure(options: Options) -> tuple[list[dict[str, Any]], str]:
             control, _ = _fits(made, sides, options.seeds, mixed=True)
             rows.append({"discriminator": f"{largest}, mixed sides", **control})
             print(rows[-1], flush=True)
-    for other in ("pair", "conv"):
+    for other in options.others:
         rows.append({"discriminator": f"{other} and {largest} added", **_added(logits[other], logits[largest])})
-    return rows, f"Task {task.name}, texts of a run of {options.run.name.rpartition('-')[0]} (seed 0)"
+    weights = " of random weights" * options.random
+    run = options.run.name.rpartition("-")[0]
+    return rows, f"Task {task.name}, texts of a run of {run} (seed 0), a language model{weights}"
 
 
-def _made(kind: str, how: Mapping[str, Any], task: Any, sides: Mapping[str, Any]) -> tuple[Any, float | None]:
+def _made(
+    kind: str, how: Mapping[str, Any], task: Any, sides: Mapping[str, Any], *, random: bool = False
+) -> tuple[Any, float | None]:
     """A discriminator that knows the features of all texts, and how long a thousand of these took, s."""
     import torch
 
@@ -101,6 +109,8 @@ def _made(kind: str, how: Mapping[str, Any], task: Any, sides: Mapping[str, Any]
     made = make_discriminator(kind, vocab_size=task.vocab_size, max_length=task.max_length, **words, **how)
     if not isinstance(made, LMDiscriminator):
         return made, None
+    if random:
+        made.frozen.forget(seed=0)
     began = time.process_time()
     features = [made.frozen.of(torch.cat(pair)) for pair in sides.values()]
     reading = (time.process_time() - began) / sum(map(len, features)) * 1000

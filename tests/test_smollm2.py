@@ -381,3 +381,16 @@ def test_a_policy_kept_by_name_is_made_again(model: Path, own_task: CorpusTask) 
     again = make_policy("adapted", policy.config()).eval()
     again.load_state_dict(policy.state_dict())
     assert torch.equal(log_prob(again, own_task), log_prob(policy, own_task))
+
+
+def test_a_model_that_has_forgotten_gives_other_features(model: Path, words_task: CorpusTask) -> None:
+    """The same ones for the same seed; those that were remembered are gone."""
+    texts_BT, found = words_task.split("train").tokens_BT[:2], []
+    for seed in (0, 0, 1):
+        lm = reader(model, words_task)
+        before = lm.frozen.of(texts_BT)
+        lm.frozen.forget(seed)
+        found.append(lm.frozen.of(texts_BT))
+        assert not torch.allclose(before, found[-1])
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])

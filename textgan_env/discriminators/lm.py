@@ -59,6 +59,22 @@ class FrozenFeatures:
         """Itself."""
         return self
 
+    @torch.no_grad()
+    def forget(self, seed: int) -> None:
+        """Draw the language model's weights at random, as untrained ones are drawn: the control of what it knows.
+
+        Args:
+            seed: Of the draws.
+        """
+        with seeded(seed):
+            for weight in self._model.parameters():
+                if weight.dim() > 1:
+                    nn.init.normal_(weight, std=0.02)
+                else:
+                    nn.init.ones_(weight)
+        self._real.clear()
+        self._fresh.clear()
+
     def remember(self, tokens_RT: Tensor, features_RX: Tensor) -> None:
         """Keep the features of texts that are asked about again and again, those of the real side.
 

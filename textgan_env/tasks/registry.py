@@ -23,6 +23,7 @@ from textgan_env.text.corpora import CORPORA
 from textgan_env.text.corpus import load_corpus
 from textgan_env.text.corpus_options import CorpusOptions, as_texts
 from textgan_env.text.grammars import GRAMMARS
+from textgan_env.text.language_models import TOKENIZER, is_named
 from textgan_env.text.published import is_here, named_corpus
 from textgan_env.utils.errors import MissingDataError, require, require_known
 from textgan_env.utils.options import saved_reading
@@ -107,7 +108,9 @@ _MOST_OF_A_FILE = 2**24
 def _files(options: Mapping[str, Any]) -> dict[str, Path]:
     """The files that the options of a task name."""
     named = {option: Path(options[option]) for option in _FILE_OPTIONS if options.get(option) is not None}
-    return {option: path / "tokenizer.json" if option == "tokenizer" else path for option, path in named.items()}
+    if (tokenizer := named.pop("tokenizer", None)) is not None and not is_named(tokenizer):  # whose name is enough
+        named["tokenizer"] = tokenizer / TOKENIZER
+    return named
 
 
 def saved_task(described: object, where: str, *, files: object = None, vocab_size: int | None = None) -> Task:

@@ -43,6 +43,9 @@ class Agent(Checkpointable, Protocol):
     def at_evaluation(self) -> dict[str, float]:
         """What an evaluation logs beside the measures of the policy: name -> number."""
 
+    def pace(self) -> str:
+        """How long a part of the run takes on this machine, a sentence; "" where it is soon seen."""
+
     def doubt(self) -> str:
         """What a person should know before the last phase begins, a sentence; "" where there is nothing."""
 
@@ -102,6 +105,8 @@ def _train_rounds(
     with Progress(schedule.rounds, run.path.name, initial=manager.state.done) as bar:
         if manager.state.done or manager.state.batches:
             bar.print(f"resuming after round {manager.state.done} and {manager.state.batches} batches")
+        if log is not None and manager.state.done < schedule.rounds and (pace := agent.pace()):
+            bar.print(pace)
         for current in schedule.after(manager.state.done):
             if manager.state.stopped:
                 break

@@ -58,7 +58,7 @@ def notes(task: "Task", scale: Scale, seeds: Mapping[int, Rows], equal: Sequence
         f"maximum likelihood of its own: {scale.rounds} rounds of {scale.g_steps} g-steps of {scale.batch_size} texts; "
         f"policy gradients at rate {scale.learning_rate:g}, best of 4 learnt at 2e-3; D learns from "
         f"{scale.d_share:.0%} of the training texts a round; longer: {scale.longer} epochs more. "
-        f"{scale.strings:,} texts of each arm (half as many of best of n), measured on {of}: FCDs are of equal "
+        f"{scale.strings:,} texts of each arm (six tenths as many of best of n), measured on {of}: FCDs are of equal "
         "numbers. Means over the seeds that a row names, from three seeds on with a 95 % interval; a row stands only "
         "where its control does. objective, reached, top 100: mean, share at the best value, mean of the 100 best "
         "different texts; NLL-test, cover, fit: "

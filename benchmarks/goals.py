@@ -116,7 +116,9 @@ class Parts:
         from benchmarks.goal_arms import measure, of_texts
 
         task, samples = self.start.task, self.scale.samples
-        real_BT = task.split("valid").head(self.scale.strings).tokens_BT
+        # Spread over the split: a file may be in some order.
+        real_BT = task.split("valid").tokens_BT
+        real_BT = real_BT[:: max(1, len(real_BT) // self.scale.samples)]
         real = [task.text(tokens) for tokens in real_BT.tolist()]
         made_once(self.path(REAL), lambda: of_texts(real, task, self.objective, samples))
         for name in names:

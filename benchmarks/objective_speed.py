@@ -7,6 +7,7 @@ some turns counts, since other things run on the machine, too. A g-step is timed
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,7 @@ def main(options: Options) -> None:
 
     from textgan_env import load
     from textgan_env.evaluation import stream_texts
-    from textgan_env.objectives import typed_objective
+    from textgan_env.objectives import ask, typed_objective
 
     at_least(1, options, "strings", "turns", "g_steps")
     torch.set_num_threads(1)
@@ -61,13 +62,15 @@ def main(options: Options) -> None:
     for name in options.objectives:
         objective = typed_objective(name)
         rates = {f"{count} workers": rate(objective, texts, count, options.turns) for count in options.workers}
-        rows.append({"objective": name, **rates, **g_step(options, name, run)})
+        alone = len(texts) / fastest(partial(ask, objective, texts), options.turns, process_time)
+        rows.append({"objective": name, "a processor second": alone, **rates, **g_step(options, name, run)})
         print(rows[-1], flush=True)
     load_now = ", ".join(f"{value:.1f}" for value in os.getloadavg()) if hasattr(os, "getloadavg") else "not known"
     notes = (
-        f"Strings a second, wall clock, of {options.strings:,} strings of a policy of maximum likelihood on task "
-        f"'{run.task.name}', the fastest of {options.turns} turns; 0 workers: in the process that trains. "
-        f"{os.cpu_count()} processors, load averages at the end: {load_now}. g-step: processor seconds of a g-step of "
+        f"Strings that an objective is asked about in a processor second, and, by the clock on the wall, in a second "
+        f"with so many workers (0: the process that trains asks); {options.strings:,} strings of a policy of maximum "
+        f"likelihood on task '{run.task.name}', the fastest of {options.turns} turns. "
+        f"{os.cpu_count()} processors; load averages at the end: {load_now}. g-step: processor seconds of a g-step of "
         f"REINFORCE with {options.batch_size} texts, mean of {options.g_steps}; share: of it spent in the objective "
         "(0 workers)."
     )

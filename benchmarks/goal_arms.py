@@ -53,6 +53,8 @@ class Arm:
 _ALONE = {"kl_coef": 0.0}
 _WITH_D = {"kl_coef": 0.0, "objective_weight": 0.5}
 _LEARNT = {"search": "best", "proposals": 4, "real_share": 0.0, "learning_rate": 2e-3}
+_SLOWLY = {"once": True, "learning_rate": 5e-4}
+_RATE = {"learning_rate": 2e-4}
 _NO_GOAL = {"objective_control": "shuffled"}
 _NO_D = {"control": "shuffled"}
 #: Name -> arm, what matters most first: a command that is killed has made those above the others.
@@ -81,8 +83,9 @@ ARMS: Mapping[str, Arm] = {
     "ORGAN, D .5, objective shuffled": Arm("control", "seqgan", _WITH_D | _NO_GOAL),
     "SeqGAN: D alone": Arm("D", "seqgan", {"kl_coef": 0.0, "objective": None}, "SeqGAN: D alone, D shuffled"),
     "SeqGAN: D alone, D shuffled": Arm("D shuffled", "seqgan", {"kl_coef": 0.0, "objective": None} | _NO_D),
-    "maximum likelihood, longer": Arm("temperature", "mle"),
+    "maximum likelihood, longer": Arm("longer", "mle"),
     "maximum likelihood, T=.8": Arm("temperature", temperature=0.8),
+    "maximum likelihood, T=.6": Arm("temperature", temperature=0.6),
     "best of 2": Arm("best of n", best_of=2, control="best of 4, objective shuffled"),
     "best of 8": Arm("best of n", best_of=8, control="best of 4, objective shuffled"),
     "best of 4, learnt in rounds, T=.8": Arm(
@@ -92,6 +95,20 @@ ARMS: Mapping[str, Arm] = {
     "best of 4, learnt in rounds, objective shuffled, T=.8": Arm(
         "control", writer="best of 4, learnt in rounds, objective shuffled", temperature=0.8
     ),
+    "best of 4, learnt once, rate 5e-4": Arm(
+        "best of 4, learnt", "expert_iteration", _LEARNT | _SLOWLY,
+        "best of 4, learnt once, rate 5e-4, objective shuffled",
+    ),
+    "best of 4, learnt once, rate 5e-4, objective shuffled": Arm(
+        "control", "expert_iteration", _LEARNT | _SLOWLY | _NO_GOAL
+    ),
+    "KL .05, rate 2e-4": Arm(
+        "KL, slowly", "seqgan", _RATE | {"kl_coef": 0.05}, "KL .05, rate 2e-4, objective shuffled"
+    ),
+    "KL .05, rate 2e-4, objective shuffled": Arm("control", "seqgan", _RATE | {"kl_coef": 0.05} | _NO_GOAL),
+    "REINFORCE, rate 2e-4": Arm("KL, slowly", "seqgan", _RATE | _ALONE, "KL .05, rate 2e-4, objective shuffled"),
+    "ORGAN, D .5, rate 2e-4": Arm("D, slowly", "seqgan", _RATE | _WITH_D, "ORGAN, D .5, rate 2e-4, D shuffled"),
+    "ORGAN, D .5, rate 2e-4, D shuffled": Arm("D shuffled, slowly", "seqgan", _RATE | _WITH_D | _NO_D),
     "ORGAN, D .3": Arm("D", "seqgan", {"kl_coef": 0.0, "objective_weight": 0.7}, "ORGAN, D .3, D shuffled"),
     "ORGAN, D .3, D shuffled": Arm("D shuffled", "seqgan", {"kl_coef": 0.0, "objective_weight": 0.7} | _NO_D),
     "ORGAN, D .7": Arm("D", "seqgan", {"kl_coef": 0.0, "objective_weight": 0.3}, "ORGAN, D .7, D shuffled"),

@@ -28,12 +28,17 @@ COLUMNS: Mapping[str, str] = {
     "mean": "objective", "reached": "reached", "top 100": "top 100", "commonest": "commonest", "NLL-test": "NLL-test",
     "cover": "cover", "fit_valid": "fit of valid", "D on validity": "D on validity", "CPU s": "CPU s",
 }  # fmt: skip
-#: Lines of the picture: family -> what it changes from point to point.
-FAMILIES: Mapping[str, str] = {
-    "temperature": "maximum likelihood (T, longer)", "best of n": "best of n: 2, 4, 8",
-    "best of 4, learnt": "best of 4, learnt", "KL": "REINFORCE, weight of the KL", "REINVENT": "REINVENT, sigma 20",
-    "D": "D beside the goal (ORGAN), alone", "D shuffled": "the same, D shuffled",
+#: Lines of the picture: family -> how the picture calls it, its colour (a number of `LINE_COLOURS`) and its sign.
+FAMILIES: Mapping[str, tuple[str, int, str]] = {
+    "temperature": ("maximum likelihood, T = 1, .8, .6", 0, "o"), "longer": ("maximum likelihood, longer", 0, "*"),
+    "best of n": ("best of n = 2, 4, 8", 1, "s"), "best of 4, learnt": ("best of 4, learnt", 2, "^"),
+    "KL": ("REINFORCE, KL .1, .05, .02, 0", 3, "D"), "REINVENT": ("REINVENT, sigma 20", 3, "v"),
+    "KL, slowly": ("REINFORCE, KL .05, 0 at rate 2e-4", 3, "d"),
+    "D": ("D beside the goal (ORGAN), D alone", 4, "P"), "D shuffled": ("the same, D shuffled", 4, "P"),
+    "D, slowly": ("ORGAN, D .5 at rate 2e-4", 4, "X"), "D shuffled, slowly": ("the same, D shuffled", 4, "X"),
 }  # fmt: skip
+#: Those whose points are joined, from maximum likelihood on.
+JOINED = ("temperature", "best of n", "KL")
 #: What an arm that writes one text for each delivered is asked for, beside maximum likelihood: best-of-4's point.
 VALID, UNIQUE, MORE_QED, MORE_FCD = 0.95, 0.99, 0.07, 0.4
 
@@ -41,13 +46,19 @@ VALID, UNIQUE, MORE_QED, MORE_FCD = 0.95, 0.99, 0.07, 0.4
 def report(name: str, task: "Task", scale: Scale, seeds: Mapping[int, Rows]) -> None:
     """The table, the result files and the picture of the finished arms."""
     require(bool(seeds), "no arm is finished: maximum likelihood comes first")
-    rows = [row for arm in (REAL, *ARMS) for row in lines_of(arm, list(seeds.values()))]
+    rows = filled([row for arm in (REAL, *ARMS) for row in lines_of(arm, list(seeds.values()))])
     equal = beside_kl(list(seeds.values()))
     print(table(rows))
     print(table(equal))
     more = {"scale": asdict(scale), "seeds": {str(seed): dict(found) for seed, found in seeds.items()}, "equal": equal}
     print(save(name, rows, notes=notes(task, scale, seeds, equal), more=more))
     draw(name, list(seeds.values()), task)
+
+
+def filled(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same rows without the columns that say nothing of any."""
+    said = {column for row in rows for column, value in row.items() if value is not None}
+    return [{column: value for column, value in row.items() if column in said} for row in rows]
 
 
 def notes(task: "Task", scale: Scale, seeds: Mapping[int, Rows], equal: Sequence[Mapping[str, Any]]) -> str:
@@ -64,7 +75,8 @@ def notes(task: "Task", scale: Scale, seeds: Mapping[int, Rows], equal: Sequence
         "different texts; NLL-test, cover, fit: "
         "nats a token; D on validity: AUC of D's logit, valid texts of maximum likelihood against its others; calls: "
         "different texts that the objective was asked about, for each delivered where 1,000 and where 100,000 are; "
-        "texts: written for each delivered; CPU s: of training, processor seconds."
+        "texts: written for each delivered; CPU s: of training, processor seconds. The picture leaves out what reaches "
+        "far less than maximum likelihood."
     )
     if task.language == "molecules":
         text += (
@@ -131,13 +143,15 @@ def beside_kl(seeds: Sequence[Rows]) -> list[dict[str, Any]]:
     """For each arm with D or learnt from best-of-n, what REINFORCE costs where its KL lets it reach as much.
 
     The curve over weights of the KL, maximum likelihood its end, is read at the arm's mean of the objective, seed by
-    seed; a seed whose curve does not reach so far is left out.
+    seed; a seed whose curve does not reach so far is left out. A slower arm stands beside the curve of its rate.
     """
     lines = []
     for arm, about in ARMS.items():
-        if about.family not in ("D", "D shuffled", "best of 4, learnt", "REINVENT"):
+        if about.family in ("control", "KL", "KL, slowly", "best of n") or arm == START:
             continue
-        for key in ("fcd", "NLL-test", "scaffolds", "cover"):
+        for key in (
+            ("fcd", "scaffolds", "NLL-test") if any("fcd" in row for row in seeds[0].values()) else ("NLL-test",)
+        ):
             pairs = [pair for rows in seeds if (pair := _pair(rows, arm, key)) is not None]
             if pairs:
                 reached, own, kl = (fmean(column) for column in zip(*pairs, strict=True))
@@ -148,12 +162,9 @@ def beside_kl(seeds: Sequence[Rows]) -> list[dict[str, Any]]:
 
 def _pair(rows: Rows, arm: str, key: str) -> tuple[float, float, float] | None:
     """What an arm reaches, its number, and that of the KL curve where it reaches as much."""
-    curve = [
-        (row["mean"], row[key])
-        for name, row in rows.items()
-        if name == START or (name != REAL and ARMS[name].family == "KL")
-        if key in row
-    ]
+    family = "KL, slowly" if ARMS[arm].family.endswith("slowly") else "KL"
+    its = [name for name in rows if name == START or (name != REAL and ARMS[name].family == family)]
+    curve = [(rows[name]["mean"], rows[name][key]) for name in its if key in rows[name]]
     if arm not in rows or key not in rows[arm] or len(curve) < 2:
         return None
     there = at_equal(curve, rows[arm]["mean"])
@@ -188,6 +199,8 @@ def draw(name: str, seeds: Sequence[Rows], task: "Task") -> None:
         _plane(panel, lambda arm, x=x, y=y: _mean(seeds, arm, x, y))  # type: ignore[misc]
         panel.set(xlabel=x_label, ylabel=y_label, yscale="log" if log else "linear")
         plain_axes(panel)
+        if log:
+            _plain_numbers(panel)
     if task.language == "molecules":
         _target(axes[0], _mean(seeds, START, "qed", "fcd"))
     axes[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -207,26 +220,34 @@ def _plane(panel: "Axes", point: Callable[[str], tuple[float, float] | None]) ->
     """A line for each family in the order of what it reaches, from maximum likelihood on; controls as crosses."""
     from textgan_env.ops.plots import LINE_COLOURS
 
-    start = point(START)
-    for number, (family, label) in enumerate(FAMILIES.items()):
+    start, reached = point(START), []
+    for family, (label, colour, sign) in FAMILIES.items():
         points = sorted(at for arm, about in ARMS.items() if about.family == family and (at := point(arm)))
+        line = sorted({*points, *([start] if start and family in JOINED else [])})
         if not points:
             continue
-        line = sorted({*points, *([start] if start and family in ("best of n", "KL") else [])})
-        colour = LINE_COLOURS[number % len(LINE_COLOURS)]
-        joined: dict[str, Any] = {
-            "linewidth": 1.2 if family in ("best of n", "KL", "temperature") else 0.0,
-            "alpha": 0.9,
-        }
-        marker = "os^DvPX"[number]
-        panel.plot(*zip(*line, strict=True), marker=marker, markersize=6, color=colour, label=label, **joined)
+        reached += [x for x, _ in line]
+        look: dict[str, Any] = {"color": LINE_COLOURS[colour], "marker": sign, "markersize": 6, "label": label}
+        look |= {"fillstyle": "none" if family.startswith("D shuffled") else "full"}
+        panel.plot(*zip(*line, strict=True), linewidth=1.2 if family in JOINED else 0.0, **look)
     crosses = [at for arm, about in ARMS.items() if about.family == "control" and (at := point(arm))]
     if crosses:
-        look: dict[str, Any] = {"color": "#6b6f76", "linewidth": 0.0, "markersize": 7, "label": "controls: shuffled"}
+        look = {"color": "#6b6f76", "linewidth": 0.0, "markersize": 6, "label": "controls: objective shuffled"}
         panel.plot(*zip(*crosses, strict=True), "x", **look)
     real = point(REAL)
     if real:
-        panel.plot(*real, "*", color="black", markersize=9, label="real text")
+        panel.plot(*real, "*", color="black", markersize=10, linewidth=0.0, label="real text")
+    if start and max(reached) > start[0]:  # an arm that is ruined would press all others together
+        panel.set_xlim(left=start[0] - 0.6 * (max(reached) - start[0]))
+
+
+def _plain_numbers(panel: "Axes") -> None:
+    """A logarithmic axis that says .05 and not 5 x 10^-2."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _target(panel: "Axes", start: tuple[float, float] | None) -> None:

@@ -91,6 +91,25 @@ def test_a_row_without_its_control_is_left_out() -> None:
     assert list(goals.controlled(rows)) == [REAL, START, "REINFORCE", "REINFORCE, objective shuffled"]
 
 
+def test_columns_that_say_nothing_of_any_arm_are_left_out() -> None:
+    assert goal_report.filled([{"a": 1, "b": None}, {"a": None, "b": None, "c": 0}]) == [{"a": 1}, {"a": None, "c": 0}]
+
+
+def test_best_of_n_delivers_fewer_unless_its_numbers_are_shuffled_and_many_break_the_rules() -> None:
+    counts = [goal_arms.strings_of(arm, SCALE) for arm in (Arm(""), Arm("", best_of=4))]
+    assert counts == [24, 14]
+    assert goal_arms.strings_of(Arm("", best_of=4, shuffled=True), SCALE) == 24
+
+
+def test_a_slower_arm_is_read_beside_the_curve_of_its_rate() -> None:
+    rows = molecules(0, **{
+        "KL .05": {"mean": 0.84, "fcd": 4.0}, "KL .05, rate 2e-4": {"mean": 0.84, "fcd": 3.0},
+        "ORGAN, D .5, rate 2e-4": {"mean": 0.82, "fcd": 2.5},
+    })  # fmt: skip
+    (found,) = goal_report.beside_kl([rows])
+    assert found["KL's there"] == pytest.approx(2.5)
+
+
 def test_every_control_is_an_arm_that_is_told_nothing() -> None:
     for name, arm in ARMS.items():
         paid = bool(arm.agent and arm.agent != "mle") or arm.best_of > 1

@@ -30,6 +30,7 @@ from textgan_env.runs.logs import Row, read_metrics
 from textgan_env.show.saved import SavedRun
 from textgan_env.show.traces import Plane, RunDiscriminator, Trace, real_texts, write_traces
 from textgan_env.tasks import Task
+from textgan_env.utils import molecules
 from textgan_env.utils.errors import InputError, require
 from textgan_env.utils.files import write_safely
 
@@ -308,8 +309,10 @@ def _traces_data(
 
 def _text_data(task: Task, trace: Trace, place: Mapping[int, int], onto: Plane, real_dF: torch.Tensor) -> Data:
     """One text, its tokens as their places among the words of the page."""
+    text = task.text(trace.tokens)
     return {
-        "text": task.text(trace.tokens),
+        "text": text,
+        "picture": _picture(text) if task.language == "molecules" else None,
         "tokens": [place[token] for token in trace.tokens],
         "q": [round(value, _DIGITS) for value in trace.q],
         "stopped": [round(value, _DIGITS) for value in trace.stopped],
@@ -321,6 +324,12 @@ def _text_data(task: Task, trace: Trace, place: Mapping[int, int], onto: Plane, 
         "path": _points(onto.project(trace.features_SF)),
         "nearest": int(torch.cdist(trace.features_SF[-1:], real_dF).argmin()),
     }
+
+
+def _picture(text: str) -> str | None:
+    """A molecule as the address of an image that the page holds itself, where no script runs; None of none."""
+    drawn = molecules.picture(text)
+    return None if drawn is None else f"data:image/svg+xml;base64,{base64.b64encode(drawn.encode()).decode()}"
 
 
 def _parts(trace: Trace) -> Data:

@@ -163,6 +163,7 @@ function makeStage(run, index) {
   const stage = { run, index };
   stage.tokens = el("div", { class: "tokens", dir: "auto", role: "group", "aria-label": `Tokens of ${run.name}` });
   stage.readout = el("p", { class: "readout" });
+  stage.picture = el("img", { class: "molecule", hidden: true });
   stage.curve = el("div", { class: "chart" });
   stage.rollouts = el("div", { class: "behind", "aria-live": "polite" });
   stage.parts = el("div", { class: "seen" });
@@ -180,7 +181,7 @@ function makeStage(run, index) {
     unsure ? note(`AUC ${share(discriminator.auc)}: this discriminator cannot tell this policy's texts from real ones, so its Q says little here. Either the texts are that good or the discriminator is that weak; this number does not say which.`) : null,
     el("div", { class: "body" },
       el("div", {},
-        el("div", {}, stage.tokens, stage.readout),
+        el("div", {}, stage.tokens, stage.readout, stage.picture),
         el("div", {}, el("ul", { class: "keys" }, el("li", {}, sample("var(--accent)"), "Q of the token"), el("li", {}, sample("var(--faint)", "3 4"), "the discriminator's score if the text stopped here")), stage.curve),
         stage.rollouts),
       el("details", { class: "more", open: wide }, el("summary", {}, "What the discriminator sees"),
@@ -209,11 +210,19 @@ function showText() {
     stage.text = stage.run.texts[state.text];
     stage.tiles = stage.text.tokens.map((_, at) => tile(stage, stage.text, at));
     stage.tokens.replaceChildren(...stage.tiles);
+    showPicture(stage);
     state.chosen[stage.index] = null;
     showParts(stage);
     showChosen(stage);
   }
   showPosition();
+}
+
+function showPicture({ picture, text }) {
+  picture.hidden = !text.picture;
+  picture.alt = text.picture ? `The molecule ${text.text}` : "";
+  if (text.picture) picture.src = text.picture;
+  else picture.removeAttribute("src");
 }
 
 function showPosition() {

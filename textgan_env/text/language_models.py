@@ -22,7 +22,7 @@ from textgan_env.utils.reading import file_hash
 
 @dataclass(frozen=True)
 class Published:
-    """A model in a package of the Python Package Index.
+    """A model in a package of Python.
 
     Attributes:
         package: Its distribution.

@@ -92,9 +92,12 @@ def _adapted(base: str, rank: int, seed: int) -> Any:
     with quiet(transformers_package()):
         from peft import LoraConfig, inject_adapter_in_model
     model = read_causal_lm(base)
+    # GPT-2 keeps its matrices the other way round, and peft warns where it is not told so.
+    turned = any(type(part).__name__ == "Conv1D" for part in model.modules())
     try:
         with seeded(seed):
-            inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=SCALE * rank), model)
+            config = LoraConfig(r=rank, lora_alpha=SCALE * rank, fan_in_fan_out=turned)
+            inject_adapter_in_model(config, model)
     except ValueError as error:
         kind = model.config.model_type
         raise InputError(f"peft has no LoRA for a {kind} model: {str(error).splitlines()[0]}") from None

@@ -69,11 +69,11 @@ def notes(task: "Task", scale: Scale, seeds: Mapping[int, Rows], equal: Sequence
         f"maximum likelihood of its own: {scale.rounds} rounds of {scale.g_steps} g-steps of {scale.batch_size} texts; "
         f"policy gradients at rate {scale.learning_rate:g}, best of 4 learnt at 2e-3; D learns from "
         f"{scale.d_share:.0%} of the training texts a round; longer: {scale.longer} epochs more. "
-        f"{scale.strings:,} texts of each arm (six tenths as many of best of n), measured on {of}: FCDs are of equal "
-        "numbers. Means over the seeds that a row names, from three seeds on with a 95 % interval; a row stands only "
-        "where its control does. objective, reached, top 100: mean, share at the best value, mean of the 100 best "
-        "different texts; NLL-test, cover, fit: "
-        "nats a token; D on validity: AUC of D's logit, valid texts of maximum likelihood against its others; calls: "
+        f"{scale.strings:,} texts of each arm (six tenths as many of best of n), measured on {of}, so that FCDs "
+        f"are of equal numbers{fewer_of(seeds, scale)}. Means over the seeds that a row names, from three seeds on "
+        "with a 95 % interval; a row stands only where its control does. objective, reached, top 100: mean, share at "
+        "the best value, mean of the 100 best different texts; NLL-test, cover, fit: nats a token; D on "
+        "validity: AUC of D's logit, valid texts of maximum likelihood against its others; calls: "
         "different texts that the objective was asked about, for each delivered where 1,000 and where 100,000 are; "
         "texts: written for each delivered; CPU s: of training, processor seconds. The picture leaves out what reaches "
         "far less than maximum likelihood."
@@ -84,6 +84,18 @@ def notes(task: "Task", scale: Scale, seeds: Mapping[int, Rows], equal: Sequence
             "above maximum likelihood hold of the means."
         )
     return f"{text}\n\nD beside KL where both reach as much:\n\n{table(equal)}" if equal else text
+
+
+def fewer_of(seeds: Mapping[int, Rows], scale: Scale) -> str:
+    """Which arms had fewer texts that could be measured, and how many; FCD is biased upwards for few."""
+    least = 0.95 * min(scale.samples, scale.strings)
+    few = [
+        f"{arm} (seed {seed}: {row['measured']:,})"
+        for seed, rows in seeds.items()
+        for arm, row in rows.items()
+        if row.get("measured", least) < least and (arm == REAL or ARMS[arm].best_of == 1)
+    ]
+    return f" but for {', '.join(few)}" if few else ""
 
 
 def lines_of(arm: str, seeds: Sequence[Rows]) -> list[dict[str, Any]]:
@@ -164,8 +176,8 @@ def _pair(rows: Rows, arm: str, key: str) -> tuple[float, float, float] | None:
     """What an arm reaches, its number, and that of the KL curve where it reaches as much."""
     family = "KL, slowly" if ARMS[arm].family.endswith("slowly") else "KL"
     its = [name for name in rows if name == START or (name != REAL and ARMS[name].family == family)]
-    curve = [(rows[name]["mean"], rows[name][key]) for name in its if key in rows[name]]
-    if arm not in rows or key not in rows[arm] or len(curve) < 2:
+    curve = [(rows[name]["mean"], rows[name][key]) for name in its if {"mean", key} <= rows[name].keys()]
+    if arm not in rows or not {"mean", key} <= rows[arm].keys() or len(curve) < 2:
         return None
     there = at_equal(curve, rows[arm]["mean"])
     return None if there is None else (rows[arm]["mean"], rows[arm][key], there)

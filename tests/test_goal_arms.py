@@ -110,6 +110,18 @@ def test_a_slower_arm_is_read_beside_the_curve_of_its_rate() -> None:
     assert found["KL's there"] == pytest.approx(2.5)
 
 
+def test_an_arm_of_which_nothing_could_be_measured_has_a_row_and_those_of_few_texts_are_named() -> None:
+    ruined = {"valid": 0.0, "measured": 0, "NLL-test": 1.8}
+    rows = molecules(0, **{"KL .05": {"mean": 0.84, "fcd": 4.0}}) | {"ORGAN, D .5": ruined}
+    assert goal_report.beside_kl([rows]) == []
+    (row,) = goal_report.lines_of("ORGAN, D .5", [rows])
+    assert (row["valid"], row["FCD"], row["asked"]) == ("0.000", None, None)
+    scale = replace(SCALE, strings=200, samples=100)
+    rows["KL .05"]["measured"] = 96
+    assert goal_report.fewer_of({0: rows}, scale) == " but for ORGAN, D .5 (seed 0: 0)"
+    assert goal_report.fewer_of({0: molecules(0)}, scale) == ""
+
+
 def test_every_control_is_an_arm_that_is_told_nothing() -> None:
     for name, arm in ARMS.items():
         paid = bool(arm.agent and arm.agent != "mle") or arm.best_of > 1

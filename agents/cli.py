@@ -22,7 +22,8 @@ from tyro.conf import Positional, arg
 
 from textgan_env import __version__
 from textgan_env.utils.errors import DEBUG, InputError, friendly_errors, require, require_known
-from textgan_env.utils.options import TaskOptions, read_words
+from textgan_env.utils.kinds import LANGUAGE_MODELS
+from textgan_env.utils.options import DRAWN, TaskOptions, read_words
 from textgan_env.utils.printing import say, say_json
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def sample(
     objective: str | None = None,
     midi: Path | None = None,
     draw: Path | None = None,
+    max_length: int | None = None,
 ) -> None:
     """Generate texts with the policy of a run, one a line.
 
@@ -100,7 +102,8 @@ def sample(
     or, with blanks to fill: textgan sample runs/maskgan-my-1 -n 5 --template "a ___ cat"
 
     Args:
-        run: The run folder; wordnet or wordnet/seqgan: of the trained weights that `textgan weights` makes.
+        run: The run folder; wordnet or wordnet/seqgan: of the trained weights that `textgan weights` makes; or
+            smollm2, a pretrained language model as it is, where no folder has that name.
         n: Number of texts.
         decoding: How tokens are chosen.
         prefix: What every text begins with, in words of the text that the run has learnt from.
@@ -111,10 +114,13 @@ def sample(
         objective: NAME:ARGUMENT or FILE.py:NAME, as `textgan train seqgan` takes it.
         midi: A folder that gets every text as a MIDI file, too: for runs on task music, needs the extra music.
         draw: An SVG file of these molecules, those that are: for runs on molecules, needs the extra chem.
+        max_length: Of smollm2: the most subwords of a text, its prefix counted [48].
     """
-    from textgan_env import load
+    from textgan_env import load, load_model
 
-    saved = load(run)
+    model = str(run) in LANGUAGE_MODELS and not run.exists()
+    require(model or max_length is None, "the length of a run's texts is the run's: leave out --max-length")
+    saved = load_model(str(run), 48 if max_length is None else max_length) if model else load(run)
     require((objective is not None) == (best_of > 1), f"--best-of {best_of} and --objective go together")
     texts = saved.stream(n * best_of, prefix=prefix, template=template, seed=seed, **asdict(decoding))
     if objective is not None:
@@ -441,7 +447,10 @@ def data_inspect(
     from textgan_env.tasks import CorpusTask
     from textgan_env.text.corpora import CORPORA
 
-    named = text in CORPORA and not Path(text).exists()
+    missing = not Path(text).exists()
+    named = missing and text in CORPORA
+    drawn = f"the texts of task '{text}' are drawn from a law that is known: there is no text file to inspect"
+    require(not missing or text not in DRAWN, drawn)
     task = _task(replace(reading, task=text) if named else replace(reading, corpus=text))
     assert isinstance(task, CorpusTask)
     report, vocabulary = task.corpus.report, task.vocabulary

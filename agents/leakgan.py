@@ -181,6 +181,8 @@ class LeakGAN(AdversarialAgent):
 
         published = {"embed_size": self.config.d_embed_size, **leakgan_options(self.task.max_length)}
         discriminator = super().new_discriminator(**published if self.config.discriminator == "conv" else {})
+        assert discriminator is not None
+        discriminator.begin_features(1)  # refused by one that has no features of prefixes
         return super().new_policy(discriminator=discriminator, manager_size=self.config.hidden_size)
 
     def new_discriminator(self, **_: Any) -> DiscriminatorModule:

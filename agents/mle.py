@@ -10,11 +10,12 @@ This is how SeqGAN and LeakGAN begin, and the baseline they are measured against
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from textgan_env.training.agent import LikelihoodAgent, PolicyConfig, run_command
+from textgan_env.utils.errors import require
 from textgan_env.utils.options import ORACLES, SharedConfig, at_least
 
 if TYPE_CHECKING:
@@ -39,10 +40,19 @@ class MLEConfig(PolicyConfig, SharedConfig):
     layers: int | None = None
     """Layers of G [an LSTM 1, a transformer 2]."""
     model: Path | None = None
-    """A folder with a Hugging Face causal language model to begin as instead; its sizes and dropout are its own. Text
-    needs its --tokenizer."""
+    """A pretrained causal language model to begin as instead: smollm2, or a folder with one of Hugging Face's; its
+    sizes and dropout are its own, and your text is read with its tokenizer. Try --learning-rate 1e-3 and few epochs."""
+    lora_rank: int | None = None
+    """Rank of the adapter (LoRA) that learns in place of the weights of --model; 0: all of these learn [8 for smollm2,
+    0 for a folder]."""
     scheduled_sampling: float = 0.0
     """While it learns, a share of the tokens that it reads is its own; this is what the share grows by in an epoch."""
+
+    def task_options(self) -> dict[str, Any]:
+        """Own text is read with the tokenizer of the language model, unless another is given, which is then refused."""
+        if self.model is None or self.tokenizer is not None or self.task != "corpus":
+            return super().task_options()
+        return replace(self, tokenizer=self.model).task_options()
 
 
 def fast(task: str) -> MLEConfig:
@@ -95,7 +105,16 @@ class MLE(LikelihoodAgent):
         from textgan_env.tasks import load_causal_lm
 
         model = self.config.model
-        return self.new_policy() if model is None else load_causal_lm(model, self.task)
+        if model is None:
+            require(self.config.lora_rank is None, "lora_rank is for a language model: give --model, found none")
+            return self.new_policy()
+        return load_causal_lm(model, self.task, lora_rank=self.config.lora_rank, seed=self.seed("policy"))
+
+    def pace(self) -> str:
+        """How long an epoch of a language model takes."""
+        from textgan_env.training.mle import epoch_pace
+
+        return "" if self.config.model is None else epoch_pace(self.policy, self.task, self.mle_batch_size)
 
     def mle_batch(self, step: Step, own_share: float = 0.0) -> Numbers:
         """One batch; in scheduled sampling a share of what G reads, which grows from epoch to epoch, is its own."""

@@ -5,7 +5,6 @@ changes, and the gradients of many batches are compared, under the true log p / 
 learns against the true log p / q of where it is, with both gradients and several learning rates each.
 """
 
-import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,13 +45,13 @@ class Options:
     """Batches whose gradients are compared."""
     signal_batches: int = 32
     """Further batches of all actions, for the expected gradient."""
-    rates: tuple[float, ...] = (6e-3, 2e-2)
+    rates: tuple[float, ...] = (6e-3, 2e-2, 5e-2)
     """Learning rates of G."""
     steps: int = 60
     """g-steps."""
-    every: int = 10
+    every: int = 5
     """g-steps from one look at the fit to the next."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """Of texts, weights and draws of the learning; the oracle is one."""
     target: float = 0.85
     """Fit that the seconds are taken to, nats per token."""
@@ -80,8 +79,9 @@ def main(options: Options) -> None:
     show(f"{options.name}_noise", list(noise_rows(options)), notes=about + noise)
     learning = (
         f"D is the true log p / q of each step, gamma .23, {options.steps} g-steps, {len(options.seeds)} seeds. "
-        f"to target: seconds of the processor for g-steps until the fit (KL(q||p), 2,000 texts, looked at every "
-        f"{options.every} g-steps) is first below {options.target:g}; mean and range over the seeds that reached it. "
+        f"steps, seconds to target: g-steps, and seconds of the processor for them, until the fit (KL(q||p), 2,000 "
+        f"texts, looked at every {options.every} g-steps) is first at most {options.target:g}; mean and range over the "
+        "seeds that reached it. "
         "fit, cover: at the end, mean over seeds; fit of equal time: after as many seconds as REINFORCE of that rate "
         "took for all its g-steps."
     )
@@ -205,7 +205,7 @@ def _learn(options: Options, first: "ScratchGAN", rate: float, every: bool) -> l
     seed, spent, points = first.config.seed, 0.0, []
     for number in range(options.steps + 1):
         if number % options.every == 0:
-            points.append({"seconds": spent, **divergences(agent, seed)})
+            points.append({"steps": number, "seconds": spent, **divergences(agent, seed)})
         before = time.process_time()
         if number < options.steps:
             agent.g_step(Step(derived_seed(seed, "g", number), round=number))
@@ -226,21 +226,28 @@ def summary(curves: Sequence[Sequence[Mapping[str, float]]], target: float, give
     """What some curves that differ by their seed say of time and fit.
 
     Args:
-        curves: A curve a seed: ``seconds``, ``fit`` and ``cover`` at each look.
+        curves: A curve a seed: ``steps``, ``seconds``, ``fit`` and ``cover`` at each look.
         target: Fit that the seconds are taken to.
         given: Seconds of each seed after which the fit is taken, too.
 
     Returns:
         The columns of a row; a dash where no seed reached the target.
     """
-    reached = [next((at["seconds"] for at in curve if at["fit"] <= target), math.inf) for curve in curves]
-    known = [seconds for seconds in reached if math.isfinite(seconds)]
-    span = f"{statistics.fmean(known):.2f} ({min(known):.2f} to {max(known):.2f})" if known else None
+    first = [next((at for at in curve if at["fit"] <= target), None) for curve in curves]
+    reached = [at for at in first if at is not None]
+
+    def span(name: str, digits: int) -> str | None:
+        """Mean and range over the seeds that reached the target."""
+        some = [at[name] for at in reached]
+        if not some:
+            return None
+        return f"{statistics.fmean(some):.{digits}f} ({min(some):.{digits}f} to {max(some):.{digits}f})"
+
     then = [[at["fit"] for at in curve if at["seconds"] <= most][-1] for curve, most in zip(curves, given, strict=True)]
     ends = [curve[-1] for curve in curves]
-    steps = statistics.fmean(end["seconds"] for end in ends)
-    found: dict[str, Any] = {"to target": span, "reached": f"{len(known)} of {len(curves)}", "seconds": steps}
-    found |= {name: statistics.fmean(end[name] for end in ends) for name in ("fit", "cover")}
+    found: dict[str, Any] = {"steps to target": span("steps", 0), "seconds to target": span("seconds", 2)}
+    found["reached"] = f"{len(reached)} of {len(curves)}"
+    found |= {name: statistics.fmean(end[name] for end in ends) for name in ("seconds", "fit", "cover")}
     return found | {"fit of equal time": statistics.fmean(then)}
 
 

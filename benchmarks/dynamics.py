@@ -69,17 +69,14 @@ def draw_rollouts(options: Rollouts) -> Path:
     """Draw one text with each token's Q, and the completions behind some of them; returns the path."""
     traced, task = measure_rollouts(options)
     q, words = traced.q, words_of(task, traced.tokens)
-    scores = [q[-1], *(done.score_real for completions in traced.completions for done in completions)]
-    furthest = max(abs(score - 0.5) for score in scores)
-    limits = (0.5 - furthest, 0.5 + furthest)
     title = f"Q of each token: the mean D of {options.rollouts} completions; at the last token, D of the text"
-    frames = [rgb_array(words, q, limits=limits, size=(960, 250), title=title)]
+    frames = [rgb_array(words, q, limits=(0.0, 1.0), size=(960, 250), title=title)]
     for at in largest_changes(q[:-1], options.shown):
         ordered = sorted(traced.completions[at], key=attrgetter("score_real"))
         given = ("… " if at > 4 else "") + " ".join(words[max(0, at - 4) : at + 1])
         title = f"{given} …   Q = {q[at]:.2f} (one token before: {q[at - 1]:.2f}), the mean of"
         texts = [f"… {task.text(done.tokens)}" for done in ordered]
-        frames.append(score_list(texts, [done.score_real for done in ordered], limits=limits, title=title))
+        frames.append(score_list(texts, [done.score_real for done in ordered], limits=(0.0, 1.0), title=title))
     save_png(np.concatenate(frames), options.path)
     return options.path
 

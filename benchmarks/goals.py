@@ -1,50 +1,37 @@
 """How far a goal is reached, and what it costs in text: rivals, reinforcement learning, guards, controls.
 
-    python -m benchmarks.goals --pretrained runs/mle-coco-1 --objective "product:has:red,blue;length:12"
+    python -m benchmarks.goals --pretrained runs/mle-moses-1 runs/mle-moses-2 --objective qed
 
-Every arm begins as the policy of one run of maximum likelihood, and takes as many g-steps of as many texts.
+Every arm begins as the policy of a run of maximum likelihood, one run for each seed, and takes as many g-steps of as
+many texts (`benchmarks.goal_arms`). Each policy and each measurement is a file under --out: a killed command goes on
+where it was when it is started again; --finished only draws what is there.
 """
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from time import process_time
 from typing import TYPE_CHECKING, Any
 
-from agents import class_of, module_of
-from benchmarks.results import command, show
+from benchmarks.goal_arms import ARMS, REAL, START, Scale
+from benchmarks.results import command, made_once
+from textgan_env.utils.errors import require, require_known
+from textgan_env.utils.files import write_safely
 
 if TYPE_CHECKING:
     from textgan_env.objectives import Objective
     from textgan_env.policies import PolicyModule
-    from textgan_env.tasks import Task
-
-#: Arm -> module of the agent, and the options that make it what it is. The objective alone, unless something is said.
-ARMS: Mapping[str, tuple[str, dict[str, Any]]] = {
-    "REINFORCE": ("seqgan", {"kl_coef": 0.0}),
-    "REINFORCE, objective shuffled (control)": ("seqgan", {"kl_coef": 0.0, "objective_control": "shuffled"}),
-    "guard: KL .05": ("seqgan", {"kl_coef": 0.05}),
-    "guard: REINVENT, sigma 20": ("reinvent", {"sigma": 20.0}),
-    "guard: a step of maximum likelihood a g-step": ("seqgan", {"kl_coef": 0.0, "mle_steps": 10}),
-    "guard: the same at rate 5e-4": ("seqgan", {"kl_coef": 0.0, "mle_steps": 10, "mle_learning_rate": 5e-4}),
-    "guard: repeat decay .5": ("seqgan", {"kl_coef": 0.0, "repeat_decay": 0.5}),
-    "guard: D of weight .5 (ORGAN)": ("seqgan", {"kl_coef": 0.0, "objective_weight": 0.5}),
-    "the same, D shuffled (control)": ("seqgan", {"kl_coef": 0.0, "objective_weight": 0.5, "control": "shuffled"}),
-    "best of 4, learnt": ("expert_iteration", {"search": "best", "proposals": 4, "real_share": 0.0}),
-    "best of 4, objective shuffled (control)": (
-        "expert_iteration",
-        {"search": "best", "proposals": 4, "real_share": 0.0, "objective_control": "shuffled"},
-    ),
-}
+    from textgan_env.show.saved import SavedRun
 
 
 @dataclass(frozen=True)
 class Options:
     """Chase a goal with and without guards."""
 
-    pretrained: Path
-    """A run of maximum likelihood that every arm begins as."""
+    pretrained: tuple[Path, ...]
+    """Runs of maximum likelihood on one task, one a seed: that of the run is the arms' seed, too."""
     objective: str
     """NAME:ARGUMENT, or FILE.py:NAME."""
     rounds: int = 4
@@ -54,86 +41,140 @@ class Options:
     batch_size: int = 64
     """Texts a g-step."""
     learning_rate: float = 1e-3
-    """Of g-steps."""
-    samples: int = 1000
-    """Texts of each arm that are measured."""
-    seeds: int = 1
-    """Seeds of the draws; the pre-trained policy is the same."""
+    """Of g-steps of policy gradients."""
+    d_share: float = 1.0
+    """Share of the training texts that D learns from in a d-step."""
+    longer: int = 2
+    """Epochs that maximum likelihood goes on for in its longer arm."""
+    strings: int = 2_000
+    """Texts of each arm that are written."""
+    samples: int = 1_000
+    """How many of them, of molecules valid ones, are measured but for validity."""
     only: tuple[str, ...] = ()
-    """Arms; none: all."""
+    """Arms to make; none: all. Controls are named like the others."""
+    small: bool = False
+    """As small as it can be, to see that everything runs."""
+    finished: bool = False
+    """Make nothing more: only tables and picture of what is there."""
+    out: Path = Path("runs/goals")
+    """Where every finished part is kept."""
     name: str = "goals"
-    """Of the result files."""
+    """Of the result files and the picture."""
 
 
 @command
 def main(options: Options) -> None:
     """The command."""
+    import torch
+
+    from benchmarks.goal_report import report
     from textgan_env import load
     from textgan_env.objectives import typed_objective
 
-    saved, objective = load(options.pretrained), typed_objective(options.objective)
-    rows: list[dict[str, Any]] = []
-    for seed in range(options.seeds):
-        if not options.only:
-            rows.append({"arm": "maximum likelihood", **measure(saved.policy, saved.task, objective, options, seed)})
-            rows.append({"arm": "best of 4", **measure(saved.policy, saved.task, objective, options, seed, best_of=4)})
-        for name in options.only or ARMS:
-            print(f"{name}, seed {seed} ...", flush=True)
-            rows.append({"arm": name, **learn(name, saved.task, objective, options, seed)})
-            print(rows[-1], flush=True)
-    show(options.name, rows, notes=notes(options, saved.task))
+    torch.set_num_threads(1)
+    require(bool(options.pretrained), "pretrained must name at least one run")
+    for name in options.only:
+        require_known("arm", name, ARMS)
+    runs = [load(path) for path in options.pretrained]
+    require(len({run.task.name for run in runs}) == 1, "the pretrained runs must be of one task")
+    seeds = [run.seed for run in runs]
+    require(len({*seeds}) == len(seeds), f"the pretrained runs must have seeds of their own, found {seeds}")
+    scale = scale_of(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    other = f"'{options.out}' holds arms of another scale or objective: give another folder with --out"
+    require(made_once(options.out / "scale.json", partial(asdict, scale)) == asdict(scale), other)
+    for run in runs:
+        if not options.finished:
+            Parts(options.out, scale, run, typed_objective(options.objective)).make(options.only or tuple(ARMS))
+    rows = {seed: finished_rows(options.out, seed) for seed in seeds}
+    report(options.name, runs[0].task, scale, {seed: found for seed, found in rows.items() if found})
 
 
-def notes(options: Options, task: "Task") -> str:
-    """How the table was made."""
-    return (
-        f"Objective {options.objective} on task '{task.name}', {options.seeds} seed(s): {options.rounds} rounds of "
-        f"{options.g_steps} g-steps of {options.batch_size} texts at rate {options.learning_rate:g} from the same "
-        f"policy of maximum likelihood; {options.samples} texts of each. mean, reached: of the objective; unique: "
-        "share of different texts; commonest: share of the text that comes most often; NLL-valid: nats a token of real "
-        "text; calls: different texts that the objective was asked about in training, and for 1,000 delivered texts; "
-        "CPU s: of training."
-    )
+def scale_of(options: Options) -> Scale:
+    """How large everything is."""
+    if options.small:
+        return Scale(options.objective, 2, 1, 8, options.learning_rate, 0.1, 1, 24, 12)
+    names = ("rounds", "g_steps", "batch_size", "learning_rate", "d_share", "longer", "strings", "samples")
+    return Scale(options.objective, **{name: getattr(options, name) for name in names})
 
 
-def learn(name: str, task: "Task", objective: "Objective", options: Options, seed: int) -> dict[str, Any]:
-    """Train an arm, and measure it."""
-    agent, changes = ARMS[name]
-    config = module_of(agent).PRESETS["fast"](task.name)
-    sizes = {"rounds": options.rounds, "g_steps": options.g_steps, "batch_size": options.batch_size}
-    given = {"pretrained": options.pretrained, "objective": options.objective, "seed": seed, "device": "cpu"}
-    if agent == "seqgan":
-        given |= {"rollouts": 0, "transform": "prob"}
-    rates = {"learning_rate": options.learning_rate, "d_pretraining": 1, "objective_weight": 1.0}
-    learner = class_of(agent)(replace(config, **given, **sizes, **{**rates, **changes}), task)
-    before = process_time()
-    for current in learner.schedule().after(0):
-        for steps, step in current.steps(seed):
-            steps.run(step)
-    spent = process_time() - before
-    found = measure(learner.policy.eval(), task, objective, options, seed)
-    return found | {"calls": learner.asked.calls, "CPU s": spent}
+class Parts:
+    """The arms of a seed, each learnt once and measured once, and kept as files.
+
+    Args:
+        out: The folder.
+        scale: How large everything is.
+        start: The run that all begin as.
+        objective: The goal.
+    """
+
+    def __init__(self, out: Path, scale: Scale, start: "SavedRun", objective: "Objective") -> None:
+        self.out, self.scale, self.start, self.objective = out, scale, start, objective
+
+    def make(self, names: Sequence[str]) -> None:
+        """What is left of some arms."""
+        from benchmarks.goal_arms import measure, of_texts
+
+        task, samples = self.start.task, self.scale.samples
+        # Spread over the split: a file may be in some order.
+        real_BT = task.split("valid").tokens_BT
+        real_BT = real_BT[:: max(1, len(real_BT) // self.scale.samples)]
+        real = [task.text(tokens) for tokens in real_BT.tolist()]
+        made_once(self.path(REAL), lambda: of_texts(real, task, self.objective, samples))
+        for name in names:
+            if self.path(name).exists():
+                continue
+            print(f"{name}, seed {self.start.seed} ...", flush=True)
+            policy, took = self.policy(name)
+            how = (policy, ARMS[name], self.start, self.objective, self.scale)
+            found = made_once(self.path(name), lambda how=how, took=took: took | measure(*how))  # type: ignore[misc]
+            print({key: value for key, value in found.items() if isinstance(value, float)}, flush=True)
+
+    def policy(self, name: str) -> tuple["PolicyModule", dict[str, Any]]:
+        """The policy that writes an arm's texts, learnt where it is not there, and what learning it took."""
+        import copy
+
+        import safetensors.torch
+
+        from benchmarks.goal_arms import learn
+
+        arm = ARMS[name]
+        if arm.writer:
+            return self.policy(arm.writer)
+        policy = copy.deepcopy(self.start.policy)
+        if not arm.agent:
+            return policy, {}
+        weights, about = self.path(name, ".safetensors"), self.path(f"{name} learnt")
+        if not weights.exists():
+            learnt, took = learn(arm, self.start, self.scale)
+            made_once(about, lambda: took)
+            write_safely(weights, safetensors.torch.save(learnt.state_dict()))
+        policy.load_state_dict(safetensors.torch.load(weights.read_bytes()))
+        return policy.eval(), json.loads(about.read_text("utf-8"))
+
+    def path(self, name: str, end: str = ".json") -> Path:
+        """The file of a part."""
+        return part_path(self.out, self.start.seed, name, end)
 
 
-def measure(
-    policy: "PolicyModule", task: "Task", objective: "Objective", options: Options, seed: int, *, best_of: int = 1
-) -> dict[str, Any]:
-    """What texts of a policy reach, and how they are; of best-of-n, those that are delivered."""
-    import numpy as np
+def part_path(out: Path, seed: int, name: str, end: str = ".json") -> Path:
+    """The file of an arm of a seed."""
+    return out / f"{seed}-{re.sub('[^a-z0-9=.]+', '-', name.lower())}{end}"
 
-    from textgan_env.evaluation import nll, stream_best, stream_texts
 
-    texts = list(stream_best(stream_texts(policy, task, best_of * options.samples, seed), objective, best_of))
-    value_B, valid_BT = np.asarray(objective(texts), dtype=float), task.split("valid").tokens_BT
-    found: dict[str, Any] = {
-        "mean": float(value_B.mean()),
-        "reached": float((value_B >= objective.high).mean()),
-        "unique": len(set(texts)) / len(texts),
-        "commonest": Counter(texts).most_common(1)[0][1] / len(texts),
-        "NLL-valid": nll(policy, valid_BT, task.scored(valid_BT))[0] if best_of == 1 else None,
-        "per 1,000": 0 if best_of == 1 else 1000 * best_of,
-    }
-    return found | {"texts": " / ".join(texts[:3])}
+def finished_rows(out: Path, seed: int) -> dict[str, dict[str, Any]]:
+    """Arm -> what was measured of it with a seed; without those whose control is not there."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in (REAL, *ARMS):
+        path = part_path(out, seed, name)
+        if path.exists():
+            found[name] = json.loads(path.read_text("utf-8"))
+    return controlled(found) if START in found else {}
+
+
+def controlled(rows: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Those rows of a seed that stand beside their control, or need none."""
+    return {name: row for name, row in rows.items() if name == REAL or ARMS[name].control in ("", *rows)}
 
 
 if __name__ == "__main__":

@@ -128,6 +128,7 @@ def uncontrolled(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> b
 def label_of(agent: str, config: Mapping[str, Any], policy: "PolicyModule") -> str:
     """What a run was: agent, preset, sizes, and every option of its own that is not the preset's."""
     usual = asdict(module_of(agent).PRESETS[config["preset"]](config["task"]))
+    usual = {name: str(value) if isinstance(value, Path) else value for name, value in usual.items()}  # as in config
     common = {field.name for field in fields(SharedConfig)} | {"pretrained", "embed_size", "hidden_size", "control"}
     # An option that did not exist yet when the run was made cannot have been anything else.
     config = {**usual, **config}

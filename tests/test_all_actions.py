@@ -9,21 +9,25 @@ from benchmarks import all_actions, results
 
 
 def curve(*points: tuple[float, float]) -> list[dict[str, float]]:
-    return [{"seconds": seconds, "fit": fit, "cover": 1 - fit} for seconds, fit in points]
+    return [
+        {"steps": 5 * number, "seconds": seconds, "fit": fit, "cover": 1 - fit}
+        for number, (seconds, fit) in enumerate(points)
+    ]
 
 
-def test_seconds_to_a_target_are_those_of_the_first_look_below_it_over_the_seeds_that_reach_it() -> None:
+def test_steps_and_seconds_to_a_target_are_those_of_the_first_look_below_it_over_the_seeds_that_reach_it() -> None:
     curves = [
         curve((0, 1.0), (2, 0.4), (4, 0.6)),
         curve((0, 1.0), (3, 0.7), (6, 0.3)),
         curve((0, 1.0), (1, 0.9), (2, 0.8)),
     ]
     found = all_actions.summary(curves, target=0.5, given=[2.5, 9.0, 0.5])
-    assert (found["to target"], found["reached"]) == ("4.00 (2.00 to 6.00)", "2 of 3")
+    assert (found["seconds to target"], found["reached"]) == ("4.00 (2.00 to 6.00)", "2 of 3")
+    assert found["steps to target"] == "8 (5 to 10)"  # the mean is 7.5
     assert found["seconds"] == pytest.approx((4 + 6 + 2) / 3)
     assert found["fit"] == pytest.approx((0.6 + 0.3 + 0.8) / 3)
     assert found["fit of equal time"] == pytest.approx((0.4 + 0.3 + 1.0) / 3)
-    assert all_actions.summary(curves, target=0.1, given=[1, 1, 1])["to target"] is None
+    assert all_actions.summary(curves, target=0.1, given=[1, 1, 1])["seconds to target"] is None
 
 
 @pytest.mark.slow

@@ -15,11 +15,11 @@ from textgan_env import load
 from textgan_env.envs import TextGANVectorEnv
 from textgan_env.ops.sampling import seeded
 from textgan_env.policies import CausalLMPolicy, Decoding, make_policy, map_state
-from textgan_env.policies.causal_lm import read_causal_lm
 from textgan_env.rewards import Keys, complete, generate
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.snapshot import take_snapshot
 from textgan_env.tasks import CorpusTask, ToyTask, load_causal_lm, make_task
+from textgan_env.text.language_models import read_causal_lm
 
 V, T = 5, 6
 IDS = [7, 2, 9, 4, 0, 11]  # of tokens 0 to 4, and of PAD

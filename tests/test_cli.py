@@ -244,6 +244,7 @@ def test_fetch_checks_what_is_here(
     (["score", __file__, "--task", "toy"], "'toy' are numbers"),
     (["score", __file__, "--task", "verse"], "task 'verse'"),
     (["data", "inspect", "coco", "--mode", "char"], "option mode"),
+    (["data", "inspect", "oracle40"], "the texts of task 'oracle40' are drawn from a law that is known"),
 ])  # fmt: skip
 def test_a_mistake_is_one_sentence(words: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert named in refused(words, capsys)

@@ -253,6 +253,15 @@ def test_a_collapsed_policy_stops_the_run_where_that_is_asked_for(
     assert len(read_metrics(run.path)) == 3
 
 
+def test_what_goes_on_is_warned_of_once_and_again_when_it_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    look, collapsed = loop._evaluate, iter([True, True, False, True])
+    monkeypatch.setattr(loop, "_evaluate", lambda agent: look(agent) | ({"unique": 0.001} if next(collapsed) else {}))
+    launch(replace(TINY, runs=tmp_path, eval_every=1, epochs=4), MLE)
+    assert capsys.readouterr().out.count("warning: the policy collapses") == 2
+
+
 # -- Signals ----------------------------------------------------------------------------------------------------------
 def test_a_signal_in_the_middle_of_an_epoch_is_met_after_its_batch(
     whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

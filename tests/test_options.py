@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from agents import leakgan, mle, module_of, seqgan
-from conftest import assert_refused, mistake_of
+from conftest import assert_refused, interrupted, mistake_of
+from textgan_env.runs.logs import read_metrics
 from textgan_env.tasks import TASKS, Task
 from textgan_env.training.launch import launch
 from textgan_env.utils import options
@@ -219,6 +220,20 @@ def test_a_run_saved_with_old_names_is_resumed(tmp_path: Path) -> None:
 
     launch(parse(seqgan.PRESETS, "", ["--resume", str(run.path), "--threads", "1"]), make)
     assert [(config.kl_coef, config.ema_decay) for config in resumed] == [(0.5, saved["config"]["ema_decay"])]
+
+
+@pytest.mark.parametrize("policy", ["lstm", "relational"])
+def test_a_run_saved_when_every_network_had_one_layer_is_resumed(policy: str, tmp_path: Path) -> None:
+    small = ["--task", "toy", "--preset", "smoke", "--epochs", "3", "--threads", "1", "--show-samples", "0"]
+    words = [*small, "--eval-samples", "50", "--policy", policy, "--runs", str(tmp_path)]
+    with interrupted(mle.MLE, "mle_batch", at=lambda _, step: step.round == 2):
+        launch(parse(mle.PRESETS, "", words), mle.MLE)
+    run = tmp_path / "mle-toy-1"
+    about = run / "config.json"
+    saved = json.loads(about.read_text("utf-8"))
+    about.write_text(json.dumps({**saved, "config": saved["config"] | {"layers": 1}}))
+    launch(parse(mle.PRESETS, "", ["--resume", str(run), "--threads", "1"]), mle.MLE)
+    assert [row["step"] for row in read_metrics(run)][-1] == 3
 
 
 def test_the_help_of_task_names_every_task() -> None:

@@ -20,14 +20,16 @@ import pytest
 import torch
 
 import textgan_env
-from agents import mle, seqgan
+from agents import maskgan, mle, seqgan
 from conftest import PROJECT, assert_refused
 from textgan_env.discriminators import score_logits
 from textgan_env.evaluation import generate_texts
 from textgan_env.rewards import RolloutCredit
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.show import play_page
-from textgan_env.show.play import Page, Player, Request, Token, as_html, find_runs
+from textgan_env.show.play import Page, Player, Request, Token, find_runs
+from textgan_env.show.play_html import STYLE, as_html, legend
+from textgan_env.show.tables import RUN_COLOURS
 from textgan_env.text.vocabulary import EOS
 from textgan_env.utils.errors import InputError, MissingDataError
 
@@ -138,6 +140,8 @@ def test_two_runs_write_side_by_side_and_a_mistake_in_one_leaves_the_other(playe
 @pytest.mark.parametrize(("request_", "sentence"), [
     (Request(prefix="a zebra"), "'zebra' is not among the "),
     (Request(prefix="the cat sat here the"), "fewer than T="),
+    (Request(prefix="the ___ zebra"), "'zebra' is not among the "),
+    (Request(prefix="the ___ sat here there on"), "'there' is not among the "),
     (Request(temperature=0.0), "temperature must be above 0"),
     (Request(texts=0), "the number of texts must be at least 1"),
 ])  # fmt: skip
@@ -145,10 +149,43 @@ def test_what_cannot_be_written_is_a_sentence_on_the_page(player: Player, reques
     assert sentence in last(player.write("mle-cats-1", request_)).error
 
 
+def test_a_prefix_with_blanks_is_a_template_whose_words_stand_on_no_colour(player: Player, folder: Path) -> None:
+    request = Request(prefix="the ___ sat", seed=2, top_k=3)
+    page = last(player.write("mle-cats-1", request))
+    assert page.command == (
+        f"textgan sample {player.runs['mle-cats-1']} -n 3 --seed 2 --temperature 1 --top-k 3 --template 'the ___ sat'"
+    )
+    filled = [[token.word for token in tokens] for tokens in page.texts]
+    saved = textgan_env.load(folder / "mle-cats-1")
+    assert saved.task.vocabulary is not None
+    texts = saved.sample(3, template="the ___ sat", seed=2, temperature=1.0, top_k=3)
+    assert [saved.task.vocabulary.join(words[:-1]) for words in filled] == texts
+    assert all(len(words) == 4 and words[::2] == ["the", "sat"] and words[3] == EOS for words in filled)
+    # Given words have no Q; a blank has, and under the end stands the score of the text.
+    assert {tuple(math.isnan(token.q) for token in tokens) for tokens in page.texts} == {(True, False, True, False)}
+    rows = [saved.task.encode(text) for text in texts]
+    length, rest = saved.task.max_length, [saved.task.end_token, saved.task.vocab_size]
+    rows_BT = torch.tensor([[*row, *rest][:length] for row in rows])
+    discriminator, _ = player.discriminator("mle-cats-1", own=True)
+    scores = score_logits(discriminator, rows_BT).sigmoid().tolist()
+    assert [tokens[-1].q for tokens in page.texts] == pytest.approx(scores)
+
+
+def test_who_sees_only_what_stands_before_a_blank_says_so(player: Player, folder: Path, tmp_path: Path) -> None:
+    assert last(player.write("mle-cats-1", Request(prefix="the ___ sat"))).one_sided
+    assert not last(player.write("mle-cats-1", Request(prefix="the"))).one_sided
+    maskgan.main(["--corpus", str(folder.parent / "cats.txt"), "--runs", str(tmp_path), *TINY])
+    page = last(Player(find_runs([tmp_path])).write("maskgan-cats-1", Request(prefix="the ___ sat")))
+    assert page.texts
+    assert not page.one_sided
+    assert "sees only what stands before a blank" in as_html(Page(texts=page.texts, one_sided=True))
+    assert "sees only what stands before a blank" not in as_html(page)
+
+
 # -- Judges -----------------------------------------------------------------------------------------------------------
 def test_a_run_is_judged_by_its_own_discriminator_where_it_trained_one(player: Player, folder: Path) -> None:
     discriminator, who = player.discriminator("seqgan-cats-1", own=True)
-    assert who == "the discriminator that this run trained"
+    assert who == "its own, which this run trained"
     assert isinstance(discriminator, torch.nn.Module)
     saved = load_checkpoint(folder / "seqgan-cats-1" / "checkpoints" / "last.safetensors").all_tensors
     trained = {name.partition("/")[2]: tensor for name, tensor in saved.items() if name.startswith("discriminator/")}
@@ -159,9 +196,9 @@ def test_a_run_is_judged_by_its_own_discriminator_where_it_trained_one(player: P
 
 def test_other_runs_share_the_default_discriminator_of_their_text(player: Player) -> None:
     plain, who = player.discriminator("mle-cats-1", own=True)
-    assert who.startswith("the default discriminator (this run trained none)")
+    assert who.startswith("the default one of the task (this run trained none)")
     asked, who = player.discriminator("seqgan-cats-1", own=False)
-    assert who.startswith("the default discriminator: it knows usual words")
+    assert who.startswith("the default one of the task: it knows usual words")
     assert isinstance(plain, torch.nn.Module)
     assert isinstance(asked, torch.nn.Module)
     weights = asked.state_dict()
@@ -183,15 +220,34 @@ def test_words_cannot_act_on_the_page() -> None:
     assert "<b>" not in shown
     assert "<i>" not in shown
     assert "<u>" not in as_html(Page(error="'<u>' is unknown"))
+    assert "<s>" not in as_html(Page(name="<s>", badges=["<s>"], control="<s>"))
 
 
 def test_a_token_is_shown_on_the_colour_of_its_q_with_the_number_below() -> None:
     shown = as_html(Page(texts=[[Token("low", 0.0), Token("high", 1.0), Token("old", math.nan), Token(EOS, 0.25)]]))
-    assert "background:rgb(158, 66, 16);color:rgb(255, 255, 255)" in shown  # the ends of the scale
-    assert "background:rgb(28, 81, 144);color:rgb(255, 255, 255)" in shown
-    assert re.findall(r">([^<>]+)<small>([^<]+)</small>", shown) == [
-        ("low", "0.00"), ("high", "1.00"), ("old", "given"), ("end", "0.25"),
+    # The ends of the scale, on light paper and on dark.
+    assert "background:light-dark(rgb(158, 66, 16), rgb(244, 150, 84));color:light-dark(rgb(255, 255, 255)," in shown
+    assert "background:light-dark(rgb(28, 81, 144), rgb(134, 188, 240));color:light-dark(rgb(255, 255, 255)," in shown
+    assert re.findall(r'>([^<>]+)</span><span class="q">([^<]+)</span>', shown) == [
+        ("low", ".00"), ("high", "1.00"), ("old", "given"), ("end", ".25"),
     ]  # fmt: skip
+    assert 'class="token given">' in shown  # on no colour
+
+
+def test_half_stands_on_the_middle_of_the_scale_in_the_page_and_in_its_legend() -> None:
+    middle = "background:light-dark(rgb(246, 240, 232), rgb(52, 55, 60))"
+    assert middle in as_html(Page(texts=[[Token("unsure", 0.5)]]))
+    assert re.findall(r'<i style="([^"]+)">', legend())[6] == middle
+
+
+def test_page_and_report_share_one_style_sheet() -> None:
+    viewer = PROJECT / "textgan_env" / "show" / "viewer"
+    shared = (viewer / "style.css").read_text("utf-8")
+    assert STYLE.startswith(shared)
+    own = "".join((viewer / f"{name}.css").read_text("utf-8") for name in ("play", "page", "compare"))
+    assert re.findall(r"#[0-9a-f]{6}\b", own) == []  # colours are named in the shared sheet only
+    runs = re.findall(r"--run\d: light-dark\((#\w+),", shared)
+    assert tuple(runs) == RUN_COLOURS  # those of the picture of a comparison
 
 
 def test_the_command_quotes_what_a_shell_would_read() -> None:
@@ -310,15 +366,15 @@ def opened(served: str, browser: Any, request: pytest.FixtureRequest) -> Iterato
 
 def words_on(page: Any, side: int) -> list[list[str]]:
     rows = page.locator(f"#side-{side} li").all()
-    words = [[tile.inner_text().split("\n")[0] for tile in row.locator(".tg-token").all()] for row in rows]
+    words = [[tile.inner_text().split("\n")[0] for tile in row.locator(".token").all()] for row in rows]
     return [[word for word in row if word != "end"] for row in words]
 
 
 def wait_until_written(page: Any, side: int) -> None:
     """Wait until nothing has been added for a second: every last tile has its value by then."""
-    page.wait_for_selector(f"#side-{side} .tg-token")
+    page.wait_for_selector(f"#side-{side} .token")
     count = -1
-    while count != (count := page.locator(".tg-token").count()):
+    while count != (count := page.locator(".token").count()):
         page.wait_for_timeout(5000)
 
 
@@ -332,14 +388,15 @@ def choose_run(page: Any, name: str) -> None:
 def test_a_text_grows_on_the_page_and_is_that_of_sample(opened: Any, player: Player) -> None:
     choose_run(opened, "mle-cats-1")
     opened.evaluate("""() => { window.counts = [];
-        new MutationObserver(() => window.counts.push(document.querySelectorAll('#side-1 .tg-token').length))
+        new MutationObserver(() => window.counts.push(document.querySelectorAll('#side-1 .token').length))
             .observe(document.querySelector('#side-1'), {childList: true, subtree: true, characterData: true}); }""")
     opened.locator("#prefix textarea, #prefix input").first.fill("the")
     opened.locator("#seed input").fill("5")
     opened.locator("#write").click()
     wait_until_written(opened, 1)
     assert not opened.locator("#side-2").is_visible()
-    assert "the default discriminator (this run trained none)" in opened.locator("#side-1 .tg-note").inner_text()
+    said = opened.locator("#side-1 .discriminator").first.inner_text()
+    assert "the default one of the task (this run trained none)" in said
     texts = textgan_env.load(player.runs["mle-cats-1"]).sample(3, prefix="the", seed=5, temperature=1.0)
     assert [" ".join(words) for words in words_on(opened, 1)] == texts
     counts = sorted(set(opened.evaluate("window.counts")) - {0})
@@ -354,9 +411,9 @@ def test_two_runs_stand_side_by_side_and_fit_the_window(opened: Any) -> None:
     opened.locator("#run-2 input").click()
     opened.get_by_role("option", name="seqgan-cats-1").last.click()
     opened.locator("#write").click()
-    opened.wait_for_selector("#side-2 .tg-token")
+    opened.wait_for_selector("#side-2 .token")
     wait_until_written(opened, 1)
-    assert "this run trained" in opened.locator("#side-2 .tg-note").inner_text()
+    assert "this run trained" in opened.locator("#side-2 .discriminator").first.inner_text()
     width = opened.viewport_size["width"]
     assert opened.evaluate("document.documentElement.scrollWidth") <= width
     left, right = (opened.locator(f"#side-{side}").bounding_box() for side in (1, 2))
@@ -366,9 +423,29 @@ def test_two_runs_stand_side_by_side_and_fit_the_window(opened: Any) -> None:
     dark = opened.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
     paper = opened.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", paper)[:3])) < 200) == dark
-    ink = "e => [getComputedStyle(e).color, getComputedStyle(e.querySelector('small')).color]"
-    word, number = opened.locator("#side-1 .tg-token").first.evaluate(ink)
+    ink = "e => [getComputedStyle(e).color, getComputedStyle(e.querySelector('.q')).color]"
+    word, number = opened.locator("#side-1 .token").first.evaluate(ink)
     assert word == number  # the theme does not paint over the colour that reads well on the tile
+
+
+@pytest.mark.slow
+def test_blanks_are_filled_on_the_page_and_its_button_makes_it_dark(opened: Any) -> None:
+    choose_run(opened, "mle-cats-1")
+    opened.locator("#prefix textarea, #prefix input").first.fill("the ___ sat")
+    opened.locator("#write").click()
+    wait_until_written(opened, 1)
+    assert [[row[0], row[2]] for row in words_on(opened, 1)] == [["the", "sat"]] * 3
+    assert opened.locator("#side-1 .token.given").count() == 6
+    assert "sees only what stands before a blank" in opened.locator("#side-1 .note").inner_text()
+    # Blanks and the end stand on a colour, which is another one in the dark.
+    look = "e => [getComputedStyle(e).backgroundColor, getComputedStyle(document.body).backgroundColor]"
+    tile = opened.locator("#side-1 .token:not(.given)").first
+    light = tile.evaluate(look)
+    opened.locator("#theme").click()
+    opened.wait_for_timeout(500)
+    dark = tile.evaluate(look)
+    assert [sum(map(int, re.findall(r"\d+", paper)[:3])) > 384 for paper in (light[1], dark[1])] == [True, False]
+    assert light[0] != dark[0]
 
 
 @pytest.mark.slow
@@ -376,7 +453,7 @@ def test_a_mistake_is_told_on_the_page(opened: Any) -> None:
     choose_run(opened, "mle-cats-1")
     opened.locator("#prefix textarea, #prefix input").first.fill("zebra")
     opened.locator("#write").click()
-    assert "'zebra' is not among the" in opened.locator("#side-1 .tg-error").inner_text()
+    assert "'zebra' is not among the" in opened.locator("#side-1 [role=alert]").inner_text()
 
 
 # -- Who may ask ------------------------------------------------------------------------------------------------------

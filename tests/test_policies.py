@@ -1,8 +1,11 @@
 """Every policy against a plain version of itself: dictionaries, numpy, one token at a time."""
 
+import functools
 import math
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from itertools import product
 from typing import Any
 
@@ -17,6 +20,7 @@ from textgan_env.evaluation import evaluate
 from textgan_env.ops.sampling import derived_generator, seeded
 from textgan_env.policies import (
     POLICIES,
+    AdaptedPolicy,
     CausalLMPolicy,
     Decoding,
     InfillingPolicy,
@@ -128,9 +132,30 @@ def causal_lm(forbidden: Sequence[int] = ()) -> CausalLMPolicy:
     )
 
 
+@functools.cache
+def _base() -> tempfile.TemporaryDirectory[str]:
+    """A folder with the model of `causal_lm`; it goes when the tests end."""
+    folder = tempfile.TemporaryDirectory()
+    causal_lm().model.save_pretrained(folder.name)
+    return folder
+
+
+def adapted(forbidden: Sequence[int] = ()) -> PolicyModule:
+    """The model of `causal_lm`, with an adapter that matters; as drawn, it adds nothing."""
+    policy = AdaptedPolicy(
+        V, start_token=PAD, max_length=T, token_ids=[6, 0, 3, 1, 8], base=_base().name, forbidden=forbidden
+    )
+    for parameter in policy.parameters():
+        nn.init.normal_(parameter, generator=derived_generator(parameter.numel()))
+    return policy
+
+
 MAKERS: list[Callable[..., PolicyModule]] = [
     uniform, unigram, trigram, table, lstm, relational, transformer, latent, infilling, leaked, causal_lm,
 ]  # fmt: skip
+WITHOUT_PEFT = set() if find_spec("peft") else {"adapted"}
+if not WITHOUT_PEFT:
+    MAKERS.append(adapted)
 each_policy = pytest.mark.parametrize("make", MAKERS)
 
 DECODINGS = {
@@ -157,7 +182,7 @@ def stepped_log_prob(policy: Policy, tokens_BT: Tensor) -> list[list[float]]:
 
 # -- What holds for every policy --------------------------------------------------------------------------------------
 def test_every_kind_in_the_registry_is_tested_here() -> None:
-    assert {make().kind for make in MAKERS} == set(POLICIES)
+    assert {make().kind for make in MAKERS} == set(POLICIES) - WITHOUT_PEFT
 
 
 @each_policy

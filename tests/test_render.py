@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from textgan_env.ops import colours, plots, render
 from textgan_env.ops.colours import credit_colour, credit_limits, ink_on
 from textgan_env.ops.plots import heat_map, learning_curve
 from textgan_env.ops.render import ansi, rgb_array, score_list
+from textgan_env.ops.reward_kinds import TRANSFORMS
 
 WORDS = ["a", "man", "in", "a", "red", "shirt", "rides", "a", "horse", "."]
 CREDIT = [0.05, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
@@ -64,9 +66,18 @@ def test_contrast_of_black_and_white_is_21() -> None:
     assert colours.contrast((119, 119, 119), (255, 255, 255)) == pytest.approx(4.48, abs=0.005)
 
 
-def test_limits_are_the_range_of_the_values() -> None:
-    assert (credit_limits([0.2, math.nan, -1.0, 3.0]), credit_limits([2.0, 2.0])) == ((-1.0, 3.0), (1.5, 2.5))
-    assert (credit_limits([math.nan]), credit_limits([])) == ((0.0, 1.0), (0.0, 1.0))
+def test_the_scale_of_probabilities_is_never_stretched_to_their_range() -> None:
+    assert (credit_limits([0.45, 0.55]), credit_limits([0.9, math.nan]), credit_limits([])) == ((0.0, 1.0),) * 3
+    assert (credit_limits([0.2, -1.0, 3.0]), credit_limits([-4.0, 1.0], middle=0.0)) == ((-2.0, 3.0), (-4.0, 4.0))
+    assert credit_limits([0.1, -0.2], middle=0.0) == (-0.5, 0.5)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_the_middle_of_the_scale_is_where_d_does_not_know(name: str) -> None:
+    transform = TRANSFORMS[name]
+    unsure = float(transform(torch.zeros(1)))
+    low, high = transform.limits or credit_limits([unsure, unsure + 3], transform.middle)
+    assert (low + high) / 2 == pytest.approx(unsure)
 
 
 def test_ansi_paints_each_word_in_the_colour_of_its_credit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,17 @@ def test_the_data_are_the_traces_of_the_run(seqgan: RunFolder, data: dict[str, A
         assert sizes == sorted(sizes, reverse=True)
 
 
+def test_a_molecule_is_drawn_in_the_page_and_other_text_is_not(data: dict[str, Any]) -> None:
+    pytest.importorskip("rdkit")
+    drawn = report._picture("CCO")
+    assert drawn is not None
+    kind, _, image = drawn.partition(",")
+    assert kind == "data:image/svg+xml;base64"
+    assert "<svg" in base64.b64decode(image).decode()
+    assert report._picture("C1CC") is None
+    assert {text["picture"] for text in data["runs"][0]["texts"]} == {None}
+
+
 def test_curves_samples_phases_and_the_run_itself_are_in_the_data(seqgan: RunFolder, data: dict[str, Any]) -> None:
     (shown,) = data["runs"]
     valid = [(row["step"], row["nll_valid"]) for row in read_metrics(seqgan.path) if "nll_valid" in row]

@@ -1,5 +1,6 @@
 """The page in a browser: it plays, answers a click, shows what it is told, runs nothing and asks nobody."""
 
+import copy
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +15,7 @@ from agents.mle import smoke as mle_smoke
 from agents.seqgan import SeqGAN
 from agents.seqgan import smoke as seqgan_smoke
 from conftest import make_run
-from textgan_env.show.report import page, report_data
+from textgan_env.show.report import _picture, page, report_data
 from textgan_env.training.launch import launch
 
 if TYPE_CHECKING:
@@ -101,6 +102,19 @@ def opened(browser: "Browser", tmp_path: Path) -> Iterator[Any]:
     for watched in pages:
         watched.context.close()
         assert watched.wrong == []
+
+
+def test_a_molecule_is_drawn_below_its_string_and_hidden_where_there_is_none(opened: Any, data: dict[str, Any]) -> None:
+    pytest.importorskip("rdkit")
+    molecules = copy.deepcopy(data)
+    molecules["runs"][0]["texts"][0] |= {"text": "CCO", "picture": _picture("CCO")}
+    shown = opened(molecules)
+    image = shown.locator("img.molecule").first
+    assert image.get_attribute("alt") == "The molecule CCO"
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 200
+    assert image.is_visible()
+    shown.locator("#text-next").click()
+    assert not image.is_visible()
 
 
 def position(shown: "Page") -> int:

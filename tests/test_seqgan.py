@@ -406,3 +406,13 @@ def test_a_pre_trained_run_of_another_task_is_refused(tmp_path: Path) -> None:
     first = launch(MLEConfig(task="toy", epochs=1, embed_size=4, hidden_size=4, threads=1, runs=tmp_path), MLE)
     with pytest.raises(InputError, match=r"is of task 'toy', V=4, T=\d; expected task 'toy', V=3, T=3"):
         SeqGAN(replace(TINY, pretrained=first.path), TASK)
+
+
+def test_a_d_step_takes_as_many_fresh_texts_as_are_asked_for() -> None:
+    """Seven of them in batches of four: two batches; the last one measures on the valid split's as many others."""
+    agent = SeqGAN(replace(TINY, d_texts=7, d_batch_size=4, negatives="replayed"), ToyTask(size=60))
+    steps = agent.d_steps_of(1)
+    assert steps.batches == 2
+    assert "d_auc" in steps.alone(derived_seed(0, "b"))
+    assert agent.replay is not None
+    assert agent.replay.tokens_RT.shape == (7, 4)

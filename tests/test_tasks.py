@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,22 @@ def test_released_oracle_scores_its_own_texts_at_the_published_entropy(shared_da
     assert nll(task.oracle, real_BT, task.scored(real_BT))[0] == pytest.approx(5.75, abs=0.04)
     uniform_BT, _ = generate(UniformPolicy(5000, start_token=0), Keys.counted(0, 1000), 20)
     assert nll(task.oracle, uniform_BT, task.scored(uniform_BT))[0] == pytest.approx(11.4, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["seqgan-oracle", "coco", "emnlp", "poems"])
+def test_a_published_text_is_known_by_its_name_wherever_it_lies(
+    name: str, shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTGAN_DATA", str(shared_data))
+    task = make_task(name)
+    saved = json.loads(json.dumps(task.config()))
+    assert str(shared_data) not in json.dumps(saved)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.symlink_to(shared_data)
+    monkeypatch.setenv("TEXTGAN_DATA", str(elsewhere))
+    again = saved_task(saved, "it", files=task.files, vocab_size=task.vocab_size)
+    assert again.proven
+    assert again.config() == task.config()
 
 
 def test_toy_probabilities_add_up_and_its_oracle_knows_them() -> None:

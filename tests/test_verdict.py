@@ -26,10 +26,15 @@ from textgan_env.utils.options import evaluation_sizes
 BETTER, SAME, WORSE = (-0.2, -0.1), (-0.1, 0.1), (0.06, 0.2)
 
 
+def rows_of(**ends: tuple[float, float]) -> Any:
+    """Rows whose differences lie in the middle of these intervals."""
+    now = {name: 1 + sum(pair) / 2 for name, pair in ends.items()}
+    return compared(now, dict.fromkeys(ends, 1.0), {}, ends)
+
+
 def said(**ends: tuple[float, float]) -> Any:
     """The verdict on measures with these intervals, of which above 0 is a higher number."""
-    values = dict.fromkeys(ends, 1.0)
-    return verdict(compared(values, values, {}, ends))[0]
+    return verdict(rows_of(**ends))[0]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +64,31 @@ def test_with_an_oracle_cover_and_fit_decide(cover: Any, fit: Any, expected: str
 def test_on_text_nll_test_decides_and_bleu_with_self_bleu(nll: Any, bleu: Any, own: Any, expected: str) -> None:
     # BLEU is better where it is higher: what is called WORSE above is a rise.
     assert said(nll_test=nll, bleu_4=bleu, self_bleu_4=own) == expected
+
+
+LITTLE, AS_LITTLE_AS_COUNTS = (0.0004, 0.0006), (0.009, 0.011)
+
+
+def turned(ends: tuple[float, float]) -> tuple[float, float]:
+    return -ends[1], -ends[0]
+
+
+@pytest.mark.parametrize("name", ["nll_test", "cover", "fit"])
+def test_a_difference_below_a_hundredth_of_a_nat_is_no_gain_however_sure(name: str) -> None:
+    others = {} if name == "nll_test" else {"cover": SAME, "fit": SAME}
+    found, sentence = verdict(rows_of(**others | {name: turned(LITTLE)}))
+    assert found == "no gain"
+    assert "(better, but tiny)" in sentence
+    assert said(**others | {name: turned(AS_LITTLE_AS_COUNTS)}) == "gain"
+
+
+def test_a_difference_below_a_point_of_bleu_is_neither_gain_nor_loss_but_bars_a_gain() -> None:
+    assert said(nll_test=SAME, bleu_4=LITTLE, self_bleu_4=SAME) == "no gain"
+    assert said(nll_test=SAME, bleu_4=AS_LITTLE_AS_COUNTS, self_bleu_4=SAME) == "gain"
+    assert said(nll_test=SAME, bleu_4=turned(LITTLE), self_bleu_4=SAME) == "no gain"
+    assert said(nll_test=SAME, bleu_4=turned(AS_LITTLE_AS_COUNTS), self_bleu_4=SAME) == "worse"
+    assert said(nll_test=LITTLE, bleu_4=AS_LITTLE_AS_COUNTS, self_bleu_4=SAME) == "no gain"
+    assert said(nll_test=SAME, bleu_4=AS_LITTLE_AS_COUNTS, self_bleu_4=LITTLE) == "no gain"
 
 
 def test_without_intervals_there_is_no_verdict() -> None:

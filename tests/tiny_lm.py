@@ -100,6 +100,7 @@ def batches_of_texts() -> list[list[str]]:
 
 def in_two_processes(folder: Path) -> None:
     """What torchrun starts: the same texts shared out, then training; each process writes what it has found."""
+    import torch.distributed.nn  # before the group stands, which it would keep from ending
     from accelerate import PartialState
 
     from textgan_env.trl import controls
@@ -116,6 +117,7 @@ def in_two_processes(folder: Path) -> None:
     trainer.train()
     aucs = [row["discriminator/auc"] for row in trainer.state.log_history if "discriminator/auc" in row]
     torch.save((found, reward.state_dict(), trained.state_dict(), aucs), folder / f"found-{rank}.pt")
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from textgan_env.text.corpora import CORPORA
 
 if TYPE_CHECKING:
-    from textgan_env.show.saved import SavedEnsemble, SavedRun
+    from textgan_env.show.saved import SavedEnsemble, SavedModel, SavedRun
     from textgan_env.utils.kinds import MeanName
 
 __version__ = "0.1.0"
@@ -68,6 +68,25 @@ def load_ensemble(runs: Sequence[str | Path], mean: "MeanName" = "arithmetic") -
     from textgan_env.show.saved import SavedEnsemble
 
     return SavedEnsemble.load(runs, mean)
+
+
+def load_model(model: str | Path, max_length: int = 48) -> "SavedModel":
+    """Take up a pretrained language model as it is: ``load_model("smollm2").sample(5, prefix="The ocean is")``.
+
+    Args:
+        model: ``smollm2``, or a folder with a Hugging Face causal language model and its tokenizer.
+        max_length: T, the most subwords of a text, its prefix counted.
+
+    Returns:
+        A `textgan_env.show.saved.SavedModel`: ``sample``, ``policy``, ``task``.
+
+    Raises:
+        InputError: If the folder has no such model.
+        MissingDataError: If a package is missing.
+    """
+    from textgan_env.show.saved import SavedModel
+
+    return SavedModel.load(model, max_length)
 
 
 def register_environments() -> None:

@@ -14,6 +14,7 @@ from textgan_env.discriminators.fit import discriminator_report as discriminator
 from textgan_env.discriminators.fit import fit_discriminator as fit_discriminator
 from textgan_env.discriminators.fit import fit_soft_step as fit_soft_step
 from textgan_env.discriminators.infilling import InfillingDiscriminator as InfillingDiscriminator
+from textgan_env.discriminators.lm import LMDiscriminator as LMDiscriminator
 from textgan_env.discriminators.pair import PairDiscriminator as PairDiscriminator
 from textgan_env.discriminators.rank import RankDiscriminator as RankDiscriminator
 from textgan_env.discriminators.recurrent import RecurrentDiscriminator as RecurrentDiscriminator

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from textgan_env.envs.game import TextGame
 from textgan_env.ops import render
+from textgan_env.ops.colours import credit_limits
 from textgan_env.ops.reward_kinds import TRANSFORMS
 
 #: ``tokens`` and ``length``, and ``features`` where D leaks.
@@ -31,8 +32,9 @@ def frame(game: TextGame, row: int, mode: str) -> str | NDArray[np.uint8]:
     tokens = game.episodes.tokens_BT[row, : game.episodes.lengths_B[row]]
     words = ["<eos>" if token == task.end_token else task.words([token])[0] for token in tokens]
     credit = None if reward.reward == "terminal" else game.credit_BT[row, : len(words)].tolist()
-    # The same colour means the same value in every frame; without fixed ends, the values of this text set them.
-    limits = TRANSFORMS[reward.transform].limits
+    # The pale middle is D = .5 in every frame; without fixed ends, the furthest value of this text sets them.
+    transform = TRANSFORMS[reward.transform]
+    limits = transform.limits or credit_limits(credit or (), transform.middle)
     if mode == "rgb_array":
         title = f"{task.name}, T={task.max_length}"
         label = "Q of the token" if reward.control is None else f"{reward.control} control"

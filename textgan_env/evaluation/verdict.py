@@ -16,6 +16,8 @@ from textgan_env.tasks import Task
 
 #: What a comparison ends in.
 Verdict = Literal["gain", "no gain", "worse"]
+#: A smaller difference in nats per token (1 % of the perplexity) or in BLEU (one of 100 points) is called tiny.
+TINY = 0.01
 # Measures that another number of texts changes: real text has them for as many only.
 _BY_NUMBER = ("unique", "distinct_1", "distinct_2", "distinct_3")
 # What decides, on a task with an oracle and on text: all else is shown only.
@@ -44,6 +46,11 @@ class Compared:
     def difference(self) -> float | None:
         """Now less before."""
         return None if self.before is None else self.now - self.before
+
+    @property
+    def tiny(self) -> bool:
+        """Whether the difference is smaller than `TINY`, however sure it is."""
+        return self.difference is not None and round(abs(self.difference), 6) < TINY
 
     def worse_by(self) -> tuple[float, float] | None:
         """The interval, turned so that above 0 is worse; None: not known."""
@@ -113,7 +120,8 @@ def verdict(rows: Sequence[Compared], names: tuple[str, str] | None = None) -> t
     interval lies on the good side of 0) and none is worse. Worse: one is worse and none better. Else there is no gain:
     a better fit for less cover, or more BLEU for less variety, is what another temperature gives, too. On text a better
     NLL-test is a gain by itself, as it says how well all of real text is covered, and a better Self-BLEU alone is none.
-    Likelihoods and divergences count as worse from `SLACK` on; but more BLEU is no gain where NLL-test is worse at all.
+    A difference below `TINY` is neither gain nor loss. Likelihoods and divergences count as worse from `SLACK` on; but
+    more BLEU is no gain where another of the three is worse at all.
 
     Args:
         rows: Of `compared`.
@@ -127,10 +135,12 @@ def verdict(rows: Sequence[Compared], names: tuple[str, str] | None = None) -> t
     deciding = [name for name in _DECIDE["oracle" if "cover" in by_name else "text"] if name in known]
     if not deciding:
         return None, "No verdict: there is no interval of a measure that decides."
-    better = [name for name in deciding if known[name][1] < 0]
+    better = [name for name in deciding if known[name][1] < 0 and not by_name[name].tiny]
     allowed = SLACK if "cover" in by_name else 0.0
     worse = [name for name in deciding if known[name][0] > (allowed if METRICS[name].unit == NATS else 0.0)]
-    clearly = [name for name in worse if METRICS[name].unit != NATS or known[name][0] > SLACK]
+    clearly = [
+        name for name in worse if not by_name[name].tiny and (METRICS[name].unit != NATS or known[name][0] > SLACK)
+    ]
     found: Verdict = "no gain"
     if "nll_test" in better or (better and not worse and better != ["self_bleu_4"]):
         found = "gain"
@@ -146,6 +156,7 @@ def _said(row: Compared, names: tuple[str, str] | None) -> str:
     assert row.before is not None
     turned, label = row.worse_by(), METRICS[row.name].label
     side = "" if turned is None else "better" if turned[1] < 0 else "worse" if turned[0] > 0 else "no different"
+    side += ", but tiny" if row.tiny and side in ("better", "worse") else ""
     if names is None:
         return f"{label} began at {row.before:.3f} and is {row.now:.3f} ({side})"
     return f"{label} of {names[1]} is {row.now:.3f}, of {names[0]} {row.before:.3f} ({side})"

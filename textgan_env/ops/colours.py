@@ -23,6 +23,12 @@ SCALE = np.array(
      (117, 168, 214), (64, 125, 186), (28, 81, 144)],
     dtype=np.float64,
 )  # fmt: skip
+#: The same on dark paper, where the middle is dark: what is near it shall not shine.
+DARK_SCALE = np.array(
+    [(244, 150, 84), (206, 118, 60), (158, 92, 52), (104, 70, 54), (52, 55, 60), (50, 78, 108), (62, 106, 152),
+     (90, 142, 196), (134, 188, 240)],
+    dtype=np.float64,
+)  # fmt: skip
 #: Of a value that is NaN.
 NO_VALUE: Colour = (222, 222, 220)
 #: Of text.
@@ -32,26 +38,27 @@ FAINT: Colour = (120, 124, 130)
 _PALE: Colour = (255, 255, 255)
 
 
-def credit_limits(credit: Sequence[float]) -> Limits:
-    """The range of values, for the ends of the colour scale.
+def credit_limits(credit: Sequence[float], middle: float = 0.5) -> Limits:
+    """Ends of the colour scale whose pale middle is where D does not know: never stretched to the range of the values.
 
     Args:
-        credit: Values; NaN is left out.
+        credit: Values; what is not finite is left out.
+        middle: The value of D = .5.
 
     Returns:
-        (lowest, highest), never equal; (0, 1) where there is no value.
+        (lowest, highest), as far from the middle as the furthest value, at least .5: of probabilities (0, 1).
     """
-    values = [float(value) for value in credit if math.isfinite(value)]
-    low, high = min(values, default=0.0), max(values, default=1.0)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    furthest = max((abs(value - middle) for value in map(float, credit) if math.isfinite(value)), default=0.0)
+    return (middle - max(furthest, 0.5), middle + max(furthest, 0.5))
 
 
-def credit_colour(value: float, limits: Limits) -> Colour:
+def credit_colour(value: float, limits: Limits, *, dark: bool = False) -> Colour:
     """The colour of a credit.
 
     Args:
         value: The credit; beyond the limits it gets the colour of the nearer one.
         limits: The values of the two ends of the scale.
+        dark: On dark paper.
 
     Returns:
         (red, green, blue), 0 to 255 each; grey for NaN.
@@ -60,7 +67,8 @@ def credit_colour(value: float, limits: Limits) -> Colour:
         return NO_VALUE
     share = (value - limits[0]) / (limits[1] - limits[0])
     places = np.linspace(0, 1, len(SCALE))
-    red, green, blue = (round(float(np.interp(share, places, part))) for part in SCALE.T)
+    scale = DARK_SCALE if dark else SCALE
+    red, green, blue = (round(float(np.interp(share, places, part))) for part in scale.T)
     return red, green, blue
 
 
@@ -80,7 +88,7 @@ def ink_on(colour: Colour) -> Colour:
 
 
 def checked_limits(words: Sequence[str], credit: Sequence[float], limits: Limits | None) -> Limits:
-    """The limits of a scale for these values: those given, or their range.
+    """The limits of a scale for these values: those given, or `credit_limits`.
 
     Raises:
         InputError: If there are not as many values as words, or the limits are not a range.

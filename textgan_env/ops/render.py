@@ -42,7 +42,7 @@ def ansi(
     Args:
         words: The text, one string a token; T of them.
         credit: One value a token, NaN where there is none; ``None`` shows the words plain.
-        limits: The values of the ends of the scale; those of ``credit`` by default.
+        limits: The values of the ends of the scale; by default with the middle at .5, see `credit_limits`.
         separator: What stands between two words; nothing for characters.
 
     Returns:
@@ -82,7 +82,8 @@ def rgb_array(
         words: The text, one string a token; T of them.
         credit: One value a token, NaN where there is none; ``None`` leaves tiles and scale uncoloured.
         size: Width and height in pixels, at least 320 by 200.
-        limits: The values of the ends of the scale; those of ``credit`` by default. A film needs fixed ones.
+        limits: The values of the ends of the scale; by default with the middle at .5, see `credit_limits`. A film
+            needs fixed ones.
         title: A line above the text.
         label: What the values are, beside the scale.
 
@@ -118,7 +119,7 @@ def score_list(
     Args:
         texts: One a line; cut where it is wider than the picture.
         scores: One a text.
-        limits: The values of the ends of the scale; those of ``scores`` by default.
+        limits: The values of the ends of the scale; by default with the middle at .5, see `credit_limits`.
         title: A line above.
 
     Returns:

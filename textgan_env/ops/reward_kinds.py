@@ -30,6 +30,13 @@ class Transform:
         """The reward of each logit, in its dtype."""
         return self.function(logits)
 
+    @property
+    def middle(self) -> float:
+        """The reward where D does not know: D = .5."""
+        import torch
+
+        return float(self.function(torch.zeros((), dtype=torch.float64)))
+
 
 def _log(logits: Tensor) -> Tensor:
     """Log D."""

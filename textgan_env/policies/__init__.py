@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from textgan_env.ops.templates import BLANK
+from textgan_env.policies.adapted import AdaptedPolicy
 from textgan_env.policies.base import Decoding, Policy, PolicyModule, State, map_state
 from textgan_env.policies.causal_lm import CausalLMPolicy
 from textgan_env.policies.combined import EnsemblePolicy, MemoriserPolicy, MixturePolicy
@@ -23,7 +24,8 @@ from textgan_env.utils import kinds
 from textgan_env.utils.errors import InputError, require_known
 
 __all__ = [
-    "BLANK", "POLICIES", "CausalLMPolicy", "Decoding", "EnsemblePolicy", "GivenPolicy", "InfillingPolicy", "LSTMPolicy",
+    "BLANK", "POLICIES", "AdaptedPolicy",
+    "CausalLMPolicy", "Decoding", "EnsemblePolicy", "GivenPolicy", "InfillingPolicy", "LSTMPolicy",
     "LaggedCopy", "LatentPolicy", "LeakedPolicy", "MemoriserPolicy", "MixturePolicy", "NGramPolicy", "Policy",
     "PolicyModule", "RatioDiscriminator", "RelationalPolicy", "State", "TablePolicy", "TransformerPolicy",
     "UniformPolicy", "make_policy", "map_state",

@@ -1,10 +1,7 @@
-"""A causal language model of Hugging Face's transformers as a policy: read from a folder, never from the network."""
+"""A causal language model of Hugging Face's transformers as a policy: read never from the network."""
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +10,8 @@ from torch.nn import functional
 
 from textgan_env.ops.sampling import seeded
 from textgan_env.policies.base import PolicyModule, State
-from textgan_env.utils.errors import InputError, require, require_package
+from textgan_env.text.language_models import quiet, transformers_package
+from textgan_env.utils.errors import InputError, require
 from textgan_env.utils.reading import check_weights
 
 
@@ -97,70 +95,55 @@ class CausalLMPolicy(PolicyModule):
         slots_S = torch.arange(longest + 1, device=self.device)
         # The new token stands in the last slot, behind those that a shorter row has not filled.
         seen_BS = (slots_S < length_B[:, None]) | (slots_S == longest)
-        cache = _transformers().DynamicCache()
+        cache = transformers_package().DynamicCache()
         if longest:
             for number, (keys, values) in enumerate(state["layers"]):
                 cache.update(keys[:, :, :longest], values[:, :, :longest], number)
         read = {"input_ids": self.token_ids[tokens_B][:, None], "position_ids": length_B[:, None]}
-        out = self.model(**read, attention_mask=seen_BS.long(), past_key_values=cache, use_cache=True)
+        out = self.model.base_model(**read, attention_mask=seen_BS.long(), past_key_values=cache, use_cache=True)
         here_B1T1 = (torch.arange(self.max_length, device=self.device) == length_B[:, None])[:, None, :, None]
         layers = tuple(
             tuple(torch.where(here_B1T1, new[:, :, -1:], old) for new, old in zip(_newest(layer), pair, strict=True))
             for layer, pair in zip(out.past_key_values.layers, state["layers"], strict=True)
         )
-        return self._of_task(out.logits[:, 0]), {"layers": layers, "length": length_B + 1}
+        return self._of_task(out.last_hidden_state[:, 0]), {"layers": layers, "length": length_B + 1}
 
     def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """Log-probability (nats) of each token in one pass over the whole text (teacher forcing)."""
         read_BT = self.token_ids[functional.pad(tokens_BT[:, :-1], (1, 0), value=self.start_token)]
-        logits_BTM = self.model(input_ids=read_BT, use_cache=False).logits
+        longest = int(mask_BT.any(0).nonzero().max()) + 1 if bool(mask_BT.any()) else 1  # no column is read for nothing
+        states_BLH = self.model.base_model(input_ids=read_BT[:, :longest], use_cache=False).last_hidden_state
+        logits_RV = self._of_task(states_BLH[mask_BT[:, :longest]])
         asked_R = mask_BT.flatten().nonzero()[:, 0]
-        logits_RV = self._of_task(logits_BTM.flatten(0, 1)[asked_R])
         logp_RV = self.decoding.apply(self._forbid(logits_RV)).log_softmax(1)
         logp_R = logp_RV.gather(1, tokens_BT.flatten()[asked_R, None])[:, 0]
         return torch.zeros_like(mask_BT, dtype=logp_R.dtype).flatten().index_copy(0, asked_R, logp_R).view_as(mask_BT)
 
-    def _of_task(self, logits_RM: Tensor) -> Tensor:
-        """Logits of the task's tokens, of those of all M tokens of the model."""
-        return logits_RM[:, self.token_ids[:-1]].float()
+    def _of_task(self, states_RH: Tensor) -> Tensor:
+        """Logits of the task's tokens, from the model's last states: those of its other tokens cost as much again."""
+        head, ids = self.model.get_output_embeddings(), self.token_ids[:-1]
+        bias = None if head.bias is None else head.bias[ids]
+        return functional.linear(states_RH, head.weight[ids], bias).float()
 
     def _shapes(self) -> tuple[tuple[tuple[int, int], ...], ...]:
         """For each layer, heads and width of its keys and of its values, as one token shows them."""
         kind = self.model.config.model_type
-        cache = _transformers().DynamicCache()
+        cache = transformers_package().DynamicCache()
         was_training = self.model.training
         with torch.no_grad():
-            out = self.model.eval()(input_ids=self.token_ids[None, -1:], past_key_values=cache, use_cache=True)
+            read = {"input_ids": self.token_ids[None, -1:]}
+            out = self.model.eval()(**read, past_key_values=cache, use_cache=True)
+            state_1H = self.model.base_model(**read, use_cache=False).last_hidden_state[0]
         self.model.train(was_training)
         layers = getattr(getattr(out, "past_key_values", None), "layers", None) or []
         pairs = [_newest(layer) for layer in layers]
         whole = bool(pairs) and all(part is not None and part.shape[::2] == (1, 1) for pair in pairs for part in pair)
         require(whole, f"model must keep keys and values of every token in every layer, a {kind} model does not")
+        # Some kinds scale or bound their logits after the last layer.
+        logits_1V = out.logits[0, :, self.token_ids[:-1]].float()
+        plain = torch.allclose(self._of_task(state_1H), logits_1V, atol=1e-3)
+        require(plain, f"the logits of the model must be linear in its last state, those of a {kind} model are not")
         return tuple(tuple((part.shape[1], part.shape[3]) for part in pair) for pair in pairs)
-
-
-def read_causal_lm(folder: str | os.PathLike[str]) -> Any:
-    """Read a model that ``save_pretrained`` saved: safetensors only, nothing is fetched or executed.
-
-    Args:
-        folder: With ``config.json`` and ``model.safetensors``.
-
-    Returns:
-        A ``transformers.PreTrainedModel`` with float32 weights, in eval mode.
-
-    Raises:
-        InputError: If there is no such folder or no such model in it.
-        MissingDataError: If transformers is not installed.
-    """
-    transformers, name = _transformers(), os.fspath(folder)
-    require((Path(folder) / "config.json").is_file(), f"no model at '{name}': it has no config.json")
-    try:
-        with seeded(0), _quiet(transformers):
-            return transformers.AutoModelForCausalLM.from_pretrained(
-                name, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-            )
-    except (OSError, ValueError) as error:
-        raise InputError(f"the model at '{name}' cannot be read: {str(error).splitlines()[0]}") from None
 
 
 def _newest(layer: Any) -> tuple[Any, Any]:
@@ -170,10 +153,10 @@ def _newest(layer: Any) -> tuple[Any, Any]:
 
 def _untrained(config: Mapping[str, Any]) -> Any:
     """A model of this config with random weights, which are loaded later."""
-    transformers = _transformers()
+    transformers = transformers_package()
     plain = {name: value for name, value in config.items() if name not in ("auto_map", "model_type")}
     try:
-        with seeded(0), _quiet(transformers):
+        with seeded(0), quiet(transformers):
             settings = transformers.AutoConfig.for_model(config.get("model_type", ""), **plain)
             # Imported here: below, what its module computes at import would be without numbers, too.
             _ = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(settings)]
@@ -183,23 +166,3 @@ def _untrained(config: Mapping[str, Any]) -> Any:
             return transformers.AutoModelForCausalLM.from_config(settings, trust_remote_code=False, dtype=torch.float32)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"model must be the config of a causal language model, found {error}") from None
-
-
-def _transformers() -> Any:
-    """The package, or a sentence that says how to install it."""
-    require_package("transformers", "hf", "a causal language model")
-    import transformers
-
-    return transformers
-
-
-@contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """No progress bar for what takes a moment."""
-    shown = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers.utils.logging.enable_progress_bar()

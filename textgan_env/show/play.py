@@ -1,15 +1,13 @@
 """What happens on the page of `textgan play`: the policies of runs generate, each token on the colour of its Q.
 
-`Player` needs no page: it gives rows of tokens with their values, and `as_html` shows them.
+`Player` needs no page: it gives rows of tokens with their values, and `play_html` shows them.
 """
 
-import html
 import math
 import shlex
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
@@ -19,15 +17,16 @@ from pydantic import Field
 
 from textgan_env.discriminators import Discriminator
 from textgan_env.envs import default_discriminator
-from textgan_env.evaluation import generate_texts
-from textgan_env.ops.colours import credit_colour, ink_on
+from textgan_env.evaluation import generate_texts, template_of
+from textgan_env.ops.templates import given_cells
 from textgan_env.rewards import RolloutCredit
 from textgan_env.runs.folder import RunFolder
 from textgan_env.show.saved import SavedRun
+from textgan_env.tasks import BLANK_MARK
 from textgan_env.text.vocabulary import EOS
 from textgan_env.utils.errors import InputError, require
 
-_LIMITS = (0.0, 1.0)  # Q is a mean of probabilities
+_ITS_OWN = "its own, which this run trained"
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Request:
     """What the page asks for.
 
     Attributes:
-        prefix: What every text begins with.
+        prefix: What every text begins with; with ``___`` in it a template, a whole text with blanks.
         texts: How many.
         seed: Of the draws.
         temperature: What logits are divided by.
@@ -58,9 +57,17 @@ class Request:
         """What writes the same texts on the command line."""
         words = ["textgan", "sample", str(run), "-n", str(self.texts), "--seed", str(self.seed)]
         words += ["--temperature", f"{self.temperature:g}"]
-        for option, value in (("--top-k", self.top_k), ("--top-p", self.top_p), ("--prefix", self.prefix)):
+        given = "--template" if BLANK_MARK in self.prefix else "--prefix"
+        for option, value in (("--top-k", self.top_k), ("--top-p", self.top_p), (given, self.prefix)):
             words += [] if value in (None, "") else [option, str(value)]
         return shlex.join(words)
+
+    def decoding(self) -> list[str]:
+        """How tokens are drawn, in words."""
+        said = [f"temperature {self.temperature:g}"]
+        said += [] if self.top_k is None else [f"top-k {self.top_k}"]
+        said += [] if self.top_p is None else [f"top-p {self.top_p:g}"]
+        return [*said, f"seed {self.seed}"]
 
 
 @dataclass(frozen=True)
@@ -81,17 +88,27 @@ class Page:
     """One side of the page at one moment.
 
     Attributes:
+        name: Of the run.
+        badges: How its tokens are drawn.
+        control: The control that it was trained with; "": none.
         texts: Each as far as it is shown.
-        note: Who judges, or what is being waited for.
+        note: Which discriminator scores, or what is being waited for.
         command: What writes the same texts on the command line.
         joined: Whether words stand side by side without blanks.
+        own: Whether the discriminator is the run's own.
+        one_sided: Whether the policy fills blanks without seeing what stands behind them.
         error: Why nothing can be generated, if so.
     """
 
+    name: str = ""
+    badges: Sequence[str] = ()
+    control: str = ""
     texts: Sequence[Sequence[Token]] = ()
     note: str = ""
     command: str = ""
     joined: bool = False
+    own: bool = False
+    one_sided: bool = False
     error: str = ""
 
 
@@ -119,7 +136,7 @@ class Player:
             return self._saved[name]
 
     def discriminator(self, name: str, own: bool) -> tuple[Discriminator, str]:
-        """Who judges the texts of a run, and in words who that is.
+        """What scores the texts of a run, and in words which discriminator that is.
 
         Args:
             name: The run.
@@ -128,11 +145,11 @@ class Player:
         saved = self.load(name)
         trained = saved.discriminator if own else None
         if trained is not None:
-            return trained, "the discriminator that this run trained"
+            return trained, _ITS_OWN
         with self._lock:  # fitting seeds global generators for a while
             default = default_discriminator(saved.task, 0)
-        why = "" if not own else " (this run trained none)"
-        return default, f"the default discriminator{why}: it knows usual words and pairs of near words, no more"
+        why = " (this run trained none)" if own else ""
+        return default, f"the default one of the task{why}: it knows usual words and pairs of near words, no more"
 
     def write(self, name: str, request: Request) -> Iterator[Page]:
         """Generate texts with a run, and show them token by token, all of them side by side.
@@ -148,11 +165,11 @@ class Player:
         Returns:
             The page after each token; one with an error where something is refused.
         """
-        yield Page(note="loading the run and its discriminator ...")
+        yield Page(name=name, note="Loading the run and its discriminator ...")
         try:
             yield from self._pages(name, request)
         except InputError as error:
-            yield Page(error=str(error))
+            yield Page(name=name, error=str(error))
 
     def side_by_side(self, names: Sequence[str], request: Request) -> Iterator[list[Page]]:
         """Let several runs generate at once, as `write` does: the pages after each token."""
@@ -163,21 +180,31 @@ class Player:
 
     def _pages(self, name: str, request: Request) -> Iterator[Page]:
         """The pages after each token; Q of all tokens is computed in one pass before the first."""
-        saved = self.load(name)
+        saved, blanks = self.load(name), BLANK_MARK in request.prefix
         task = saved.task
         policy = saved.decoded(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p)
-        given = task.encode_writable(request.prefix)
-        texts = generate_texts(policy, task, request.texts, request.seed, given)
-        discriminator, who = self.discriminator(name, request.own_discriminator)
-        asked_BT = texts.mask_BT & (torch.arange(task.max_length, device=texts.mask_BT.device) >= len(given))
-        credit_BT = RolloutCredit(policy, discriminator, rollouts=request.rollouts).credit(texts, asked_BT)
-        credit_BT[:, : len(given)] = math.nan
+        template_BT = template_of(task, request.prefix) if blanks else None
+        prefix = [] if blanks else task.encode_writable(request.prefix)
+        writer = policy if template_BT is None else policy.given(template_BT, task.end_token)
+        texts = generate_texts(writer, task, request.texts, request.seed, prefix)
+        known_BT = torch.arange(task.max_length)[None] < len(prefix)
+        if template_BT is not None:
+            known_BT = given_cells(template_BT, task.vocab_size)
+        discriminator, which = self.discriminator(name, request.own_discriminator)
+        # The end token of a template is given, too, but its Q is the score of the text.
+        asked_BT = texts.mask_BT & (~known_BT | texts.last_BT)
+        credit_BT = RolloutCredit(writer, discriminator, rollouts=request.rollouts).credit(texts, asked_BT)
+        credit_BT = credit_BT.masked_fill(~asked_BT, math.nan)
         rows = zip(texts.tokens_BT.tolist(), texts.lengths_B.tolist(), credit_BT.tolist(), strict=True)
         # A text that fills T has a word for every token; one that ends earlier has an end token, which is no word.
         whole = [tuple(map(Token, [*task.words(tokens), EOS][:end], credit)) for tokens, end, credit in rows]
-        joined = task.vocabulary is not None and task.vocabulary.glue == ""
-        page = Page(note=f"judged by {who}", command=request.command(saved.folder.path), joined=joined)
-        for position in range(len(given), int(texts.lengths_B.max())):
+        page = Page(
+            name=name, badges=request.decoding(), control=str(saved.folder.about["config"].get("control") or ""),
+            note=f"Discriminator: {which}.", own=which == _ITS_OWN, command=request.command(saved.folder.path),
+            joined=task.vocabulary is not None and task.vocabulary.glue == "",
+            one_sided=template_BT is not None and policy.reading(template_BT) is policy,
+        )  # fmt: skip
+        for position in range(int((~known_BT[0]).long().argmax()), int(texts.lengths_B.max())):
             yield replace(page, texts=[tokens[: position + 1] for tokens in whole])
 
 
@@ -205,38 +232,3 @@ def find_runs(paths: Sequence[Path]) -> dict[str, Path]:
         found |= dict.fromkeys(inside)
     names = [path.name for path in found]
     return {path.name if names.count(path.name) == 1 else str(path): path for path in found}
-
-
-#: The style sheet of what `as_html` gives.
-STYLE = (files("textgan_env") / "show" / "viewer" / "play.css").read_text("utf-8")
-
-
-def as_html(page: Page) -> str:
-    """One side of the page, every text in the direction that its script is read in."""
-    if page.error:
-        return f'<div class="tg-error" role="alert">{html.escape(page.error)}</div>'
-    lines = "".join(f'<li dir="auto">{"".join(map(_tile, tokens))}</li>' for tokens in page.texts)
-    texts = f'<ul class="tg-texts{" tg-joined" if page.joined else ""}">{lines}</ul>'
-    command = f'<p class="tg-command">The same texts: <code>{html.escape(page.command)}</code></p>'
-    return f'<p class="tg-note">{html.escape(page.note)}</p>{texts}{command if page.command else ""}'
-
-
-def _tile(token: Token) -> str:
-    """A token on its colour, with its Q."""
-    colour = credit_colour(token.q, _LIMITS)
-    paint = f"background:rgb{colour};color:rgb{ink_on(colour)}"
-    value = "given" if math.isnan(token.q) else f"{token.q:.2f}"
-    ends = token.word == EOS
-    kind, word = ("tg-token tg-end", "end") if ends else ("tg-token", html.escape(token.word))
-    return f'<span class="{kind}" style="{paint}">{word}<small>{value}</small></span>'
-
-
-def legend() -> str:
-    """What the numbers and colours mean."""
-    steps = [f"rgb{credit_colour(step / 8, _LIMITS)}" for step in range(9)]
-    bar = f'<span class="tg-bar" style="background:linear-gradient(to right,{",".join(steps)})"></span>'
-    return (
-        f'<p class="tg-legend">Q: 0{bar}1<br>The number under a token is its Q: how probably real D finds the '
-        "text, on average over completions that the same policy writes from there. Under the last token it is the "
-        "D's probability of the text itself. Grey tokens were given.</p>"
-    )

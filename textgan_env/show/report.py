@@ -23,13 +23,14 @@ import torch
 from textgan_env import __version__
 from textgan_env.discriminators import score_features
 from textgan_env.ops import metric_table
-from textgan_env.ops.colours import credit_colour
+from textgan_env.ops.colours import DARK_SCALE, SCALE
 from textgan_env.policies import PolicyModule
 from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.logs import Row, read_metrics
 from textgan_env.show.saved import SavedRun
 from textgan_env.show.traces import Plane, RunDiscriminator, Trace, real_texts, write_traces
 from textgan_env.tasks import Task
+from textgan_env.utils import molecules
 from textgan_env.utils.errors import InputError, require
 from textgan_env.utils.files import write_safely
 
@@ -149,7 +150,8 @@ def _shown(traced: Sequence[_Traced]) -> Data:
         "end": None if task.end_token is None else place.get(task.end_token),
         "glue": " " if task.vocabulary is None else task.vocabulary.glue,
         "limits": [0.0, 1.0],  # the pale middle is .5: the discriminator does not know
-        "scale": [list(credit_colour(step / 8, (0.0, 1.0))) for step in range(9)],
+        "scale": SCALE.astype(int).tolist(),
+        "dark": DARK_SCALE.astype(int).tolist(),
         "runs": [
             _run_data(one.run, one.policy, {other.run.folder.path.resolve() for other in traced})
             | _traces_data(task, one.discriminator, one.traces, place)
@@ -168,7 +170,10 @@ def page(data: Data) -> str:
         data: As `report_data` gives it.
     """
     viewer = files("textgan_env") / "show" / "viewer"
-    style, script, template = ((viewer / f"page.{kind}").read_text("utf-8") for kind in ("css", "js", "html"))
+    shared, style, script, template = (
+        (viewer / name).read_text("utf-8") for name in ("style.css", "page.css", "page.js", "page.html")
+    )
+    style = shared + style
     inline = json.dumps(_finite(data), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     inline = inline.replace("<", "\\u003c")
     policy = f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; "
@@ -304,8 +309,10 @@ def _traces_data(
 
 def _text_data(task: Task, trace: Trace, place: Mapping[int, int], onto: Plane, real_dF: torch.Tensor) -> Data:
     """One text, its tokens as their places among the words of the page."""
+    text = task.text(trace.tokens)
     return {
-        "text": task.text(trace.tokens),
+        "text": text,
+        "picture": _picture(text) if task.language == "molecules" else None,
         "tokens": [place[token] for token in trace.tokens],
         "q": [round(value, _DIGITS) for value in trace.q],
         "stopped": [round(value, _DIGITS) for value in trace.stopped],
@@ -317,6 +324,12 @@ def _text_data(task: Task, trace: Trace, place: Mapping[int, int], onto: Plane, 
         "path": _points(onto.project(trace.features_SF)),
         "nearest": int(torch.cdist(trace.features_SF[-1:], real_dF).argmin()),
     }
+
+
+def _picture(text: str) -> str | None:
+    """A molecule as the address of an image that the page holds itself, where no script runs; None of none."""
+    drawn = molecules.picture(text)
+    return None if drawn is None else f"data:image/svg+xml;base64,{base64.b64encode(drawn.encode()).decode()}"
 
 
 def _parts(trace: Trace) -> Data:

@@ -23,7 +23,7 @@ from textgan_env.policies import Decoding, EnsemblePolicy, PolicyModule
 from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.loading import finished_checkpoint, load_policy, policy_for
 from textgan_env.runs.logs import read_metrics
-from textgan_env.tasks import Task
+from textgan_env.tasks import Task, open_causal_lm
 from textgan_env.text.dataset import Split
 from textgan_env.utils.errors import require
 from textgan_env.utils.kinds import MeanName
@@ -237,6 +237,21 @@ class SavedRun(_Saved):
         seed = self.seed if seed is None else seed
         how: Any = {"split": split, "samples": samples, "fitted_on": known_RT, "seed": seed}
         return discriminator_worth(discriminator, self.policy.with_decoding(Decoding()), self.task, **how)
+
+
+@dataclass(frozen=True)
+class SavedModel(_Saved):
+    """What `textgan_env.load_model` gives.
+
+    Attributes:
+        policy: A `CausalLMPolicy` with all the model's subwords.
+        task: No text, only what its tokens are: nothing can be measured.
+    """
+
+    @classmethod
+    def load(cls, model: str | Path, max_length: int) -> "SavedModel":
+        """Read a model; the errors are those of `textgan_env.tasks.open_causal_lm`."""
+        return cls(*open_causal_lm(model, max_length))
 
 
 @dataclass(frozen=True)

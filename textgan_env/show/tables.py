@@ -14,13 +14,15 @@ from tempfile import TemporaryDirectory
 from textgan_env.evaluation.verdict import as_text, difference_text, explained
 from textgan_env.ops.confidence import interval
 from textgan_env.ops.metric_table import ARROWS, METRICS
-from textgan_env.ops.plots import LINE_COLOURS, new_figure, plain_axes, save_figure
+from textgan_env.ops.plots import new_figure, plain_axes, save_figure
 from textgan_env.show.compare import Comparison, Difference, Group
 
 _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
 _TEX |= {">": r"\textgreater{}"} | {sign: f"\\{sign}" for sign in "&%$#_{}"}
 _COLUMNS = ("measure", "about", "unit", "better", "real_text", "baseline", "baseline_value", "runs", "value",
             "difference", "low", "high", "interval_over")  # fmt: skip
+#: The colours of runs on light paper, those of the report (``--run0`` ... in its style sheet): none means real or fake.
+RUN_COLOURS = ("#2a7a4f", "#7b4aa0", "#a8326e", "#00707a", "#7a6a00", "#4c5157")
 
 
 def label_of(name: str) -> str:
@@ -138,7 +140,7 @@ def _tex_number(value: float | None) -> str:
 def html_page(found: Comparison) -> str:
     """The comparison as one page that needs no other file and runs no script."""
     viewer = files("textgan_env") / "show" / "viewer"
-    style = (viewer / "page.css").read_text("utf-8") + (viewer / "compare.css").read_text("utf-8")
+    style = "".join((viewer / f"{name}.css").read_text("utf-8") for name in ("style", "page", "compare"))
     with TemporaryDirectory() as folder:
         picture = draw_plane(found, Path(folder) / "plane.png").read_bytes()
     image = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
@@ -155,8 +157,9 @@ def html_page(found: Comparison) -> str:
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <title>{names} · textgan_env</title><style>{style}</style></head><body>
-<header><div><p class="eyebrow">textgan_env comparison</p><h1>{names}</h1><p class="faint">{html.escape(found.task)}
-Measured on {html.escape(how_measured(found))}</p></div></header>
+<header><div><p class="eyebrow">textgan_env comparison</p><h1>{names}</h1><p class="faint">
+Measured on {html.escape(how_measured(found))}</p>
+<details class="small faint"><summary>The text</summary>{html.escape(found.task)}</details></div></header>
 <main>{parts}<section><h2>Quality and diversity</h2><img class="plane" src="{image}" alt="{alt}"></section>
 <section><h2>What the names mean</h2><dl class="words">{about}</dl></section></main></body></html>
 """
@@ -201,7 +204,7 @@ def draw_plane(found: Comparison, path: Path) -> Path:
     figure = new_figure(6.4, 4.4)
     panel = figure.subplots()
     for number, group in enumerate(found.groups):
-        colour = LINE_COLOURS[number % len(LINE_COLOURS)]
+        colour = RUN_COLOURS[number % len(RUN_COLOURS)]
         points = [(at[across], at[up]) for run in group.runs if {across, up} <= (at := run.values).keys()]
         if points:
             x, y = zip(*points, strict=True)

@@ -19,8 +19,9 @@ from textgan_env.utils.reading import FileHash
 
 #: Tokens of a split: 1 GiB of int64.
 MOST_CELLS = 2**27
-# A blank in a template as a user writes it, and what takes its place while words are split: a letter of no script.
-_MARK, _HOLE = "___", "\ue000"
+#: A blank in a template as a user writes it.
+BLANK_MARK = "___"
+_HOLE = "\ue000"  # takes its place while words are split: a letter of no script
 
 
 class Task(ABC):
@@ -177,14 +178,15 @@ class Task(ABC):
         Raises:
             InputError: If there is no blank, or a word that no policy can write; the sentence names the first.
         """
-        require(_MARK in text, f"a template needs at least one blank, written as {_MARK}, found '{text[:60]}'")
+        expected = f"a template needs at least one blank, written as {BLANK_MARK}"
+        require(BLANK_MARK in text, f"{expected}, found '{text[:60]}'")
         if self._has_subwords:
-            *before, last = text.split(_MARK)
+            *before, last = text.split(BLANK_MARK)
             parts = [*(part.removesuffix(" ") for part in before), last]
             rows = [self._encode_part(part, inside=number > 0) for number, part in enumerate(parts)]
             return [*rows[0], *chain.from_iterable((BLANK, *row) for row in rows[1:])]
         apart = self.vocabulary is None or self.vocabulary.mode != "char"
-        words = self.tokenize(text.replace(_MARK, f" {_HOLE} " if apart else _HOLE))
+        words = self.tokenize(text.replace(BLANK_MARK, f" {_HOLE} " if apart else _HOLE))
         if self.vocabulary is None:
             return [BLANK if word == _HOLE else self.encode(word)[0] for word in words]
         self._require_writable([word for word in words if word != _HOLE])

@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -15,7 +15,9 @@ from textgan_env.policies.lstm import LSTMPolicy
 from textgan_env.rewards import Keys, generate
 from textgan_env.tasks.base import MOST_CELLS, Task
 from textgan_env.tasks.kept import fill_once, one_thread
+from textgan_env.text.corpora import ORACLE_FILE
 from textgan_env.text.dataset import Split, TokenDataset, check_length
+from textgan_env.text.fetch import fetch
 from textgan_env.text.oracle_weights import oracle_shapes, read_oracle_weights
 from textgan_env.utils.errors import require, require_at_least
 from textgan_env.utils.reading import check_weights
@@ -86,6 +88,20 @@ class OracleTask(Task):
         )
         oracle.load_gates(arrays)
         self.oracle: LSTMPolicy = oracle.eval().requires_grad_(False)
+
+    @classmethod
+    def released(cls, **settings: Any) -> Self:
+        """The one with the weights that SeqGAN published, which are known by their checksum wherever they lie.
+
+        Args:
+            settings: Other arguments.
+
+        Raises:
+            MissingDataError: If they are not here, and cannot be fetched.
+        """
+        task = cls(weights=fetch(ORACLE_FILE), **settings)
+        task._settings = {name: value for name, value in task._settings.items() if name != "weights"}
+        return task
 
     def _load(self, name: Split) -> TokenDataset:
         """Generate one split with the oracle, once on a machine where that takes long."""

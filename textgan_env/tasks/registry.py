@@ -19,11 +19,11 @@ from textgan_env.tasks.corpus import CorpusTask
 from textgan_env.tasks.grammar import GrammarTask
 from textgan_env.tasks.oracle import OracleTask
 from textgan_env.tasks.toy import ToyTask
-from textgan_env.text.corpora import CORPORA, ORACLE_FILE
+from textgan_env.text.corpora import CORPORA
 from textgan_env.text.corpus import load_corpus
 from textgan_env.text.corpus_options import CorpusOptions, as_texts
-from textgan_env.text.fetch import fetch
 from textgan_env.text.grammars import GRAMMARS
+from textgan_env.text.language_models import TOKENIZER, is_named
 from textgan_env.text.published import is_here, named_corpus
 from textgan_env.utils.errors import MissingDataError, require, require_known
 from textgan_env.utils.options import saved_reading
@@ -45,7 +45,7 @@ def _seqgan_oracle(*, weights: str | os.PathLike[str] | None = None, **settings:
     """The oracle with SeqGAN's published weights, or those of a file."""
     given = [name for name in ("vocab_size", "embed_size", "hidden_size") if name in settings]
     require(not given, f"task 'seqgan-oracle' has its sizes from its weights, {', '.join(given)} cannot be set")
-    return OracleTask(weights=fetch(ORACLE_FILE) if weights is None else weights, **settings)
+    return OracleTask.released(**settings) if weights is None else OracleTask(weights=weights, **settings)
 
 
 def _named(name: str, /, **settings: Any) -> CorpusTask:
@@ -108,7 +108,9 @@ _MOST_OF_A_FILE = 2**24
 def _files(options: Mapping[str, Any]) -> dict[str, Path]:
     """The files that the options of a task name."""
     named = {option: Path(options[option]) for option in _FILE_OPTIONS if options.get(option) is not None}
-    return {option: path / "tokenizer.json" if option == "tokenizer" else path for option, path in named.items()}
+    if (tokenizer := named.pop("tokenizer", None)) is not None and not is_named(tokenizer):  # whose name is enough
+        named["tokenizer"] = tokenizer / TOKENIZER
+    return named
 
 
 def saved_task(described: object, where: str, *, files: object = None, vocab_size: int | None = None) -> Task:

@@ -5,9 +5,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from os import PathLike, fspath
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from textgan_env.text.language_models import TOKENIZER, model_folder
 from textgan_env.utils.errors import InputError, require, require_package
 
 if TYPE_CHECKING:
@@ -36,17 +36,17 @@ class Subwords:
         """The subwords of a Hugging Face tokenizer.
 
         Args:
-            folder: With a ``tokenizer.json``, as ``save_pretrained`` writes it.
+            folder: With a ``tokenizer.json``, as ``save_pretrained`` writes it; or a language model by name.
 
         Raises:
             InputError: If there is no such file, or it is no tokenizer.
-            MissingDataError: If the package tokenizers is not installed.
+            MissingDataError: If the package tokenizers is not installed, or as `model_folder`.
         """
         require_package("tokenizers", "hf", "a tokenizer")
         from tokenizers import Tokenizer
 
-        path = Path(folder) / "tokenizer.json"
-        require(path.is_file(), f"no tokenizer at '{fspath(folder)}': it has no tokenizer.json")
+        path = model_folder(folder) / TOKENIZER
+        require(path.is_file(), f"no tokenizer at '{fspath(folder)}': it has no {TOKENIZER}")
         try:
             return cls(Tokenizer.from_file(str(path)))
         except Exception as error:  # the library raises nothing narrower
@@ -81,6 +81,20 @@ class Subwords:
             return list(self._tokenizer.encode(line).tokens)
         line = line.strip() if strip else line
         return [str(number) for number in self._tokenizer.encode(line, add_special_tokens=False).ids]
+
+    def same_numbers(self, other: "Subwords") -> bool:
+        """Whether another tokenizer calls the same subwords by the same numbers."""
+        mine, theirs = (one._tokenizer.get_vocab(with_added_tokens=True) for one in (self, other))
+        return bool(mine == theirs)
+
+    @property
+    def special(self) -> list[int]:
+        """The numbers that stand for no text: marks of beginnings, of ends, of who speaks."""
+        return [number for number, token in self._tokenizer.get_added_tokens_decoder().items() if token.special]
+
+    def numbers(self, text: str) -> list[int]:
+        """The numbers of a text's subwords in the tokenizer."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def piece(self, word: str) -> str:
         """One subword as a person reads it: as the tokenizer spells it, byte pairs as the text they are."""

@@ -224,6 +224,10 @@ class PolicyAgent:
         """What an evaluation logs beside the measures of the policy: name -> number."""
         return {}
 
+    def pace(self) -> str:
+        """How long a part of the run takes on this machine, a sentence; "" where it is soon seen."""
+        return ""
+
     def doubt(self) -> str:
         """What a person should know before the last phase begins, a sentence; "" where there is nothing."""
         return ""

@@ -17,9 +17,14 @@ from textgan_env.tasks import Task
 from textgan_env.training.schedule import Step
 
 
-def refit_batches(task: Task, epochs: int, batch_size: int) -> int:
-    """How many batches a d-step has: passes over as many texts as there are training texts."""
-    return epochs * math.ceil(len(task.writable("train")) / batch_size)
+def fresh_texts(task: Task, asked: int | None) -> int:
+    """How many fresh texts of G a d-step learns from; None: as many as there are training texts."""
+    return len(task.writable("train")) if asked is None else asked
+
+
+def refit_batches(task: Task, epochs: int, batch_size: int, texts: int | None = None) -> int:
+    """How many batches a d-step has: passes over its `fresh_texts`."""
+    return epochs * math.ceil(fresh_texts(task, texts) / batch_size)
 
 
 def refit_batch(
@@ -32,8 +37,9 @@ def refit_batch(
     batch_size: int,
     objective: ObjectiveName = "cross-entropy",
     replay: ReplayedTexts | None = None,
+    texts: int | None = None,
 ) -> dict[str, float | Tensor]:
-    """A batch of a d-step; at the first G generates as many texts as there are training texts.
+    """A batch of a d-step; at the first G generates what D is to learn from.
 
     Args:
         step: Which batch of which d-step.
@@ -44,17 +50,19 @@ def refit_batch(
         batch_size: Texts of each side.
         objective: See `fit_step`.
         replay: Keeps half of the negatives of the d-step before; None: all are fresh.
+        texts: See `fresh_texts`.
 
     Returns:
         ``d_loss`` while fitting; at the last batch also ``d_auc``, ``d_accuracy`` and ``d_value`` on texts that neither
         D nor G has seen.
     """
-    seed, tokens_BT = step.item(partial(_batches, policy, task, batch_size, replay))
+    seed, tokens_BT = step.item(partial(_batches, policy, task, batch_size, replay, texts))
     with step.dropout(seed):
         loss = fit_step(discriminator, optimizer, tokens_BT, objective=objective)["loss"]
     if not step.is_last:
         return {"d_loss": loss}
-    unseen_BT = _texts(policy, task, step.generator, slice(len(task.writable("train")), None))
+    count = fresh_texts(task, texts)
+    unseen_BT = _texts(policy, task, step.generator, count, slice(count, None))
     return {"d_loss": loss, **told_apart(discriminator, task, unseen_BT)}
 
 
@@ -102,18 +110,24 @@ def fit_fresh(
 
 
 def _batches(
-    policy: PolicyModule, task: Task, batch_size: int, replay: ReplayedTexts | None, generator: torch.Generator
+    policy: PolicyModule,
+    task: Task,
+    batch_size: int,
+    replay: ReplayedTexts | None,
+    texts: int | None,
+    generator: torch.Generator,
 ) -> Iterator[tuple[int | None, Tensor]]:
     """What the batches of a d-step learn from."""
     real_BT = task.writable("train").to(policy.device)
-    fake_BT = _texts(policy, task, generator, slice(len(real_BT)))
+    count = fresh_texts(task, texts)
+    fake_BT = _texts(policy, task, generator, count, slice(count))
     if replay is not None:
         fake_BT = replay.renew(fake_BT, generator)
     yield from fit_batches(real_BT, fake_BT, batch_size, generator)
 
 
-def _texts(policy: PolicyModule, task: Task, generator: torch.Generator, rows: slice) -> Tensor:
+def _texts(policy: PolicyModule, task: Task, generator: torch.Generator, learnt: int, rows: slice) -> Tensor:
     """Some of the texts of a d-step: those to learn from come first, those that D is never fitted on after them."""
-    count = len(task.writable("train")) + len(task.writable("valid"))
+    count = learnt + len(task.writable("valid"))
     keys = Keys.counted(draw_seed(generator), count, device=policy.device)[rows]
     return generate(policy, keys, task.max_length, end_token=task.end_token)[0]

@@ -43,6 +43,9 @@ class Agent(Checkpointable, Protocol):
     def at_evaluation(self) -> dict[str, float]:
         """What an evaluation logs beside the measures of the policy: name -> number."""
 
+    def pace(self) -> str:
+        """How long a part of the run takes on this machine, a sentence; "" where it is soon seen."""
+
     def doubt(self) -> str:
         """What a person should know before the last phase begins, a sentence; "" where there is nothing."""
 
@@ -98,9 +101,12 @@ def _train_rounds(
 ) -> None:
     """The rounds that are left; a process without a log computes its shards only."""
     eval_every = config.eval_every or max(1, schedule.rounds // _EVALUATIONS)
+    known: Mapping[str, str] = {}  # warnings of the evaluation before: what goes on is not said again
     with Progress(schedule.rounds, run.path.name, initial=manager.state.done) as bar:
         if manager.state.done or manager.state.batches:
             bar.print(f"resuming after round {manager.state.done} and {manager.state.batches} batches")
+        if log is not None and manager.state.done < schedule.rounds and (pace := agent.pace()):
+            bar.print(pace)
         for current in schedule.after(manager.state.done):
             if manager.state.stopped:
                 break
@@ -116,7 +122,9 @@ def _train_rounds(
                 if last or current.index % eval_every == 0:
                     values |= _evaluate(agent) | agent.at_evaluation()
                     warnings = _warnings(agent.task, values)
-                    _show(agent, run, config, current, values, warnings, bar)
+                    fresh = {name: text for name, text in warnings.items() if name not in known}
+                    known = warnings
+                    _show(agent, run, config, current, values, fresh, bar)
                     state = _updated(state, values, warnings, config, last_phase=current.phase is schedule.phases[-1])
                     if state.best_round == current.number:
                         manager.write_best(state)

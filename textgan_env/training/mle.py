@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from functools import partial
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -10,8 +11,9 @@ from torch.optim import Optimizer
 
 from textgan_env.ops.losses import nll_sum
 from textgan_env.ops.parallel import Sum, backward
-from textgan_env.ops.sampling import draw_seed, evaluating, sample_categorical
+from textgan_env.ops.sampling import draw_seed, evaluating, sample_categorical, seeded
 from textgan_env.policies import LSTMPolicy, PolicyModule
+from textgan_env.runs.logs import clock_text
 from textgan_env.tasks import Task
 from textgan_env.training.schedule import Step
 from textgan_env.utils.errors import require
@@ -74,6 +76,24 @@ def mle_batch(
 def mle_batches(task: Task, batch_size: int) -> int:
     """How many batches an epoch has."""
     return math.ceil(len(task.split("train")) / batch_size)
+
+
+def epoch_pace(policy: PolicyModule, task: Task, batch_size: int) -> str:
+    """How long an epoch takes on this machine, by one batch of which nothing is learnt: a sentence.
+
+    Args:
+        policy: Learns later; its weights, and the global generators, stay as they are.
+        task: Gives the texts.
+        batch_size: Texts a batch.
+    """
+    tokens_BT = task.split("train").head(batch_size).tokens_BT.to(policy.device)
+    batches = mle_batches(task, batch_size)
+    began = perf_counter()
+    with seeded(0), evaluating(policy):
+        total, count = _likelihood(policy, tokens_BT, task.scored(tokens_BT), None)["loss"]
+        torch.autograd.grad(total / count, trained(policy))
+    seconds = perf_counter() - began
+    return f"an epoch takes about {clock_text(batches * seconds)} here: {batches} batches of {seconds:.1f} s"
 
 
 def mle_step(

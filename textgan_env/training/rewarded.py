@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from textgan_env.ops.reward_kinds import PrecisionName, TransformName
 from textgan_env.training.agent import PolicyAgent, PolicyConfig
 from textgan_env.utils.errors import require
-from textgan_env.utils.kinds import DiscriminatorKind
+from textgan_env.utils.kinds import LANGUAGE_MODELS, DiscriminatorKind
 from textgan_env.utils.options import above_zero, at_least
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class RewardedConfig(PolicyConfig):
 
     added: ClassVar[tuple[str, ...]] = (
         *PolicyConfig.added, "objective", "objective_weight", "objective_control", "objective_workers",
-        "objective_timeout", "budget", "repeat_decay",
+        "objective_timeout", "budget", "repeat_decay", "d_model", "d_layers", "d_texts",
     )  # fmt: skip
     pretrained: Path | None = None
     """A finished run on the same task whose policy G begins as; None: pre-train here."""
@@ -51,7 +51,9 @@ class RewardedConfig(PolicyConfig):
     """Learning rate of G in maximum likelihood."""
     discriminator: DiscriminatorKind = "pair"
     d_steps: int = 1
-    """d-steps in a round; each takes fresh texts of G, as many as D has training texts."""
+    """d-steps in a round; each takes fresh texts of G."""
+    d_texts: int | None = None
+    """How many fresh texts a d-step takes [as many as D has training texts]."""
     d_epochs: int = 1
     """Passes over these texts in a d-step (k)."""
     d_batch_size: int = 64
@@ -60,6 +62,10 @@ class RewardedConfig(PolicyConfig):
     """What D learns: which texts are real, or which of two is (relativistic)."""
     d_learning_rate: float | None = None
     """Learning rate of D; None: its own."""
+    d_model: Path = Path(LANGUAGE_MODELS[0])
+    """The language model of --discriminator lm: smollm2, or a folder with one of Hugging Face's and its tokenizer."""
+    d_layers: int = 4
+    """How many of its first layers are used; the time that a text takes is proportional to it."""
     held_back: float = 0.0
     """Share of the training texts that only D learns from, G from the others; 0: both learn from all."""
     rounds: int = 20
@@ -140,7 +146,7 @@ class RewardedAgent(PolicyAgent):
 
         never = "--control untrained asks a discriminator before it has learnt: --discriminator bleu never learns"
         require((config.discriminator, config.control) != ("bleu", "untrained"), never)
-        at_least(1, config, "mle_batch_size", "d_batch_size", "d_epochs")
+        at_least(1, config, "mle_batch_size", "d_batch_size", "d_epochs", "d_texts")
         at_least(0, config, "d_steps")
         above_zero(config, "mle_learning_rate", "d_learning_rate")
         super().__init__(config, task, learning_rate=config.mle_learning_rate, batch_size=config.mle_batch_size)
@@ -189,21 +195,23 @@ class RewardedAgent(PolicyAgent):
     def replay_negatives(self, negatives: str) -> None:
         """With ``replayed``, D learns from texts of G of which half are kept from earlier d-steps."""
         from textgan_env.discriminators import ReplayedTexts
+        from textgan_env.training.discriminator import fresh_texts
 
         if negatives == "replayed":
             task = self.d_task
-            self.replay = ReplayedTexts(len(task.writable("train")), task.max_length, task.vocab_size)
+            self.replay = ReplayedTexts(fresh_texts(task, self.config.d_texts), task.max_length, task.vocab_size)
             self.modules["negatives"] = self.replay.to(self.config.device)
 
     def new_discriminator(self, **options: Any) -> DiscriminatorModule | None:
         """D as it is drawn, with options of its kind; None where BLEU takes its place."""
-        from textgan_env.discriminators import make_discriminator
+        from textgan_env.tasks import discriminator_for
 
-        task, kind = self.task, self.config.discriminator
+        kind = self.config.discriminator
         if kind == "bleu":
             return None
-        sizes = {"vocab_size": task.vocab_size, "max_length": task.max_length, "seed": self.seed("discriminator")}
-        return make_discriminator(kind, **sizes, **options).to(self.config.device)
+        if kind == "lm":
+            options |= {"model": str(self.config.d_model), "layers": self.config.d_layers}
+        return discriminator_for(kind, self.task, seed=self.seed("discriminator"), **options).to(self.config.device)
 
     @property
     def scoring_discriminator(self) -> Any:
@@ -276,7 +284,7 @@ class RewardedAgent(PolicyAgent):
         from textgan_env.training.discriminator import refit_batches
         from textgan_env.training.schedule import Steps
 
-        batches = refit_batches(self.d_task, self.config.d_epochs, self.config.d_batch_size)
+        batches = refit_batches(self.d_task, self.config.d_epochs, self.config.d_batch_size, self.config.d_texts)
         run = partial(self.d_batch, lr_scale=lr_scale)
         return Steps(run, times=times * self.d_learns, batches=batches, key=key)
 
@@ -302,6 +310,7 @@ class RewardedAgent(PolicyAgent):
         networks = (self.discriminator, self.d_optimizer, self.policy_for_d(), self.d_task)
         config = self.config
         how = {"batch_size": config.d_batch_size, "objective": config.d_objective, "replay": self.replay}
+        how["texts"] = config.d_texts
         return refit_batch(step, *networks, **how)
 
     def fit_d(self, step: Step, batches: int) -> Numbers:
@@ -339,6 +348,18 @@ class RewardedAgent(PolicyAgent):
         worth = self.worth()
         found = {} if worth is None else {name: getattr(worth, name.removeprefix("d_")) for name in OF_WORTH}
         return {name: number for name, number in found.items() if number is not None}
+
+    def pace(self) -> str:
+        """How long a d-step takes a discriminator that reads with a language model."""
+        from textgan_env.discriminators import LMDiscriminator
+        from textgan_env.runs.logs import clock_text
+        from textgan_env.training.discriminator import fresh_texts
+
+        if not (isinstance(self.discriminator, LMDiscriminator) and self.d_learns):
+            return ""
+        fresh = fresh_texts(self.d_task, self.config.d_texts)
+        seconds = fresh * self.discriminator.frozen.seconds(self.d_task.writable("train"))
+        return f"a d-step takes about {clock_text(seconds)} here: the language model reads {fresh:,} fresh texts"
 
     def doubt(self) -> str:
         """That the run can gain less than its own noise, where so much is known."""

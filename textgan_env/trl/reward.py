@@ -107,7 +107,8 @@ class DiscriminatorReward(RewardFunction):
     def new_discriminator(self) -> DiscriminatorModule:
         """A discriminator as this one was before it learnt."""
         sizes = {"vocab_size": self.reader.vocabulary.size, "max_length": self.reader.max_length}
-        return make_discriminator(self.kind, **sizes, seed=derived_seed(self.seed, "weights"), **self.options)
+        words: Any = {"vocabulary": self.reader.vocabulary.to_json()} if self.kind == "lm" else {}
+        return make_discriminator(self.kind, **sizes, **words, seed=derived_seed(self.seed, "weights"), **self.options)
 
     def judged(self, prompts: Sequence[Completion], completions: Sequence[Completion]) -> list[str]:
         """The texts that are judged."""

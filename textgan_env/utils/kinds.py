@@ -43,6 +43,7 @@ DISCRIMINATORS: Mapping[str, Kind] = {
     "infilling": Kind(
         "discriminators.infilling:InfillingDiscriminator", "the same, given the template of a text", offered=False
     ),
+    "lm": Kind("discriminators.lm:LMDiscriminator", "a small network on what a language model makes of a text"),
     "rank": Kind("discriminators.rank:RankDiscriminator", "how near to real texts, beside others", offered=False),
     "bleu": Kind(
         "evaluation.bleu:BleuDiscriminator",
@@ -59,10 +60,13 @@ POLICIES: Mapping[str, Kind] = {
     "infilling": Kind("policies.infilling:InfillingPolicy", "fills blanks, and sees both sides of them", offered=False),
     "leaked": Kind("policies.leaked:LeakedPolicy", "LeakGAN's Manager and Worker", offered=False),
     "causal_lm": Kind("policies.causal_lm:CausalLMPolicy", "a language model of transformers", offered=False),
+    "adapted": Kind("policies.adapted:AdaptedPolicy", "the same, of whose weights only a LoRA learns", offered=False),
     "ngram": Kind("policies.ngram:NGramPolicy", "counts of n-grams with back-off", offered=False),
     "table": Kind("policies.table:TablePolicy", "a logit for each prefix", offered=False),
     "uniform": Kind("policies.ngram:UniformPolicy", "every token alike", offered=False),
 }
+#: Pretrained language models that are known by name, see `textgan_env.text.language_models`.
+LANGUAGE_MODELS = ("smollm2",)
 #: How an ensemble's next-token probabilities are made of those of its policies.
 MeanName = Literal["arithmetic", "geometric"]
 

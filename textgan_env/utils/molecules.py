@@ -96,16 +96,29 @@ def draw(texts: Iterable[str], file: Path) -> int:
         OSError: If the file cannot be written.
     """
     require_rdkit("drawing molecules")
-    from rdkit.Chem.Draw import rdMolDraw2D
-
     mols = [mol for mol in read_molecules(texts) if mol is not None]
     require(bool(mols), "no text is a molecule as SMILES: is it a run on molecules?")
+    write_safely(file, _drawing(mols))
+    return len(mols)
+
+
+def picture(text: str) -> str | None:
+    """One molecule as `draw` draws it, the text of an SVG; None where the string is none, or rdkit is not installed."""
+    if importlib.util.find_spec("rdkit") is None:
+        return None
+    (mol,) = read_molecules([text])
+    return None if mol is None else _drawing([mol])
+
+
+def _drawing(mols: Sequence[Mol]) -> str:
+    """An SVG of some molecules, four a row, each with its QED below."""
+    from rdkit.Chem.Draw import rdMolDraw2D
+
     columns = min(_COLUMNS, len(mols))
     canvas = rdMolDraw2D.MolDraw2DSVG(columns * _SIDE, -(-len(mols) // columns) * _SIDE, _SIDE, _SIDE)
     canvas.DrawMolecules(mols, legends=[f"QED {qed(mol):.2f}" for mol in mols])
     canvas.FinishDrawing()
-    write_safely(file, canvas.GetDrawingText())
-    return len(mols)
+    return str(canvas.GetDrawingText())
 
 
 def canonical(mol: Mol) -> str:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 from tyro.conf import Suppress
 
 from textgan_env.utils.errors import DEBUG, InputError, require, require_at_least, require_known
+from textgan_env.utils.kinds import LANGUAGE_MODELS
 from textgan_env.utils.reading import MOST_JSON, get_typed, parse_json, read_limited, read_typed
 from textgan_env.utils.text_options import TextOptions
 
@@ -265,7 +266,9 @@ def parse(presets: Mapping[str, Callable[[str], Config]], description: str, args
         return replace(config, overrides=tuple(changed))
     # A run is resumed, and its policy loaded, from any folder.
     places = {name: getattr(config, name) for name in ("corpus", "valid_path", "test_path", "tokenizer", "config")}
-    given_places = {name: place for name, place in places.items() if place is not None}
+    given_places = {
+        name: place for name, place in places.items() if not (place is None or str(place) in LANGUAGE_MODELS)
+    }
     return replace(config, **{name: type(at)(Path(at).expanduser().absolute()) for name, at in given_places.items()})
 
 
@@ -303,6 +306,8 @@ def saved_options(kind: type[Config], saved: Mapping[str, Any], usual: Config, w
         InputError: If they are of another agent or version, or one is of another type.
     """
     renamed: dict[str, Any] = {RENAMED.get(name, name): value for name, value in saved.items()}
+    if renamed.get("policy") == "relational" and renamed.get("layers") == 1:
+        renamed["layers"] = None  # earlier versions wrote 1 for a network that has no layers to choose
     reading = saved_reading(renamed) if renamed.get("task") == "corpus" else {}
     known = {name: getattr(usual, name) for name in kind.added if hasattr(usual, name)} | reading | renamed
     different = sorted(set(known) ^ {field.name for field in fields(kind)})

@@ -31,7 +31,8 @@ class TextOptions:
     encoding: str | None = None
     """How your file is encoded, such as utf-16 or cp1252 [utf-8]."""
     tokenizer: Path | None = None
-    """A folder with a Hugging Face tokenizer, whose subwords are then the tokens of your text, instead of --mode."""
+    """A folder with a Hugging Face tokenizer, or smollm2, whose subwords are then the tokens of your text, instead of
+    --mode."""
     vocab_size: int | None = None
     """Tokens in the vocabulary of --mode bpe, the end token counted [1000]."""
     max_length: int | None = None

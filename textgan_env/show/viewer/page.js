@@ -33,11 +33,9 @@ const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count ==
 
 // ------------------------------------------------------------------------------------------ colours
 
-// In the dark the middle of the scale is dark: what is near it shall not shine.
-const DARK = [[244, 150, 84], [206, 118, 60], [158, 92, 52], [104, 70, 54], [52, 55, 60], [50, 78, 108], [62, 106, 152], [90, 142, 196], [134, 188, 240]];
 const theme = () => document.documentElement.dataset.theme;
 function colour(value) {
-  const scale = theme() === "dark" ? DARK : data.scale;
+  const scale = theme() === "dark" ? data.dark : data.scale;
   const [low, high] = data.limits;
   const place = Math.min(1, Math.max(0, (value - low) / (high - low))) * (scale.length - 1);
   const below = Math.min(Math.floor(place), scale.length - 2);
@@ -157,12 +155,15 @@ const note = (...children) => el("p", { class: "note" }, ...children);
 
 const state = { text: 0, at: 0, timer: null, chosen: data.runs.map(() => null) };
 const longest = () => Math.max(...data.runs.map((run) => run.texts[state.text].tokens.length));
+// On a telephone what is not looked at first is folded away.
+const wide = matchMedia("(min-width: 40.01rem)").matches;
 const stages = data.runs.map(makeStage);
 
 function makeStage(run, index) {
   const stage = { run, index };
   stage.tokens = el("div", { class: "tokens", dir: "auto", role: "group", "aria-label": `Tokens of ${run.name}` });
   stage.readout = el("p", { class: "readout" });
+  stage.picture = el("img", { class: "molecule", hidden: true });
   stage.curve = el("div", { class: "chart" });
   stage.rollouts = el("div", { class: "behind", "aria-live": "polite" });
   stage.parts = el("div", { class: "seen" });
@@ -180,10 +181,10 @@ function makeStage(run, index) {
     unsure ? note(`AUC ${share(discriminator.auc)}: this discriminator cannot tell this policy's texts from real ones, so its Q says little here. Either the texts are that good or the discriminator is that weak; this number does not say which.`) : null,
     el("div", { class: "body" },
       el("div", {},
-        el("div", {}, stage.tokens, stage.readout),
+        el("div", {}, stage.tokens, stage.readout, stage.picture),
         el("div", {}, el("ul", { class: "keys" }, el("li", {}, sample("var(--accent)"), "Q of the token"), el("li", {}, sample("var(--faint)", "3 4"), "the discriminator's score if the text stopped here")), stage.curve),
         stage.rollouts),
-      el("details", { class: "more", open: matchMedia("(min-width: 40.01rem)").matches }, el("summary", {}, "What the discriminator sees"),
+      el("details", { class: "more", open: wide }, el("summary", {}, "What the discriminator sees"),
         el("div", {}, el("h4", {}, "What the discriminator sees in the whole text"), stage.parts),
         el("div", {}, el("h4", {}, "The path among real texts"), stage.path, stage.near))));
   return stage;
@@ -209,11 +210,19 @@ function showText() {
     stage.text = stage.run.texts[state.text];
     stage.tiles = stage.text.tokens.map((_, at) => tile(stage, stage.text, at));
     stage.tokens.replaceChildren(...stage.tiles);
+    showPicture(stage);
     state.chosen[stage.index] = null;
     showParts(stage);
     showChosen(stage);
   }
   showPosition();
+}
+
+function showPicture({ picture, text }) {
+  picture.hidden = !text.picture;
+  picture.alt = text.picture ? `The molecule ${text.text}` : "";
+  if (text.picture) picture.src = text.picture;
+  else picture.removeAttribute("src");
 }
 
 function showPosition() {
@@ -555,7 +564,7 @@ function buildMade() {
     const card = el("article", { class: "card stage" },
       el("div", { class: "head" }, el("h3", {}, tag(index), bdi(run.name)), badges(run)),
       el("pre", {}, typed(made.command)),
-      el("dl", { class: "facts" }, facts.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
+      el("details", { class: "more", open: wide }, el("summary", {}, "Where and with what"), el("dl", { class: "facts" }, facts.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]))),
       el("details", {}, el("summary", {}, `All ${options.length} options`), el("dl", { class: "facts" }, options)));
     $("made-runs").append(card);
   });
@@ -569,7 +578,7 @@ function buildTop() {
   $("about").textContent = `Task ${task.name}: texts of ${task.oracle ? "" : "at most "}${plural(task.length, "token")} out of ${task.tokens.toLocaleString("en")}${task.oracle ? ", written by an oracle whose law is known" : ""}.`;
   $("write-lead").textContent = `A token stands on the colour of its Q: how real the discriminator finds, on average, ${plural(data.rollouts, "text")} that go on from there. Space plays, ← and → step.`;
   const discriminators = new Set(runs.map((run) => (run.discriminator.own ? run.name : "default")));
-  if (discriminators.size > 1) $("write-notes").append(note("These runs are judged by different discriminators. The colours share one scale, but scores of different discriminators do not compare; ", el("code", {}, "textgan report --discriminator default"), " asks one discriminator about all."));
+  if (discriminators.size > 1) $("write-notes").append(note("These runs are scored by different discriminators. The colours share one scale, but scores of different discriminators do not compare; ", el("code", {}, "textgan report --discriminator default"), " asks one discriminator about all."));
   $("footer").textContent = `Made by textgan_env ${data.version}. Texts and completions drawn with seed ${data.seed}; the same runs and options give the same page.`;
 }
 function legend() {
@@ -579,7 +588,7 @@ function legend() {
     paint(cell, low + ((high - low) * at) / 12);
     return cell;
   }));
-  $("legend").replaceChildren(el("span", {}, `Q ${share(low)}: less real`), ramp, el("span", {}, `${share(high)}: more real`), el("span", {}, "One scale for all texts and runs of this page; the number stands under each token."));
+  $("legend").replaceChildren(el("span", {}, `Q ${tick(low)}: less real`), ramp, el("span", {}, `${tick(high)}: more real`), el("span", {}, "In the middle, at .5, the discriminator does not know. One scale for all texts and runs of this page."));
 }
 
 function setTheme(name) {
@@ -611,6 +620,7 @@ document.addEventListener("keydown", (event) => {
 
 setTheme(system.matches ? "dark" : "light");
 buildTop();
+$("words").open = wide;
 legend();
 $("stages").replaceChildren(...stages.map((stage) => stage.card));
 choose(0);

@@ -47,7 +47,7 @@ def fill_once(tensors: Mapping[str, Tensor], what: str, follows_from: str, fill:
         if _read(tensors, path, key):
             return
         # A warning, because Python shows a person nothing below it, and else nothing would say why it takes seconds.
-        _LOGGER.warning("making %s: takes seconds, once on this machine if '%s' can be written", what, path)
+        _LOGGER.warning("making %s: takes seconds to minutes, once on this machine if '%s' can be written", what, path)
         with one_thread():
             fill()
         _keep(tensors, path, key)

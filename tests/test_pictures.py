@@ -193,6 +193,18 @@ def test_runs_of_one_name_are_one_line_with_the_range_of_its_seeds() -> None:
     ]
 
 
+@pytest.mark.parametrize("result", ["bound", "gad", "goals_grammar", "regimes"])
+def test_the_picture_of_a_kept_result_is_drawn_from_its_numbers_alone(
+    result: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "IMAGES", tmp_path)
+    monkeypatch.setattr("benchmarks.goal_report.image_path", lambda name: tmp_path / f"{name}.png")
+    path = pictures.Again(result=result).draw()
+    assert path == tmp_path / f"{result}.png"
+    with Image.open(path) as picture:
+        assert picture.width > 800
+
+
 def test_a_kept_result_without_a_picture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     assert_refused("no kept result", pictures.Again(result="none").draw)

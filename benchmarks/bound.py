@@ -145,6 +145,11 @@ def report(options: Options, laws: Mapping[str, "Law"]) -> None:
     draw(rows, image_path(options.name), options.few)
 
 
+def draw_again(kept: Mapping[str, Any], path: Path) -> None:
+    """Draw the picture of a kept result."""
+    draw(kept["rows"], path, kept["options"]["few"])
+
+
 def rows_of(options: Options, name: str, law: "Law") -> Iterator[dict[str, Any]]:
     """A row a finished pair of a law."""
     for label in law.policies:
@@ -218,13 +223,13 @@ def _off(row: Mapping[str, Any]) -> float:
 
 def _points(panel: "Axes", points: Sequence[tuple[Mapping[str, Any], float, float]]) -> None:
     """Points of a panel, a colour and a sign for each kind of discriminator."""
-    from textgan_env.ops.plots import LINE_COLOURS
+    from textgan_env.ops.plots import plot_look
 
     for number, (word, label) in enumerate(KINDS.items()):
         here = [(x, y) for row, x, y in points if row["discriminator"].split(",")[0].split()[0] == word]
         if here:
-            look: dict[str, Any] = {"color": LINE_COLOURS[number], "markersize": 5, "alpha": 0.8, "label": label}
-            panel.plot(*zip(*here, strict=True), "os^Dv"[number], **look)
+            look = plot_look(number) | {"linestyle": "none", "markersize": 5, "alpha": 0.8, "label": label}
+            panel.plot(*zip(*here, strict=True), **look)
 
 
 if __name__ == "__main__":

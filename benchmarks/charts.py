@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from textgan_env.ops.plots import line_look
+
 Point = tuple[float, float]
 
 WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 420, 310, 46, 16, 34, 20
 NAMES, ROW = 150, 18  # room for the names of intervals, and the height of one
-_COLOURS = 8
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ def across_intervals(intervals: Sequence[tuple[float, Point | None]]) -> Axis:
 
 def style(number: int) -> str:
     """The classes of colour and dashes of an arm."""
-    return f"c{number % _COLOURS} d{number // _COLOURS % 3}"
+    hue, dashes = line_look(number)
+    return f"c{hue} d{dashes}"
 
 
 def round_numbers(values: Sequence[float]) -> list[float]:

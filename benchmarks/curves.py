@@ -1,7 +1,9 @@
 """Lines over an axis: learning curves of runs, REINFORCE on the toy task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from benchmarks.pictures import Curve, Reinforce
@@ -21,13 +23,13 @@ from textgan_env.utils.errors import require
 def draw_curve(options: Curve) -> Path:
     """Write the picture; returns its path."""
     runs, measures = options.runs, options.measures
-    rows = curve_rows(runs, measures, options.phase)
     names = options.names or tuple(run.name for run in runs)
     require(len(names) == len(runs), f"a name a run is needed, found {len(names)} for {len(runs)} runs")
+    rows = of_settings(curve_rows(runs, measures, options.phase), measures, names)
     lines = {}
     for key in measures:
         unit = f"{key.replace('nll_', 'NLL-')} (nats per token)"
-        lines[unit] = {f"{key} {number}": name for number, name in enumerate(names)}
+        lines[unit] = {f"{key} of {name}": name for name in dict.fromkeys(names)}
     phase = options.phase
     label = f"round of phase {phase}" if phase else "round (an epoch of MLE, or an adversarial round)"
     drawn = learning_curve(rows, options.path, lines=lines, x_label=label, title=options.title)
@@ -69,6 +71,38 @@ def curve_rows(
             mark = {"phase": row["phase"]} if number == phased else {}
             rows.append({"step": before + row["step"], **mark, **values})
     return rows
+
+
+def of_settings(
+    rows: Sequence[Mapping[str, Any]], measures: Sequence[str], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Rows of settings from rows of runs: mean, lowest and highest of the runs of one name.
+
+    Args:
+        rows: Of `curve_rows`.
+        measures: Names in the metrics.
+        names: Of the settings, one a run.
+
+    Returns:
+        A row a step: ``nll_valid of NAME`` where every run of that name has a value, with `` low`` and `` high``
+        where there are several runs; and the phase.
+    """
+    seen: dict[Any, dict[str, Any]] = {}
+    for row in rows:
+        at = seen.setdefault(row["step"], {})
+        at |= row
+    found = []
+    for _, row in sorted(seen.items()):
+        new: dict[str, Any] = {name: row[name] for name in ("step", "phase") if name in row}
+        for measure, name in product(measures, dict.fromkeys(names)):
+            keys = [f"{measure} {number}" for number, other in enumerate(names) if other == name]
+            values = [row[key] for key in keys if key in row]
+            if len(values) == len(keys):
+                key = f"{measure} of {name}"
+                new[key] = fmean(values)
+                new |= {f"{key} low": min(values), f"{key} high": max(values)} if len(values) > 1 else {}
+        found.append(new)
+    return found
 
 
 # ----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from benchmarks import results
 from benchmarks.pictures import Differences
 from benchmarks.report import over_seeds
 from textgan_env.ops.confidence import interval
-from textgan_env.ops.plots import LINE_COLOURS, new_figure, plain_axes, save_figure
+from textgan_env.ops.plots import new_figure, plain_axes, plot_look, save_figure
 from textgan_env.utils.errors import require
 
 #: (policy, seed, temperature) -> row.
@@ -95,9 +95,8 @@ def _draw(found: Found, names: Mapping[str, str], options: Differences) -> Path:
             ends = np.array([interval(values) or (fmean(values),) * 2 for values in points.values()]).T
             # Side by side, so that intervals at one temperature can be told apart; the axis falls.
             x = [at - 0.012 * (number - (len(names) - 1) / 2) for at in points]
-            look: dict[str, Any] = {"fmt": "o", "markersize": 4.5, "linewidth": 1.4, "capsize": 2.5, "label": name}
-            colour = LINE_COLOURS[number % len(LINE_COLOURS)]
-            panel.errorbar(x, means, np.abs(ends - means), color=colour, **look)
+            look = plot_look(number) | {"linestyle": "none", "markersize": 4.5}
+            panel.errorbar(x, means, np.abs(ends - means), elinewidth=1.4, capsize=2.5, label=name, **look)
         panel.set_ylabel(f"{measure}, less the start's (nats)")
         plain_axes(panel)
     panels[-1].set(xlabel="temperature", xticks=sorted({at for points in found.values() for at in points}))

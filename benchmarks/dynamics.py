@@ -23,7 +23,7 @@ from textgan_env.discriminators import (
 )  # fmt: skip
 from textgan_env.envs import TextGANVectorEnv
 from textgan_env.ops.losses import baseline, policy_gradient_sum
-from textgan_env.ops.plots import heat_map, learning_curve, save_png
+from textgan_env.ops.plots import FAKE, REAL, heat_map, learning_curve, save_png
 from textgan_env.ops.render import rgb_array, score_list
 from textgan_env.ops.sampling import derived_generator, derived_seed
 from textgan_env.policies import PolicyModule
@@ -107,7 +107,10 @@ def draw_vanishing(options: Vanishing) -> Path:
         "signal / noise": {f"signal {name}": name for name in GRADIENTS},
     }
     title, log = "D learns by heart: the gradient of prob shrinks, that of rank never does", ["norm of the gradient"]
-    learning_curve(rows, options.path, x="epoch", x_label="epochs of D", lines=lines, log=log, title=title)
+    colour_of = {"real_train": REAL, "real_valid": REAL, "written": FAKE}
+    learning_curve(
+        rows, options.path, x="epoch", x_label="epochs of D", lines=lines, log=log, title=title, colour_of=colour_of
+    )
     return options.path
 
 

@@ -234,6 +234,11 @@ def report(options: Options, laws: "Mapping[str, Law]") -> None:
     draw(cells, image_path(options.name))
 
 
+def draw_again(kept: Mapping[str, Any], path: Path) -> None:
+    """Draw the picture of a kept result."""
+    draw(kept["cells"], path)
+
+
 def rows_of(cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """A row each arm of each law, then of all laws, by the seeds that all of them have."""
     laws = {
@@ -298,15 +303,16 @@ def draw(cells: Sequence[Mapping[str, Any]], path: Path) -> None:
     )
 
 
-def _colour(arm: str) -> tuple[str, str]:
-    """What a line's legend says, and its colour: those that lie on each other share one."""
-    from textgan_env.ops.plots import LINE_COLOURS
+def _look(arm: str) -> dict[str, Any]:
+    """What a line's legend says, its colour and its marker: those that lie on each other share them."""
+    from textgan_env.ops.plots import plot_look
 
+    groups = {"warm-up": ("warm-up, SeqKD", 0), "SeqKD": ("warm-up, SeqKD", 0), "GAD": ("GAD", 1)}
+    groups |= {"forward": ("forward KL", 2), "reverse": ("reverse KL", 3)}
+    label, number = groups[arm.split(" ")[0].split(",")[0]]
     if arm.startswith("GAD, ") and arm != "GAD, published KL":
-        return "GAD's controls", LINE_COLOURS[5]
-    groups = {"GAD": ("GAD", LINE_COLOURS[1]), "SeqKD": ("warm-up, SeqKD", LINE_COLOURS[0])}
-    groups |= {"warm-up": groups["SeqKD"], "forward": ("forward KL", LINE_COLOURS[2])}
-    return groups.get(arm.split(" ")[0].split(",")[0], ("reverse KL", LINE_COLOURS[3]))
+        label, number = "GAD's controls", 5
+    return {"label": label, **plot_look(number)}
 
 
 def _draw_plane(panel: "Axes", cells: Sequence[Mapping[str, Any]]) -> None:
@@ -315,10 +321,11 @@ def _draw_plane(panel: "Axes", cells: Sequence[Mapping[str, Any]]) -> None:
     for arm in ARMS:
         points = list(zip(*(cell["curves"][arm] for cell in cells), strict=True))
         cover, fit = ([fmean(at[name] for at in of_seeds) for of_seeds in points] for name in ("cover", "fit"))
-        label, colour = _colour(arm)
-        panel.plot(cover, fit, "o-", color=colour, label=None if label in known else label, markersize=3, linewidth=1.3)
-        panel.plot(cover[0], fit[0], "o", color=colour, markersize=9, fillstyle="none")
-        known.add(label)
+        look = _look(arm)
+        look |= {"label": None} if look["label"] in known else {}
+        panel.plot(cover, fit, markersize=3.5, linewidth=1.3, **look)
+        panel.plot(cover[0], fit[0], "o", color=look["color"], markersize=9, fillstyle="none")
+        known.add(look["label"])
 
 
 def _draw_gaps(panel: "Axes", cells: Sequence[Mapping[str, Any]]) -> None:
@@ -327,8 +334,9 @@ def _draw_gaps(panel: "Axes", cells: Sequence[Mapping[str, Any]]) -> None:
     for height, arm in enumerate(reversed(arms)):
         found = [gap(cell, arm, BEST) for cell in cells]
         if all(map(math.isfinite, found)):
-            panel.plot(found, [height] * len(found), "o", color=_colour(arm)[1], markersize=5, alpha=0.7)
-            panel.plot([fmean(found)] * 2, [height - 0.3, height + 0.3], color=_colour(arm)[1], linewidth=2)
+            look = _look(arm)
+            panel.plot(found, [height] * len(found), markersize=5, alpha=0.7, **look | {"linestyle": "none"})
+            panel.plot([fmean(found)] * 2, [height - 0.3, height + 0.3], color=look["color"], linewidth=2)
         else:
             panel.text(0, height, " never covers so well", fontsize=8, va="center")
     panel.axvline(0, color="#8a8e93", linewidth=1)

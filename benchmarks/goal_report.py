@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -50,9 +51,22 @@ def report(name: str, task: "Task", scale: Scale, seeds: Mapping[int, Rows]) -> 
     equal = beside_kl(list(seeds.values()))
     print(table(rows))
     print(table(equal))
-    more = {"scale": asdict(scale), "seeds": {str(seed): dict(found) for seed, found in seeds.items()}, "equal": equal}
+    more = {
+        "task": task.name,
+        "scale": asdict(scale),
+        "seeds": {str(seed): dict(found) for seed, found in seeds.items()},
+        "equal": equal,
+    }
     print(save(name, rows, notes=notes(task, scale, seeds, equal), more=more))
     draw(name, list(seeds.values()), task)
+
+
+def draw_again(kept: Mapping[str, Any], path: Path) -> None:
+    """Draw the picture of a kept result."""
+    from textgan_env.tasks import make_task
+
+    require("task" in kept, f"'{path.stem}' was kept without its task: report it again with --finished")
+    draw(path.stem, list(kept["seeds"].values()), make_task(kept["task"]))
 
 
 def filled(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -244,7 +258,7 @@ def _plane(panel: "Axes", point: Callable[[str], tuple[float, float] | None]) ->
         panel.plot(*zip(*line, strict=True), linewidth=1.2 if family in JOINED else 0.0, **look)
     crosses = [at for arm, about in ARMS.items() if about.family == "control" and (at := point(arm))]
     if crosses:
-        look = {"color": "#6b6f76", "linewidth": 0.0, "markersize": 6, "label": "controls: objective shuffled"}
+        look = {"color": LINE_COLOURS[5], "linewidth": 0.0, "markersize": 6, "label": "controls: objective shuffled"}
         panel.plot(*zip(*crosses, strict=True), "x", **look)
     real = point(REAL)
     if real:

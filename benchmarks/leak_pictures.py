@@ -16,7 +16,8 @@ from benchmarks.pictures import Leak
 from benchmarks.policies import policy_of
 from benchmarks.results import image_path
 from textgan_env.discriminators import score_features
-from textgan_env.ops.plots import new_figure, save_figure
+from textgan_env.ops.colours import INK
+from textgan_env.ops.plots import LINE_COLOURS, diverging_map, new_figure, plain_axes, save_figure
 from textgan_env.policies import LeakedPolicy
 from textgan_env.policies.manager_worker import block_sum, manager_cosines, sliding_sum
 from textgan_env.runs.loading import load_policy
@@ -98,15 +99,16 @@ def goal_trace(policy: LeakedPolicy, tokens_1t: Tensor) -> tuple[NDArray[Any], N
 
 def _paths_figure(real_B2: NDArray[Any], paths: Mapping[str, NDArray[Any]], lengths: Mapping[str, list[int]]) -> Figure:
     """A panel a policy: real end points in grey, each text's way from the empty prefix to its end."""
-    figure = new_figure(0.6 + 4.2 * len(paths), 4.4)
+    figure, ink = new_figure(0.6 + 4.2 * len(paths), 4.4), tuple(part / 255 for part in INK)
     panels = figure.subplots(1, len(paths), sharex=True, sharey=True, squeeze=False)[0]
     for panel, (name, path_BS2) in zip(panels, paths.items(), strict=True):
         panel.scatter(*real_B2.T, s=5, color="#b9bcc0", linewidths=0, label="real texts, whole")
         for row, length in enumerate(lengths[name]):
             way = path_BS2[row, : length + 1].T
-            panel.plot(*way, color="#1c5190", linewidth=0.8, alpha=0.6)
-            panel.scatter(*way[:, -1:], s=16, color="#c2571a", zorder=3, label=None if row else "written texts, end")
-        panel.scatter(*path_BS2[0, 0], s=40, marker="s", color="#2c7a4b", zorder=4, label="the empty prefix")
+            panel.plot(*way, color=LINE_COLOURS[1], linewidth=0.8, alpha=0.6)
+            panel.scatter(*way[:, -1:], s=16, color=ink, zorder=3, label=None if row else "written texts, end")
+        panel.scatter(*path_BS2[0, 0], s=40, marker="s", color=LINE_COLOURS[0], zorder=4, label="the empty prefix")
+        plain_axes(panel)
         panel.set_title(Path(name).name, fontsize=10)
         panel.set_xlabel("first principal component of D's features")
     panels[0].set_ylabel("second")
@@ -115,15 +117,16 @@ def _paths_figure(real_B2: NDArray[Any], paths: Mapping[str, NDArray[Any]], leng
 
 
 def _goals_figure(words: list[str], heard_tk: NDArray[Any], cosine_t: NDArray[Any], steps: int) -> Figure:
-    """Above what the Worker hears, below how well the goals were reached, over the words of one text."""
+    """Above what the Worker hears, white where it is 0; below how well the goals were reached, over the words."""
     figure = new_figure(1.8 + 0.42 * len(words), 4.6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     largest = float(abs(heard_tk).max()) or 1.0
-    image = above.imshow(heard_tk.T, aspect="auto", cmap="RdBu_r", vmin=-largest, vmax=largest)
-    figure.colorbar(image, ax=above, label="heard goal w")
+    image = above.imshow(heard_tk.T, aspect="auto", cmap=diverging_map(), vmin=-largest, vmax=largest)
+    figure.colorbar(image, ax=above, label="heard goal w; white: 0")
     above.set(yticks=[], ylabel="components, 1 to k")
-    below.plot(range(len(words)), cosine_t, color="#1c5190", marker="o", markersize=3.5)
+    below.plot(range(len(words)), cosine_t, color=LINE_COLOURS[0], marker="o", markersize=3.5)
     below.axhline(0, color="#b9bcc0", linewidth=0.8)
     below.set(ylabel=f"cosine of the goal set here\nand the move of the next {steps}", ylim=(-1.05, 1.05))
+    plain_axes(below)
     below.set_xticks(range(len(words)), words, rotation=60, ha="right", fontsize=9)
     return figure

@@ -131,7 +131,8 @@ class Curve(Picture):
     runs: tuple[Path, ...]
     """Run folders. A run whose --pretrained is another of them begins where that one ends."""
     names: tuple[str, ...] = ()
-    """Of the lines, one a run; without any, the names of the folders."""
+    """Of the lines, one a run; without any, the names of the folders. Runs of one name are seeds of one setting: their
+    mean, and a pale band from the lowest to the highest."""
     measures: tuple[str, ...] = ("nll_valid", "nll_oracle")
     """What is drawn, a panel each, where it was logged: names in metrics.csv, in nats per token."""
     phase: str = ""
@@ -159,6 +160,19 @@ class Differences(Picture):
     """A line above."""
 
     drawn_by = "benchmarks.differences:draw_differences"
+
+
+@dataclass(frozen=True)
+class Again(Picture):
+    """The picture of a kept result, drawn again from its numbers; nothing is measured.
+
+    Those of benchmarks.bound, gad, goals, regimes and throughput have one.
+    """
+
+    result: str
+    """Name in benchmarks/results, and of the picture."""
+
+    drawn_by = "benchmarks.results:draw_kept"
 
 
 @dataclass(frozen=True)
@@ -199,7 +213,7 @@ class Rooms(Picture):
 
 @command
 def main(
-    options: Credit | Moving | Rollouts | Vanishing | Chase | Curve | Differences | Leak | Reinforce | Rooms,
+    options: Again | Credit | Moving | Rollouts | Vanishing | Chase | Curve | Differences | Leak | Reinforce | Rooms,
 ) -> None:
     """The command."""
     print(options.draw())

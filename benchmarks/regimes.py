@@ -163,6 +163,11 @@ def report(options: Options, scale: "Scale") -> None:
     draw(rows, pairs, image_path(options.name), f"{len(seeds)} seed(s)")
 
 
+def draw_again(kept: Mapping[str, Any], path: Path) -> None:
+    """Draw the picture of a kept result."""
+    draw(kept["rows"], kept["pairs"], path, f"{len({cell['seed'] for cell in kept['cells']})} seed(s)")
+
+
 def _groups(cells: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
     """The cells of one number of texts and one student, by rising numbers."""
     for key in sorted({(cell["texts"], cell["student"]) for cell in cells}):
@@ -222,7 +227,7 @@ def _pair(cell: Mapping[str, Any], knows: str) -> dict[str, Any]:
 
 def draw(rows: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
     """Left, a panel a student: the gap of each arm over texts; right: bound against what was won."""
-    from textgan_env.ops.plots import LINE_COLOURS, new_figure, plain_axes, save_figure
+    from textgan_env.ops.plots import new_figure, plain_axes, plot_look, save_figure
 
     students = sorted({row["student"] for row in rows})
     figure = new_figure(4.2 * (len(students) + 1), 3.8)
@@ -230,7 +235,7 @@ def draw(rows: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]], 
     for panel, student in zip(panels, students, strict=False):
         for number, arm in enumerate((*KNOWS, "distilled")):
             here = [row for row in rows if (row["student"], row["arm"]) == (student, arm) and row["gap"] is not None]
-            look = {"marker": "o", "label": arm, "color": LINE_COLOURS[number]}
+            look = plot_look(number) | {"label": arm}
             panel.plot([row["texts"] for row in here], [float(row["gap"].split()[0]) for row in here], **look)
         panel.axhline(0, color="#8a8e93", linewidth=1)
         panel.set(xscale="log", xlabel="training texts", title=f"student {student}")
@@ -240,10 +245,10 @@ def draw(rows: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]], 
     scatter = panels[-1]
     for number, knows in enumerate(KNOWS):
         here = [pair for pair in pairs if pair["knows"] == knows]
-        bounds, colour = [pair["bound"] for pair in here], LINE_COLOURS[number]
-        scatter.plot(bounds, [pair["scaled_gain"] for pair in here], "o", color=colour, label=f"{knows}: weights")
-        look = {"color": colour, "fillstyle": "none", "label": f"{knows}: SeqGAN"}
-        scatter.plot(bounds, [pair["cover gain"] for pair in here], "s", **look)
+        bounds, look = [pair["bound"] for pair in here], plot_look(number) | {"linestyle": "none"}
+        scatter.plot(bounds, [pair["scaled_gain"] for pair in here], label=f"{knows}: weights", **look)
+        look |= {"fillstyle": "none", "label": f"{knows}: SeqGAN"}
+        scatter.plot(bounds, [pair["cover gain"] for pair in here], **look)
     most = max((pair["bound"] for pair in pairs), default=1.0)
     scatter.plot([0, most], [0, most], color="#8a8e93", linewidth=1)
     scatter.set(xlabel="bound d'^2/2 (nats a token)", ylabel="won in cover (nats a token)")

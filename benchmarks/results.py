@@ -4,6 +4,7 @@ A command loads torch and matplotlib in the functions that compute and draw, so 
 """
 
 import json
+import pkgutil
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +18,16 @@ from textgan_env.utils.options import read_words
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from benchmarks.pictures import Again
+
 PROJECT = Path(__file__).resolve().parent.parent
 #: How this package is called on a command line: in a checkout, or where it is installed.
 PACKAGE = "textgan_env.benchmarks" if (PROJECT / "show").is_dir() else "benchmarks"
 RESULTS = PROJECT / "benchmarks" / "results"
 IMAGES = PROJECT / "docs" / "images"
+#: Command that made a result -> what draws its picture from the kept numbers.
+DRAWN_BY = {f"benchmarks.{name}": f"benchmarks.{name}:draw_again" for name in ("bound", "gad", "regimes", "throughput")}
+DRAWN_BY |= {"benchmarks.goals": "benchmarks.goal_report:draw_again"}
 
 
 def command(do: Callable[[Any], object]) -> Callable[..., None]:
@@ -126,6 +132,19 @@ def image_path(name: str) -> Path:
     """Where a picture of the docs lies; its folder is made when it is not there."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     return IMAGES / f"{name}.png"
+
+
+def draw_kept(options: "Again") -> Path:
+    """Draw the picture of a kept result again; returns its path.
+
+    Raises:
+        InputError: If there is no such result, or its command draws no picture.
+    """
+    document, path = kept(options.result), image_path(options.name or options.result)
+    made_by = shlex.split(document["command"])[2]
+    require(made_by in DRAWN_BY, f"'{options.result}' has no picture: {made_by} draws none from kept numbers")
+    pkgutil.resolve_name(DRAWN_BY[made_by])(document, path)
+    return path
 
 
 def peak_memory_mb() -> float | None:

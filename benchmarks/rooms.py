@@ -7,7 +7,7 @@ import networkx
 
 from benchmarks.pictures import Rooms
 from benchmarks.results import PROJECT
-from textgan_env.ops.plots import new_figure, save_figure
+from textgan_env.ops.plots import LINE_COLOURS, new_figure, save_figure
 
 
 def folders() -> dict[str, Path]:
@@ -46,7 +46,7 @@ def draw_rooms(options: Rooms) -> Path:
     boxes = {}
     for room, folder in folders().items():
         lines = sum(len(path.read_text("utf-8").splitlines()) for path in folder.rglob("*.py"))
-        look = {"boxstyle": "round,pad=0.45", "facecolor": "#e8eef6", "edgecolor": "#1c5190"}
+        look = {"boxstyle": "round,pad=0.45", "facecolor": "#f4f1ea", "edgecolor": LINE_COLOURS[5]}
         x, y = places[room]
         label = panel.text(x, y, f"{room}\n{lines:,} lines", ha="center", va="center", fontsize=9, bbox=look)
         boxes[room] = label.get_bbox_patch()

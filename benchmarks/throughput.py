@@ -7,16 +7,16 @@
   --grow                                                           how the cost grows with B, N, T and V, ours alone
 """
 
-import json
 import statistics
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import results
 from benchmarks.results import command, image_path, peak_memory_mb, show
-from textgan_env.ops.plots import LINE_COLOURS, new_figure, plain_axes, save_figure
+from textgan_env.ops.plots import LINE_COLOURS, new_figure, plain_axes, plot_look, save_figure
 from textgan_env.utils.errors import require_known
 from textgan_env.utils.options import at_least
 
@@ -69,16 +69,11 @@ class Options:
     """CPU threads [torch's choice]."""
     name: str = "throughput"
     """Of the result files, and of the picture in docs/images."""
-    redraw: bool = False
-    """Time nothing; draw the picture again from the results that are kept."""
 
 
 @command
 def main(options: Options) -> None:
     """The command."""
-    if options.redraw:
-        _draw(json.loads((results.RESULTS / f"{options.name}.json").read_text("utf-8"))["rows"], options)
-        return
     import torch
 
     from benchmarks.works import WORKS
@@ -94,14 +89,15 @@ def main(options: Options) -> None:
         "of plain seconds by ours, for the same amount of work; peak resident memory of the process so far."
     )
     show(options.name, rows, notes=notes, device=options.device)
-    _draw(rows, options)
-
-
-def _draw(rows: list[dict[str, Any]], options: Options) -> None:
-    """Draw the picture of some rows, and say where it is."""
     path = image_path(options.name)
-    save_figure(_growth_figure(rows) if "changed" in rows[0] else _ratio_figure(rows), path)
+    draw_again({"rows": rows}, path)
     print(path)
+
+
+def draw_again(kept: Mapping[str, Any], path: Path) -> None:
+    """Draw the picture of a kept result."""
+    rows = kept["rows"]
+    save_figure(_growth_figure(rows) if "changed" in rows[0] else _ratio_figure(rows), path)
 
 
 def grow(options: Options, works: list[str]) -> list[dict[str, Any]]:
@@ -175,9 +171,9 @@ def _growth_figure(rows: list[dict[str, Any]]) -> "Figure":
     letters = list(dict.fromkeys(row["changed"] for row in rows))
     panels = figure.subplots(1, len(letters), sharey=True, squeeze=False)[0]
     for axes, letter in zip(panels, letters, strict=True):
-        for name, colour in zip(names, LINE_COLOURS, strict=False):
+        for number, name in enumerate(names):
             line = [(row["value"], row["seconds"]) for row in rows if row["changed"] == letter and row["work"] == name]
-            axes.plot(*(zip(*line, strict=True) if line else ((), ())), marker="o", color=colour, label=name)
+            axes.plot(*(zip(*line, strict=True) if line else ((), ())), label=name, **plot_look(number))
         ticks = sorted({row["value"] for row in rows if row["changed"] == letter})
         axes.set(xscale="log", yscale="log", xlabel=letter)
         axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from benchmarks import charts, measure, report, results, score
-from conftest import assert_refused, mistake_of
+from conftest import PROJECT, assert_refused, mistake_of
 from test_compare import MLE, result
+from textgan_env.ops.plots import LINE_COLOURS
 from textgan_env.tasks import make_task
 from textgan_env.utils.options import TaskOptions
 
@@ -276,3 +277,16 @@ def test_the_page_of_a_text_task_shows_quality_over_diversity(tmp_path: Path) ->
 def test_results_without_any_row_are_refused(folder: Path) -> None:
     (folder / "results.json").write_text(json.dumps({"options": {}, "failed": {}, "results": []}))
     assert_refused("job", report.write_page, folder)
+
+
+# -- Colours ----------------------------------------------------------------------------------------------------------
+def test_lines_of_arms_have_the_colours_of_runs_in_the_report_light_and_dark() -> None:
+    page = (PROJECT / "benchmarks" / "report.css").read_text("utf-8")
+    shared = (PROJECT / "textgan_env" / "show" / "viewer" / "style.css").read_text("utf-8")
+    light, dark = zip(*re.findall(r"--run\d: light-dark\((#\w+), (#\w+)\)", shared), strict=True)
+    assert light == LINE_COLOURS
+    assert tuple(re.findall(r"--c\d: (#\w+)", page)) == light + dark
+    styles = {charts.style(number) for number in range(24)}
+    assert len(styles) == 24
+    for name in {name for style in styles for name in style.split()} - {"d0"}:  # d0: without dashes
+        assert f".{name} " in page

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -179,6 +180,36 @@ def test_a_run_begins_where_the_run_it_was_pretrained_by_ends(tmp_path: Path) ->
     assert [row["step"] for row in curves.curve_rows((after,))] == [1, 2]
     alone = {"step": 1, "nll_valid 1": 7.0}
     assert curves.curve_rows((before, after), ("nll_valid",), "adversarial") == [alone]
+
+
+def test_runs_of_one_name_are_one_line_with_the_range_of_its_seeds() -> None:
+    rows: list[dict[str, Any]] = [
+        {"step": 1, "fit 0": 4.0}, {"step": 2, "fit 0": 2.0}, {"step": 1, "fit 1": 1.0}, {"step": 1, "fit 2": 3.0},
+        {"step": 2, "phase": "rl", "fit 1": 1.5}, {"step": 2, "cover 0": 9.0},
+    ]  # fmt: skip
+    assert curves.of_settings(rows, ("cover", "fit"), ("PPO", "MLE", "PPO")) == [
+        {"step": 1, "fit of PPO": 3.5, "fit of PPO low": 3.0, "fit of PPO high": 4.0, "fit of MLE": 1.0},
+        {"step": 2, "phase": "rl", "fit of MLE": 1.5},  # one of PPO's two runs has no fit there, no run of it a cover
+    ]
+
+
+@pytest.mark.parametrize("result", ["bound", "gad", "goals_grammar", "regimes"])
+def test_the_picture_of_a_kept_result_is_drawn_from_its_numbers_alone(
+    result: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "IMAGES", tmp_path)
+    monkeypatch.setattr("benchmarks.goal_report.image_path", lambda name: tmp_path / f"{name}.png")
+    path = pictures.Again(result=result).draw()
+    assert path == tmp_path / f"{result}.png"
+    with Image.open(path) as picture:
+        assert picture.width > 800
+
+
+def test_a_kept_result_without_a_picture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    assert_refused("no kept result", pictures.Again(result="none").draw)
+    (tmp_path / "rows.json").write_text('{"command": "python -m benchmarks.policies --task toy"}')
+    assert_refused("has no picture", pictures.Again(result="rows").draw)
 
 
 def test_a_curve_without_runs_or_numbers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

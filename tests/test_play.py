@@ -24,12 +24,12 @@ from agents import maskgan, mle, seqgan
 from conftest import PROJECT, assert_refused
 from textgan_env.discriminators import score_logits
 from textgan_env.evaluation import generate_texts
+from textgan_env.ops.plots import LINE_COLOURS
 from textgan_env.rewards import RolloutCredit
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.show import play_page
 from textgan_env.show.play import Page, Player, Request, Token, find_runs
 from textgan_env.show.play_html import STYLE, as_html, legend
-from textgan_env.show.tables import RUN_COLOURS
 from textgan_env.text.vocabulary import EOS
 from textgan_env.utils.errors import InputError, MissingDataError
 
@@ -247,7 +247,7 @@ def test_page_and_report_share_one_style_sheet() -> None:
     own = "".join((viewer / f"{name}.css").read_text("utf-8") for name in ("play", "page", "compare"))
     assert re.findall(r"#[0-9a-f]{6}\b", own) == []  # colours are named in the shared sheet only
     runs = re.findall(r"--run\d: light-dark\((#\w+),", shared)
-    assert tuple(runs) == RUN_COLOURS  # those of the picture of a comparison
+    assert tuple(runs) == LINE_COLOURS  # those of curves and of the picture of a comparison
 
 
 def test_the_command_quotes_what_a_shell_would_read() -> None:

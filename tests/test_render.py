@@ -1,3 +1,4 @@
+import itertools
 import math
 import os
 import re
@@ -243,11 +244,84 @@ def test_drawing_a_curve_leaves_the_global_state_of_pyplot_alone(tmp_path: Path)
 
 def test_names_stand_beside_the_lines_the_highest_last_value_on_top() -> None:
     panel = plots.new_figure(4, 3).subplots()
-    lines = {"falls": [(0.0, 2.0), (1.0, 1.0)], "rises": [(0.0, 0.0), (1.0, 30.0)]}
+    points = {"falls": [(0.0, 2.0), (1.0, 1.0)], "rises": [(0.0, 0.0), (1.0, 30.0)]}
+    lines = {name: plots._Line(at, plots.plot_look(0)) for name, at in points.items()}
     plots._draw_panel(panel, "unit", lines, {"level": 2.0})
     legend = panel.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["rises  30", "level  2.000", "falls  1.000"]
+
+
+def hex_colour(colour: str) -> tuple[int, int, int]:
+    red, green, blue = bytes.fromhex(colour[1:])
+    return red, green, blue
+
+
+@pytest.mark.parametrize("colour", [*plots.LINE_COLOURS, plots.REAL, plots.FAKE])
+def test_names_in_the_colours_of_their_lines_can_be_read_on_white(colour: str) -> None:
+    assert colours.contrast(hex_colour(colour), (255, 255, 255)) >= 4.5
+
+
+def test_no_line_of_a_run_has_the_colours_of_real_and_fake() -> None:
+    assert (hex_colour(plots.FAKE), hex_colour(plots.REAL)) == tuple(tuple(end) for end in colours.SCALE[[0, -1]])
+    for colour in plots.LINE_COLOURS:
+        for other in (plots.FAKE, plots.REAL):
+            assert math.dist(as_seen(colour, SIGHT["usual"]), as_seen(other, SIGHT["usual"])) > 25
+
+
+#: Linear sRGB as people see it who lack the cones for long, middle or short waves (Machado et al. 2009, severity 1).
+SIGHT = {
+    "usual": np.eye(3),
+    "no long": np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]),
+    "no middle": np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]),
+    "no short": np.array([[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]]),
+}
+
+
+def as_seen(colour: str, sight: np.ndarray) -> np.ndarray:
+    """A colour in CIELAB; by the definitions, independent of ops.colours."""
+    share = np.array(hex_colour(colour)) / 255
+    linear = np.clip(sight @ np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4), 0, 1)
+    to_xyz = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]])
+    x, y, z = np.cbrt(to_xyz @ linear / to_xyz.sum(1))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_lines_whose_colours_look_alike_to_someone_differ_in_dashes_and_markers(sight: str) -> None:
+    for one, other in itertools.combinations(range(len(plots.LINE_COLOURS)), 2):
+        first, second = (as_seen(plots.LINE_COLOURS[number], SIGHT[sight]) for number in (one, other))
+        if math.dist(first, second) < 20:
+            assert plots.line_look(one)[1] != plots.line_look(other)[1]
+            assert plots.plot_look(one)["marker"] != plots.plot_look(other)["marker"]
+
+
+def test_twenty_four_lines_differ_in_colour_or_dashes_and_forty_two_in_colour_or_marker() -> None:
+    assert len({plots.line_look(number) for number in range(24)}) == 24
+    marked = [plots.plot_look(number) for number in range(42)]
+    assert len({(look["color"], look["marker"]) for look in marked}) == 42
+
+
+def test_a_line_keeps_its_colour_where_another_has_no_points() -> None:
+    names = {"a": "first", "b": "second"}
+    rows = [{"step": 1, "a": 1.0, "b": 2.0}, {"step": 2, "b": 3.0}]
+    both, alone = (plots._lines(some, "step", names, positive=False, colour_of={}) for some in (rows, rows[1:]))
+    assert list(alone) == ["second"]
+    assert alone["second"].look == both["second"].look != both["first"].look
+    (named,) = plots._lines(rows[1:], "step", names, positive=False, colour_of={"b": plots.FAKE}).values()
+    assert named.look["color"] == plots.FAKE
+
+
+def test_a_band_lies_between_the_lowest_and_the_highest_seed(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"step": step, "a": 1.0, "a low": 0.0, "a high": high} for step, high in ((1, 2.0), (2, 2.0), (3, math.nan))
+    ]
+    (line,) = plots._lines(rows, "step", {"a": "a"}, positive=False, colour_of={}).values()
+    assert line.band == [(1.0, 0.0, 2.0), (2.0, 0.0, 2.0)]
+    learning_curve(rows, tmp_path / "band.png", lines={"unit": {"a": "a"}})
+    pale = [round(255 - 0.15 * (255 - part)) for part in hex_colour(plots.LINE_COLOURS[0])]
+    share = (abs(pixels(tmp_path / "band.png").astype(int) - pale) < 6).all(-1).mean()
+    assert 0.1 < share < 0.6
 
 
 def pixels(path: Path) -> np.ndarray:

@@ -1,13 +1,14 @@
 """The plain reference computes what ours computes, and the command that times both."""
 
 import json
+import sys
 from pathlib import Path
 
 import nltk.translate.bleu_score  # noqa: F401  may load libraries that draw at import
 import pytest
 import torch
 
-from benchmarks import results, throughput, versus
+from benchmarks import pictures, results, throughput, versus
 from benchmarks.reference import PlainDiscriminator, PlainGenerator, PlainLeakGAN, plain_leakgan_step, plain_q
 from benchmarks.throughput import Options
 from benchmarks.works import WORKS, Work
@@ -149,6 +150,7 @@ def test_a_row_has_the_ratio_of_speeds(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_command_keeps_rows_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     monkeypatch.setattr(results, "IMAGES", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["throughput.py"])
     sizes = {"rows": 2, "rollouts": 2, "max-length": 4, "vocab-size": 9, "hidden-size": 3, "repeats": 1}
     words = ["--works", "rollouts", *(word for name, value in sizes.items() for word in (f"--{name}", str(value)))]
     throughput.main([*words, "--name", "mine"])
@@ -163,7 +165,7 @@ def test_the_command_keeps_rows_and_pictures(tmp_path: Path, monkeypatch: pytest
     for name in ("mine", "growth"):
         drawn = (tmp_path / f"{name}.png").read_bytes()
         (tmp_path / f"{name}.png").unlink()
-        throughput.main(["--redraw", "--name", name])
+        pictures.main(["again", "--result", name])
         assert (tmp_path / f"{name}.png").read_bytes() == drawn
 
 

@@ -4,6 +4,7 @@ import io
 import math
 import os
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from textgan_env.utils.files import write_safely
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -23,10 +25,30 @@ Rows = Sequence[Mapping[str, object]]
 #: Points of a line, (x, y).
 Points = list[tuple[float, float]]
 
-#: Of the lines of a picture, in turn.
-LINE_COLOURS = ("#1c5190", "#c2571a", "#2c7a4b", "#7b4ea3", "#a8326e", "#6b6f76")
-_MARKERS = "os^DvP"
+#: Of the lines of runs and arms in every picture and page, in turn: none of them means real or fake.
+LINE_COLOURS = ("#2a7a4f", "#7b4aa0", "#a8326e", "#00707a", "#7a6a00", "#4c5157")
+#: Of their dashes: lines whose colours look alike to someone never have the same (`line_look`).
+LINE_DASHES: "tuple[str | tuple[float, tuple[float, ...]], ...]" = (
+    "-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)),
+)  # fmt: skip
+#: Of their points: as many as share no factor with the colours, so that 42 lines differ.
+LINE_MARKERS = "os^DvPX"
+#: Of what D scores as real and as fake, the two ends of the colours of Q; nothing else has them.
+REAL, FAKE = ("#1c5190", "#9e4210")
 _GREY = "#b9bcc0"
+
+
+def line_look(number: int) -> tuple[int, int]:
+    """Which of `LINE_COLOURS` and which of `LINE_DASHES` a line has: 24 lines differ in one of them, or in both."""
+    hues, dashes = len(LINE_COLOURS), len(LINE_DASHES)
+    return number % hues, (number + number // math.lcm(hues, dashes)) % dashes
+
+
+def plot_look(number: int, *, marked: bool = True) -> dict[str, Any]:
+    """Colour, marker and dashes of a line as matplotlib takes them: with marked points it needs no dashes."""
+    hue, dashes = line_look(number)
+    marker, line = (LINE_MARKERS[number % len(LINE_MARKERS)], "-") if marked else ("", LINE_DASHES[dashes])
+    return {"color": LINE_COLOURS[hue], "marker": marker, "linestyle": line}
 
 
 def learning_curve(
@@ -39,11 +61,13 @@ def learning_curve(
     title: str = "",
     levels: Mapping[str, float] | None = None,
     log: Collection[str] = (),
+    colour_of: Mapping[str, str] | None = None,
 ) -> bool:
     """Draw measurements over time as a PNG.
 
     Every unit has its own panel; the names of the lines and their last values stand beside it. Where the phase of the
-    run changes, a thin line says so.
+    run changes, a thin line says so. Where rows hold ``KEY low`` and ``KEY high`` beside a key, a pale band lies
+    between them: the range over seeds.
 
     Args:
         rows: Rows of a `MetricLog`. A row without ``x``, or with a value that is not a finite number, has no
@@ -56,6 +80,7 @@ def learning_curve(
         title: A line above.
         levels: Name -> value of dashed horizontal lines in the first panel, e.g. the entropy of the oracle.
         log: Units whose axis is logarithmic; there a value of 0 or below has no point, either.
+        colour_of: Key -> colour of a line whose colour says something, `REAL` or `FAKE`; others: `plot_look`.
 
     Returns:
         Whether a picture was written: without a single point there is none.
@@ -63,11 +88,11 @@ def learning_curve(
     Raises:
         OSError: If the file cannot be written; an older picture stays as it was.
     """
-    panels: dict[str, dict[str, Points]] = {}
+    panels: dict[str, dict[str, _Line]] = {}
     for unit, names in lines.items():
-        found = {name: _points(rows, x, key, positive=unit in log) for key, name in names.items()}
-        if any(found.values()):
-            panels[unit] = {name: points for name, points in found.items() if points}
+        found = _lines(rows, x, names, unit in log, colour_of or {})
+        if found:
+            panels[unit] = found
     if not panels:
         return False
     from matplotlib.ticker import MaxNLocator
@@ -113,13 +138,10 @@ def heat_map(
     """
     names = len(rows), len(columns)
     require(values_RC.shape == names, f"a heat map needs a name a row and a column, got {names} for {values_RC.shape}")
-    from matplotlib.colors import LinearSegmentedColormap
-
     figure = new_figure(2.2 + 0.62 * len(columns), 1.6 + 0.44 * len(rows))
     panel = figure.subplots()
-    scale = LinearSegmentedColormap.from_list("credit", colours.SCALE / 255)
     panel.set_facecolor(_hex(colours.NO_VALUE))  # where a value is NaN
-    shown = panel.imshow(values_RC, cmap=scale, vmin=0, vmax=1, aspect="auto")
+    shown = panel.imshow(values_RC, cmap=diverging_map(), vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(values_RC):
         ink = ink_on(credit_colour(float(value), (0.0, 1.0)))
         panel.text(column, row, short(float(value)), ha="center", va="center", fontsize=9.5, color=_hex(ink))
@@ -131,6 +153,13 @@ def heat_map(
     panel.spines[:].set_visible(False)
     figure.colorbar(shown, ax=panel, shrink=0.8, pad=0.02).set_label(label, color=_hex(INK))
     save_figure(figure, path, title)
+
+
+def diverging_map() -> "Colormap":
+    """`colours.SCALE` as matplotlib takes it: orange below the middle, white in it, blue above."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("diverging", colours.SCALE / 255)
 
 
 def save_png(pixels_HWC: np.ndarray, path: str | os.PathLike[str]) -> None:
@@ -173,30 +202,47 @@ def save_figure(figure: "Figure", path: str | os.PathLike[str], title: str = "")
     save_png(np.asarray(figure.canvas.buffer_rgba())[:, :, :3], path)  # type: ignore[attr-defined]  # of Agg's canvas
 
 
-def _points(rows: Rows, x: str, key: str, *, positive: bool) -> Points:
+@dataclass(frozen=True)
+class _Line:
+    """A line of a panel: its points and how it is drawn; (x, lowest, highest) of a band, if it has one."""
+
+    points: Points
+    look: Mapping[str, Any]
+    band: Sequence[tuple[float, float, float]] = ()
+
+
+def _lines(
+    rows: Rows, x: str, names: Mapping[str, str], positive: bool, colour_of: Mapping[str, str]
+) -> dict[str, _Line]:
+    """The lines of a panel that have points, by name. A line has its look by its place among all names."""
+    found = {}
+    for number, (key, name) in enumerate(names.items()):
+        points = _points(rows, x, key, positive)
+        if not points:
+            continue
+        low, high = (dict(_points(rows, x, f"{key} {end}", positive)) for end in ("low", "high"))
+        look = {"linewidth": 1.8, "markersize": 3.5, **plot_look(number, marked=len(points) < 25)}
+        look |= {"color": colour_of[key]} if key in colour_of else {}
+        found[name] = _Line(points, look, [(at, low[at], high[at]) for at in low if at in high])
+    return found
+
+
+def _points(rows: Rows, x: str, key: str, positive: bool) -> Points:
     """What the rows hold of a quantity, in finite numbers; only what is above 0 if ``positive``."""
     pairs = [(row.get(x), row.get(key)) for row in rows]
     points = [(float(a), float(b)) for a, b in pairs if isinstance(a, int | float) and isinstance(b, int | float)]
     return [point for point in points if all(map(math.isfinite, point)) and (point[1] > 0 or not positive)]
 
 
-def _draw_panel(panel: "Axes", unit: str, curves: Mapping[str, Points], levels: Mapping[str, float]) -> None:
+def _draw_panel(panel: "Axes", unit: str, curves: Mapping[str, _Line], levels: Mapping[str, float]) -> None:
     """Draw the lines of one unit, and beside them their names, the highest last value on top."""
     last_values: dict[Line2D, float] = {}
-    for number, (name, points) in enumerate(curves.items()):
-        colour = LINE_COLOURS[number % len(LINE_COLOURS)]
-        marker = _MARKERS[number % len(_MARKERS)] if len(points) < 25 else ""
-        xy = zip(*points, strict=True)
-        style = "-" if number < len(LINE_COLOURS) else "--"
-        look: dict[str, Any] = {
-            "color": colour,
-            "linestyle": style,
-            "linewidth": 1.8,
-            "marker": marker,
-            "markersize": 3.5,
-        }
-        (line,) = panel.plot(*xy, label=name, **look)
-        last_values[line] = points[-1][1]
+    for name, one in curves.items():
+        (line,) = panel.plot(*zip(*one.points, strict=True), label=name, **one.look)
+        if one.band:
+            at, low, high = zip(*one.band, strict=True)
+            panel.fill_between(at, low, high, color=one.look["color"], alpha=0.15, linewidth=0)
+        last_values[line] = one.points[-1][1]
     for name, value in levels.items():
         line = panel.axhline(value, color=_hex(FAINT), linewidth=1.0, linestyle=(0, (4, 3)), label=name)
         last_values[line] = value
@@ -205,7 +251,9 @@ def _draw_panel(panel: "Axes", unit: str, curves: Mapping[str, Points], levels: 
     panel.margins(x=0.01)
     lines = sorted(last_values, key=last_values.__getitem__, reverse=True)
     names = [f"{line.get_label()}  {_number(last_values[line])}" for line in lines]
-    panel.legend(lines, names, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, labelcolor="linecolor")
+    panel.legend(
+        lines, names, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, labelcolor="linecolor", handlelength=3
+    )
 
 
 def plain_axes(panel: "Axes") -> None:

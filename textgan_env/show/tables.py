@@ -14,15 +14,13 @@ from tempfile import TemporaryDirectory
 from textgan_env.evaluation.verdict import as_text, difference_text, explained
 from textgan_env.ops.confidence import interval
 from textgan_env.ops.metric_table import ARROWS, METRICS
-from textgan_env.ops.plots import new_figure, plain_axes, save_figure
+from textgan_env.ops.plots import new_figure, plain_axes, plot_look, save_figure
 from textgan_env.show.compare import Comparison, Difference, Group
 
 _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
 _TEX |= {">": r"\textgreater{}"} | {sign: f"\\{sign}" for sign in "&%$#_{}"}
 _COLUMNS = ("measure", "about", "unit", "better", "real_text", "baseline", "baseline_value", "runs", "value",
             "difference", "low", "high", "interval_over")  # fmt: skip
-#: The colours of runs on light paper, those of the report (``--run0`` ... in its style sheet): none means real or fake.
-RUN_COLOURS = ("#2a7a4f", "#7b4aa0", "#a8326e", "#00707a", "#7a6a00", "#4c5157")
 
 
 def label_of(name: str) -> str:
@@ -204,12 +202,12 @@ def draw_plane(found: Comparison, path: Path) -> Path:
     figure = new_figure(6.4, 4.4)
     panel = figure.subplots()
     for number, group in enumerate(found.groups):
-        colour = RUN_COLOURS[number % len(RUN_COLOURS)]
+        look = plot_look(number) | {"linestyle": "none"}
         points = [(at[across], at[up]) for run in group.runs if {across, up} <= (at := run.values).keys()]
         if points:
             x, y = zip(*points, strict=True)
-            panel.plot(x, y, "o", color=colour, markersize=4, alpha=0.45)
-            panel.plot(sum(x) / len(x), sum(y) / len(y), "o", color=colour, markersize=9, label=group.name)
+            panel.plot(x, y, markersize=4, alpha=0.45, **look)
+            panel.plot(sum(x) / len(x), sum(y) / len(y), markersize=9, label=group.name, **look)
     if up in found.real and across in found.real:
         panel.plot(found.real[across], found.real[up], "*", color="#787c82", markersize=12, label="real text")
     elif across in found.real:

@@ -143,7 +143,9 @@ def test_two_processes_agree_with_each_other_and_with_one(tmp_path: Path) -> Non
     path = os.pathsep.join([str(PROJECT), str(PROJECT / "tests")])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
     script = [str(PROJECT / "tests" / "tiny_lm.py"), str(tmp_path)]
-    done = subprocess.run([sys.executable, *launch, *script], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, *launch, *script], env=environment, capture_output=True, text=True, timeout=900
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (torch.load(tmp_path / f"found-{rank}.pt", weights_only=True) for rank in (0, 1))
     alone, expected = tiny_reward(), []
@@ -155,4 +157,5 @@ def test_two_processes_agree_with_each_other_and_with_one(tmp_path: Path) -> Non
     assert digest(first[2]) == digest(second[2])
     assert first[2]["calls"] == 6
     assert first[3] == second[3]
+    assert first[4] == second[4] == 0  # threads of gloo: none is left to race with the end of the interpreter
     assert [path.name for path in tmp_path.rglob("*discriminator*")] == ["reward_discriminator.pt"]

@@ -1,5 +1,6 @@
 """A language model of nine tokens, made here and trained by TRL on the CPU; also run in two processes by torchrun."""
 
+import gc
 import hashlib
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from trl import GRPOConfig, GRPOTrainer
 
 from textgan_env.ops.sampling import seeded
-from textgan_env.trl import DiscriminatorReward, Reading, RewardFunction
+from textgan_env.trl import DiscriminatorReward, Reading, RewardFunction, controls
 from textgan_env.trl.callbacks import DiscriminatorCallback
 
 WORDS = ("the", "a", "cat", "dog", "sat", "ran")
@@ -103,21 +104,34 @@ def in_two_processes(folder: Path) -> None:
     import torch.distributed.nn  # before the group stands, which it would keep from ending
     from accelerate import PartialState
 
-    from textgan_env.trl import controls
+    rank = PartialState(cpu=True).process_index
+    found = (*paid_in_two_processes(rank), *trained_in_two_processes(folder))
+    # The trainer goes before the group. The other way round, DistributedDataParallel ends the group: it waits for
+    # threads of gloo and holds the lock of the interpreter, for which one of them may wait to free its last tensor.
+    gc.collect()
+    torch.distributed.destroy_process_group()
+    threads = [Path(task, "comm").read_text() for task in Path("/proc/self/task").glob("*")]
+    torch.save((*found, sum("gloo" in name for name in threads)), folder / f"found-{rank}.pt")
 
-    rank, found = PartialState(cpu=True).process_index, []
-    reward = tiny_reward()
+
+def paid_in_two_processes(rank: int) -> tuple[list[list[float]], Any]:
+    """What a reward and its control pay for the texts of this process, and the state of the reward."""
+    reward, found = tiny_reward(), []
     shuffled = controls(reward).shuffled_in_groups
     for batch in batches_of_texts():
         mine = batch[10 * rank : 10 + 6 * rank]  # ten texts, and six
         for function in (reward, shuffled):
             found.append(function(prompts=["go"] * len(mine), completions=mine))
-    trained = tiny_reward()
-    trainer = trainer_of(folder, trained, per_device_train_batch_size=8, save_strategy="steps", save_steps=6)
+    return found, reward.state_dict()
+
+
+def trained_in_two_processes(folder: Path) -> tuple[Any, list[float]]:
+    """The state of a reward that learnt in training, and its AUC at each step."""
+    reward = tiny_reward()
+    trainer = trainer_of(folder, reward, per_device_train_batch_size=8, save_strategy="steps", save_steps=6)
     trainer.train()
     aucs = [row["discriminator/auc"] for row in trainer.state.log_history if "discriminator/auc" in row]
-    torch.save((found, reward.state_dict(), trained.state_dict(), aucs), folder / f"found-{rank}.pt")
-    torch.distributed.destroy_process_group()
+    return reward.state_dict(), aucs
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def in_two_processes(folder: Path) -> None:
     torch.save((*found, sum("gloo" in name for name in threads)), folder / f"found-{rank}.pt")
 
 
-def paid_in_two_processes(rank: int) -> tuple[list[list[float]], Any]:
+def paid_in_two_processes(rank: int) -> tuple[list[Any], Any]:
     """What a reward and its control pay for the texts of this process, and the state of the reward."""
     reward, found = tiny_reward(), []
     shuffled = controls(reward).shuffled_in_groups

@@ -238,9 +238,9 @@ def test_a_collapsed_policy_stops_the_run_where_that_is_asked_for(
 ) -> None:
     look, calls = loop._evaluate, []
 
-    def collapsed(agent: loop.Agent) -> dict[str, float]:
+    def collapsed(agent: loop.Agent, texts: int) -> dict[str, float]:
         calls.append(1)
-        return look(agent) | ({"unique": 0.001} if len(calls) == 2 else {})
+        return look(agent, texts) | ({"unique": 0.001} if len(calls) == 2 else {})
 
     monkeypatch.setattr(loop, "_evaluate", collapsed)
     run = launch(replace(TINY, runs=tmp_path / "asked", eval_every=1, stop_on_collapse=True), MLE)
@@ -257,7 +257,11 @@ def test_what_goes_on_is_warned_of_once_and_again_when_it_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     look, collapsed = loop._evaluate, iter([True, True, False, True])
-    monkeypatch.setattr(loop, "_evaluate", lambda agent: look(agent) | ({"unique": 0.001} if next(collapsed) else {}))
+
+    def now_and_then(agent: loop.Agent, texts: int) -> dict[str, float]:
+        return look(agent, texts) | ({"unique": 0.001} if next(collapsed) else {})
+
+    monkeypatch.setattr(loop, "_evaluate", now_and_then)
     launch(replace(TINY, runs=tmp_path, eval_every=1, epochs=4), MLE)
     assert capsys.readouterr().out.count("warning: the policy collapses") == 2
 

@@ -250,7 +250,7 @@ def test_a_run_without_progress_is_stopped_measured_and_stays_stopped(
 ) -> None:
     nlls = iter([3.0, 2.0, 2.1, 1.9, 1.9, 2.5, 2.5])
     look = loop._evaluate
-    monkeypatch.setattr(loop, "_evaluate", lambda agent: look(agent) | {"nll_valid": next(nlls)})
+    monkeypatch.setattr(loop, "_evaluate", lambda agent, texts: look(agent, texts) | {"nll_valid": next(nlls)})
     run = run_with(tmp_path, epochs=9, eval_every=1, patience=2)
     assert [row["nll_valid"] for row in read_metrics(run.path)] == [3.0, 2.0, 2.1, 1.9, 1.9, 2.5]
     assert "stopped after round 6 of 9" in capsys.readouterr().out
@@ -284,6 +284,14 @@ def test_collapse_loops_and_a_vanishing_gradient_are_told() -> None:
     assert loop._warnings(task, healthy | {"nll_self": 0.9}) == {
         "collapse": "the policy collapses: its entropy is 0.90 nats a token, where real text costs it 2.00"
     }
+
+
+def test_evaluations_of_a_run_generate_no_more_texts_than_its_end_does() -> None:
+    task = ToyTask(vocab_size=4, max_length=4, size=200)
+    for eval_samples, expected in ((None, 1_000), (20, 20), (5_000, 1_000)):
+        assert loop._evaluated(replace(TINY, eval_samples=eval_samples)) == expected
+    unique = loop._evaluate(MLE(replace(TINY, device="cpu"), task), 20)["unique"]
+    assert unique * 20 == pytest.approx(round(unique * 20))  # a share of 20 texts
 
 
 def test_an_evaluation_measures_cover_fit_and_diversity_without_the_test_split() -> None:

@@ -25,7 +25,7 @@ from textgan_env.utils.stopping import StopSignals
 
 _END_WITHIN = 20.0  # seconds from a signal to the end of one of several processes; torchrun kills them after 30
 _EVALUATIONS = 20  # of a run, where the config does not say
-_EVALUATED = 1_000  # texts that an evaluation generates
+_EVALUATED = 1_000  # texts that an evaluation generates, at most
 _LEAST_ENTROPY = 0.5  # of a policy, as a share of its NLL of real text; the two are alike where it fits
 _LEAST_SPREAD = 0.005  # of credits over texts: a discriminator that is unsure spreads probabilities by .05 and more
 
@@ -120,8 +120,8 @@ def _train_rounds(
             state = replace(manager.state, done=current.number, batches=0, values={})
             if log is not None:
                 if last or current.index % eval_every == 0:
-                    values |= _evaluate(agent) | agent.at_evaluation()
-                    warnings = _warnings(agent.task, values)
+                    values |= _evaluate(agent, _evaluated(config)) | agent.at_evaluation()
+                    warnings = _warnings(agent.task, values, _evaluated(config))
                     fresh = {name: text for name, text in warnings.items() if name not in known}
                     known = warnings
                     _show(agent, run, config, current, values, fresh, bar)
@@ -185,15 +185,20 @@ def _updated(
     return state
 
 
-def _evaluate(agent: Agent) -> dict[str, float]:
+def _evaluate(agent: Agent, texts: int = _EVALUATED) -> dict[str, float]:
     """NLLs, cover and fit, diversity: from the valid split and fresh texts, never from the test split."""
     policy, task = policy_of(agent), agent.task
     valid_BT = task.split("valid").head(2000).tokens_BT
-    keys = Keys.counted(derived_seed(0, "look"), _EVALUATED, device=policy.device)
-    texts = generate_scored(policy, keys, task.max_length, end_token=task.end_token)
-    tokens_BT = texts.tokens_RT.cpu()
-    values = likelihoods(policy, task, valid_BT, tokens_BT, "valid", texts.logp_RT, latent_draws=FEW_LATENT_DRAWS)
+    keys = Keys.counted(derived_seed(0, "look"), texts, device=policy.device)
+    written = generate_scored(policy, keys, task.max_length, end_token=task.end_token)
+    tokens_BT = written.tokens_RT.cpu()
+    values = likelihoods(policy, task, valid_BT, tokens_BT, "valid", written.logp_RT, latent_draws=FEW_LATENT_DRAWS)
     return values | diversity(task, tokens_BT) | valid_share(task, tokens_BT)
+
+
+def _evaluated(config: CommonConfig) -> int:
+    """Texts that an evaluation generates: no more than are measured at the end, for policies that write slowly."""
+    return min(_EVALUATED, config.eval_samples or _EVALUATED)
 
 
 def _show(
@@ -215,9 +220,9 @@ def _show(
     bar.print("\n".join([label, *(f"    {text}" for text in texts[: config.show_samples]), *warned]))
 
 
-def _warnings(task: Task, values: Mapping[str, float]) -> dict[str, str]:
-    """What a user should know before the run has ended: the texts become one, or the reward says nothing."""
-    real = diversity(task, task.split("valid").head(_EVALUATED).tokens_BT)
+def _warnings(task: Task, values: Mapping[str, float], texts: int = _EVALUATED) -> dict[str, str]:
+    """What a user should know before the run has ended: its texts become one, or the reward says nothing."""
+    real = diversity(task, task.split("valid").head(texts).tokens_BT)
     found = {}
     if values["unique"] < 0.5 * real["unique"]:
         found["collapse"] = (

@@ -158,7 +158,8 @@ class CommonConfig(TaskOptions):
     """Rounds between two evaluations of the policy (NLLs and samples); 0: about twenty evaluations a run."""
     eval_samples: int | None = None
     """Texts that are measured at the end, and before the last phase: generated ones [10,000], which are compared with
-    all real ones of the test split [with --preset smoke: 500 and 500]."""
+    all real ones of the test split [with --preset smoke: 500 and 500]. Evaluations in between generate at most as many
+    [1,000]."""
     show_samples: int = 3
     """Texts printed at each evaluation."""
     patience: int = 0

@@ -184,10 +184,14 @@ class Leak(OfRun):
 
     others: tuple[Path, ...] = ()
     """Further runs on the same task (MLE, SeqGAN), each with a panel beside it."""
+    names: tuple[str, ...] = ()
+    """Of the panels: of the others, then of the run; without any, the names of the folders."""
     real: int = 1000
     """Real texts of the valid split whose end points are drawn."""
     written: int = 12
     """Texts of each policy whose paths are drawn."""
+    followed: int = 200
+    """Texts over which the mean is taken of how well goals are reached."""
 
     drawn_by = "benchmarks.leak_pictures:draw_leak"
 

@@ -20,6 +20,7 @@ from benchmarks import (
     leak_pictures,
     leakgan_lengths,
     long_text,
+    measure,
     pictures,
     policies,
     results,
@@ -206,7 +207,7 @@ def test_pictures_of_the_leak_show_other_runs_beside_it(tmp_path: Path, monkeypa
         LeakGANConfig(pretrain_rounds=1, pretrain_epochs=1, rounds=0, goal_steps=2, goal_size=3, **small),  # type: ignore[arg-type]
         LeakGAN,
     )
-    options = Leak(run=leakgan.path, others=(mle.path,), real=50, written=3)
+    options = Leak(run=leakgan.path, others=(mle.path,), names=("MLE", "LeakGAN"), real=50, written=3, followed=4)
     options.draw()
     for part in ("paths", "goals"):
         assert (tmp_path / "images" / f"leak_{part}.png").read_bytes().startswith(b"\x89PNG")
@@ -222,7 +223,13 @@ def test_pictures_of_the_leak_show_other_runs_beside_it(tmp_path: Path, monkeypa
     moved_F = features_1SF[0, 3] - features_1SF[0, 1]
     assert cosine_t[1] == pytest.approx(float(torch.cosine_similarity(moved_F, goal_F, dim=0)), abs=1e-5)
     assert np.isnan(cosine_t).tolist() == [False, False, False, True]
+    texts = measure.written(policy, task, 3, seed=0)
+    each = [leak_pictures.goal_trace(policy, tokens_T[None])[1] for tokens_T in texts.tokens_BT]
+    mean_t = leak_pictures.mean_cosine(policy, texts, 4)
+    np.testing.assert_allclose(mean_t[:3], (each[0] + each[1] + each[2])[:3] / 3)
+    assert np.isnan(mean_t[3])
     assert_refused("leakgan", Leak(run=mle.path).draw)
+    assert_refused("a name a run", Leak(run=leakgan.path, names=("one", "two")).draw)
 
 
 def test_the_parts_of_an_iteration_are_apart_and_add_up() -> None:

@@ -250,6 +250,17 @@ def test_a_mistake_is_one_sentence(words: list[str], named: str, capsys: pytest.
     assert named in refused(words, capsys)
 
 
+def test_the_log_of_a_run_is_not_scored_as_if_its_headings_were_texts(
+    run: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(["score", str(run / "samples.txt"), "--corpus", str(text)], capsys)
+    assert said.endswith(f"measure the run itself, textgan evaluate {run}, or its final_samples.txt")
+    main(["score", str(run / "final_samples.txt"), "--corpus", str(text)])
+    elsewhere = tmp_path / "samples.txt"  # no run beside it
+    elsewhere.write_text("the cat\nthe dog\n")
+    main(["score", str(elsewhere), "--corpus", str(text)])
+
+
 def test_a_prefix_of_unknown_words_is_one_sentence(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(["sample", str(run), "--prefix", "the zebra"], capsys)
     assert said.startswith("'zebra' is not among the ")

@@ -67,9 +67,11 @@ def _wrapped(text: str) -> str:
 
 
 def _described(group: Group) -> str:
-    """A group with its seeds."""
+    """A group with its seeds, and that it is a control, where its name does not say so."""
+    control = group.runs[0].config.get("control")
+    kind = f"control {control}, " if control and f"control={control}" not in group.name else ""
     seeds = " ".join(map(str, group.seeds))
-    return f"{group.name} (seed{'s' if len(group.runs) > 1 else ''} {seeds})"
+    return f"{group.name} ({kind}seed{'s' if len(group.runs) > 1 else ''} {seeds})"
 
 
 def _one_setting(group: Group) -> str:

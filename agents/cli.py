@@ -584,7 +584,7 @@ def _show(result: "Evaluation", json: bool) -> None:
         say_json(result.document())
         return
     say(result.table())
-    say(f"\n{result.units}. Measured with:")
+    say(f"\n{result.units[0].upper()}{result.units[1:]}. Measured with:")
     say(_table(result.settings.items()))
 
 

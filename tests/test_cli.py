@@ -117,7 +117,9 @@ def test_training_says_what_it_read_what_may_disappoint_and_how_to_go_on(
     said = capsys.readouterr().out
     assert "lines: 44; changed: nothing; left out: blank 1" in said
     assert "note: few texts to learn from (33)" in said
-    assert re.search(rf"more texts: (\S+/)?textgan sample {tmp_path / 'mle-my-1'} -n 20", said)
+    assert re.search(rf"more texts: (\S+/)?textgan sample {tmp_path / 'mle-my-1'} -n 20 --temperature 0.8\n", said)
+    main(["train", "mle", "--corpus", str(text), "--runs", str(tmp_path), "--temperature", "0.2", *TINY])
+    assert "-n 20 --temperature 0.16\n" in capsys.readouterr().out  # safer than the run's own
 
 
 # -- Writing ----------------------------------------------------------------------------------------------------------

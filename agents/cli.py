@@ -235,8 +235,13 @@ def score(
         json: Print JSON.
     """
     from textgan_env.evaluation import score_texts
+    from textgan_env.runs.folder import RunFolder
     from textgan_env.text.files import TextFile
 
+    place, name = os.path.split(file)
+    log = os.path.isfile(os.path.join(place, "config.json")) and name == RunFolder(Path(place)).samples_file.name
+    known = f"'{file}' is the log of a run, its texts of every evaluation below lines that name the step"
+    require(not log, f"{known}: measure the run itself, textgan evaluate {place or '.'}, or its final_samples.txt")
     with _readable(file) as path:
         lines = list(TextFile(path))
     _show(score_texts(lines, _task(task), split=split), json)
@@ -579,7 +584,7 @@ def _show(result: "Evaluation", json: bool) -> None:
         say_json(result.document())
         return
     say(result.table())
-    say(f"\n{result.units}. Measured with:")
+    say(f"\n{result.units[0].upper()}{result.units[1:]}. Measured with:")
     say(_table(result.settings.items()))
 
 

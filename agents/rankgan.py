@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from textgan_env.training.adversarial import SMOKE, PolicyGradientAgent, PolicyGradientConfig
 from textgan_env.training.agent import run_command, sized_for
 from textgan_env.utils.errors import require
-from textgan_env.utils.kinds import DiscriminatorNetworkKind
+from textgan_env.utils.kinds import TokenNetworkKind
 from textgan_env.utils.options import at_least
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 class RankGANConfig(PolicyGradientConfig):
     """Train a policy by RankGAN."""
 
-    discriminator: DiscriminatorNetworkKind = "pair"
+    discriminator: TokenNetworkKind = "pair"
     d_objective: Literal["ranking"] = "ranking"  # type: ignore[assignment]
     """What the ranker learns: to rank real texts above written ones."""
     rule: Literal["paper", "reference"] = "paper"

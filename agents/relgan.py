@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from textgan_env.training.adversarial import SMOKE, PolicyGradientConfig
 from textgan_env.training.agent import run_command, sized_for
-from textgan_env.training.relaxed import RelaxedAgent
-from textgan_env.utils.kinds import DiscriminatorNetworkKind
+from textgan_env.training.relaxed import RelaxedAgent, require_relaxable
+from textgan_env.utils.kinds import TokenNetworkKind
 from textgan_env.utils.options import ORACLES, above_zero, at_least
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 class RelGANConfig(PolicyGradientConfig):
     """Train a policy by RelGAN."""
 
-    discriminator: DiscriminatorNetworkKind = "pair"
+    discriminator: TokenNetworkKind = "pair"
     d_objective: Literal["pairs"] = "pairs"
     """What D learns: which of two texts is real (relativistic)."""
     relaxation: Literal["soft", "straight-through"] = "soft"
@@ -89,6 +89,7 @@ class RelGAN(RelaxedAgent):
     def __init__(self, config: RelGANConfig, task: Task) -> None:
         above_zero(config, "inverse_temperature")
         at_least(0, config, "d_batches")
+        require_relaxable(config.discriminator)
         super().__init__(config, task)
 
     def round_steps(self) -> tuple[Steps, ...]:

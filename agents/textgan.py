@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from textgan_env.training.adversarial import SMOKE, PolicyGradientAgent, PolicyGradientConfig
 from textgan_env.training.agent import run_command, sized_for
-from textgan_env.training.relaxed import RelaxedAgent
+from textgan_env.training.relaxed import RelaxedAgent, require_relaxable
 from textgan_env.utils.errors import require
 from textgan_env.utils.kinds import DiscriminatorNetworkKind
 from textgan_env.utils.options import above_zero, at_least
@@ -79,6 +79,8 @@ class TextGAN(RelaxedAgent):
         require(config.gradient == "score" or config.control not in ("constant", "random"), no_reward)
         asks = config.gradient == "score" or config.objective is None
         require(asks, f"--gradient relaxed pays no text: it takes no objective, found {config.objective}")
+        if config.gradient == "relaxed":
+            require_relaxable(config.discriminator)
         super().__init__(config, task)
         self.modules["kernel"] = self.kernel = FeatureKernel(config.kernel).to(config.device)
 

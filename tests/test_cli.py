@@ -117,7 +117,9 @@ def test_training_says_what_it_read_what_may_disappoint_and_how_to_go_on(
     said = capsys.readouterr().out
     assert "lines: 44; changed: nothing; left out: blank 1" in said
     assert "note: few texts to learn from (33)" in said
-    assert re.search(rf"more texts: (\S+/)?textgan sample {tmp_path / 'mle-my-1'} -n 20", said)
+    assert re.search(rf"more texts: (\S+/)?textgan sample {tmp_path / 'mle-my-1'} -n 20 --temperature 0.8\n", said)
+    main(["train", "mle", "--corpus", str(text), "--runs", str(tmp_path), "--temperature", "0.2", *TINY])
+    assert "-n 20 --temperature 0.16\n" in capsys.readouterr().out  # safer than the run's own
 
 
 # -- Writing ----------------------------------------------------------------------------------------------------------
@@ -248,6 +250,17 @@ def test_fetch_checks_what_is_here(
 ])  # fmt: skip
 def test_a_mistake_is_one_sentence(words: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert named in refused(words, capsys)
+
+
+def test_the_log_of_a_run_is_not_scored_as_if_its_headings_were_texts(
+    run: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(["score", str(run / "samples.txt"), "--corpus", str(text)], capsys)
+    assert said.endswith(f"measure the run itself, textgan evaluate {run}, or its final_samples.txt")
+    main(["score", str(run / "final_samples.txt"), "--corpus", str(text)])
+    elsewhere = tmp_path / "samples.txt"  # no run beside it
+    elsewhere.write_text("the cat\nthe dog\n")
+    main(["score", str(elsewhere), "--corpus", str(text)])
 
 
 def test_a_prefix_of_unknown_words_is_one_sentence(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,6 +76,21 @@ def test_settings_of_one_name_are_told_apart_by_what_differs(tmp_path: Path) -> 
     assert names == ["seqgan-toy (control=None)", "seqgan-toy (control=shuffled)"]
 
 
+def test_a_control_is_called_one_in_the_comparison_and_in_the_list(tmp_path: Path) -> None:
+    plain, control = (finished(tmp_path, "seqgan-toy", 0, 3.0, control=one) for one in (None, "shuffled"))
+    start = finished(tmp_path, "mle-toy", 0, 3.0)
+    head = text_table(compare_runs([start, control])).split("compared with")[0]
+    assert "seqgan-toy-2 (control shuffled, seed 0)" in head
+    assert "seqgan-toy-1 (seed 0)" in text_table(compare_runs([start, plain]))
+    seeds = [finished(tmp_path, "seqgan-toy", 1, 3.0, control=one) for one in (None, "shuffled")]
+    by_name = text_table(compare_runs([plain, control, *seeds]))
+    assert "seqgan-toy (control=shuffled) (seeds 0 1)" in by_name.replace("\n", " ")
+    of = {run.name: run.control for run in list_runs(tmp_path)}
+    assert (of["seqgan-toy-1"], of["seqgan-toy-2"], of["mle-toy-1"]) == (None, "shuffled", None)
+    (line,) = [line for line in table_of(list_runs(tmp_path)).splitlines() if line.startswith("seqgan-toy-2")]
+    assert line.split("  ")[1] == "seqgan, control shuffled"
+
+
 def test_runs_that_cannot_be_compared_are_refused_in_a_sentence(tmp_path: Path) -> None:
     one = finished(tmp_path, "mle-toy", 0, 3.0)
     assert_refused("at least two", compare_runs, [one])

@@ -493,7 +493,8 @@ def test_a_finished_run_is_loaded_as_it_was_and_can_be_begun_with(tmp_path: Path
     with pytest.raises(InputError, match=r"is of task 'toy', V=4, T=4; expected task 'toy', V=3, T=5"):
         LeakGAN(replace(TINY, pretrained=run.path), TASK)
     mle = launch(MLEConfig(task="toy", epochs=1, embed_size=4, hidden_size=4, threads=1, runs=tmp_path), MLE)
-    assert_refused("kind leaked, found lstm", LeakGAN, replace(TINY, pretrained=mle.path), ToyTask())
+    own = "kind leaked, found lstm; without --pretrained the agent pre-trains its own"
+    assert_refused(own, LeakGAN, replace(TINY, pretrained=mle.path), ToyTask())
 
 
 def test_an_oracle_of_any_size_comes_from_a_file_of_weights(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from agents import seqgan
 from textgan_env.evaluation import evaluate, score_texts
-from textgan_env.ops.metric_table import METRICS, charts, columns, evaluated, why_missing
+from textgan_env.ops.metric_table import METRICS, charts, columns, evaluated, units_of, why_missing
 from textgan_env.policies import LSTMPolicy, UniformPolicy
 from textgan_env.tasks import CorpusTask, ToyTask
 from textgan_env.text.corpus import load_corpus
@@ -59,6 +59,16 @@ def test_charts_have_titles_with_units_and_lines_with_labels() -> None:
         "NLL (nats per token)": {"nll_valid": "NLL-valid", "nll_oracle": "NLL-oracle"},
         "credit": {"credit": "mean"},
     }
+
+
+def test_units_are_those_of_the_numbers_at_hand() -> None:
+    nats = "in nats per token, the rest"
+    assert units_of(["nll_test", "bleu_4", "cover", "fit"]) == f"NLLs, cover and fit {nats} are shares"
+    assert units_of(["nll_test", "bleu_4"]) == f"NLLs {nats} are shares"
+    assert units_of(["nll_test", "valid", "fcd", "logp"]) == f"NLLs {nats} but fcd, logp are shares"
+    assert units_of(["bleu_4", "unique"]) == "all numbers are shares"  # texts from elsewhere
+    fresh = score_texts(LINES, corpus(), bleu_samples=10)
+    assert fresh.units == "all numbers are shares"
 
 
 def test_the_first_table_of_a_task_has_what_can_be_measured_there() -> None:

@@ -344,3 +344,11 @@ def test_arguments_of_objectives_that_make_no_sense_are_refused() -> None:
         assert_refused("objective logp needs a window", chem.log_p, argument)
     assert_refused("objective qed takes no argument, found '3'", chem.qed, "3")
     assert_refused("must be a molecule as SMILES, found 'C1CC'", chem.similarity, "C1CC")
+
+
+def test_a_template_of_a_molecule_keeps_what_stands_behind_its_blanks() -> None:
+    task = CorpusTask(load_corpus(texts=["CCO", "CCN", "CNC", "CON"] * 2, mode="smiles"))
+    assert task.vocabulary is not None
+    carbon, nitrogen = (task.vocabulary.ids[atom] for atom in "CN")
+    assert task.encode_template("C___N") == [carbon, -1, nitrogen]
+    assert task.encode_template("______C") == [-1, -1, carbon]

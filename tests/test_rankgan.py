@@ -286,6 +286,7 @@ def test_only_a_ranker_is_fitted_to_rank() -> None:
     ({"references": 0}, "references must be at least 1"), ({"comparison": 0}, "comparison must be at least 1"),
     ({"gamma": -1.0}, "gamma must be at least 0"), ({"rollouts": -1}, "rollouts must be at least 0"),
     ({"discriminator": "rank"}, "network"), ({"rule": "mine"}, "rule"),
+    ({"discriminator": "lm"}, "network of a ranker 'lm', expected one of: pair, conv, recurrent"),
 ])  # fmt: skip
 def test_options_that_do_not_fit_are_refused(options: dict[str, Any], sentence: str) -> None:
     assert_refused(sentence, RankGAN, replace(TINY, **options), TASK)

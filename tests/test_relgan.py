@@ -209,6 +209,7 @@ def test_shuffled_gives_each_text_the_gradient_of_another() -> None:
     assert not torch.equal(found["shuffled"], weight_BTV)
 
 
-def test_a_discriminator_that_reads_no_mixtures_is_refused() -> None:
-    agent = learner(TablePolicy(3, max_length=3), discriminator="rank")
-    assert_refused("a rank discriminator reads tokens only", agent.g_step, step_of(0))
+@pytest.mark.parametrize("kind", ["lm", "rank"])
+def test_a_discriminator_without_a_gradient_in_its_tokens_is_refused_before_anything_is_trained(kind: str) -> None:
+    only = f"a gradient reaches the tokens through pair, conv, recurrent only: found --discriminator {kind}"
+    assert_refused(only, RelGAN, replace(PRESETS["smoke"]("toy"), discriminator=kind), ToyTask(size=10))

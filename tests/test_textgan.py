@@ -280,3 +280,16 @@ def test_what_cannot_be_compared_is_refused() -> None:
 ])  # fmt: skip
 def test_options_that_do_not_fit_are_refused(options: dict[str, Any], sentence: str) -> None:
     assert_refused(sentence, TextGAN, replace(TINY, **options), TASK)
+
+
+def test_a_relaxed_gradient_refuses_a_discriminator_that_has_none_in_its_tokens() -> None:
+    config = TextGANConfig(task="toy", discriminator="lm", gradient="relaxed")
+    only = "a gradient reaches the tokens through pair, conv, recurrent only: found --discriminator lm"
+    assert_refused(only, TextGAN, config, ToyTask(size=10))
+    # By its features' score it can learn: there it is the task that is refused.
+    assert_refused(
+        "reads words, the tokens of task 'toy' are numbers",
+        TextGAN,
+        replace(config, gradient="score"),
+        ToyTask(size=10),
+    )

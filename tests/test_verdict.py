@@ -103,6 +103,13 @@ def test_the_sentence_names_the_measures_that_decided() -> None:
     assert from_nothing(compared({"nll_test": math.log(8)}, None, {}, {}), 8)[0] == "no gain"
 
 
+def test_a_policy_that_is_better_than_random_tokens_by_too_little_is_told_so() -> None:
+    ends = {3.979: "have 4.025 (better, but by less than 0.05).", 4.1: "have 4.025."}
+    for now, end in ends.items():
+        found, sentence = from_nothing(compared({"nll_test": now}, None, {}, {}), 56)  # log 56 = 4.025
+        assert (found, sentence.endswith(end)) == ("no gain", True)
+
+
 def test_intervals_over_texts_are_those_of_the_mean_difference() -> None:
     rng = np.random.default_rng(0)
     before, difference = rng.normal(size=2000), rng.normal(0.3, 1.0, size=2000)

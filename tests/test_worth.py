@@ -170,6 +170,16 @@ def test_a_small_bound_is_said_to_be_small() -> None:
     assert not replace(found, noise=0.001).small
 
 
+def test_weighing_that_wins_more_than_the_bound_is_what_the_sentence_says() -> None:
+    found = replace(worth_of_logits(*sides(0.5)), bound=0.01, scaled_gain=0.03, noise=0.02)
+    assert found.best == 0.03
+    assert not found.small
+    assert "is worth 0.0300 nats a token (scaled_gain, which is above the bound 0.0100" in found.sentence()
+    within = replace(found, scaled_gain=0.005)
+    assert (within.best, within.small) == (0.01, True)
+    assert "is worth 0.0100 nats a token, less than" in within.sentence()
+
+
 def test_what_cannot_be_asked_is_refused_in_a_sentence() -> None:
     policy, discriminator, other = table_policy(TASK), PairDiscriminator(3, 3), ToyTask(vocab_size=3, max_length=2)
     test_BT = TASK.split("test").tokens_BT

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from textgan_env.discriminators.base import DiscriminatorModule, Part
 from textgan_env.utils.errors import require_at_least, require_known
-from textgan_env.utils.kinds import DISCRIMINATORS
+from textgan_env.utils.kinds import DISCRIMINATORS, token_networks
 
 #: Whether the comparison with the others is made for each reference, or once for the sum over references.
 RankRule = Literal["paper", "reference"]
@@ -29,7 +29,7 @@ class RankDiscriminator(DiscriminatorModule):
     Args:
         vocab_size: V.
         max_length: T.
-        network: Whose features are compared: a key of `DISCRIMINATORS`. Its own head takes no part.
+        network: Whose features are compared: one of `token_networks()`. Its own head takes no part.
         references: U, how many references.
         comparison: C, how many texts to compare with.
         gamma: How much a cosine counts; 0: every text has the same share.
@@ -56,8 +56,7 @@ class RankDiscriminator(DiscriminatorModule):
         rule: RankRule = "paper",
         seed: int = 0,
     ) -> None:
-        known = [name for name, kind in DISCRIMINATORS.items() if kind.network and name != self.kind]
-        require_known("network", network, known)
+        require_known("network of a ranker", network, token_networks())
         require_known("rule", rule, get_args(RankRule))
         require_at_least(1, references=references, comparison=comparison)
         require_at_least(0, gamma=gamma)

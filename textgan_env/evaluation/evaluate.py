@@ -17,7 +17,7 @@ from textgan_env.evaluation.rules import fit_of_valid, rule_values, written_by_o
 from textgan_env.objectives import ObjectiveLike
 from textgan_env.ops import metrics
 from textgan_env.ops.losses import masked_mean
-from textgan_env.ops.metric_table import Need, evaluated, why_missing
+from textgan_env.ops.metric_table import Need, evaluated, units_of, why_missing
 from textgan_env.ops.metrics import Floats
 from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies import LatentPolicy, Policy, PolicyModule
@@ -66,8 +66,7 @@ class Evaluation:
     @property
     def units(self) -> str:
         """What the numbers are in, for a person."""
-        others = "; fcd, sa and logp are none" if "sa" in self.values else ""
-        return f"NLLs, cover and fit in nats per token, the rest are shares{others}"
+        return units_of(self.values)
 
     def document(self) -> dict[str, Any]:
         """Values, what is missing and settings, as JSON can hold them."""

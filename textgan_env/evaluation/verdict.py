@@ -175,7 +175,10 @@ def from_nothing(rows: Sequence[Compared], tokens: int) -> tuple[Verdict, str]:
         return "no gain", "No gain: NLL-test is infinite."
     better = found.now < at_random - SLACK
     said = f"NLL-test is {found.now:.3f}, where tokens chosen at random have {at_random:.3f}"
-    return ("gain", f"Gain: it began with nothing, and {said}.") if better else ("no gain", f"No gain: {said}.")
+    if better:
+        return "gain", f"Gain: it began with nothing, and {said}."
+    little = f" (better, but by less than {SLACK})" if found.now < at_random else ""
+    return "no gain", f"No gain: {said}{little}."
 
 
 def as_text(rows: Sequence[Compared], before: str = "began", now: str = "now", *, explain: bool = True) -> str:

@@ -65,13 +65,20 @@ class DiscriminatorWorth:
     tokens: float
 
     @property
+    def best(self) -> float:
+        """The bound, or what weighing was found to win where that is more: z is not Gaussian there. Nats per token."""
+        return max(self.bound, self.scaled_gain)
+
+    @property
     def small(self) -> bool:
-        """Whether the bound is below the noise."""
-        return self.bound < self.noise
+        """Whether the best use wins less than the noise."""
+        return self.best < self.noise
 
     def sentence(self) -> str:
         """What it means, in one sentence."""
-        worth = f"used at its best, a discriminator of AUC {self.auc:.3f} is worth {self.bound:.4f} nats a token"
+        worth = f"used at its best, a discriminator of AUC {self.auc:.3f} is worth {self.best:.4f} nats a token"
+        if self.best > self.bound:
+            worth += f" (scaled_gain, which is above the bound {self.bound:.4f}: its logits are not Gaussian)"
         beside = f"the standard error {self.noise:.4f} of the policy's NLL on {self.real_texts:,} real texts"
         if self.small:
             return f"{worth}, less than {beside}: what it can gain does not show there"

@@ -218,6 +218,15 @@ def why_missing(name: str, has: Collection[Need]) -> str | None:
     return next((why for need, why in WHY_NOT.items() if need in needs and need not in has), None)
 
 
+def units_of(names: Collection[str]) -> str:
+    """What numbers of an evaluation are in, for a person."""
+    by_unit = {name: METRICS[name].unit for name in names}
+    others = ", ".join(name for name, unit in by_unit.items() if unit not in (NATS, "share"))
+    shares = f"{f' but {others}' if others else ''} are shares"
+    divergences = ", cover and fit" if "cover" in by_unit else ""
+    return f"NLLs{divergences} in {NATS}, the rest{shares}" if NATS in by_unit.values() else f"all numbers{shares}"
+
+
 def evaluated(split: Literal["valid", "test"], language: Language = "") -> list[str]:
     """Names of what an evaluation against a split measures of texts of a language."""
     other = {"valid": "nll_test", "test": "nll_valid"}[split]

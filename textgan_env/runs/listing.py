@@ -24,6 +24,7 @@ class Listed:
         agent: What trains it.
         task: The task, or the file of an own text.
         seed: Its seed; None: it has none.
+        control: Which reward that knows nothing of the text took the place of its own; None: it is no control.
         state: running: a process trains in it; finished: it was measured at its end; stopped: it can be resumed.
         round: Rounds done.
         numbers: Its last numbers: those of its end, else of its last evaluation.
@@ -36,6 +37,7 @@ class Listed:
     agent: str = ""
     task: str = ""
     seed: int | None = None
+    control: str | None = None
     state: Literal["running", "finished", "stopped", "unreadable"] = "unreadable"
     round: int = 0
     numbers: Mapping[str, float] | None = None
@@ -80,7 +82,8 @@ def _listed(path: Path) -> Listed:
         state: Literal["running", "finished", "stopped"] = "finished" if evaluation else "stopped"
         return Listed(
             name=path.name, agent=agent_of(about), task=_text_of(about), seed=about.get("seed"),
-            state="running" if is_locked(run) else state, round=int(rows[-1]["step"]) if rows else 0,
+            control=about["config"].get("control"), state="running" if is_locked(run) else state,
+            round=int(rows[-1]["step"]) if rows else 0,
             numbers={name: float(found[name]) for name in _NUMBERS if name in found},
             verdict=evaluation.get("verdict") if evaluation else None, changed=changed,
         )  # fmt: skip
@@ -126,7 +129,8 @@ def table_of(runs: Sequence[Listed], now: float | None = None) -> str:
         numbers = [f"{name} {value:.3f}" for name, value in (run.numbers or {}).items()][:4]
         said = run.error or ", ".join([*numbers, *([run.verdict] if run.verdict else [])])
         seed = "" if run.seed is None else str(run.seed)
-        rows.append((run.name, run.agent, run.task, seed, run.state, str(run.round), ago(now - run.changed), said))
+        agent = f"{run.agent}, control {run.control}" if run.control else run.agent
+        rows.append((run.name, agent, run.task, seed, run.state, str(run.round), ago(now - run.changed), said))
     widths = [max(len(row[at]) for row in rows) for at in range(7)]
     return "\n".join("  ".join([*map(str.ljust, row[:7], widths), row[7]]).rstrip() for row in rows)
 

@@ -60,11 +60,12 @@ def pretrained_policy(
         return checkpoint.build_policy().with_decoding(Decoding())
     policy = policy_for(task, run, "pre-trained").with_decoding(Decoding())
     fits = not kinds or policy.kind in kinds
-    require(fits, f"the pre-trained run '{run}' must hold a policy of kind {', '.join(kinds)}, found {policy.kind}")
-    for name, wanted in (same or {}).items():
+    wanted = f"the pre-trained run '{run}' must hold a policy of kind {', '.join(kinds)}, found {policy.kind}"
+    require(fits, f"{wanted}; without --pretrained the agent pre-trains its own")
+    for name, asked in (same or {}).items():
         value = policy.config()[name]
         value = value["kind"] if isinstance(value, dict) else value
-        require(value == wanted, f"the pre-trained run '{run}' has {name}={value}; this run asks for {name}={wanted}")
+        require(value == asked, f"the pre-trained run '{run}' has {name}={value}; this run asks for {name}={asked}")
     return policy
 
 

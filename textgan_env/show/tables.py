@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from textgan_env.evaluation.verdict import as_text, difference_text, explained
 from textgan_env.ops.confidence import interval
-from textgan_env.ops.metric_table import ARROWS, METRICS
+from textgan_env.ops.metric_table import ARROWS, METRICS, units_of
 from textgan_env.ops.plots import new_figure, plain_axes, plot_look, save_figure
 from textgan_env.show.compare import Comparison, Difference, Group
 
@@ -31,10 +31,10 @@ def label_of(name: str) -> str:
 
 def how_measured(found: Comparison) -> str:
     """How the numbers came about, in a sentence."""
-    said = found.measured
+    said, names = found.measured, found.groups[0].means(found.groups[0].seeds)
     return (
         f"{said.get('samples', '?'):,} texts a run against {said.get('references', '?'):,} of the "
-        f"{said.get('split')} split; NLLs, cover and fit in nats per token, the rest are shares."
+        f"{said.get('split')} split; {units_of(names)}."
     )
 
 
@@ -67,9 +67,11 @@ def _wrapped(text: str) -> str:
 
 
 def _described(group: Group) -> str:
-    """A group with its seeds."""
+    """A group with its seeds, and that it is a control, where its name does not say so."""
+    control = group.runs[0].config.get("control")
+    kind = f"control {control}, " if control and f"control={control}" not in group.name else ""
     seeds = " ".join(map(str, group.seeds))
-    return f"{group.name} (seed{'s' if len(group.runs) > 1 else ''} {seeds})"
+    return f"{group.name} ({kind}seed{'s' if len(group.runs) > 1 else ''} {seeds})"
 
 
 def _one_setting(group: Group) -> str:

@@ -172,8 +172,8 @@ class Task(ABC):
         """Tokens of a piece of text with blanks, as `encode_writable` gives them; `BLANK` (-1) at each ``___``.
 
         A blank is one token: a word in modes word and whitespace, a character in mode char (blank characters beside it
-        stand for themselves), a subword in mode bpe and with a tokenizer. A subword brings the blank character before
-        it along, so that one in front of ``___`` is left out.
+        stand for themselves), an atom or a sign in mode smiles, a subword in mode bpe and with a tokenizer. A subword
+        brings the blank character before it along, so that one in front of ``___`` is left out.
 
         Raises:
             InputError: If there is no blank, or a word that no policy can write; the sentence names the first.
@@ -185,7 +185,7 @@ class Task(ABC):
             parts = [*(part.removesuffix(" ") for part in before), last]
             rows = [self._encode_part(part, inside=number > 0) for number, part in enumerate(parts)]
             return [*rows[0], *chain.from_iterable((BLANK, *row) for row in rows[1:])]
-        apart = self.vocabulary is None or self.vocabulary.mode != "char"
+        apart = self.vocabulary is None or self.vocabulary.mode not in ("char", "smiles")
         words = self.tokenize(text.replace(BLANK_MARK, f" {_HOLE} " if apart else _HOLE))
         if self.vocabulary is None:
             return [BLANK if word == _HOLE else self.encode(word)[0] for word in words]

@@ -134,6 +134,7 @@ def _tell(
     say(f"\n{len(texts)} texts, as they come, {decoding}:")
     say("\n".join(f"    {text}" for text in texts))
     program, folder = typed_program("textgan"), typed_path(run.path)
-    say(f"\nrun folder: {run.path}\nmore texts: {program} sample {folder} -n 20 --temperature 0.8")
+    safer = f"{0.8 * config.temperature:.2g}"  # than the run's own, which may be far from 1
+    say(f"\nrun folder: {run.path}\nmore texts: {program} sample {folder} -n 20 --temperature {safer}")
     # The live page needs Gradio, the other page nothing.
     say(f"watch it generate: {program} {'play' if find_spec('gradio') else 'report'} {folder}")

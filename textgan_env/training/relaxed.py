@@ -12,6 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from textgan_env.training.adversarial import PolicyGradientAgent
+from textgan_env.utils.errors import require
+from textgan_env.utils.kinds import token_networks
 
 if TYPE_CHECKING:
     import torch
@@ -20,6 +22,17 @@ if TYPE_CHECKING:
     from textgan_env.ops.parallel import Sum
     from textgan_env.rewards import Texts
     from textgan_env.runs.numbers import Numbers
+
+
+def require_relaxable(kind: str) -> None:
+    """Refuse a discriminator that no gradient goes through to its tokens, before anything is trained.
+
+    Raises:
+        InputError: If it is one.
+    """
+    known = token_networks()
+    through = f"a gradient reaches the tokens through {', '.join(known)} only"
+    require(kind in known, f"{through}: found --discriminator {kind}")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ A new discriminator or policy is its file and one row here: options, ``--help``,
 follow. A file can name a row of these tables only; it never says what to import.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -21,12 +21,15 @@ class Kind:
         about: What it is, as ``--help`` says it after the name; no full stop.
         network: Whether it is a module with weights, which is built from plain options and stands in checkpoints.
         offered: Whether an agent's option offers it; the others are made for one purpose.
+        of_words: Whether it reads words, which another model splits: it is not built from sizes alone, and has no
+            gradient in the tokens.
     """
 
     place: str
     about: str
     network: bool = True
     offered: bool = True
+    of_words: bool = False
 
     def load(self) -> type[Any]:
         """Import the class."""
@@ -43,7 +46,9 @@ DISCRIMINATORS: Mapping[str, Kind] = {
     "infilling": Kind(
         "discriminators.infilling:InfillingDiscriminator", "the same, given the template of a text", offered=False
     ),
-    "lm": Kind("discriminators.lm:LMDiscriminator", "a small network on what a language model makes of a text"),
+    "lm": Kind(
+        "discriminators.lm:LMDiscriminator", "a small network on what a language model makes of a text", of_words=True
+    ),
     "rank": Kind("discriminators.rank:RankDiscriminator", "how near to real texts, beside others", offered=False),
     "bleu": Kind(
         "evaluation.bleu:BleuDiscriminator",
@@ -76,9 +81,15 @@ def classes(kinds: Mapping[str, Kind]) -> dict[str, type[Any]]:
     return {name: kind.load() for name, kind in kinds.items() if kind.network}
 
 
-def _choice(kinds: Mapping[str, Kind], *, networks_only: bool = False) -> Any:
+def token_networks() -> list[str]:
+    """Discriminators that learn and read the tokens themselves, by name."""
+    return [name for name, kind in DISCRIMINATORS.items() if kind.offered and kind.network and not kind.of_words]
+
+
+def _choice(kinds: Mapping[str, Kind], *, networks_only: bool = False, among: Sequence[str] | None = None) -> Any:
     """The type of an option that offers kinds in the order of their table, and says what each is."""
-    names = tuple(name for name, kind in kinds.items() if kind.offered and (kind.network or not networks_only))
+    offered = [name for name, kind in kinds.items() if kind.offered and (kind.network or not networks_only)]
+    names = tuple(name for name in offered if among is None or name in among)
     return Annotated[Literal[names], arg(help="; ".join(f"{name}: {kinds[name].about}" for name in names) + ".")]
 
 
@@ -86,11 +97,14 @@ def _choice(kinds: Mapping[str, Kind], *, networks_only: bool = False) -> Any:
 if TYPE_CHECKING:
     DiscriminatorKind: TypeAlias = str
     DiscriminatorNetworkKind: TypeAlias = str
+    TokenNetworkKind: TypeAlias = str
     PolicyKind: TypeAlias = str
 else:
     #: Any discriminator, BLEU among them.
     DiscriminatorKind = _choice(DISCRIMINATORS)
     #: Discriminators that learn.
     DiscriminatorNetworkKind = _choice(DISCRIMINATORS, networks_only=True)
+    #: Those of them that read the tokens themselves.
+    TokenNetworkKind = _choice(DISCRIMINATORS, among=token_networks())
     #: Policies that an agent can begin with.
     PolicyKind = _choice(POLICIES)

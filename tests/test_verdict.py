@@ -99,6 +99,9 @@ def test_the_sentence_names_the_measures_that_decided() -> None:
     rows = compared({"cover": 2.0, "fit": 1.5}, {"cover": 2.0, "fit": 1.6}, {}, {"cover": SAME, "fit": BETTER})
     assert verdict(rows)[1] == "Gain: fit began at 1.600 and is 1.500 (better)."
     assert verdict(rows, ("a", "b"))[1] == "Gain: fit of b is 1.500, of a 1.600 (better)."
+    goal = [*rows, *compared({"objective": 0.2}, {"objective": 0.1}, {}, {})]
+    told = "Gain: fit began at 1.600 and is 1.500 (better). The goal decides nothing here: "
+    assert verdict(goal)[1] == told + "objective began at 0.100 and is 0.200."
     assert from_nothing(compared({"nll_test": 1.0}, None, {}, {}), 8)[0] == "gain"
     assert from_nothing(compared({"nll_test": math.log(8)}, None, {}, {}), 8)[0] == "no gain"
 

@@ -121,7 +121,7 @@ def verdict(rows: Sequence[Compared], names: tuple[str, str] | None = None) -> t
     a better fit for less cover, or more BLEU for less variety, is what another temperature gives, too. On text a better
     NLL-test is a gain by itself, as it says how well all of real text is covered, and a better Self-BLEU alone is none.
     A difference below `TINY` is neither gain nor loss. Likelihoods and divergences count as worse from `SLACK` on; but
-    more BLEU is no gain where another of the three is worse at all.
+    more BLEU is no gain where another of the three is worse at all. An objective is told, and decides nothing.
 
     Args:
         rows: Of `compared`.
@@ -148,7 +148,9 @@ def verdict(rows: Sequence[Compared], names: tuple[str, str] | None = None) -> t
         found = "worse"
     said = "; ".join(_said(by_name[name], names) for name in better + worse or deciding[:2])
     trade = ", which another temperature may give, too" if better and worse and found != "gain" else ""
-    return found, f"{found.capitalize()}: {said}{trade}."
+    goal = by_name.get("objective")
+    told = "" if goal is None or goal.before is None else f" The goal decides nothing here: {_said(goal, names)}."
+    return found, f"{found.capitalize()}: {said}{trade}.{told}"
 
 
 def _said(row: Compared, names: tuple[str, str] | None) -> str:
@@ -157,9 +159,10 @@ def _said(row: Compared, names: tuple[str, str] | None) -> str:
     turned, label = row.worse_by(), METRICS[row.name].label
     side = "" if turned is None else "better" if turned[1] < 0 else "worse" if turned[0] > 0 else "no different"
     side += ", but tiny" if row.tiny and side in ("better", "worse") else ""
+    side = f" ({side})" if side else ""
     if names is None:
-        return f"{label} began at {row.before:.3f} and is {row.now:.3f} ({side})"
-    return f"{label} of {names[1]} is {row.now:.3f}, of {names[0]} {row.before:.3f} ({side})"
+        return f"{label} began at {row.before:.3f} and is {row.now:.3f}{side}"
+    return f"{label} of {names[1]} is {row.now:.3f}, of {names[0]} {row.before:.3f}{side}"
 
 
 def from_nothing(rows: Sequence[Compared], tokens: int) -> tuple[Verdict, str]:

@@ -32,10 +32,8 @@ def label_of(name: str) -> str:
 def how_measured(found: Comparison) -> str:
     """How the numbers came about, in a sentence."""
     said, names = found.measured, found.groups[0].means(found.groups[0].seeds)
-    return (
-        f"{said.get('samples', '?'):,} texts a run against {said.get('references', '?'):,} of the "
-        f"{said.get('split')} split; {units_of(names)}."
-    )
+    samples, references = (f"{said[name]:,}" if name in said else "?" for name in ("samples", "references"))
+    return f"{samples} texts a run against {references} of the {said.get('split')} split; {units_of(names)}."
 
 
 def _interval_note(difference: Difference) -> str:

@@ -207,7 +207,8 @@ class Task(ABC):
         known = set(self.vocabulary.words)
         for word in words:
             if word not in known:
-                unknown = f"{self._seen(word)!r} is not among the {len(known):,} words of task '{self.name}'"
+                units = "tokens" if self.vocabulary.mode in ("smiles", "bpe") else "words"
+                unknown = f"{self._seen(word)!r} is not among the {len(known):,} {units} of task '{self.name}'"
                 raise InputError(f"{unknown}{self._advice(word, known)}")
 
     def _advice(self, word: str, known: Set[str]) -> str:

@@ -201,8 +201,9 @@ class Player:
         rows = zip(texts.tokens_BT.tolist(), texts.lengths_B.tolist(), credit_BT.tolist(), strict=True)
         # A text that fills T has a word for every token; one that ends earlier has an end token, which is no word.
         whole = [tuple(map(Token, [*task.words(tokens), EOS][:end], credit)) for tokens, end, credit in rows]
-        draw = molecules.picture_address if task.language == "molecules" else (lambda _: None)
-        pictures = [draw(task.text(tokens)) for tokens in texts.tokens_BT.tolist()]
+        drawn: list[str | None] = [None] * len(whole)
+        if task.language == "molecules":
+            drawn = [molecules.picture_address(task.text(tokens)) for tokens in texts.tokens_BT.tolist()]
         page = Page(
             name=name, badges=request.decoding(), control=str(saved.folder.about["config"].get("control") or ""),
             note=f"Discriminator: {which}.", own=which == _ITS_OWN, command=request.command(saved.folder.path),
@@ -210,11 +211,8 @@ class Player:
             one_sided=template_BT is not None and policy.reading(template_BT) is policy,
         )  # fmt: skip
         for position in range(int((~known_BT[0]).long().argmax()), int(texts.lengths_B.max())):
-            shown = [tokens[: position + 1] for tokens in whole]
-            drawn = [
-                one if len(some) == len(all_) else None for some, all_, one in zip(shown, whole, pictures, strict=True)
-            ]
-            yield replace(page, texts=shown, pictures=drawn)
+            pictures = [one if position + 1 >= len(tokens) else None for tokens, one in zip(whole, drawn, strict=True)]
+            yield replace(page, texts=[tokens[: position + 1] for tokens in whole], pictures=pictures)
 
 
 def find_runs(paths: Sequence[Path]) -> dict[str, Path]:

@@ -171,6 +171,7 @@ class Parts:
 
         def noted(texts: Sequence[str]) -> "Floats":
             """What the objective says of some texts, which is written down."""
+            value_of.update(dict.fromkeys(texts, self.objective.low))  # where it raises, this counts
             value_B: Floats = self.objective.score(texts)
             value_of.update(zip(texts, map(float, value_B), strict=True))
             return value_B

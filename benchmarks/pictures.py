@@ -166,7 +166,7 @@ class Differences(Picture):
 class Again(Picture):
     """The picture of a kept result, drawn again from its numbers; nothing is measured.
 
-    Those of benchmarks.bound, gad, goals, regimes and throughput have one.
+    Those of benchmarks.bound, budget, gad, goals, regimes and throughput have one.
     """
 
     result: str

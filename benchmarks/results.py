@@ -26,7 +26,10 @@ PACKAGE = "textgan_env.benchmarks" if (PROJECT / "show").is_dir() else "benchmar
 RESULTS = PROJECT / "benchmarks" / "results"
 IMAGES = PROJECT / "docs" / "images"
 #: Command that made a result -> what draws its picture from the kept numbers.
-DRAWN_BY = {f"benchmarks.{name}": f"benchmarks.{name}:draw_again" for name in ("bound", "gad", "regimes", "throughput")}
+DRAWN_BY = {
+    f"benchmarks.{name}": f"benchmarks.{name}:draw_again"
+    for name in ("bound", "budget", "gad", "regimes", "throughput")
+}
 DRAWN_BY |= {"benchmarks.goals": "benchmarks.goal_report:draw_again"}
 
 

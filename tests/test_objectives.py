@@ -59,6 +59,15 @@ def test_a_product_multiplies_shares_of_ranges() -> None:
     np.testing.assert_allclose(objective(["b 2", "b 345", "xxxxx"]), [0.25, 0.75, 0.0])
 
 
+def test_what_is_the_same_text_for_all_parts_of_a_product_is_so_for_the_product() -> None:
+    from textgan_env.objectives.text import product_of
+
+    first = [Objective(name, len, group=str.lower) for name in "ab"]
+    assert product_of(first).group is str.lower
+    assert product_of([*first, named_objective("has:b")]).group is None
+    assert product_of([named_objective("has:b"), named_objective("length:3")]).group is None
+
+
 def test_a_range_must_be_finite_and_rise() -> None:
     for low, high in ((1.0, 1.0), (2.0, 1.0), (float("nan"), 1.0), (0.0, float("inf"))):
         assert_refused("low below high", Objective, "x", len, low, high)

@@ -193,11 +193,12 @@ def test_runs_of_one_name_are_one_line_with_the_range_of_its_seeds() -> None:
     ]
 
 
-@pytest.mark.parametrize("result", ["bound", "gad", "goals_grammar", "regimes"])
+@pytest.mark.parametrize("result", ["bound", "budget", "gad", "goals_grammar", "regimes"])
 def test_the_picture_of_a_kept_result_is_drawn_from_its_numbers_alone(
     result: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(results, "IMAGES", tmp_path)
+    monkeypatch.setattr("benchmarks.budget.image_path", lambda name: tmp_path / f"{name}.png")
     monkeypatch.setattr("benchmarks.goal_report.image_path", lambda name: tmp_path / f"{name}.png")
     path = pictures.Again(result=result).draw()
     assert path == tmp_path / f"{result}.png"

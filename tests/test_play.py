@@ -32,6 +32,7 @@ from textgan_env.show.play import Page, Player, Request, Token, find_runs
 from textgan_env.show.play_html import STYLE, as_html, legend
 from textgan_env.text.vocabulary import EOS
 from textgan_env.utils.errors import InputError, MissingDataError
+from textgan_env.utils.molecules import picture_address
 
 # The library that reads command lines draws from the global generators.
 pytestmark = pytest.mark.moves_global_rng
@@ -238,6 +239,35 @@ def test_half_stands_on_the_middle_of_the_scale_in_the_page_and_in_its_legend() 
     middle = "background:light-dark(rgb(246, 240, 232), rgb(52, 55, 60))"
     assert middle in as_html(Page(texts=[[Token("unsure", 0.5)]]))
     assert re.findall(r'<i style="([^"]+)">', legend())[6] == middle
+
+
+def test_a_molecule_is_drawn_beside_its_text_once_it_is_whole_and_other_text_never(
+    player: Player, tmp_path: Path
+) -> None:
+    pytest.importorskip("rdkit")
+    (tmp_path / "chains.smi").write_text("".join(f"{'C' * count}{end}\n" for count in range(1, 8) for end in "ON"))
+    mle.main(["--corpus", str(tmp_path / "chains.smi"), "--mode", "smiles", "--runs", str(tmp_path), *TINY])
+    chains = Player(find_runs([tmp_path]))
+    (name,) = chains.runs
+    pages = [page for page in chains.write(name, Request(texts=6, rollouts=1)) if page.texts]
+    whole = pages[-1].texts
+    for page in pages:
+        for tokens, last, address in zip(page.texts, whole, page.pictures, strict=True):
+            text = "".join(token.word for token in tokens if token.word != EOS)
+            expected = picture_address(text) if len(tokens) == len(last) else None
+            assert address == expected
+    assert any(pages[-1].pictures)
+    shown = as_html(pages[-1])
+    assert shown.count("<img") == len([one for one in pages[-1].pictures if one])
+    *_, cats = player.write("mle-cats-1", Request(texts=2, rollouts=1))
+    assert cats.texts
+    assert "<img" not in as_html(cats)
+
+
+def test_what_stands_beside_a_drawing_cannot_act_on_the_page() -> None:
+    shown = as_html(Page(texts=[[Token('C"><script>', 0.5)]], pictures=['x"><script>']))
+    assert "<script>" not in shown
+    assert 'alt="The molecule C&quot;&gt;&lt;script&gt;" src="x&quot;&gt;&lt;script&gt;"' in shown
 
 
 def test_page_and_report_share_one_style_sheet() -> None:

@@ -23,6 +23,7 @@ from textgan_env.runs.logs import read_metrics
 from textgan_env.show import report
 from textgan_env.show.report import page, report_data, write_report
 from textgan_env.show.traces import RunDiscriminator, write_traces
+from textgan_env.utils.molecules import picture_address
 
 # The library that reads command lines draws from the global generators.
 pytestmark = pytest.mark.moves_global_rng
@@ -92,12 +93,12 @@ def test_the_data_are_the_traces_of_the_run(seqgan: RunFolder, data: dict[str, A
 
 def test_a_molecule_is_drawn_in_the_page_and_other_text_is_not(data: dict[str, Any]) -> None:
     pytest.importorskip("rdkit")
-    drawn = report._picture("CCO")
+    drawn = picture_address("CCO")
     assert drawn is not None
     kind, _, image = drawn.partition(",")
     assert kind == "data:image/svg+xml;base64"
     assert "<svg" in base64.b64decode(image).decode()
-    assert report._picture("C1CC") is None
+    assert picture_address("C1CC") is None
     assert {text["picture"] for text in data["runs"][0]["texts"]} == {None}
 
 

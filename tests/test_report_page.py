@@ -15,8 +15,9 @@ from agents.mle import smoke as mle_smoke
 from agents.seqgan import SeqGAN
 from agents.seqgan import smoke as seqgan_smoke
 from conftest import make_run
-from textgan_env.show.report import _picture, page, report_data
+from textgan_env.show.report import page, report_data
 from textgan_env.training.launch import launch
+from textgan_env.utils.molecules import picture_address
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -107,7 +108,7 @@ def opened(browser: "Browser", tmp_path: Path) -> Iterator[Any]:
 def test_a_molecule_is_drawn_below_its_string_and_hidden_where_there_is_none(opened: Any, data: dict[str, Any]) -> None:
     pytest.importorskip("rdkit")
     molecules = copy.deepcopy(data)
-    molecules["runs"][0]["texts"][0] |= {"text": "CCO", "picture": _picture("CCO")}
+    molecules["runs"][0]["texts"][0] |= {"text": "CCO", "picture": picture_address("CCO")}
     shown = opened(molecules)
     image = shown.locator("img.molecule").first
     assert image.get_attribute("alt") == "The molecule CCO"

@@ -67,9 +67,14 @@ def length(argument: str) -> Objective:
 
 
 def product_of(objectives: Sequence[Objective]) -> Objective:
-    """The product of several objectives, each as a share of its range: 1 where a text has reached all of them."""
+    """The product of several objectives, each as a share of its range: 1 where a text has reached all of them.
+
+    What counts as the same text is what counts so for each of them, where they agree.
+    """
     name = "product:" + ";".join(objective.name for objective in objectives)
-    return Objective(name, partial(_product, tuple(objectives)))
+    groups = {objective.group for objective in objectives}
+    group = groups.pop() if len(groups) == 1 else None
+    return Objective(name, partial(_product, tuple(objectives)), group=group)
 
 
 def _yes_or_no(name: str, argument: str, test: Callable[[str], bool]) -> Objective:

@@ -24,6 +24,7 @@ from textgan_env.runs.folder import RunFolder
 from textgan_env.show.saved import SavedRun
 from textgan_env.tasks import BLANK_MARK
 from textgan_env.text.vocabulary import EOS
+from textgan_env.utils import molecules
 from textgan_env.utils.errors import InputError, require
 
 _ITS_OWN = "its own, which this run trained"
@@ -92,6 +93,7 @@ class Page:
         badges: How its tokens are drawn.
         control: The control that it was trained with; "": none.
         texts: Each as far as it is shown.
+        pictures: Of texts that are whole and molecules, the address of a drawing; None of others, or none at all.
         note: Which discriminator scores, or what is being waited for.
         command: What writes the same texts on the command line.
         joined: Whether words stand side by side without blanks.
@@ -104,6 +106,7 @@ class Page:
     badges: Sequence[str] = ()
     control: str = ""
     texts: Sequence[Sequence[Token]] = ()
+    pictures: Sequence[str | None] = ()
     note: str = ""
     command: str = ""
     joined: bool = False
@@ -198,6 +201,9 @@ class Player:
         rows = zip(texts.tokens_BT.tolist(), texts.lengths_B.tolist(), credit_BT.tolist(), strict=True)
         # A text that fills T has a word for every token; one that ends earlier has an end token, which is no word.
         whole = [tuple(map(Token, [*task.words(tokens), EOS][:end], credit)) for tokens, end, credit in rows]
+        drawn: list[str | None] = [None] * len(whole)
+        if task.language == "molecules":
+            drawn = [molecules.picture_address(task.text(tokens)) for tokens in texts.tokens_BT.tolist()]
         page = Page(
             name=name, badges=request.decoding(), control=str(saved.folder.about["config"].get("control") or ""),
             note=f"Discriminator: {which}.", own=which == _ITS_OWN, command=request.command(saved.folder.path),
@@ -205,7 +211,8 @@ class Player:
             one_sided=template_BT is not None and policy.reading(template_BT) is policy,
         )  # fmt: skip
         for position in range(int((~known_BT[0]).long().argmax()), int(texts.lengths_B.max())):
-            yield replace(page, texts=[tokens[: position + 1] for tokens in whole])
+            pictures = [one if position + 1 >= len(tokens) else None for tokens, one in zip(whole, drawn, strict=True)]
+            yield replace(page, texts=[tokens[: position + 1] for tokens in whole], pictures=pictures)
 
 
 def find_runs(paths: Sequence[Path]) -> dict[str, Path]:

@@ -2,7 +2,9 @@
 
 import html
 import math
+from collections.abc import Sequence
 from importlib.resources import files
+from itertools import zip_longest
 
 from textgan_env.ops.colours import credit_colour, ink_on
 from textgan_env.show.play import Page, Token
@@ -52,11 +54,22 @@ def _body(page: Page) -> str:
     if page.error:
         return f'<p class="note" role="alert">{html.escape(page.error)}</p>'
     kind = "tokens joined" if page.joined else "tokens"
-    lines = "".join(f'<li class="{kind}" dir="auto">{"".join(map(_tile, tokens))}</li>' for tokens in page.texts)
+    lines = "".join(
+        f'<li><div class="{kind}" dir="auto">{"".join(map(_tile, tokens))}</div>{_image(tokens, picture)}</li>'
+        for tokens, picture in zip_longest(page.texts, page.pictures)
+    )
     one_sided = f'<p class="note">{_ONE_SIDED}</p>' if page.one_sided else ""
     texts = f'{one_sided}<ul class="texts">{lines}</ul>' if lines else ""
     command = f'<p class="discriminator">The same texts:</p><pre>{html.escape(page.command)}</pre>'
     return f'<p class="discriminator">{html.escape(page.note)}</p>{texts}{command if page.command else ""}'
+
+
+def _image(tokens: Sequence[Token], address: str | None) -> str:
+    """The drawing of a molecule beside its tokens."""
+    if address is None:
+        return ""
+    text = "".join(token.word for token in tokens if token.word != EOS)
+    return f'<img class="molecule" alt="The molecule {html.escape(text)}" src="{html.escape(address)}">'
 
 
 def _tile(token: Token) -> str:

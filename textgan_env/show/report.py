@@ -312,7 +312,7 @@ def _text_data(task: Task, trace: Trace, place: Mapping[int, int], onto: Plane, 
     text = task.text(trace.tokens)
     return {
         "text": text,
-        "picture": _picture(text) if task.language == "molecules" else None,
+        "picture": molecules.picture_address(text) if task.language == "molecules" else None,
         "tokens": [place[token] for token in trace.tokens],
         "q": [round(value, _DIGITS) for value in trace.q],
         "stopped": [round(value, _DIGITS) for value in trace.stopped],
@@ -324,12 +324,6 @@ def _text_data(task: Task, trace: Trace, place: Mapping[int, int], onto: Plane, 
         "path": _points(onto.project(trace.features_SF)),
         "nearest": int(torch.cdist(trace.features_SF[-1:], real_dF).argmin()),
     }
-
-
-def _picture(text: str) -> str | None:
-    """A molecule as the address of an image that the page holds itself, where no script runs; None of none."""
-    drawn = molecules.picture(text)
-    return None if drawn is None else f"data:image/svg+xml;base64,{base64.b64encode(drawn.encode()).decode()}"
 
 
 def _parts(trace: Trace) -> Data:

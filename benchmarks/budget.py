@@ -225,12 +225,10 @@ def measure(texts: Sequence[str], share_C: "Floats", task: "Task", budget: int) 
     means = {count: top_means(share_C, count) for count in TOPS}
     found: dict[str, Any] = {f"top {count}": float(mean_C[-1]) for count, mean_C in means.items()}
     found |= {f"AUC top {count}": area(mean_C, budget) for count, mean_C in means.items()}
-    best = [texts[call] for call in np.argsort(-share_C, kind="stable")[:100]]
+    best = [texts[call] for call in np.argsort(-share_C, kind="stable")[:3]]
     different = len({*names} - {None})
     found |= {"calls": len(texts), "valid": sum(name is not None for name in names) / len(names)}
-    found |= {"different": different, "best": best[:3]}
-    if task.language == "molecules":
-        found["scaffolds"] = len({molecules.scaffold(mol) for mol in molecules.read_molecules(best) if mol is not None})
+    found |= {"different": different, "best": best}
     every = max(1, budget // _POINTS)
     height_C = means[10][every - 1 :: every].tolist()
     return found | {"curve": {str((point + 1) * every): height for point, height in enumerate(height_C)}}
@@ -259,8 +257,7 @@ def notes(part: Parts) -> str:
         f"{scale.g_steps} g-steps. top 1, 10, 100: mean of the best different molecules after the budget; AUC: mean "
         "over all calls of what that was until then, 0 to 1; calls that were not made have the last height. Means "
         "over seeds, from three seeds on with a 95 % interval. valid: share of the calls; different: molecules that "
-        "were asked about; scaffolds: different ones among the best 100; CPU s: processor seconds. The picture's band "
-        "is the range over seeds."
+        "were asked about; CPU s: processor seconds. The picture's band is the range over seeds."
     )
 
 
@@ -274,8 +271,8 @@ def rows_of(goal: str, arms: Found) -> Iterator[dict[str, Any]]:
         for key in (*(f"AUC top {count}" for count in TOPS), *(f"top {count}" for count in TOPS)):
             row[key] = over_seeds(tuple(one[key] for one in made))
         row["valid"] = fmean(one["valid"] for one in made)
-        for key in ("calls", "different", "scaffolds", "CPU s"):
-            row[key] = round(fmean(one[key] for one in made)) if all(key in one for one in made) else None
+        for key in ("calls", "different", "CPU s"):
+            row[key] = round(fmean(one[key] for one in made))
         yield row
 
 

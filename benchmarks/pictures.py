@@ -156,6 +156,10 @@ class Differences(Picture):
     """Names in benchmarks/results; the picture has that of the first. A row that stands in several must be equal."""
     measures: tuple[str, ...] = ("cover", "fit")
     """Columns, in nats per token, the lower the better."""
+    policies: tuple[str, ...] = ()
+    """Those that are drawn, as they stand there; none: all but the start."""
+    names: tuple[str, ...] = ()
+    """What they are called in the picture; without any, as they stand there."""
     title: str = ""
     """A line above."""
 

@@ -26,7 +26,7 @@ from benchmarks import (
     results,
     time_to_quality,
 )
-from benchmarks.differences import differences, kept_rows
+from benchmarks.differences import bars, differences, kept_rows
 from benchmarks.pictures import Leak
 from conftest import PROJECT, assert_refused, mistake_of
 from textgan_env.tasks import CorpusTask, ToyTask
@@ -189,6 +189,16 @@ def test_policies_are_compared_with_the_one_they_began_from_seed_by_seed(
     pictures.main(["differences", "--start", "mle", "--results", "one"])
     assert "| seqgan, seeds 0 1 2 | fit | 0.100 [-0.148, 0.348] | 0.050 [-0.074, 0.174] |" in capsys.readouterr().out
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
+    # At one temperature, under another name; of two seeds the bars are the range.
+    results.save("single", [one for one in (*start, *ours) if one["temperature"] == 1.0], notes="Nothing.")
+    asked = ["differences", "--start", "mle", "--results", "single", "--measures", "fit"]
+    pictures.main([*asked, "--policies", "seqgan", "--names", "SeqGAN"])
+    assert "| SeqGAN, seeds 0 1 2 | fit | 0.100 [-0.148, 0.348] |" in capsys.readouterr().out
+    assert (tmp_path / "single.png").read_bytes().startswith(b"\x89PNG")
+    means, sides = bars([(1.0, 2.0), (0.0, 0.1, 0.2)])
+    np.testing.assert_allclose(means, [1.5, 0.1])
+    np.testing.assert_allclose(sides, [[0.5, 0.248], [0.5, 0.248]], atol=1e-3)
+    assert_refused("unknown policy 'leakgan'", differences, rows, "mle", ("fit",), ("leakgan",))
     # Rows of other seeds, or of other code, stand in no table with these.
     assert_refused("no policy 'leakgan': expected one of mle, seqgan", differences, rows, "leakgan", ("fit",))
     results.save("two", [*start[:2], row("longer", 3, 1.0, 1.0)], notes="Nothing.")

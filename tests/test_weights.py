@@ -66,7 +66,7 @@ def test_what_is_packed_generates_and_is_scored_as_the_runs_it_was_made_of(
         card = next(zipped.read(name).decode() for name in names if name.startswith("CARD"))
         assert "Princeton University" in zipped.read("LICENSE-WordNet.txt").decode()
     assert not any("shuffled" in name or "previous" in name for name in names)
-    assert "seqgan-shuffled-1 (seed 0), compared with mle-1" in card
+    assert "seqgan-shuffled-1 (control shuffled, seed 0), compared with mle-1" in card
     assert str(data) not in card
 
 

@@ -50,14 +50,20 @@ def never(*_: object) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("two", "chosen", "ratio"), [(0.013, 1, "1.30"), (0.009, 1, "0.90"), (0.005, 2, "0.50"), (0.0001, 1, "0.01")]
+    ("two", "chosen", "why"),
+    [
+        (0.013, 1, "a batch takes 1.30 times as long with 2 as with 1"),
+        (0.009, 1, "a batch takes 0.90 times as long with 2 as with 1"),
+        (0.005, 2, "a batch takes 0.50 times as long with 2 as with 1"),
+        (0.0001, 1, "the first batches took too unlike times to tell"),  # two threads cannot save more than a half
+    ],
 )
 def test_all_threads_are_taken_where_batches_are_clearly_faster(
-    two: float, chosen: int, ratio: str, faked: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    two: float, chosen: int, why: str, faked: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     faked(0.01, two)
     run = launch(replace(TINY, runs=tmp_path), MLE)
-    said = f"threads: {chosen}; a batch takes {ratio} times as long with 2 as with 1 (--threads overrides)\n"
+    said = f"threads: {chosen}; {why} (--threads overrides)\n"
     assert capsys.readouterr().out.count(said) == 1
     assert (run.about["config"]["threads"], run.about["machine"]["threads"]) == (chosen, chosen)
     assert torch.get_num_threads() == 2  # what was chosen for one run is not the next one's

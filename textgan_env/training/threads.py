@@ -57,8 +57,9 @@ def choose_threads(make_agent: Callable[[], Agent], config: CommonConfig) -> int
     # More than so many threads can gain, another program has taken from the one: beside it, one is enough.
     disturbed = with_all < _CLEARLY * with_one / every
     chosen = every if with_all < _CLEARLY * with_one and not disturbed else 1
-    ratio = with_all / with_one
-    say(f"threads: {chosen}; a batch takes {ratio:.2f} times as long with {every} as with 1 (--threads overrides)")
+    found = f"a batch takes {with_all / with_one:.2f} times as long with {every} as with 1"
+    why = "the first batches took too unlike times to tell" if disturbed else found
+    say(f"threads: {chosen}; {why} (--threads overrides)")
     return chosen
 
 

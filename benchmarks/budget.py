@@ -103,7 +103,6 @@ def main(options: Options) -> None:
     require_at_least(1, budget=options.budget, batch_size=options.batch_size, g_steps=options.g_steps)
     for name in options.only:
         require_known("arm", name, BUDGET_ARMS)
-    require_at_least(1, budget=options.budget, batch_size=options.batch_size, g_steps=options.g_steps)
     start = load(options.pretrained)
     parts = [Parts(options.out, scale_of(options, goal), start, budget_of(options)) for goal in options.goals]
     for seed in options.seeds if not options.finished else ():

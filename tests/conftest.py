@@ -71,6 +71,17 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def grammar_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of maximum likelihood on a grammar, for arms to begin from."""
+    from agents.mle import MLE, PRESETS
+    from textgan_env.training.launch import launch
+
+    runs = tmp_path_factory.mktemp("runs")
+    config = replace(PRESETS["smoke"]("arithmetic-grammar"), threads=1, runs=runs, show_samples=0)
+    return launch(config, MLE).path
+
+
 @pytest.fixture(scope="session", autouse=True)
 def short_ends_of_runs() -> Iterator[None]:
     """A finished run is measured on 500 texts, not 10,000, and its curve is a stub: both are dearer than tiny runs."""

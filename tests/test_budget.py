@@ -1,21 +1,17 @@
 """What a budget of calls finds: measures by hand, arms that ask alike, and that a killed command goes on."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from agents.mle import MLE
-from agents.mle import PRESETS as MLE_PRESETS
 from benchmarks import budget, goal_arms, results
 from conftest import assert_refused, mistake_of
 from textgan_env import load
 from textgan_env.ops.top import area, of_different, top_means
 from textgan_env.tasks import make_task
-from textgan_env.training.launch import launch
 
 
 def test_the_top_is_a_mean_in_which_places_without_a_value_are_0() -> None:
@@ -55,19 +51,10 @@ def test_one_molecule_that_is_written_in_two_ways_is_two_calls_and_counts_once()
     assert found["best"][:2] == ["c1ccccc1C", "CCO"]
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of maximum likelihood on a grammar."""
-    config = replace(
-        MLE_PRESETS["smoke"]("arithmetic-grammar"), threads=1, runs=tmp_path_factory.mktemp("runs"), show_samples=0
-    )
-    return launch(config, MLE).path
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*budget.BUDGET_ARMS])
-def test_an_arm_asks_about_different_texts_within_its_budget(name: str, start: Path, tmp_path: Path) -> None:
-    run = load(start)
+def test_an_arm_asks_about_different_texts_within_its_budget(name: str, grammar_run: Path, tmp_path: Path) -> None:
+    run = load(grammar_run)
     scale = goal_arms.Scale("length:5", 9, 2, 8, 1e-3, 1.0, 0, 0, 0)
     found = budget.Parts(tmp_path, scale, run, 60)._answers(budget.BUDGET_ARMS[name], 3)
     # What is left is not enough for the next batch: of best of 4 that is 32 texts.
@@ -79,11 +66,11 @@ def test_an_arm_asks_about_different_texts_within_its_budget(name: str, start: P
 @pytest.mark.slow
 @pytest.mark.moves_global_rng  # reading the words does
 def test_a_killed_command_goes_on_and_ends_in_the_same_numbers(
-    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    grammar_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(results, "IMAGES", tmp_path / "images")
-    words = ["--pretrained", str(start), "--goals", "length:5", "arithmetic", "--small", "--seeds", "1", "2"]
+    words = ["--pretrained", str(grammar_run), "--goals", "length:5", "arithmetic", "--small", "--seeds", "1", "2"]
     words += ["--only", budget.SCREENING, "REINVENT"]
     budget.main([*words, "--out", str(tmp_path / "whole"), "--name", "whole"])
     calls, answers = iter(range(99)), budget.Parts._answers

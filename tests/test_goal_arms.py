@@ -9,14 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from agents.mle import MLE
-from agents.mle import PRESETS as MLE_PRESETS
 from benchmarks import goal_arms, goal_report, goals, objective_speed, results
 from benchmarks.goal_arms import ARMS, REAL, REJECTED, START, Arm, Scale
 from conftest import mistake_of
 from textgan_env import load
 from textgan_env.tasks import make_task
-from textgan_env.training.launch import launch
 
 SCALE = Scale("arithmetic", 2, 3, 8, 1e-3, 0.5, 1, 24, 12)
 
@@ -173,19 +170,10 @@ class Broken:
         return logits_BV.clamp(min=-4.0), state
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of maximum likelihood on a grammar."""
-    config = replace(
-        MLE_PRESETS["smoke"]("arithmetic-grammar"), threads=1, runs=tmp_path_factory.mktemp("runs"), show_samples=0
-    )
-    return launch(config, MLE).path
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, arm in ARMS.items() if arm.agent not in ("", "mle")])
-def test_an_arm_differs_from_its_control_by_what_the_reward_knows(name: str, start: Path) -> None:
-    run, arm = load(start), ARMS[name]
+def test_an_arm_differs_from_its_control_by_what_the_reward_knows(name: str, grammar_run: Path) -> None:
+    run, arm = load(grammar_run), ARMS[name]
     config = goal_arms.config_of(arm, run, SCALE)
     assert (config.rounds * config.g_steps, config.batch_size) == (6, 8)
     assert (config.control, config.objective_control).count("shuffled") == (not arm.control)
@@ -194,12 +182,12 @@ def test_an_arm_differs_from_its_control_by_what_the_reward_knows(name: str, sta
 @pytest.mark.slow
 @pytest.mark.moves_global_rng  # reading the words does
 def test_a_killed_command_goes_on_and_ends_in_the_same_numbers(
-    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    grammar_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(results, "IMAGES", tmp_path / "images")
     arms = [START, "KL .05", "KL .05, objective shuffled", "maximum likelihood, longer"]
-    words = ["--pretrained", str(start), "--objective", "arithmetic", "--small", "--only", *arms]
+    words = ["--pretrained", str(grammar_run), "--objective", "arithmetic", "--small", "--only", *arms]
     goals.main([*words, "--out", str(tmp_path / "whole"), "--name", "whole"])
     calls, measure = iter(range(9)), goal_arms.measure
 
@@ -227,7 +215,7 @@ def test_a_killed_command_goes_on_and_ends_in_the_same_numbers(
     said = mistake_of(goals.main, [*words[:-6], "--batch-size", "9", "--out", str(tmp_path / "cut")], capsys)
     assert "holds arms of another scale or objective" in said
     assert "unknown arm" in mistake_of(goals.main, [*words, "nothing"], capsys)
-    same = ["--pretrained", str(start), str(start), *words[2:]]
+    same = ["--pretrained", str(grammar_run), str(grammar_run), *words[2:]]
     assert "seeds of their own" in mistake_of(goals.main, same, capsys)
 
 
@@ -242,11 +230,11 @@ def test_the_fastest_turn_counts_and_an_objective_is_timed_by_what_it_takes() ->
 @pytest.mark.slow
 @pytest.mark.moves_global_rng  # reading the words does
 def test_speed_has_a_row_an_objective_with_the_share_of_a_g_step(
-    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    grammar_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     sizes = ["--strings", "20", "--turns", "2", "--batch-size", "8", "--g-steps", "2", "--workers", "0", "1"]
-    objective_speed.main(["--pretrained", str(start), "--objectives", "arithmetic", *sizes])
+    objective_speed.main(["--pretrained", str(grammar_run), "--objectives", "arithmetic", *sizes])
     (row,) = json.loads((tmp_path / "objective_speed.json").read_text())["rows"]
     assert row["objective"] == "arithmetic"
     assert row["0 workers"] > 0

@@ -14,6 +14,8 @@ from textgan_env.utils.errors import require, require_known
 from textgan_env.utils.options import ORACLES
 
 Preset = Literal["smoke", "fast", "paper"]
+#: The tasks that an arm stands on: all, the oracle tasks, or text.
+Where = Literal["", "oracle", "text"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Arm:
     sources: tuple[Need, ...] = ()
     build: str = ""
     sweep: bool = False
-    only: Literal["", "oracle", "text"] = ""
+    only: Where = ""
     tries: int | None = 1
 
     def words(self, preset: Preset) -> list[str] | None:
@@ -117,19 +119,20 @@ def _seqgan(name: str, how: str, own: str, group: str = "adversarial", tries: in
     return Arm(name, group, how, "seqgan", f"{_FROM_MLE} {own}", fast, paper, sweep=True, tries=tries)
 
 
-def _agent(name: str, agent: str, how: str, own: str = "", control: str = "--control shuffled") -> tuple[Arm, Arm]:
-    """An agent from maximum likelihood, and the same where its reward knows nothing."""
-    begun = "--preset fast --rounds 10 --pretrained {mle}"
+def _agent(
+    name: str, agent: str, how: str, own: str = "", control: str = "shuffled", begun: str = "mle", only: Where = "",
+) -> tuple[Arm, Arm]:  # fmt: skip
+    """An agent from maximum likelihood, or from another arm, and the same where its reward knows nothing."""
 
-    def arm(name: str, group: str, how: str, more: str) -> Arm:
+    def arm(name: str, group: str, how: str, own: str) -> Arm:
         """One of both."""
-        smoke, fast = (f"{preset} {own} {more}" for preset in (_FROM_MLE, begun))
-        return Arm(name, group, how, agent, smoke, fast, None, sweep=True)
+        smoke, fast = (f"--preset {preset} --pretrained {{{begun}}} {own}" for preset in ("smoke", "fast --rounds 10"))
+        return Arm(name, group, how, agent, smoke, fast, None, sweep=True, only=only)
 
-    known = control.rpartition(" ")[2]
+    more = f"{own} --control {control}".strip()
     return (
-        arm(name, "agents", how, ""),
-        arm(f"{name}-{known}", "agents-controls", f"{name} with {control}: {ALL_CONTROLS[known]}", control),
+        arm(name, "agents", how, own),
+        arm(f"{name}-{control}", "agents-controls", f"{name} with --control {control}: {ALL_CONTROLS[control]}", more),
     )
 
 
@@ -216,16 +219,19 @@ ARMS: dict[str, Arm] = {
         *_agent("rankgan", "rankgan", "RankGAN by the paper's rule: a ranker in the place of D", "--rollouts 4"),
         *_agent("scratchgan", "scratchgan", "ScratchGAN, but from mle: a recurrent D rewards every token"),
         *_agent("cot", "cot", "cooperative training: G learns from a mediator of real and own texts",
-                control="--control real"),
+                control="real"),
         *_agent("grpo", "grpo", "group-relative: texts that go on from one real prefix are compared with each other"),
         *_agent("textgan", "textgan", "TextGAN: moments of D's features, as a reward for each text"),
         *_agent("coldgan", "coldgan", "ColdGAN: generates colder than it learns, and weighs its texts for that"),
         *_agent("relgan", "relgan", "RelGAN: D's gradient in soft words, no reward"),
-        *_agent("dgsan", "dgsan", "DGSAN: G against its older self, without D", control="--control self"),
+        *_agent("dgsan", "dgsan", "DGSAN: G against its older self, without D", control="self"),
         Arm(
             "distilled", "likelihood", f"one network taught by {_MEMBERS} trainings of mle", "distill",
             smoke=f"--preset smoke {_TEACHERS}", fast=f"--preset fast {_TEACHERS}", paper=None, sweep=True,
         ),
+        *_agent("seqgan-distilled", "seqgan", "seqgan-n4, but from distilled", "--rollouts 4", begun="distilled"),
+        *_agent("seqgan-lm", "seqgan", "SeqGAN whose D reads the states of a pretrained language model (SmolLM2)",
+                "--rollouts 0 --discriminator lm --d-texts 1000 --d-pretraining 8", only="text"),
         _sb3("ppo", "Stable-Baselines3's PPO from mle"),
         _sb3("a2c", "Stable-Baselines3's A2C from mle"),
         _sb3("dqn", "Stable-Baselines3's DQN from mle"),

@@ -57,6 +57,8 @@ _SLOWLY = {"once": True, "learning_rate": 5e-4}
 _RATE = {"learning_rate": 2e-4}
 _NO_GOAL = {"objective_control": "shuffled"}
 _NO_D = {"control": "shuffled"}
+# Its critic reads token by token: to read each prefix anew would take many times as long.
+_PPO = {"kind": "recurrent", "objective_weight": 1.0}
 #: Name -> arm, what matters most first: a command that is killed has made those above the others.
 ARMS: Mapping[str, Arm] = {
     START: Arm("temperature"),
@@ -80,6 +82,9 @@ ARMS: Mapping[str, Arm] = {
     "KL .1": Arm("KL", "seqgan", {"kl_coef": 0.1}, "KL .05, objective shuffled"),
     "REINVENT, sigma 20": Arm("REINVENT", "reinvent", {"sigma": 20.0}, "REINVENT, sigma 20, objective shuffled"),
     "REINVENT, sigma 20, objective shuffled": Arm("control", "reinvent", {"sigma": 20.0} | _NO_GOAL),
+    "PPO": Arm("PPO", "ppo", _PPO, "PPO, objective random"),
+    # Stable-Baselines3 steps through texts of different lengths, whose numbers cannot be shuffled.
+    "PPO, objective random": Arm("control", "ppo", _PPO | {"objective_control": "random"}),
     "ORGAN, D .5, objective shuffled": Arm("control", "seqgan", _WITH_D | _NO_GOAL),
     "SeqGAN: D alone": Arm("D", "seqgan", {"kl_coef": 0.0, "objective": None}, "SeqGAN: D alone, D shuffled"),
     "SeqGAN: D alone, D shuffled": Arm("D shuffled", "seqgan", {"kl_coef": 0.0, "objective": None} | _NO_D),
@@ -109,6 +114,14 @@ ARMS: Mapping[str, Arm] = {
     "REINFORCE, rate 2e-4": Arm("KL, slowly", "seqgan", _RATE | _ALONE, "KL .05, rate 2e-4, objective shuffled"),
     "ORGAN, D .5, rate 2e-4": Arm("D, slowly", "seqgan", _RATE | _WITH_D, "ORGAN, D .5, rate 2e-4, D shuffled"),
     "ORGAN, D .5, rate 2e-4, D shuffled": Arm("D shuffled, slowly", "seqgan", _RATE | _WITH_D | _NO_D),
+    "ORGAN, D .5, conv": Arm("other D", "seqgan", _WITH_D | {"discriminator": "conv"}, "ORGAN, D .5, conv, D shuffled"),
+    "ORGAN, D .5, conv, D shuffled": Arm("D shuffled", "seqgan", _WITH_D | {"discriminator": "conv"} | _NO_D),
+    "ORGAN, D .5, recurrent": Arm(
+        "other D", "seqgan", _WITH_D | {"discriminator": "recurrent"}, "ORGAN, D .5, recurrent, D shuffled"
+    ),
+    "ORGAN, D .5, recurrent, D shuffled": Arm(
+        "D shuffled", "seqgan", _WITH_D | {"discriminator": "recurrent"} | _NO_D
+    ),
     "ORGAN, D .3": Arm("D", "seqgan", {"kl_coef": 0.0, "objective_weight": 0.7}, "ORGAN, D .3, D shuffled"),
     "ORGAN, D .3, D shuffled": Arm("D shuffled", "seqgan", {"kl_coef": 0.0, "objective_weight": 0.7} | _NO_D),
     "ORGAN, D .7": Arm("D", "seqgan", {"kl_coef": 0.0, "objective_weight": 0.3}, "ORGAN, D .7, D shuffled"),
@@ -157,14 +170,19 @@ def learn(arm: Arm, start: "SavedRun", scale: Scale) -> tuple["PolicyModule", di
             policy.load_state_dict(start.policy.state_dict())
     elif scale.d_share < 1:
         agent.d_task = start.task.divided(scale.d_share, _generator(start.seed))[1]
-    before = process_time()
+    d_sees = getattr(agent, "d_learns", False) and start.task.language
+    found: dict[str, Any] = {}
+    spent = -process_time()
     for current in agent.schedule().after(0):
         for steps, step in current.steps(start.seed):
             steps.run(step)
-    spent = process_time() - before
+        if d_sees and current.phase.name == "pretrain_d":
+            spent += process_time()
+            found["D on validity before"] = sees_validity(agent.discriminator, start)
+            spent -= process_time()
     asked = getattr(agent, "asked", None)
-    found: dict[str, Any] = {"calls": 0 if asked is None else asked.calls, "CPU s": spent}
-    if getattr(agent, "d_learns", False) and start.task.language:
+    found |= {"calls": 0 if asked is None else asked.calls, "CPU s": spent + process_time()}
+    if d_sees:
         found["D on validity"] = sees_validity(agent.discriminator, start)
     return (agent.average.policy if arm.agent == "mle" else agent.policy).eval(), found
 
@@ -184,7 +202,8 @@ def config_of(arm: Arm, start: "SavedRun", scale: Scale) -> Any:
     if changes.pop("real_steps", False):
         changes |= {"mle_steps": g_steps, "mle_learning_rate": scale.learning_rate}
     given: dict[str, Any] = {"pretrained": start.folder.path, "objective": scale.objective, "objective_weight": 1.0}
-    given |= {"rounds": rounds, "g_steps": g_steps, "batch_size": scale.batch_size, "d_pretraining": 1}
+    steps, texts = ("learn_steps", "envs") if arm.agent == "ppo" else ("g_steps", "batch_size")
+    given |= {"rounds": rounds, steps: g_steps, texts: scale.batch_size, "d_pretraining": 1}
     given |= {"rollouts": 0, "transform": "prob"} if arm.agent == "seqgan" else {}
     given["learning_rate"] = scale.learning_rate
     return replace(module.PRESETS["fast"](task.name), **{**shared, **given, **changes})
@@ -262,11 +281,30 @@ def of_texts(texts: Sequence[str], task: "Task", objective: "Objective", samples
     value_B = np.asarray(objective(some), dtype=float)
     found |= {"mean": float(value_B.mean()), "reached": float((value_B >= objective.high).mean())}
     found |= {"top 100": top(some, value_B.tolist(), 100)} | spread(some)
+    if task.vocabulary is not None and not task.language and len(some) > 1:
+        found |= of_words(some, task)
     if task.language == "molecules" and len(some) > 1:
         values, missing = rule_values(task, some, "test")
         found |= {name: value for name, value in values.items() if name != "valid"} | {"missing": missing}
         found |= {"unique_10k": unique(kept), "of": min(10_000, len(kept))}
     return found
+
+
+def of_words(texts: Sequence[str], task: "Task") -> dict[str, float]:
+    """How texts of words are like real ones, and like each other.
+
+    The real ones are the test split; the Frechet distance is of sentence embeddings, where the extra embed is there.
+    """
+    from benchmarks.text_scores import embedding_distance
+    from textgan_env.evaluation import score_texts
+    from textgan_env.utils.errors import MissingDataError
+
+    values = score_texts(texts, task).values
+    found = {name: values[name] for name in ("bleu_4", "self_bleu_4")}
+    try:
+        return found | {"frechet": embedding_distance(task, texts)}
+    except MissingDataError:
+        return found
 
 
 def delivered(

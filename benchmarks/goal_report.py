@@ -26,16 +26,19 @@ Line = list[tuple[float, float]]
 COLUMNS: Mapping[str, str] = {
     "valid": "valid", "unique": "unique", "unique_10k": "unique@10k", "novel": "novel", "internal_diversity": "IntDiv",
     "scaffolds": "scaffolds", "scaffold_similarity": "Scaf", "snn": "SNN", "fcd": "FCD", "qed": "QED", "sa": "SA",
+    "bleu_4": "BLEU-4", "self_bleu_4": "Self-BLEU-4", "frechet": "Frechet",
     "mean": "objective", "reached": "reached", "top 100": "top 100", "commonest": "commonest", "NLL-test": "NLL-test",
-    "cover": "cover", "fit_valid": "fit of valid", "D on validity": "D on validity", "CPU s": "CPU s",
+    "cover": "cover", "fit_valid": "fit of valid", "D on validity before": "D on validity before",
+    "D on validity": "D on validity", "CPU s": "CPU s",
 }  # fmt: skip
 #: Lines of the picture: family -> how the picture calls it, its colour (a number of `LINE_COLOURS`) and its sign.
 FAMILIES: Mapping[str, tuple[str, int, str]] = {
     "temperature": ("maximum likelihood, T = 1, .8, .6", 0, "o"), "longer": ("maximum likelihood, longer", 0, "*"),
     "best of n": ("best of n = 2, 4, 8", 1, "s"), "best of 4, learnt": ("best of 4, learnt", 2, "^"),
     "KL": ("REINFORCE, KL .1, .05, .02, 0", 3, "D"), "REINVENT": ("REINVENT, sigma 20", 3, "v"),
-    "KL, slowly": ("REINFORCE, KL .05, 0 at rate 2e-4", 3, "d"),
+    "PPO": ("PPO", 3, "p"), "KL, slowly": ("REINFORCE, KL .05, 0 at rate 2e-4", 3, "d"),
     "D": ("D beside the goal (ORGAN), D alone", 4, "P"), "D shuffled": ("the same, D shuffled", 4, "P"),
+    "other D": ("ORGAN, D .5 is a CNN or an LSTM", 4, "h"),
     "D, slowly": ("ORGAN, D .5 at rate 2e-4", 4, "X"), "D shuffled, slowly": ("the same, D shuffled", 4, "X"),
 }  # fmt: skip
 #: Those whose points are joined, from maximum likelihood on.
@@ -87,10 +90,10 @@ def notes(task: "Task", scale: Scale, seeds: Mapping[int, Rows], equal: Sequence
         f"are of equal numbers{fewer_of(seeds, scale)}. Means over the seeds that a row names, from three seeds on "
         "with a 95 % interval; a row stands only where its control does. objective, reached, top 100: mean, share at "
         "the best value, mean of the 100 best different texts; NLL-test, cover, fit: nats a token; D on "
-        "validity: AUC of D's logit, valid texts of maximum likelihood against its others; calls: "
-        "different texts that the objective was asked about, for each delivered where 1,000 and where 100,000 are; "
-        "texts: written for each delivered; CPU s: of training, processor seconds. The picture leaves out what reaches "
-        "far less than maximum likelihood."
+        "validity: AUC of D's logit, valid texts of maximum likelihood against its others, before the first g-step and "
+        "at the end; calls: different texts that the objective was asked about, for each delivered where 1,000 and "
+        "where 100,000 are; texts: written for each delivered; CPU s: of training, processor seconds. The picture "
+        "leaves out what reaches far less than maximum likelihood."
     )
     if task.language == "molecules":
         text += (

@@ -184,11 +184,23 @@ def frechet_scores(task: Task, tokens_BT: Tensor, texts: int, read: int) -> tupl
     lstm = forward_reader(task, read)
     values = {"frechet_lstm": frechet_distance(state_features(lstm, written_BT), state_features(lstm, real_BT))}
     try:
-        lines = [task.text(tokens) for tokens in written_BT.tolist()]
-        values["frechet_minilm"] = frechet_distance(sentence_embeddings(lines), _real_embeddings(task, len(real_BT)))
+        values["frechet_minilm"] = embedding_distance(task, [task.text(tokens) for tokens in written_BT.tolist()])
     except MissingDataError as error:
         return values, {"frechet_minilm": str(error)}
     return values, {}
+
+
+def embedding_distance(task: Task, lines: Sequence[str]) -> float:
+    """Squared Frechet distance of sentence embeddings between texts and as many real ones: those of `real_texts`.
+
+    Args:
+        task: Gives the real texts.
+        lines: At least 2 texts, as a person reads them, and no more than there are real ones.
+
+    Raises:
+        MissingDataError: If the extra embed is not installed.
+    """
+    return frechet_distance(sentence_embeddings(lines), _real_embeddings(task, len(lines)))
 
 
 def real_texts(task: Task, texts: int) -> Tensor:

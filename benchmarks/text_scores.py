@@ -195,12 +195,13 @@ def embedding_distance(task: Task, lines: Sequence[str]) -> float:
 
     Args:
         task: Gives the real texts.
-        lines: At least 2 texts, as a person reads them, and no more than there are real ones.
+        lines: At least 2 texts, as a person reads them; those beyond as many as there are real ones are left out.
 
     Raises:
         MissingDataError: If the extra embed is not installed.
     """
-    return frechet_distance(sentence_embeddings(lines), _real_embeddings(task, len(lines)))
+    real = _real_embeddings(task, len(lines))
+    return frechet_distance(sentence_embeddings(lines[: len(real)]), real)
 
 
 def real_texts(task: Task, texts: int) -> Tensor:

@@ -54,7 +54,7 @@ _ALONE = {"kl_coef": 0.0}
 _WITH_D = {"kl_coef": 0.0, "objective_weight": 0.5}
 _LEARNT = {"search": "best", "proposals": 4, "real_share": 0.0, "learning_rate": 2e-3}
 _SLOWLY = {"rounds": 1, "learning_rate": 5e-4}
-_LONGER = {"learning_rate": 5e-4, "times": 4}
+_LONGER = _SLOWLY | {"times": 4}
 _RATE = {"learning_rate": 2e-4}
 _NO_GOAL = {"objective_control": "shuffled"}
 _NO_D = {"control": "shuffled"}
@@ -109,7 +109,7 @@ ARMS: Mapping[str, Arm] = {
         "control", "expert_iteration", _LEARNT | _SLOWLY | _NO_GOAL
     ),
     "best of 4, learnt once, rate 5e-4, 4 times as long": Arm(
-        "best of 4, learnt", "expert_iteration", _LEARNT | _LONGER | {"rounds": 1},
+        "best of 4, learnt", "expert_iteration", _LEARNT | _LONGER,
         "best of 4, learnt in 2 rounds, rate 5e-4, 4 times as long, objective shuffled",
     ),
     "best of 4, learnt in 2 rounds, rate 5e-4, 4 times as long": Arm(
@@ -184,16 +184,16 @@ def learn(arm: Arm, start: "SavedRun", scale: Scale) -> tuple["PolicyModule", di
         agent.d_task = start.task.divided(scale.d_share, _generator(start.seed))[1]
     d_sees = getattr(agent, "d_learns", False) and start.task.language
     found: dict[str, Any] = {}
-    spent = -process_time()
+    spent = 0.0
     for current in agent.schedule().after(0):
+        before = process_time()
         for steps, step in current.steps(start.seed):
             steps.run(step)
+        spent += process_time() - before
         if d_sees and current.phase.name == "pretrain_d":
-            spent += process_time()
             found["D on validity before"] = sees_validity(agent.discriminator, start)
-            spent -= process_time()
     asked = getattr(agent, "asked", None)
-    found |= {"calls": 0 if asked is None else asked.calls, "CPU s": spent + process_time()}
+    found |= {"calls": 0 if asked is None else asked.calls, "CPU s": spent}
     if d_sees:
         found["D on validity"] = sees_validity(agent.discriminator, start)
     return (agent.average.policy if arm.agent == "mle" else agent.policy).eval(), found

@@ -174,7 +174,9 @@ class RunFolder:
         folder = cls(find_run(Path(path)))
         require(folder.path.is_dir(), f"no run folder at '{path}'")
         if not folder.config_file.is_file():
-            raise InputError(f"'{path}' is not a run folder: it has no config.json{_runs_in(folder.path)}")
+            inside = runs_in(folder.path)
+            hint = f"; name the runs in it, such as '{inside[0]}'" if inside else ""
+            raise InputError(f"'{path}' is not a run folder: it has no config.json{hint}")
         _ = folder.about  # refuses a file that cannot be read
         return folder
 
@@ -351,10 +353,9 @@ def machine(device: str | torch.device = "cpu") -> dict[str, Any]:
     return {**computer, "threads": torch.get_num_threads(), "device": name}
 
 
-def _runs_in(path: Path) -> str:
-    """What to name in place of a folder that holds runs and is none; "" where it holds none."""
-    names = sorted(entry.parent.name for entry in path.glob("*/config.json"))
-    return f"; name the runs in it, such as '{path / names[0]}'" if names else ""
+def runs_in(root: Path) -> list[Path]:
+    """The run folders in a folder, by name."""
+    return sorted(path for path in root.iterdir() if (path / "config.json").is_file())
 
 
 def _next_folder(root: Path, name: str) -> Path:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from textgan_env.runs.folder import RunFolder
+from textgan_env.runs.folder import RunFolder, runs_in
 from textgan_env.runs.logs import read_metrics
 from textgan_env.utils.errors import InputError, require
 from textgan_env.utils.files import locked
@@ -67,8 +67,7 @@ def list_runs(root: str | Path) -> list[Listed]:
     """
     root = Path(root)
     require(root.is_dir(), f"no folder '{root}': runs are made there by textgan train")
-    folders = [path for path in root.iterdir() if (path / "config.json").is_file()]
-    return sorted(map(_listed, folders), key=lambda run: (-run.changed, run.name))
+    return sorted(map(_listed, runs_in(root)), key=lambda run: (-run.changed, run.name))
 
 
 def _listed(path: Path) -> Listed:

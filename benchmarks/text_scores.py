@@ -200,8 +200,9 @@ def embedding_distance(task: Task, lines: Sequence[str]) -> float:
     Raises:
         MissingDataError: If the extra embed is not installed.
     """
-    real = _real_embeddings(task, len(lines))
-    return frechet_distance(sentence_embeddings(lines[: len(real)]), real)
+    count = len(real_texts(task, len(lines)))
+    written = sentence_embeddings(lines[:count])  # before the real texts: it says what to install
+    return frechet_distance(written, _real_embeddings(task, count))
 
 
 def real_texts(task: Task, texts: int) -> Tensor:

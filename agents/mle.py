@@ -47,6 +47,8 @@ class MLEConfig(PolicyConfig, SharedConfig):
     0 for a folder]."""
     scheduled_sampling: float = 0.0
     """While it learns, a share of the tokens that it reads is its own; this is what the share grows by in an epoch."""
+    random_smiles: float = 0.0
+    """Of molecules: the share that is learnt in another spelling of the same molecule, drawn anew in each epoch."""
 
     def task_options(self) -> dict[str, Any]:
         """Own text is read with the tokenizer of the language model, unless another is given, which is then refused."""
@@ -98,7 +100,12 @@ class MLE(LikelihoodAgent):
 
     def __init__(self, config: MLEConfig, task: Task) -> None:
         at_least(0, config, "scheduled_sampling")
+        require(0 <= config.random_smiles <= 1, f"random_smiles must be 0 to 1, found {config.random_smiles}")
         super().__init__(config, task)
+        if config.random_smiles:
+            from textgan_env.training.random_smiles import RandomSmiles
+
+            self.rewrite = RandomSmiles(task, config.random_smiles)
 
     def first_policy(self) -> PolicyModule:
         """A new network, or the language model that was asked for."""

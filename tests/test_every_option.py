@@ -92,7 +92,7 @@ OWN: dict[str, list[dict[str, Any]]] = {
          "longer": "cut", "max_length": 5, "eos": True},
         {"task": "corpus", "corpus": TEXT, "mode": "char", "longer": "cut", "max_length": 9, "blanks": "apart"},
         {"task": "corpus", "corpus": TEXT, "mode": "char", "longer": "cut", "max_length": 9, "blanks": "line"},
-        {"task": "corpus", "corpus": MOLECULES, "mode": "smiles"},
+        {"task": "corpus", "corpus": MOLECULES, "mode": "smiles", "random_smiles": 0.5},
     ],
     "vae": [
         {"epochs": 3, "batch_size": 100, "learning_rate": 1e-3, "latent_size": 3, "anneal_epochs": 0, "shards": 2},
@@ -336,6 +336,8 @@ def test_a_whole_run_with_these_options(
     # Every processor can compute in bf16, but not fast.
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     learner, changes = class_of(agent), runs_of(agent)[number]
+    if "random_smiles" in changes:
+        pytest.importorskip("rdkit", reason="rdkit is not installed (extra chem)")
     fixed: dict[str, Any] = {"threads": 1, "show_samples": 0, "runs": tmp_path}
     config = module_of(agent).PRESETS["smoke"](changes.get("task", "toy"))
     changes = {name: {TEXT: text, MOLECULES: molecules}.get(str(value), value) for name, value in changes.items()}

@@ -5,17 +5,22 @@ import importlib.util
 import pickle
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import textgan_env
 from agents import cli
-from conftest import assert_refused
-from textgan_env.evaluation import evaluate, score_texts
+from agents.mle import MLE, MLEConfig
+from conftest import assert_refused, assert_same_training, interrupted
+from textgan_env.evaluation import evaluate, nll, score_texts
 from textgan_env.evaluation.molecules import (
     OF_VALID,
     chemnet_features,
@@ -28,12 +33,15 @@ from textgan_env.objectives import Objective, chem, named_objective
 from textgan_env.ops.metric_table import evaluated
 from textgan_env.ops.metrics import frechet_between, moments
 from textgan_env.policies import UniformPolicy
-from textgan_env.tasks import CorpusTask, make_task
+from textgan_env.tasks import CorpusTask, ToyTask, make_task
 from textgan_env.text import smiles
 from textgan_env.text.corpus import load_corpus
 from textgan_env.text.published import named_corpus
 from textgan_env.text.smiles import split_smiles
 from textgan_env.text.vocabulary import Vocabulary, tokenize
+from textgan_env.training import random_smiles
+from textgan_env.training.launch import launch
+from textgan_env.training.random_smiles import RandomSmiles
 from textgan_env.utils import molecules
 from textgan_env.utils.errors import InputError, MissingDataError
 from textgan_env.utils.reading import file_hash
@@ -308,6 +316,92 @@ def test_without_a_molecule_nothing_but_that_is_measured() -> None:
     values, missing = molecule_values(["C1CC", "(("], task(), "test")
     assert values == {"valid": 0}
     assert missing == dict.fromkeys(OF_VALID, "no text is a molecule")
+
+
+# -- Randomised SMILES ------------------------------------------------------------------------------------------------
+@NEEDS_RDKIT
+def test_another_string_of_a_molecule_is_the_same_molecule_with_its_rings_as_they_were_written() -> None:
+    kekulized, chiral = "CC(=O)OC1=CC=CC=C1C(=O)O", "C[C@H](N)C(=O)O"
+    for text, small in ((ASPIRIN, True), (CAFFEINE, True), (kekulized, False), (chiral, False)):
+        strings = {molecules.random_smiles(text, seed) for seed in range(1, 60)}
+        assert len(strings) > 10
+        assert {molecules.canonical(mol) for mol in molecules.read_molecules([text, *map(str, strings)])} == {
+            molecules.canonical(*molecules.read_molecules([text]))
+        }
+        assert {any(letter in string for letter in "cno") for string in map(str, strings)} == {small}
+        assert molecules.random_smiles(text, 7) == molecules.random_smiles(text, 7)
+    assert molecules.random_smiles("C1CC", 1) is None
+
+
+@NEEDS_RDKIT
+def test_the_share_that_was_asked_for_is_written_anew_and_by_the_generator_alone() -> None:
+    texts = [*KNOWN, ASPIRIN, CAFFEINE]  # with the ring number 2
+    known = CorpusTask(load_corpus(texts=texts, mode="smiles", max_length=60, valid_share=0, test_share=0))
+    tokens_BT = known.split("train").tokens_BT[torch.arange(600) % len(known.split("train"))]
+    before_BT = tokens_BT.clone()
+    written_BT = RandomSmiles(known, 0.5)(tokens_BT, torch.Generator().manual_seed(3))
+    assert torch.equal(tokens_BT, before_BT)
+    assert torch.equal(written_BT, RandomSmiles(known, 0.5)(tokens_BT, torch.Generator().manual_seed(3)))
+    assert not torch.equal(written_BT, RandomSmiles(known, 0.5)(tokens_BT, torch.Generator().manual_seed(4)))
+    old, new = ([known.text(row) for row in each.tolist()] for each in (tokens_BT, written_BT))
+    # Of 600 coins 300 fall so, give or take 3 x 12; few of the new strings are the old one, or too long.
+    assert 240 < sum(one != other for one, other in zip(old, new, strict=True)) < 336
+    assert [molecules.canonical(mol) for mol in molecules.read_molecules(new)] == [
+        molecules.canonical(mol) for mol in molecules.read_molecules(old)
+    ]
+
+
+@NEEDS_RDKIT
+def test_a_string_that_does_not_fit_or_cannot_be_read_or_was_cut_stays_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def left(texts: list[str], new: str, **options: Any) -> list[str]:
+        """What becomes of texts where every molecule is written in one way."""
+        monkeypatch.setattr(random_smiles, "random_smiles", lambda text, seed: new)
+        corpus = CorpusTask(load_corpus(texts=texts, mode="smiles", valid_share=0, test_share=0, **options))
+        rows_BT = corpus.split("train").tokens_BT
+        written_BT = RandomSmiles(corpus, 1.0)(rows_BT, torch.Generator())
+        assert written_BT.shape == rows_BT.shape
+        return [corpus.text(row) for row in written_BT.tolist()]
+
+    assert left(["CCO", "CN"], "OCC") == ["OCC", "OCC"]
+    assert left(["CCO", "CN"], "OCCO") == ["CCO", "CN"]  # too long
+    assert left(["CCO", "CN"], "OCS") == ["CCO", "CN"]  # S does not occur
+    assert left(["CCO", "CCNCO"], "OC", longer="cut", max_length=4) == ["OC", "CCNC"]  # its end is not there
+    assert left(["CCO", "CCN"], "OCC") == ["OCC", "OCC"]  # all of one length, without an end token
+    assert left(["CCO", "CCN"], "OC") == ["CCO", "CCN"]
+    monkeypatch.undo()
+    corpus = CorpusTask(load_corpus(texts=["C1CC", "C1C"], mode="smiles", valid_share=0, test_share=0))
+    rows_BT = corpus.split("train").tokens_BT
+    assert torch.equal(RandomSmiles(corpus, 1.0)(rows_BT, torch.Generator()), rows_BT)
+
+
+@NEEDS_RDKIT
+def test_maximum_likelihood_learns_spellings_that_the_text_does_not_have_also_after_a_stop(tmp_path: Path) -> None:
+    file = tmp_path / "own.smi"
+    file.write_text("\n".join("C" * n + end for n in range(1, 9) for end in ("O", "N", "F", "S")) + "\n")
+    options: dict[str, Any] = {"mode": "smiles", "batch_size": 8, "embed_size": 8, "hidden_size": 8, "show_samples": 0}
+    config = MLEConfig(task="corpus", corpus=str(file), **options, epochs=40, learning_rate=2e-2, threads=1)
+    anew = replace(config, random_smiles=1.0)
+    plain, whole = (launch(replace(one, runs=tmp_path / name), MLE) for name, one in (("a", config), ("b", anew)))
+    with interrupted(MLE, "mle_batch", lambda _, step: (step.round, step.batch) == (1, 2)):
+        launch(replace(anew, runs=tmp_path / "c", checkpoint_every=0.0), MLE)
+    assert_same_training(whole, launch(replace(anew, resume=tmp_path / "c" / "mle-own-1"), MLE))
+    # The corpus writes the carbons first; "OCC" stands nowhere in it.
+    nlls = []
+    for run in (plain, whole):
+        loaded = textgan_env.load(run.path)
+        tokens_BT = torch.tensor([[*loaded.task.encode("OCC"), loaded.task.end_token]])
+        nlls.append(nll(loaded.policy, tokens_BT, loaded.task.scored(tokens_BT))[0])
+    assert nlls[1] < nlls[0] - 0.5
+
+
+def test_randomised_strings_are_refused_where_they_make_no_sense(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_refused("random_smiles must be 0 to 1, found 1.5", MLE, MLEConfig(random_smiles=1.5), task())
+    assert_refused("random_smiles is for molecules", MLE, MLEConfig(random_smiles=0.5), ToyTask())
+    absent(monkeypatch, "rdkit")
+    with pytest.raises(MissingDataError, match="chem"):
+        MLE(MLEConfig(random_smiles=0.5), task())
 
 
 # -- Objectives -------------------------------------------------------------------------------------------------------

@@ -74,6 +74,8 @@ class PolicyAgent:
     same: ClassVar[tuple[str, ...]] = ()
     #: Options of the network that not every kind has: name of the option -> argument of the network.
     network_options: ClassVar[Mapping[str, str]] = {}
+    #: What becomes of real texts before maximum likelihood learns them; None: nothing.
+    rewrite: Callable[[Tensor, torch.Generator], Tensor] | None = None
 
     def __init__(self, config: PolicyConfig, task: Task, *, learning_rate: float, batch_size: int) -> None:
         from textgan_env.policies import LaggedCopy
@@ -174,8 +176,8 @@ class PolicyAgent:
         """
         from textgan_env.training.mle import mle_batch
 
-        numbers = {"batch_size": self.mle_batch_size, "max_grad_norm": self.config.max_grad_norm}
-        loss = mle_batch(step, self.policy, self.mle_optimizer, self.g_task, **numbers, own_share=own_share)
+        how = {"batch_size": self.mle_batch_size, "max_grad_norm": self.config.max_grad_norm, "rewrite": self.rewrite}
+        loss = mle_batch(step, self.policy, self.mle_optimizer, self.g_task, **how, own_share=own_share)
         self.update_average(step)
         return {"loss": loss}
 

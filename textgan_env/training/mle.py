@@ -1,7 +1,7 @@
 """Maximum likelihood, as every agent uses it: one batch of an epoch, and one step on some real texts."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from time import perf_counter
 
@@ -46,6 +46,7 @@ def mle_batch(
     batch_size: int,
     max_grad_norm: float,
     own_share: float = 0.0,
+    rewrite: Callable[[Tensor, torch.Generator], Tensor] | None = None,
 ) -> Tensor:
     """A batch of an epoch of maximum likelihood, dropout on.
 
@@ -57,6 +58,7 @@ def mle_batch(
         batch_size: Texts a batch.
         max_grad_norm: Largest norm of the gradient.
         own_share: Share of the tokens read that are the policy's own (scheduled sampling).
+        rewrite: What becomes of the texts before they are learnt (`RandomSmiles`); None: nothing.
 
     Returns:
         The loss before the step, nats per token, float scalar.
@@ -65,6 +67,8 @@ def mle_batch(
     def batches(generator: torch.Generator) -> Iterator[tuple[int | None, Tensor, Tensor | None]]:
         """What `epochs` gives, and what the policy reads where that is not the text itself."""
         for seed, tokens_BT in epochs(task, batch_size, generator):
+            if rewrite is not None:
+                tokens_BT = rewrite(tokens_BT, generator)
             yield seed, tokens_BT, mixed_inputs(policy, tokens_BT, own_share, generator) if own_share else None
 
     seed, tokens_BT, read_BT = step.item(batches)

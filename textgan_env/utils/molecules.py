@@ -135,6 +135,30 @@ def canonical(mol: Mol) -> str:
     return str(Chem.MolToSmiles(mol))
 
 
+def random_smiles(text: str, seed: int) -> str | None:
+    """The same molecule written from another atom on and along other branches: one of its many SMILES strings.
+
+    Rings are written as they were: by aromatic atoms (``c1ccccc1``) or by single and double bonds (``C1=CC=CC=C1``).
+
+    Args:
+        text: A SMILES string.
+        seed: At least 1; the same seed gives the same string.
+
+    Returns:
+        The new string, which can be the old one; None where rdkit cannot read it.
+    """
+    from rdkit import Chem, rdBase
+
+    (mol,) = read_molecules([text])
+    if mol is None:
+        return None
+    with rdBase.BlockLogs():
+        aromatic = any(atom.GetIsAromatic() for atom in Chem.MolFromSmiles(text, sanitize=False).GetAtoms())
+    if not aromatic:
+        Chem.Kekulize(mol, clearAromaticFlags=True)
+    return str(Chem.MolToRandomSmilesVect(mol, 1, randomSeed=seed, kekuleSmiles=not aromatic)[0])
+
+
 def scaffold(mol: Mol) -> str:
     """The Bemis-Murcko scaffold as canonical SMILES; "" where it has fewer than two rings, which MOSES leaves out."""
     from rdkit.Chem.Scaffolds import MurckoScaffold

@@ -377,11 +377,13 @@ def test_a_string_that_does_not_fit_or_cannot_be_read_or_was_cut_stays_as_it_is(
 
 
 @NEEDS_RDKIT
+@pytest.mark.slow  # three runs, each measured by ChemNet
 def test_maximum_likelihood_learns_spellings_that_the_text_does_not_have_also_after_a_stop(tmp_path: Path) -> None:
     file = tmp_path / "own.smi"
     file.write_text("\n".join("C" * n + end for n in range(1, 9) for end in ("O", "N", "F", "S")) + "\n")
-    options: dict[str, Any] = {"mode": "smiles", "batch_size": 8, "embed_size": 8, "hidden_size": 8, "show_samples": 0}
-    config = MLEConfig(task="corpus", corpus=str(file), **options, epochs=40, learning_rate=2e-2, threads=1)
+    options: dict[str, Any] = {"mode": "smiles", "batch_size": 8, "embed_size": 8, "hidden_size": 8, "epochs": 40}
+    options |= {"eval_every": 40, "eval_samples": 9, "learning_rate": 2e-2, "threads": 1}
+    config = MLEConfig(task="corpus", corpus=str(file), **options)
     anew = replace(config, random_smiles=1.0)
     plain, whole = (launch(replace(one, runs=tmp_path / name), MLE) for name, one in (("a", config), ("b", anew)))
     with interrupted(MLE, "mle_batch", lambda _, step: (step.round, step.batch) == (1, 2)):

@@ -32,12 +32,15 @@ class Arm:
     Attributes:
         family: The line of the picture that it is a point of.
         agent: Module of the agent that learns; "": the start writes as it is.
-        changes: Options that make the arm what it is; "times": how many times as many g-steps it takes.
+        changes: Options that make the arm what it is.
         control: The arm beside it whose reward knows nothing of the text; "": nothing paid it, or it is a control.
         best_of: Texts that are written for each that is delivered.
         temperature: At which it writes.
         shuffled: Of best-of-n: the objective's numbers are shuffled over the texts.
         writer: The arm whose policy writes; "": its own, or the start.
+        rounds: In how many rounds it takes its g-steps; 0: in as many as the others.
+        times: How many times as many g-steps it takes.
+        real_steps: Whether a step of maximum likelihood follows each g-step.
     """
 
     family: str
@@ -48,13 +51,15 @@ class Arm:
     temperature: float = 1.0
     shuffled: bool = False
     writer: str = ""
+    rounds: int = 0
+    times: int = 1
+    real_steps: bool = False
 
 
 _ALONE = {"kl_coef": 0.0}
 _WITH_D = {"kl_coef": 0.0, "objective_weight": 0.5}
 _LEARNT = {"search": "best", "proposals": 4, "real_share": 0.0, "learning_rate": 2e-3}
-_SLOWLY = {"rounds": 1, "learning_rate": 5e-4}
-_LONGER = _SLOWLY | {"times": 4}
+_SLOWLY = {"learning_rate": 5e-4}
 _RATE = {"learning_rate": 2e-4}
 _NO_GOAL = {"objective_control": "shuffled"}
 _NO_D = {"control": "shuffled"}
@@ -70,8 +75,8 @@ ARMS: Mapping[str, Arm] = {
     ),
     "best of 4, learnt in rounds, objective shuffled": Arm("control", "expert_iteration", _LEARNT | _NO_GOAL),
     "best of 4, learnt once": Arm(
-        "best of 4, learnt", "expert_iteration", _LEARNT | {"rounds": 1},
-        "best of 4, learnt in rounds, objective shuffled",
+        "best of 4, learnt", "expert_iteration", _LEARNT,
+        "best of 4, learnt in rounds, objective shuffled", rounds=1,
     ),
     "REINFORCE": Arm("KL", "seqgan", _ALONE, "REINFORCE, objective shuffled"),
     "REINFORCE, objective shuffled": Arm("control", "seqgan", _ALONE | _NO_GOAL),
@@ -103,21 +108,21 @@ ARMS: Mapping[str, Arm] = {
     ),
     "best of 4, learnt once, rate 5e-4": Arm(
         "best of 4, learnt", "expert_iteration", _LEARNT | _SLOWLY,
-        "best of 4, learnt once, rate 5e-4, objective shuffled",
+        "best of 4, learnt once, rate 5e-4, objective shuffled", rounds=1,
     ),
     "best of 4, learnt once, rate 5e-4, objective shuffled": Arm(
-        "control", "expert_iteration", _LEARNT | _SLOWLY | _NO_GOAL
+        "control", "expert_iteration", _LEARNT | _SLOWLY | _NO_GOAL, rounds=1
     ),
     "best of 4, learnt once, rate 5e-4, 4 times as long": Arm(
-        "best of 4, learnt", "expert_iteration", _LEARNT | _LONGER,
-        "best of 4, learnt in 2 rounds, rate 5e-4, 4 times as long, objective shuffled",
+        "best of 4, learnt", "expert_iteration", _LEARNT | _SLOWLY,
+        "best of 4, learnt in 2 rounds, rate 5e-4, 4 times as long, objective shuffled", rounds=1, times=4,
     ),
     "best of 4, learnt in 2 rounds, rate 5e-4, 4 times as long": Arm(
-        "best of 4, learnt", "expert_iteration", _LEARNT | _LONGER | {"rounds": 2},
-        "best of 4, learnt in 2 rounds, rate 5e-4, 4 times as long, objective shuffled",
+        "best of 4, learnt", "expert_iteration", _LEARNT | _SLOWLY,
+        "best of 4, learnt in 2 rounds, rate 5e-4, 4 times as long, objective shuffled", rounds=2, times=4,
     ),
     "best of 4, learnt in 2 rounds, rate 5e-4, 4 times as long, objective shuffled": Arm(
-        "control", "expert_iteration", _LEARNT | _LONGER | {"rounds": 2} | _NO_GOAL
+        "control", "expert_iteration", _LEARNT | _SLOWLY | _NO_GOAL, rounds=2, times=4
     ),
     "KL .05, rate 2e-4": Arm(
         "KL, slowly", "seqgan", _RATE | {"kl_coef": 0.05}, "KL .05, rate 2e-4, objective shuffled"
@@ -142,7 +147,7 @@ ARMS: Mapping[str, Arm] = {
         "repeat decay", "seqgan", _ALONE | {"repeat_decay": 0.5}, "REINFORCE, objective shuffled"
     ),
     "REINFORCE, a step of maximum likelihood a g-step": Arm(
-        "real text", "seqgan", _ALONE | {"real_steps": True}, "REINFORCE, objective shuffled"
+        "real text", "seqgan", _ALONE, "REINFORCE, objective shuffled", real_steps=True
     ),
 }  # fmt: skip
 
@@ -202,22 +207,20 @@ def learn(arm: Arm, start: "SavedRun", scale: Scale) -> tuple["PolicyModule", di
 def config_of(arm: Arm, start: "SavedRun", scale: Scale) -> Any:
     """The options of an arm's agent."""
     module, task = module_of(arm.agent), start.task
-    changes = dict(arm.changes)
     shared = {"seed": start.seed, "device": "cpu", "task": task.name}
     if arm.agent == "mle":
         sizes = {name: start.policy.config()[name] for name in ("embed_size", "hidden_size")}
         how = {"epochs": scale.longer, "learning_rate": 2e-3, "lr_schedule": "cosine", "batch_size": 128}
         return replace(module.PRESETS["fast"](task.name), **shared, **sizes, **how, dropout=0.1)
-    rounds = changes.pop("rounds", scale.rounds)
-    g_steps = scale.rounds * scale.g_steps * changes.pop("times", 1) // rounds
-    if changes.pop("real_steps", False):
-        changes |= {"mle_steps": g_steps, "mle_learning_rate": scale.learning_rate}
+    rounds = arm.rounds or scale.rounds
+    g_steps = scale.rounds * scale.g_steps * arm.times // rounds
     given: dict[str, Any] = {"pretrained": start.folder.path, "objective": scale.objective, "objective_weight": 1.0}
     steps, texts = ("learn_steps", "envs") if arm.agent == "ppo" else ("g_steps", "batch_size")
     given |= {"rounds": rounds, steps: g_steps, texts: scale.batch_size, "d_pretraining": 1}
     given |= {"rollouts": 0, "transform": "prob"} if arm.agent == "seqgan" else {}
+    given |= {"mle_steps": g_steps, "mle_learning_rate": scale.learning_rate} if arm.real_steps else {}
     given["learning_rate"] = scale.learning_rate
-    return replace(module.PRESETS["fast"](task.name), **{**shared, **given, **changes})
+    return replace(module.PRESETS["fast"](task.name), **{**shared, **given, **arm.changes})
 
 
 def _generator(seed: int) -> Any:

@@ -20,7 +20,7 @@ from textgan_env.envs import default_discriminator
 from textgan_env.evaluation import generate_texts, template_of
 from textgan_env.ops.templates import given_cells
 from textgan_env.rewards import RolloutCredit
-from textgan_env.runs.folder import RunFolder
+from textgan_env.runs.folder import RunFolder, runs_in
 from textgan_env.show.saved import SavedRun
 from textgan_env.tasks import BLANK_MARK
 from textgan_env.text.vocabulary import EOS
@@ -231,7 +231,7 @@ def find_runs(paths: Sequence[Path]) -> dict[str, Path]:
             continue
         written = {
             folder: RunFolder(folder).last_checkpoint.stat().st_mtime
-            for folder in sorted(path.iterdir())
+            for folder in runs_in(path)
             if RunFolder(folder).last_checkpoint.is_file()
         }
         inside = sorted(written, key=written.__getitem__, reverse=True)

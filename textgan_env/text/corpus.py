@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from textgan_env.text.corpus_options import CorpusOptions, as_texts
 from textgan_env.text.corpus_report import CorpusReport
-from textgan_env.text.dataset import MOST_CELLS, PathLike, Split, TokenDataset
+from textgan_env.text.dataset import MOST_CELLS, SANE_LENGTH, PathLike, Split, TokenDataset
 from textgan_env.text.hints import hints
 from textgan_env.text.parts import Parts, read_parts, split_rows
 from textgan_env.text.subwords import Subwords
@@ -23,7 +23,6 @@ from textgan_env.text.token_texts import TokenTexts
 from textgan_env.text.vocabulary import EOS, Vocabulary
 from textgan_env.utils.errors import InputError, require
 
-_SANE_LENGTH = 1000  # T that nobody asked for is at most this
 _QUANTILES = {"shortest": 0.0, "median": 0.5, "99 %": 0.99, "longest": 1.0}  # of the lengths of texts
 
 
@@ -141,7 +140,7 @@ def _width(parts: Sequence[TokenTexts], asked: CorpusOptions) -> tuple[int, bool
     width = high + with_eos
     if with_eos and max_length is not None:
         width = max(max_length, longest + 1) if longer == "grow" else max_length
-    if width > max(_SANE_LENGTH, max_length or 0):
+    if width > max(SANE_LENGTH, max_length or 0):
         common = int(np.quantile(found, 0.99))
         long = f"{parts[0].source}: the longest text has {longest:,} tokens (99 % have at most {common:,})"
         advice = f"set max_length (--max-length {common + 1} leaves out longer ones, --max-length {width} takes all)"

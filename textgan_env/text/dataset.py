@@ -17,6 +17,8 @@ PathLike = str | os.PathLike[str]
 
 #: A table of token ids is held whole in memory: at most 8 GiB of int64.
 MOST_CELLS = 2**30
+#: T that nobody asked for is at most this.
+SANE_LENGTH = 1000
 # What no text needs, and memory of every kind grows with.
 _LONGEST_TEXT = 2**16  # tokens
 

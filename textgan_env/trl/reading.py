@@ -11,12 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from textgan_env.text.dataset import SANE_LENGTH
 from textgan_env.text.subwords import train_byte_pairs
 from textgan_env.text.vocabulary import EOS, UNK, Vocabulary, one_line, prepare, tokenize
 from textgan_env.utils.errors import InputError, require, require_at_least
 from textgan_env.utils.text_options import Mode
-
-_SANE_LENGTH = 1000  # T that nobody asked for is at most this
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Reading:
             least = self.min_count
             vocabulary = Vocabulary.from_counts(counts, mode=self.mode, lower=self.lower, min_count=least, unk=True)
         longest = max(len(vocabulary.tokenize(text)) for text in texts) + 1
-        sane = self.max_length is not None or longest <= _SANE_LENGTH
+        sane = self.max_length is not None or longest <= SANE_LENGTH
         require(sane, f"the longest real text has {longest:,} tokens, which decides about time: set max_length")
         return TextReader(vocabulary, longest if self.max_length is None else self.max_length)
 

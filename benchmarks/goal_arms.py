@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 START = "maximum likelihood"
 #: Real text that no arm has learnt from, measured in the same way: what is as near as can be.
 REAL = "real text, valid split"
+#: Real text, and the best of each n of it: what the goal costs where the text is as real as it can be. Row -> n.
+REALS: Mapping[str, int] = {REAL: 1, f"{REAL}, best of 2": 2, f"{REAL}, best of 4": 4}
 #: The arm that is made of the start's texts without another measurement: those that break no rule.
 REJECTED = "maximum likelihood, invalid ones rejected"
 
@@ -319,6 +321,26 @@ def of_words(texts: Sequence[str], task: "Task") -> dict[str, float]:
         return found | {"frechet": embedding_distance(task, texts)}
     except MissingDataError:
         return found
+
+
+def real_texts(task: "Task", objective: "Objective", of: int, most: int) -> list[str]:
+    """Real texts that no arm has learnt from, the best of each ``of`` that are far apart in the split.
+
+    A file may be in some order, so neither the groups nor what stands in them are neighbours.
+
+    Args:
+        task: Gives them.
+        objective: The goal.
+        of: n of best-of-n.
+        most: Texts at most.
+    """
+    from textgan_env.evaluation import stream_best
+
+    tokens_BT = task.split("valid").tokens_BT
+    tokens_BT = tokens_BT[:: max(1, len(tokens_BT) // (of * most))]
+    groups = len(tokens_BT) // of
+    spread_BT = tokens_BT[: groups * of].unflatten(0, (of, groups)).transpose(0, 1).flatten(0, 1)
+    return list(stream_best(map(task.text, spread_BT.tolist()), objective, of))
 
 
 def delivered(

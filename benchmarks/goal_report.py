@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.goal_arms import ARMS, REAL, REJECTED, START, Scale
+from benchmarks.goal_arms import ARMS, REAL, REALS, REJECTED, START, Scale
 from benchmarks.results import image_path, save, table
 from textgan_env.utils.errors import require
 
@@ -50,7 +50,7 @@ VALID, UNIQUE, MORE_QED, MORE_FCD = 0.95, 0.99, 0.07, 0.4
 def report(name: str, task: "Task", scale: Scale, seeds: Mapping[int, Rows]) -> None:
     """The table, the result files and the picture of the finished arms."""
     require(bool(seeds), "no arm is finished: maximum likelihood comes first")
-    rows = filled([row for arm in (REAL, *ARMS) for row in lines_of(arm, list(seeds.values()))])
+    rows = filled([row for arm in (*REALS, *ARMS) for row in lines_of(arm, list(seeds.values()))])
     equal = beside_kl(list(seeds.values()))
     print(table(rows))
     print(table(equal))
@@ -110,7 +110,7 @@ def fewer_of(seeds: Mapping[int, Rows], scale: Scale) -> str:
         f"{arm} (seed {seed}: {row['measured']:,})"
         for seed, rows in seeds.items()
         for arm, row in rows.items()
-        if row.get("measured", least) < least and (arm == REAL or ARMS[arm].best_of == 1)
+        if row.get("measured", least) < least and (arm in REALS or ARMS[arm].best_of == 1)
     ]
     return f" but for {', '.join(few)}" if few else ""
 
@@ -139,7 +139,7 @@ def lines_of(arm: str, seeds: Sequence[Rows]) -> list[dict[str, Any]]:
 
 def calls_of(arm: str, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Calls of the objective for each delivered text, and texts that are written for one."""
-    if arm == REAL:
+    if arm in REALS:
         return {}
     each = ARMS[arm].best_of if ARMS[arm].best_of > 1 and not ARMS[arm].shuffled else 0
     calls = fmean(one.get("calls", 0) for one in found)
@@ -192,7 +192,7 @@ def beside_kl(seeds: Sequence[Rows]) -> list[dict[str, Any]]:
 def _pair(rows: Rows, arm: str, key: str) -> tuple[float, float, float] | None:
     """What an arm reaches, its number, and that of the KL curve where it reaches as much."""
     family = "KL, slowly" if ARMS[arm].family.endswith("slowly") else "KL"
-    its = [name for name in rows if name == START or (name != REAL and ARMS[name].family == family)]
+    its = [name for name in rows if name == START or (name in ARMS and ARMS[name].family == family)]
     curve = [(rows[name]["mean"], rows[name][key]) for name in its if {"mean", key} <= rows[name].keys()]
     if arm not in rows or not {"mean", key} <= rows[arm].keys() or len(curve) < 2:
         return None
@@ -263,9 +263,10 @@ def _plane(panel: "Axes", point: Callable[[str], tuple[float, float] | None]) ->
     if crosses:
         look = {"color": LINE_COLOURS[5], "linewidth": 0.0, "markersize": 6, "label": "controls: objective shuffled"}
         panel.plot(*zip(*crosses, strict=True), "x", **look)
-    real = point(REAL)
-    if real:
-        panel.plot(*real, "*", color="black", markersize=10, linewidth=0.0, label="real text")
+    reals = [at for name in REALS if (at := point(name))]
+    if reals:
+        label = "real text" if len(reals) == 1 else "real text, best of 1, 2, 4"
+        panel.plot(*zip(*reals, strict=True), "*-", color="black", markersize=9, linewidth=0.8, label=label)
     if start and max(reached) > start[0]:  # an arm that is ruined would press all others together
         panel.set_xlim(left=start[0] - 0.6 * (max(reached) - start[0]))
 

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.goal_arms import ARMS, REAL, START, Scale
+from benchmarks.goal_arms import ARMS, REALS, START, Scale
 from benchmarks.results import command, made_once
 from textgan_env.utils.errors import require, require_known
 from textgan_env.utils.files import write_safely
@@ -113,14 +113,12 @@ class Parts:
 
     def make(self, names: Sequence[str]) -> None:
         """What is left of some arms."""
-        from benchmarks.goal_arms import measure, of_texts
+        from benchmarks.goal_arms import measure, of_texts, real_texts
 
         task, samples = self.start.task, self.scale.samples
-        # Spread over the split: a file may be in some order.
-        real_BT = task.split("valid").tokens_BT
-        real_BT = real_BT[:: max(1, len(real_BT) // self.scale.samples)]
-        real = [task.text(tokens) for tokens in real_BT.tolist()]
-        made_once(self.path(REAL), lambda: of_texts(real, task, self.objective, samples))
+        for name, of in REALS.items():
+            real = partial(real_texts, task, self.objective, of, samples)
+            made_once(self.path(name), lambda real=real: of_texts(real(), task, self.objective, samples))  # type: ignore[misc]
         for name in names:
             if self.path(name).exists():
                 continue
@@ -165,7 +163,7 @@ def part_path(out: Path, seed: int, name: str, end: str = ".json") -> Path:
 def finished_rows(out: Path, seed: int) -> dict[str, dict[str, Any]]:
     """Arm -> what was measured of it with a seed; without those whose control is not there."""
     found: dict[str, dict[str, Any]] = {}
-    for name in (REAL, *ARMS):
+    for name in (*REALS, *ARMS):
         path = part_path(out, seed, name)
         if path.exists():
             found[name] = json.loads(path.read_text("utf-8"))
@@ -174,7 +172,7 @@ def finished_rows(out: Path, seed: int) -> dict[str, dict[str, Any]]:
 
 def controlled(rows: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Those rows of a seed that stand beside their control, or need none."""
-    return {name: row for name, row in rows.items() if name == REAL or ARMS[name].control in ("", *rows)}
+    return {name: row for name, row in rows.items() if name in REALS or ARMS[name].control in ("", *rows)}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import goal_arms, goal_report, goals, objective_speed, results, text_scores
-from benchmarks.goal_arms import ARMS, REAL, REJECTED, START, Arm, Scale
+from benchmarks.goal_arms import ARMS, REAL, REALS, REJECTED, START, Arm, Scale
 from conftest import mistake_of
 from textgan_env import load
 from textgan_env.evaluation import score_texts
@@ -89,6 +89,17 @@ def test_a_row_without_its_control_is_left_out() -> None:
     rows: dict[str, dict[str, Any]] = {REAL: {}, START: {}, "KL .05": {}, "REINFORCE": {}}
     rows["REINFORCE, objective shuffled"] = {}
     assert list(goals.controlled(rows)) == [REAL, START, "REINFORCE", "REINFORCE, objective shuffled"]
+
+
+def test_real_texts_come_from_all_over_the_split_and_are_the_best_of_groups_that_do_too() -> None:
+    split = SimpleNamespace(tokens_BT=torch.arange(12)[:, None])
+    task: Any = SimpleNamespace(split=lambda _: split, text=lambda tokens: str(tokens[0]))
+    goal = Objective("less", lambda texts: [1 - int(text) / 100 for text in texts])
+    assert goal_arms.real_texts(task, goal, 1, 5) == ["0", "2", "4", "6", "8", "10"]
+    # Of 0, 2, ... 10 the groups are 0, 4, 8 and 2, 6, 10.
+    assert goal_arms.real_texts(task, goal, 3, 2) == ["0", "2"]
+    more = Objective("more", lambda texts: [int(text) / 100 for text in texts])
+    assert goal_arms.real_texts(task, more, 3, 2) == ["8", "10"]
 
 
 def test_columns_that_say_nothing_of_any_arm_are_left_out() -> None:
@@ -179,7 +190,7 @@ def test_an_arm_differs_from_its_control_by_what_the_reward_knows(name: str, gra
     run, arm = load(grammar_run), ARMS[name]
     config = goal_arms.config_of(arm, run, SCALE)
     steps, texts = (config.learn_steps, config.envs) if arm.agent == "ppo" else (config.g_steps, config.batch_size)
-    assert (config.rounds * steps, texts) == (6 * arm.changes.get("times", 1), 8)
+    assert (config.rounds * steps, texts) == (6 * arm.times, 8)
     blind = [told for told in (config.control, config.objective_control) if told is not None]
     assert blind == ([] if arm.control else ["random" if arm.agent == "ppo" else "shuffled"])
 
@@ -243,9 +254,9 @@ def test_a_killed_command_goes_on_and_ends_in_the_same_numbers(
                 row.pop("CPU s", None)
     assert whole["seeds"] == cut["seeds"]
     assert [row["arm"] for row in whole["rows"]] == [
-        REAL, START, REJECTED, "KL .05", "KL .05, objective shuffled", "maximum likelihood, longer",
+        *REALS, START, REJECTED, "KL .05", "KL .05, objective shuffled", "maximum likelihood, longer",
     ]  # fmt: skip
-    assert {"cover", "fit of valid", "valid"} <= whole["rows"][1].keys()
+    assert {"cover", "fit of valid", "valid"} <= whole["rows"][len(REALS)].keys()
     assert (tmp_path / "images/whole.png").stat().st_size > 1000
     said = mistake_of(goals.main, [*words[:-6], "--batch-size", "9", "--out", str(tmp_path / "cut")], capsys)
     assert "holds arms of another scale or objective" in said

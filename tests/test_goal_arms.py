@@ -16,7 +16,6 @@ from textgan_env import load
 from textgan_env.evaluation import score_texts
 from textgan_env.objectives import Objective
 from textgan_env.tasks import make_task
-from textgan_env.utils.errors import MissingDataError
 
 SCALE = Scale("arithmetic", 2, 3, 8, 1e-3, 0.5, 1, 24, 12)
 
@@ -202,8 +201,8 @@ def real_lines(task: Any) -> list[str]:
     return [task.text(tokens) for tokens in text_scores.real_texts(task, 40).tolist()]
 
 
-def test_texts_of_words_are_held_against_the_test_split_and_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_scores, "_minilm", embeddings_missing)
+@pytest.mark.usefixtures("without_embeddings")
+def test_texts_of_words_are_held_against_the_test_split_and_each_other() -> None:
     task = make_task("wordnet")
     written = real_lines(task)
     found = goal_arms.of_texts(written, task, ANY, 30)
@@ -219,10 +218,6 @@ def test_texts_of_words_lie_at_a_distance_from_the_test_split() -> None:
     written = real_lines(task)
     assert goal_arms.of_texts(written, task, ANY, 30)["frechet"] == pytest.approx(0.0, abs=1e-6)
     assert goal_arms.of_texts(written[:3] * 10, task, ANY, 30)["frechet"] > 0.1
-
-
-def embeddings_missing() -> None:
-    raise MissingDataError("the extra embed is not installed")
 
 
 @pytest.mark.slow

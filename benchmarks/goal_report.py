@@ -34,6 +34,7 @@ COLUMNS: Mapping[str, str] = {
 #: Lines of the picture: family -> how the picture calls it, its colour (a number of `LINE_COLOURS`) and its sign.
 FAMILIES: Mapping[str, tuple[str, int, str]] = {
     "temperature": ("maximum likelihood, T = 1, .8, .6", 0, "o"), "longer": ("maximum likelihood, longer", 0, "*"),
+    "selected": ("the same, on the best of 2, 4 real texts", 0, "s"),
     "best of n": ("best of n = 2, 4, 8", 1, "s"), "best of 4, learnt": ("best of 4, learnt", 2, "^"),
     "KL": ("REINFORCE, KL .1, .05, .02, 0", 3, "D"), "REINVENT": ("REINVENT, sigma 20", 3, "v"),
     "PPO": ("PPO", 3, "p"), "KL, slowly": ("REINFORCE, KL .05, 0 at rate 2e-4", 3, "d"),

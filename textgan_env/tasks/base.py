@@ -93,11 +93,22 @@ class Task(ABC):
         require(0 < second < len(train), f"both parts of the training texts need some, found {parts} held back")
         order_B = torch.randperm(len(train), generator=generator)
         self.split("valid")  # made once for both
-        divided = copy.copy(self), copy.copy(self)
-        for task, rows in zip(divided, (order_B[second:], order_B[:second]), strict=True):
-            some = TokenDataset("train", train.tokens_BT[rows], train.lengths_B[rows], train.pad)
-            task._splits = {**self._splits, "train": some}
-        return divided
+        return self.learnt_from(order_B[second:]), self.learnt_from(order_B[:second])
+
+    def learnt_from(self, rows_B: Tensor) -> Self:
+        """The task with some of its training texts alone; every other split is the same.
+
+        Args:
+            rows_B: Which of them, int64, in this order.
+
+        Raises:
+            InputError: If there is none.
+        """
+        train = self.split("train")
+        some = copy.copy(self)
+        part = TokenDataset("train", train.tokens_BT[rows_B], train.lengths_B[rows_B], train.pad)
+        some._splits = {**self._splits, "train": part}
+        return some
 
     def config(self) -> dict[str, Any]:
         """Plain data from which `make_task` makes the same task."""

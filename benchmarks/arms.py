@@ -231,6 +231,12 @@ ARMS: dict[str, Arm] = {
             "distilled", "likelihood", f"one network taught by {_MEMBERS} trainings of mle", "distill",
             smoke=f"--preset smoke {_TEACHERS}", fast=f"--preset fast {_TEACHERS}", paper=None, sweep=True,
         ),
+        Arm(
+            "distilled-large", "likelihood", "the same with 128/128 instead of 32/32 units", "distill",
+            smoke=f"--preset smoke {_TEACHERS} --embed-size 16 --hidden-size 16",
+            fast=f"--preset fast {_TEACHERS} --embed-size 128 --hidden-size 128 --learning-rate 5e-3", paper=None,
+            sweep=True, only="oracle",
+        ),
         *_agent("seqgan-distilled", "seqgan", "seqgan-n4, but from distilled", "--rollouts 4", begun="distilled"),
         *_agent("seqgan-lm", "seqgan", "SeqGAN whose D reads the states of a pretrained language model (SmolLM2)",
                 "--rollouts 0 --discriminator lm", only="text",

@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, Field, JsonValue
+from pydantic import BaseModel, JsonValue, model_validator
 
 from agents import module_of
 from benchmarks.arms import ARMS, BASELINE, RUN_OF, Arm, Preset
@@ -150,11 +150,18 @@ class Result(BaseModel, extra="allow"):
     config: _Config
     code: str = ""
     command: str
-    rows: Annotated[list[_Row], Field(min_length=1)]
+    rows: list[_Row]
     curve: list[dict[str, float | None]]
     learning_curve: list[dict[str, JsonValue]]
     seconds: dict[str, float | None]
     peak_memory_mb: float | None
+
+    @model_validator(mode="after")
+    def _measured_unless_a_member(self) -> Self:
+        """Nothing is measured of further members of an ensemble."""
+        if not self.rows and not self.config.member:
+            raise ValueError("rows must hold at least one row, found none")
+        return self
 
 
 def read_json(path: Path, kind: type[Any] = dict) -> dict[str, Any]:
@@ -264,10 +271,12 @@ def run(folder: Path) -> None:
 def _measured(
     config: Mapping[str, Any], task: "Task", trained: Path | None, needed: Sequence[Path], device: str
 ) -> tuple[list[dict[str, Any]], list[dict[str, float]]]:
-    """Rows and curve of the policies of an arm."""
+    """Rows and curve of the policies of an arm; none of further members of an ensemble."""
     from benchmarks import measure
     from textgan_env.runs.loading import load_policy
 
+    if config["member"]:
+        return [], []  # no table has a line for it
     say = partial(print, flush=True)
     seed, sizes = config["seed"], measure.SIZES[config["preset"]]
     if config["build"] == "real":

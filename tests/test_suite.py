@@ -247,6 +247,22 @@ def test_a_result_that_is_cut_off_is_named(run: Run, tmp_path: Path) -> None:
     assert_refused(r"results\.json", report.load, tmp_path / "suite")
 
 
+@pytest.mark.moves_global_rng  # the library that reads command lines does
+def test_further_members_of_an_ensemble_are_trained_and_nothing_is_measured_of_them(tmp_path: Path) -> None:
+    planned = suite.planned(replace(OPTIONS, agents=("mle-ensemble",), seeds=1))
+    found = {}
+    for job in planned:
+        needs = {f"{need.arm.name}.{need.config['member']}": need.folder(tmp_path) for need in job.needs}
+        folder = jobs.write_job(job, tmp_path, needs, "cpu")
+        jobs.run(folder)
+        found[job.label] = jobs.result_of(folder)
+    rows = {label: len(result["rows"]) for label, result in found.items() if result}
+    assert rows == {"mle.toy.s0": 1, "mle.1.toy.s0": 0, "mle.2.toy.s0": 0, "mle-ensemble.toy.s0": 1}
+    member = next(job for job in planned if job.label == "mle.toy.s0").folder(tmp_path) / "result.json"
+    member.write_text(json.dumps(found["mle.toy.s0"] | {"rows": []}))  # type: ignore[operator]
+    assert_refused("rows must hold at least one row", jobs.result_of, member.parent)
+
+
 def test_two_suites_in_one_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "suite").mkdir()
     with locked(tmp_path / "suite" / ".lock", lambda: ""), pytest.raises(InputError, match="another suite is running"):

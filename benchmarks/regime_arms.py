@@ -4,7 +4,7 @@ All on one small oracle, whose texts of a seed are the same for every arm.
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor
 from agents import mle, seqgan
 from benchmarks.measure import SIZES, point
 from textgan_env.evaluation import DiscriminatorWorth, discriminator_worth
-from textgan_env.ops.sampling import derived_seed
+from textgan_env.ops.sampling import derived_generator, derived_seed, evaluating
 from textgan_env.policies import Decoding, EnsemblePolicy, LSTMPolicy, PolicyModule, RatioDiscriminator
 from textgan_env.rewards import Keys, generate
 from textgan_env.tasks import OracleTask
@@ -29,7 +29,8 @@ Recipe = Mapping[str, Any]
 RECIPES: tuple[dict[str, float], ...] = tuple(
     {"dropout": dropout, "weight_decay": decay} for dropout, decay in product((0.0, 0.2), (0.01, 0.1))
 )
-TEMPERATURES = (1.0, 0.9, 0.8, 0.7)
+#: Of the curve of an arm: a reward makes policies cold, and those cover as well as their start only when warmed.
+TEMPERATURES = (1.5, 1.25, 1.1, 1.0, 0.9, 0.8, 0.7)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Scale:
         d_batches: Batches of D, of 256 texts of each side, from one look to the next; at most 8 looks.
         g_steps: g-steps.
         batch_size: Texts a g-step.
-        distill_steps: Steps of distillation, of 64 texts of the teacher.
+        distill_steps: Steps of distillation, of 64 texts of the teacher, and of learning what was resampled.
         samples: Texts of each side that a policy and a discriminator are measured on.
     """
 
@@ -143,7 +144,9 @@ def student(scale: Scale, size: int, weights: Weights) -> LSTMPolicy:
 def reinforced(
     scale: Scale, task: OracleTask, start: LSTMPolicy, knows: str, seed: int
 ) -> Iterator[tuple[str, PolicyModule, DiscriminatorWorth]]:
-    """SeqGAN with the KL of weight 1 to where it begins, against a D that is fitted once; then its shuffled control.
+    """What a D that is fitted once teaches by SeqGAN, with the KL of weight 1 to where it begins, and by resampling.
+
+    Each beside its shuffled control.
 
     Args:
         scale: Sizes.
@@ -174,7 +177,10 @@ def reinforced(
             for group in agent.g_optimizer.param_groups:
                 group["lr"] = 2e-3 * (1 - number / scale.g_steps)
             agent.g_step(Step(derived_seed(seed, "g", number), round=number))
-        yield knows if control is None else f"{knows}, shuffled", agent.policy.eval(), worth
+        told = "" if control is None else ", shuffled"
+        yield f"{knows}{told}", agent.policy.eval(), worth
+        again = resampled(scale, task, start, agent.discriminator, seed, shuffled=control is not None)
+        yield f"{knows}, resampled{told}", again, worth
 
 
 def _seqgan(scale: Scale, task: OracleTask, start: LSTMPolicy, control: Any, seed: int) -> seqgan.SeqGAN:
@@ -206,19 +212,61 @@ def _fit(agent: seqgan.SeqGAN, scale: Scale, task: OracleTask, seed: int) -> Wei
     return weights
 
 
+def resampled(
+    scale: Scale, task: OracleTask, start: LSTMPolicy, discriminator: Any, seed: int, *, shuffled: bool
+) -> LSTMPolicy:
+    """The start, which learns texts of its own that are drawn again in proportion to exp(z): a sample of q exp(z) / Z.
+
+    Where SeqGAN goes down KL(q || p), this goes down KL(p || q).
+
+    Args:
+        scale: Sizes.
+        task: Says how long texts are.
+        start: Writes all texts before it learns from any.
+        discriminator: Gives z.
+        seed: Of all draws.
+        shuffled: Whether each text has the z of another one.
+    """
+    policy, generator = copy.deepcopy(start).requires_grad_(True), derived_generator(seed, "resampled")
+    keys = Keys.counted(derived_seed(seed, "resampled", "texts"), 64 * scale.distill_steps)
+    tokens_RT = generate(start, keys, task.max_length)[0]
+    with torch.no_grad(), evaluating(discriminator):
+        z_R = torch.cat([discriminator.logits(tile_BT) for tile_BT in tokens_RT.split(1_000)]).double()
+    if shuffled:
+        z_R = z_R[torch.randperm(len(z_R), generator=generator)]
+    rows_R = z_R.softmax(0).multinomial(len(z_R), replacement=True, generator=generator)
+
+    def loss(number: int) -> Tensor:
+        """The mean NLL of the texts of a step."""
+        tokens_BT = tokens_RT[rows_R[64 * number : 64 * (number + 1)]]
+        return -policy.log_prob(tokens_BT, tokens_BT != task.vocab_size).mean()
+
+    return _descended(scale, policy, loss)
+
+
 def distilled(
     scale: Scale, task: OracleTask, start: LSTMPolicy, teachers: Sequence[PolicyModule], seed: int
 ) -> LSTMPolicy:
     """The start, taught by the geometric mean of some policies: KL(teacher || student) at the teacher's prefixes."""
     policy, teacher = copy.deepcopy(start).requires_grad_(True), EnsemblePolicy(teachers, "geometric").eval()
+
+    def loss(number: int) -> Tensor:
+        """The divergence at fresh texts of the teacher, nats a token."""
+        keys = Keys.counted(derived_seed(seed, "distill"), 64, first_episode=64 * number)
+        tokens_BT = generate(teacher, keys, task.max_length)[0]
+        total, _ = prefix_kl(policy, teacher, tokens_BT, tokens_BT != task.vocab_size, forward=True)
+        return total / tokens_BT.numel()
+
+    return _descended(scale, policy, loss)
+
+
+def _descended(scale: Scale, policy: LSTMPolicy, loss: Callable[[int], Tensor]) -> LSTMPolicy:
+    """A policy after steps down a loss, with a rate that falls to 0 along a cosine; in eval mode."""
     optimizer = torch.optim.Adam(policy.parameters(), lr=5e-3)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, scale.distill_steps)
     for number in range(scale.distill_steps):
-        keys = Keys.counted(derived_seed(seed, "distill"), 64, first_episode=64 * number)
-        tokens_BT = generate(teacher, keys, task.max_length)[0]
         optimizer.zero_grad()
-        total, _ = prefix_kl(policy, teacher, tokens_BT, tokens_BT != task.vocab_size, forward=True)
-        (total / tokens_BT.numel()).backward()
+        loss(number).backward()
         optimizer.step()
         rate.step()
     return policy.eval()

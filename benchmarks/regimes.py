@@ -1,10 +1,11 @@
 """When a discriminator helps: a map over training texts, size of the student and what the discriminator knows.
 
 ``python -m benchmarks.regimes`` works on a small oracle. In every cell the best maximum likelihood of that size is
-searched on the valid split, once; then for each seed it is trained, and from it SeqGAN learns against a discriminator
-that is fitted once: to the same texts, to more texts, or the true log p / q itself, each beside its shuffled control;
-an ensemble of two of the largest students is distilled into it, too. Each result is a file under --out: a command
-that was killed goes on where it was when it is started again, and a finished one is only drawn.
+searched on the valid split, once; then for each seed it is trained, and from it a student learns by a discriminator
+that is fitted once: to the same texts, to more texts, or the true log p / q itself; by SeqGAN, and by texts of its own
+that are drawn again in proportion to exp(z), each beside its shuffled control; an ensemble of two of the largest
+students is distilled into it, too. Each result is a file under --out: a command that was killed goes on where it was
+when it is started again, and a finished one is only drawn.
 """
 
 import json
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
     from textgan_env.policies import LSTMPolicy
     from textgan_env.tasks import OracleTask
 
-#: What the discriminator has learnt from; each arm has a shuffled control.
+#: What the discriminator has learnt from.
 KNOWS = ("same", "more", "law")
+#: Arms that learn by it -> what it knows; each has a shuffled control.
+TAUGHT = {f"{knows}{way}": knows for way in ("", ", resampled") for knows in KNOWS}
 #: Students of the largest size whose ensemble teaches.
 MEMBERS = 2
 
@@ -147,15 +150,19 @@ def report(options: Options, scale: "Scale") -> None:
     cells = [json.loads(path.read_text("utf-8")) for path in sorted(options.out.glob("cell-*.json"))]
     require(bool(cells), f"no finished cell in '{options.out}'")
     rows = [row for group in _groups(cells) for row in rows_of(group)]
+    from benchmarks.regime_arms import TEMPERATURES
+
     seeds = sorted({cell["seed"] for cell in cells})
     sizes = ", ".join(f"{field.name} {getattr(scale, field.name):,}" for field in fields(scale))
     notes = (
         f"A random LSTM oracle 32/32 ({sizes}); {len(seeds)} seed(s): {' '.join(map(str, seeds))}; intervals from 3 "
         "seeds on. Nats per token. The start is the best maximum likelihood of the size (epochs, dropout, decay and "
         "averaged weights by the valid split). gap: the start's fit at no worse cover (its cover at temperature 1 + "
-        ".05, over temperatures 1 to .7) less the arm's; above 0 is better, - covers so well at "
-        "none. cover gain: the start's cover less the arm's, at temperature 1. bound and weights: d'^2/2 and what "
-        "weighing texts of the start with exp(logit) wins, in cover."
+        f".05, over temperatures {max(TEMPERATURES):g} to {min(TEMPERATURES):g}) less the arm's; above 0 is better, - "
+        "covers so well at none. cover gain: the start's cover less the arm's, at temperature 1. same, more, law: "
+        "SeqGAN with the KL of weight 1 to the start, by a D that knows this; resampled: the start learns texts of its "
+        "own, drawn again in proportion to exp(z). bound and weights: d'^2/2 and what weighing texts of the start with "
+        "exp(logit) wins, in cover."
     )
     pairs = [_pair(cell, knows) for cell in cells for knows in KNOWS]
     print(table(rows))
@@ -180,13 +187,19 @@ def gap(cell: Mapping[str, Any], arm: str, start: str = "MLE") -> float:
     from textgan_env.ops.metric_table import SLACK
 
     curves = {name: [(at["cover"], at["fit"]) for at in cell["curves"][name]] for name in (start, arm)}
-    most = curves[start][0][0] + SLACK
+    most = _at_one(cell, start)["cover"] + SLACK
     return best_fit(curves[start], most) - best_fit(curves[arm], most)
 
 
 def cover_gain(cell: Mapping[str, Any], arm: str, start: str = "MLE") -> float:
     """The start's cover less that of an arm, at temperature 1."""
-    return float(cell["curves"][start][0]["cover"] - cell["curves"][arm][0]["cover"])
+    return _at_one(cell, start)["cover"] - _at_one(cell, arm)["cover"]
+
+
+def _at_one(cell: Mapping[str, Any], arm: str) -> Mapping[str, float]:
+    """Cover and fit of an arm at temperature 1."""
+    found: Mapping[str, float] = next(at for at in cell["curves"][arm] if at["temperature"] == 1.0)
+    return found
 
 
 def rows_of(cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -195,17 +208,18 @@ def rows_of(cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
 
     first = cells[0]
     shared: dict[str, Any] = {"texts": first["texts"], "student": first["student"], "seeds": len(cells)}
-    start = {name: fmean(cell["curves"]["MLE"][0][name] for cell in cells) for name in ("cover", "fit")}
+    start = {name: fmean(_at_one(cell, "MLE")[name] for cell in cells) for name in ("cover", "fit")}
     recipe = "dropout {dropout:g}, decay {weight_decay:g}".format(**first["recipe"])
     recipe += f", {first['epochs']} epochs"
-    for arm in (*KNOWS, "distilled"):
+    for arm in (*TAUGHT, "distilled"):
         row = shared | {"start": f"{start['cover']:.3f}/{start['fit']:.3f}", "recipe": recipe, "arm": arm}
         row["gap"] = over_seeds(_gaps(cells, arm))
-        if arm in KNOWS:
+        if arm in TAUGHT:
             row["gap, shuffled"] = over_seeds(_gaps(cells, f"{arm}, shuffled"))
-        row["cover gain"] = fmean(cover_gain(cell, arm) for cell in cells)
-        if arm in KNOWS:
-            worth = {name: fmean(cell["worths"][arm][name] for cell in cells) for name in first["worths"][arm]}
+        row["cover gain"] = over_seeds(tuple(cover_gain(cell, arm) for cell in cells))
+        if arm in TAUGHT:
+            each = [cell["worths"][TAUGHT[arm]] for cell in cells]
+            worth = {name: fmean(worth[name] for worth in each) for name in each[0]}
             row |= {"AUC": worth["auc"], "bound": worth["bound"], "weights": worth["scaled_gain"]}
             row["correlation"] = worth["correlation"]
         yield row
@@ -221,40 +235,49 @@ def _pair(cell: Mapping[str, Any], knows: str) -> dict[str, Any]:
     worth = cell["worths"][knows]
     found = {name: cell[name] for name in ("texts", "student", "seed")} | {"knows": knows}
     found |= {name: worth[name] for name in ("auc", "bound", "gain", "scaled_gain", "effective_share", "correlation")}
-    won = gap(cell, knows)
-    return found | {"cover gain": cover_gain(cell, knows), "gap": won if math.isfinite(won) else None}
+    for arm in (arm for arm, known in TAUGHT.items() if known == knows):
+        won = gap(cell, arm)
+        found |= {f"cover gain of {arm}": cover_gain(cell, arm), f"gap of {arm}": won if math.isfinite(won) else None}
+    return found
 
 
 def draw(rows: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
     """Left, a panel a student: the gap of each arm over texts; right: bound against what was won."""
-    from textgan_env.ops.plots import new_figure, plain_axes, plot_look, save_figure
+    from textgan_env.ops.plots import new_figure, plain_axes, save_figure
 
     students = sorted({row["student"] for row in rows})
     figure = new_figure(4.2 * (len(students) + 1), 3.8)
     panels = figure.subplots(1, len(students) + 1, squeeze=False)[0]
     for panel, student in zip(panels, students, strict=False):
-        for number, arm in enumerate((*KNOWS, "distilled")):
+        for arm in (*TAUGHT, "distilled"):
             here = [row for row in rows if (row["student"], row["arm"]) == (student, arm) and row["gap"] is not None]
-            look = plot_look(number) | {"label": arm}
-            panel.plot([row["texts"] for row in here], [float(row["gap"].split()[0]) for row in here], **look)
+            panel.plot([row["texts"] for row in here], [float(row["gap"].split()[0]) for row in here], **_look(arm))
         panel.axhline(0, color="#8a8e93", linewidth=1)
         panel.set(xscale="log", xlabel="training texts", title=f"student {student}")
         plain_axes(panel)
     panels[0].set_ylabel("gap in fit at no worse cover (nats a token)")
-    panels[0].legend(frameon=False, fontsize=9)
+    panels[0].legend(frameon=False, fontsize=8)
     scatter = panels[-1]
-    for number, knows in enumerate(KNOWS):
+    for arm, knows in TAUGHT.items():
         here = [pair for pair in pairs if pair["knows"] == knows]
-        bounds, look = [pair["bound"] for pair in here], plot_look(number) | {"linestyle": "none"}
-        scatter.plot(bounds, [pair["scaled_gain"] for pair in here], label=f"{knows}: weights", **look)
-        look |= {"fillstyle": "none", "label": f"{knows}: SeqGAN"}
-        scatter.plot(bounds, [pair["cover gain"] for pair in here], **look)
+        gains = [pair[f"cover gain of {arm}"] for pair in here]
+        scatter.plot([pair["bound"] for pair in here], gains, **_look(arm) | {"linestyle": "none"})
     most = max((pair["bound"] for pair in pairs), default=1.0)
     scatter.plot([0, most], [0, most], color="#8a8e93", linewidth=1)
     scatter.set(xlabel="bound d'^2/2 (nats a token)", ylabel="won in cover (nats a token)")
-    scatter.legend(frameon=False, fontsize=8)
     plain_axes(scatter)
     save_figure(figure, path, title)
+
+
+def _look(arm: str) -> dict[str, Any]:
+    """One colour for what D knows; SeqGAN has open marks and dashes, what was resampled filled ones."""
+    from textgan_env.ops.plots import plot_look
+
+    if arm not in TAUGHT:
+        return plot_look(len(KNOWS)) | {"label": arm}
+    is_seqgan = arm in KNOWS
+    look = plot_look(KNOWS.index(TAUGHT[arm])) | {"label": f"{arm}, SeqGAN" if is_seqgan else arm}
+    return look | ({"fillstyle": "none", "linestyle": "--"} if is_seqgan else {})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The map of regimes: what its table says of a cell, and that a killed command goes on where it was."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,17 @@ import pytest
 
 from benchmarks import regime_arms, regimes, results
 from conftest import assert_refused, mistake_of
+from textgan_env.policies import LSTMPolicy, RatioDiscriminator
 
 
 def line(*points: tuple[float, float]) -> list[dict[str, float]]:
-    return [{"temperature": 1.0, "cover": cover, "fit": fit} for cover, fit in points]
+    return [{"temperature": 1 - at / 10, "cover": cover, "fit": fit} for at, (cover, fit) in enumerate(points)]
 
 
 def cell_of(seed: int, arms: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     """A cell with these curves; all arms that are not given have that of the start."""
     start = line((0.50, 0.80), (0.54, 0.70), (0.70, 0.60))
-    names = ("MLE", *(name for one in regimes.KNOWS for name in (one, f"{one}, shuffled")), "distilled")
+    names = ("MLE", *(name for one in regimes.TAUGHT for name in (one, f"{one}, shuffled")), "distilled")
     worth = {"auc": 0.7, "bound": 0.03, "gain": 0.01, "scaled_gain": 0.02, "effective_share": 0.5, "correlation": 0.2}
     return {
         "texts": 100, "student": 8, "seed": seed, "recipe": {"dropout": 0.2, "weight_decay": 0.1}, "epochs": 7,
@@ -37,17 +39,41 @@ def test_a_row_has_the_control_beside_the_arm_and_an_interval_from_three_seeds_o
     better = {"same": line((0.50, 0.70), (0.54, 0.60), (0.70, 0.50))}
     for seeds, interval in ((2, False), (3, True)):
         rows = {row["arm"]: row for row in regimes.rows_of([cell_of(seed, better) for seed in range(seeds)])}
-        assert list(rows) == ["same", "more", "law", "distilled"]
+        others = [f"{name}, resampled" for name in regimes.KNOWS]
+        assert list(rows) == ["same", "more", "law", *others, "distilled"]
         assert rows["same"]["gap"] == "0.100" + " [0.100, 0.100]" * interval
         assert rows["same"]["gap, shuffled"] == "0.000" + " [0.000, 0.000]" * interval
         assert (rows["same"]["seeds"], rows["same"]["bound"], rows["same"]["start"]) == (seeds, 0.03, "0.500/0.800")
 
 
+def test_an_arm_that_is_colder_than_its_start_is_read_where_it_is_warmed() -> None:
+    warmed = [{"temperature": 1.25, "cover": 0.52, "fit": 0.5}, *line((0.60, 0.45), (0.80, 0.44))]
+    cell = cell_of(0, {"law": warmed})
+    assert regimes.gap(cell, "law") == pytest.approx((0.70 - 0.1 / 16) - (0.5 - 0.05 * 3 / 8))
+    assert regimes.cover_gain(cell, "law") == pytest.approx(-0.10)
+
+
+def test_texts_that_are_resampled_by_the_law_teach_cover_and_by_shuffled_scores_nothing() -> None:
+    scale = regime_arms.Scale(6, 4, distill_steps=300, samples=400)
+    task = regime_arms.make_task(scale, 500, 0)
+    start = LSTMPolicy(6, start_token=0, embed_size=8, hidden_size=8, seed=1).eval()
+    assert task.oracle is not None
+    law = RatioDiscriminator(task.oracle, copy.deepcopy(start), task.max_length)
+    covers = []
+    for shuffled in (False, True):
+        policy = regime_arms.resampled(scale, task, start, law, 0, shuffled=shuffled)
+        covers.append(regime_arms.curve(scale, task, policy, 0)[regime_arms.TEMPERATURES.index(1.0)]["cover"])
+    before = regime_arms.curve(scale, task, start, 0)[regime_arms.TEMPERATURES.index(1.0)]["cover"]
+    assert covers[0] < before / 3
+    assert covers[1] > before * 0.8
+
+
 def test_an_arm_that_covers_worse_at_every_temperature_has_no_gap_and_is_drawn_all_the_same(tmp_path: Path) -> None:
     cell = cell_of(0, {"law": line((0.60, 0.5), (0.9, 0.4))})
     rows, pairs = [*regimes.rows_of([cell])], [regimes._pair(cell, knows) for knows in regimes.KNOWS]
-    assert [row["gap"] for row in rows] == ["0.000", "0.000", None, "0.000"]
-    assert [pair["gap"] for pair in pairs] == [0.0, 0.0, None]
+    assert [row["gap"] for row in rows] == ["0.000", "0.000", None, *["0.000"] * 4]
+    assert [pair[f"gap of {pair['knows']}"] for pair in pairs] == [0.0, 0.0, None]
+    assert [pair[f"gap of {pair['knows']}, resampled"] for pair in pairs] == [0.0, 0.0, 0.0]
     regimes.draw(rows, pairs, tmp_path / "map.png", "")
     assert (tmp_path / "map.png").stat().st_size > 1000
 
@@ -87,7 +113,7 @@ def test_a_killed_map_goes_on_where_it_was_and_ends_with_the_same_numbers(
     monkeypatch.setattr(regime_arms, "search", interrupt)
     capsys.readouterr()
     regimes.main([*words[:-1], "--finished", "--out", str(tmp_path / "killed")])
-    assert capsys.readouterr().out.count("| 40 | 4 | 1 |") == 4
+    assert capsys.readouterr().out.count("| 40 | 4 | 1 |") == 7
     assert (tmp_path / "regimes.png").exists()
 
 

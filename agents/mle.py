@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from textgan_env.training.agent import LikelihoodAgent, PolicyConfig, run_command
 from textgan_env.utils.errors import require
-from textgan_env.utils.options import ORACLES, SharedConfig, at_least
+from textgan_env.utils.options import ORACLES, CommonConfig, SharedConfig, at_least
 
 if TYPE_CHECKING:
     from textgan_env.policies import PolicyModule
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class MLEConfig(PolicyConfig, SharedConfig):
     """Train a policy by maximum likelihood."""
+
+    added: ClassVar = (*CommonConfig.added, "model", "lora_rank", "random_smiles")
 
     epochs: int | None = None
     """Passes over the training texts [20, or as many as 600 steps take where the texts are few]."""

@@ -15,7 +15,7 @@ from textgan_env.runs.logs import read_metrics
 from textgan_env.tasks import TASKS, Task
 from textgan_env.training.launch import launch
 from textgan_env.utils import options
-from textgan_env.utils.options import RENAMED, parse
+from textgan_env.utils.options import RENAMED, parse, saved_options
 
 # The library that reads command lines draws from the global generators.
 pytestmark = pytest.mark.moves_global_rng
@@ -264,3 +264,11 @@ def test_the_options_of_an_earlier_run_are_defaults_and_it_may_be_named(
     ):
         assert sentence in mistake_of(mle.main, [*small[:2], *small[4:], str(tmp_path / "x"), *words.split()], capsys)
     assert "was not made by this agent" in mistake_of(seqgan.main, ["--config", str(first)], capsys)
+
+
+def test_a_run_of_before_some_options_of_maximum_likelihood_has_their_defaults() -> None:
+    config = mle.PRESETS["smoke"]("toy")
+    saved = {name: value for name, value in vars(config).items() if name not in ("model", "lora_rank", "random_smiles")}
+    assert saved_options(mle.MLEConfig, saved, config, "'run'") == vars(config)
+    del saved["epochs"]
+    assert_refused("its config differs in epochs", saved_options, mle.MLEConfig, saved, config, "'run'")

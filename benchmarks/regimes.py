@@ -3,9 +3,10 @@
 ``python -m benchmarks.regimes`` works on a small oracle. In every cell the best maximum likelihood of that size is
 searched on the valid split, once; then for each seed it is trained, and from it a student learns by a discriminator
 that is fitted once: to the same texts, to more texts, or the true log p / q itself; by SeqGAN, and by texts of its own
-that are drawn again in proportion to exp(z), each beside its shuffled control; an ensemble of two of the largest
-students is distilled into it, too. Each result is a file under --out: a command that was killed goes on where it was
-when it is started again, and a finished one is only drawn.
+that are drawn again in proportion to exp(z), each beside its shuffled control. An ensemble of two of the largest
+students is distilled into it, too, and so is the law: the same knowledge, but not as one number a text. Each result is
+a file under --out: a command that was killed goes on where it was when it is started again, and a finished one is only
+drawn.
 """
 
 import json
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 KNOWS = ("same", "more", "law")
 #: Arms that learn by it -> what it knows; each has a shuffled control.
 TAUGHT = {f"{knows}{way}": knows for way in ("", ", resampled") for knows in KNOWS}
+#: Arms without a discriminator: taught by an ensemble of the same texts, and by the law.
+DISTILLED = ("distilled", "law, distilled")
 #: Students of the largest size whose ensemble teaches.
 MEMBERS = 2
 
@@ -91,7 +94,7 @@ class _Parts:
         def of(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
             """A part of the cell."""
             print(f"{texts:,} texts, student {size}, seed {seed}: {name}", flush=True)
-            return self.kept(f"{name}-{seed}-{texts}-{size}", make)
+            return self.kept(f"{name.replace(', ', '-')}-{seed}-{texts}-{size}", make)
 
         task = arms.make_task(self.scale, texts, seed)
         measure: Callable[[Any], Any] = partial(arms.curve, self.scale, task, seed=seed)
@@ -104,16 +107,18 @@ class _Parts:
                 found["curves"][name], found["worth"] = measure(policy), asdict(worth)
             return found
 
-        def distilled() -> dict[str, Any]:
-            """Taught by an ensemble."""
+        def distilled(name: str) -> dict[str, Any]:
+            """Taught by an ensemble, or by the law."""
             largest = max(self.options.students)
-            teachers = [self.likelihood(seed, texts, largest, member) for member in range(MEMBERS)]
-            return {"curves": {"distilled": measure(arms.distilled(self.scale, task, start, teachers, seed))}}
+            teachers: list[Any] = [task.oracle]
+            if name == "distilled":
+                teachers = [self.likelihood(seed, texts, largest, member) for member in range(MEMBERS)]
+            return {"curves": {name: measure(arms.distilled(self.scale, task, start, teachers, seed))}}
 
         parts = [of("MLE", lambda: {"curves": {"MLE": measure(start)}})]
         parts += [of(knows, partial(reinforced, knows)) for knows in KNOWS]
-        parts.append(of("distilled", distilled))
-        worths = {knows: part["worth"] for knows, part in zip(KNOWS, parts[1:-1], strict=True)}
+        worths = {knows: part["worth"] for knows, part in zip(KNOWS, parts[1:], strict=True)}
+        parts += [of(name, partial(distilled, name)) for name in DISTILLED]
         document: dict[str, Any] = {"texts": texts, "student": size, "seed": seed, "worths": worths}
         document["curves"] = {name: curve for part in parts for name, curve in part["curves"].items()}
         self.kept(f"cell-{seed}-{texts}-{size}", lambda: document | self.searched(texts, size))
@@ -161,8 +166,8 @@ def report(options: Options, scale: "Scale") -> None:
         f".05, over temperatures {max(TEMPERATURES):g} to {min(TEMPERATURES):g}) less the arm's; above 0 is better, - "
         "covers so well at none. cover gain: the start's cover less the arm's, at temperature 1. same, more, law: "
         "SeqGAN with the KL of weight 1 to the start, by a D that knows this; resampled: the start learns texts of its "
-        "own, drawn again in proportion to exp(z). bound and weights: d'^2/2 and what weighing texts of the start with "
-        "exp(logit) wins, in cover."
+        "own, drawn again in proportion to exp(z); distilled: taught by an ensemble of the same texts, or by the law. "
+        "bound and weights: d'^2/2 and what weighing texts of the start with exp(logit) wins, in cover."
     )
     pairs = [_pair(cell, knows) for cell in cells for knows in KNOWS]
     print(table(rows))
@@ -211,7 +216,7 @@ def rows_of(cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     start = {name: fmean(_at_one(cell, "MLE")[name] for cell in cells) for name in ("cover", "fit")}
     recipe = "dropout {dropout:g}, decay {weight_decay:g}".format(**first["recipe"])
     recipe += f", {first['epochs']} epochs"
-    for arm in (*TAUGHT, "distilled"):
+    for arm in (*TAUGHT, *DISTILLED):
         row = shared | {"start": f"{start['cover']:.3f}/{start['fit']:.3f}", "recipe": recipe, "arm": arm}
         row["gap"] = over_seeds(_gaps(cells, arm))
         if arm in TAUGHT:
@@ -249,7 +254,7 @@ def draw(rows: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]], 
     figure = new_figure(4.2 * (len(students) + 1), 3.8)
     panels = figure.subplots(1, len(students) + 1, squeeze=False)[0]
     for panel, student in zip(panels, students, strict=False):
-        for arm in (*TAUGHT, "distilled"):
+        for arm in (*TAUGHT, *DISTILLED):
             here = [row for row in rows if (row["student"], row["arm"]) == (student, arm) and row["gap"] is not None]
             panel.plot([row["texts"] for row in here], [float(row["gap"].split()[0]) for row in here], **_look(arm))
         panel.axhline(0, color="#8a8e93", linewidth=1)
@@ -274,7 +279,7 @@ def _look(arm: str) -> dict[str, Any]:
     from textgan_env.ops.plots import plot_look
 
     if arm not in TAUGHT:
-        return plot_look(len(KNOWS)) | {"label": arm}
+        return plot_look(len(KNOWS) + DISTILLED.index(arm)) | {"label": arm}
     is_seqgan = arm in KNOWS
     look = plot_look(KNOWS.index(TAUGHT[arm])) | {"label": f"{arm}, SeqGAN" if is_seqgan else arm}
     return look | ({"fillstyle": "none", "linestyle": "--"} if is_seqgan else {})

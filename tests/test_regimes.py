@@ -19,7 +19,7 @@ def line(*points: tuple[float, float]) -> list[dict[str, float]]:
 def cell_of(seed: int, arms: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     """A cell with these curves; all arms that are not given have that of the start."""
     start = line((0.50, 0.80), (0.54, 0.70), (0.70, 0.60))
-    names = ("MLE", *(name for one in regimes.TAUGHT for name in (one, f"{one}, shuffled")), "distilled")
+    names = ("MLE", *(name for one in regimes.TAUGHT for name in (one, f"{one}, shuffled")), *regimes.DISTILLED)
     worth = {"auc": 0.7, "bound": 0.03, "gain": 0.01, "scaled_gain": 0.02, "effective_share": 0.5, "correlation": 0.2}
     return {
         "texts": 100, "student": 8, "seed": seed, "recipe": {"dropout": 0.2, "weight_decay": 0.1}, "epochs": 7,
@@ -40,7 +40,7 @@ def test_a_row_has_the_control_beside_the_arm_and_an_interval_from_three_seeds_o
     for seeds, interval in ((2, False), (3, True)):
         rows = {row["arm"]: row for row in regimes.rows_of([cell_of(seed, better) for seed in range(seeds)])}
         others = [f"{name}, resampled" for name in regimes.KNOWS]
-        assert list(rows) == ["same", "more", "law", *others, "distilled"]
+        assert list(rows) == ["same", "more", "law", *others, *regimes.DISTILLED]
         assert rows["same"]["gap"] == "0.100" + " [0.100, 0.100]" * interval
         assert rows["same"]["gap, shuffled"] == "0.000" + " [0.000, 0.000]" * interval
         assert (rows["same"]["seeds"], rows["same"]["bound"], rows["same"]["start"]) == (seeds, 0.03, "0.500/0.800")
@@ -71,7 +71,7 @@ def test_texts_that_are_resampled_by_the_law_teach_cover_and_by_shuffled_scores_
 def test_an_arm_that_covers_worse_at_every_temperature_has_no_gap_and_is_drawn_all_the_same(tmp_path: Path) -> None:
     cell = cell_of(0, {"law": line((0.60, 0.5), (0.9, 0.4))})
     rows, pairs = [*regimes.rows_of([cell])], [regimes._pair(cell, knows) for knows in regimes.KNOWS]
-    assert [row["gap"] for row in rows] == ["0.000", "0.000", None, *["0.000"] * 4]
+    assert [row["gap"] for row in rows] == ["0.000", "0.000", None, *["0.000"] * 5]
     assert [pair[f"gap of {pair['knows']}"] for pair in pairs] == [0.0, 0.0, None]
     assert [pair[f"gap of {pair['knows']}, resampled"] for pair in pairs] == [0.0, 0.0, 0.0]
     regimes.draw(rows, pairs, tmp_path / "map.png", "")
@@ -113,7 +113,7 @@ def test_a_killed_map_goes_on_where_it_was_and_ends_with_the_same_numbers(
     monkeypatch.setattr(regime_arms, "search", interrupt)
     capsys.readouterr()
     regimes.main([*words[:-1], "--finished", "--out", str(tmp_path / "killed")])
-    assert capsys.readouterr().out.count("| 40 | 4 | 1 |") == 7
+    assert capsys.readouterr().out.count("| 40 | 4 | 1 |") == 8
     assert (tmp_path / "regimes.png").exists()
 
 

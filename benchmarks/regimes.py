@@ -247,11 +247,11 @@ def _pair(cell: Mapping[str, Any], knows: str) -> dict[str, Any]:
 
 
 def draw(rows: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
-    """Left, a panel a student: the gap of each arm over texts; right: bound against what was won."""
+    """Left, a panel a student: the gap of each arm over texts; right: bound against what a D's students won."""
     from textgan_env.ops.plots import new_figure, plain_axes, save_figure
 
-    students = sorted({row["student"] for row in rows})
-    figure = new_figure(4.2 * (len(students) + 1), 3.8)
+    students, texts = (sorted({row[key] for row in rows}) for key in ("student", "texts"))
+    figure = new_figure(4.2 * (len(students) + 1) + 1.8, 3.8)
     panels = figure.subplots(1, len(students) + 1, squeeze=False)[0]
     for panel, student in zip(panels, students, strict=False):
         for arm in (*TAUGHT, *DISTILLED):
@@ -259,9 +259,10 @@ def draw(rows: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]], 
             panel.plot([row["texts"] for row in here], [float(row["gap"].split()[0]) for row in here], **_look(arm))
         panel.axhline(0, color="#8a8e93", linewidth=1)
         panel.set(xscale="log", xlabel="training texts", title=f"student {student}")
+        panel.set_xticks(texts, labels=[f"{count:,}" for count in texts], minor=False)
+        panel.set_xticks([], minor=True)
         plain_axes(panel)
     panels[0].set_ylabel("gap in fit at no worse cover (nats a token)")
-    panels[0].legend(frameon=False, fontsize=8)
     scatter = panels[-1]
     for arm, knows in TAUGHT.items():
         here = [pair for pair in pairs if pair["knows"] == knows]
@@ -271,6 +272,8 @@ def draw(rows: Sequence[Mapping[str, Any]], pairs: Sequence[Mapping[str, Any]], 
     scatter.plot([0, most], [0, most], color="#8a8e93", linewidth=1)
     scatter.set(xlabel="bound d'^2/2 (nats a token)", ylabel="won in cover (nats a token)")
     plain_axes(scatter)
+    named = panels[0].get_legend_handles_labels()
+    scatter.legend(*named, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     save_figure(figure, path, title)
 
 

@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.bound import slug
-from benchmarks.regimes import cover_gain, gap
+from benchmarks.regimes import at_one, cover_gain, gap
 from benchmarks.results import command, image_path, made_once, save, table, weights_once
 from textgan_env.utils.errors import require, require_known
 from textgan_env.utils.kinds import DiscriminatorNetworkKind, PolicyKind
@@ -209,6 +209,8 @@ def timed(do: Callable[[], Any]) -> tuple[Any, float]:
 # What came of it
 def report(options: Options, laws: "Mapping[str, Law]") -> None:
     """The table, the result files and the picture of the finished cells."""
+    from benchmarks.regime_arms import TEMPERATURES
+
     paths = [options.out / f"{slug('cell', seed, name)}.json" for name in laws for seed in options.seeds]
     cells = [json.loads(path.read_text("utf-8")) for path in paths if path.exists()]
     require(bool(cells), f"no finished cell in '{options.out}'")
@@ -221,8 +223,8 @@ def report(options: Options, laws: "Mapping[str, Law]") -> None:
         "likelihood, its length, dropout and decay by the valid split; the other arms begin from it. GAD and its "
         "controls take as many steps, the others as many seconds of the processor as GAD. cover, fit: KL(p||q), "
         "KL(q||p) at temperature 1. gap to an arm: its fit at no worse cover (than its own at temperature 1 + .05, "
-        "over temperatures 1 to .7) less that of this one; above 0 is better, - covers so well at none. cover gain: "
-        f"cover of {BEST} less that of this one, at temperature 1. AUC, what it is worth at most (bound, in cover), "
+        f"over temperatures {max(TEMPERATURES):g} to {min(TEMPERATURES):g}) less that of this one; above 0 is better, "
+        f"- covers so well at none. cover gain: cover of {BEST} less that of this one, at temperature 1. AUC, what it is worth at most (bound, in cover), "
         f"and correlation with the true log p / q: of the {options.discriminator} discriminator, on texts that it has "
         "not learnt from, at the arm's end; of the warm-up after its own. GRPO's rate, KL weight and division are "
         "those of the largest gap on seed 0, which is in no row; published KL: weight .001, divided, rate .002. All "
@@ -267,7 +269,7 @@ def row(arm: str, of_seeds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, 
 
     found: dict[str, Any] = {"arm": arm, "seeds": len(of_seeds)}
     for name in ("cover", "fit"):
-        found[name] = fmean(each(lambda cell, name=name: cell["curves"][arm][0][name]))  # type: ignore[misc]
+        found[name] = fmean(each(lambda cell, name=name: at_one(cell, arm)[name]))  # type: ignore[misc]
     for other in (START, BEST):
         found[f"gap to {other}"] = over_seeds(each(partial(gap, arm=arm, start=other))) if arm != other else None
     found["cover gain"] = over_seeds(each(partial(cover_gain, arm=arm, start=BEST))) if arm != BEST else None
@@ -324,7 +326,8 @@ def _draw_plane(panel: "Axes", cells: Sequence[Mapping[str, Any]]) -> None:
         look = _look(arm)
         look |= {"label": None} if look["label"] in known else {}
         panel.plot(cover, fit, markersize=3.5, linewidth=1.3, **look)
-        panel.plot(cover[0], fit[0], "o", color=look["color"], markersize=9, fillstyle="none")
+        one = [at["temperature"] for at in cells[0]["curves"][arm]].index(1.0)
+        panel.plot(cover[one], fit[one], "o", color=look["color"], markersize=9, fillstyle="none")
         known.add(look["label"])
 
 

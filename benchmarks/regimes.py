@@ -192,16 +192,16 @@ def gap(cell: Mapping[str, Any], arm: str, start: str = "MLE") -> float:
     from textgan_env.ops.metric_table import SLACK
 
     curves = {name: [(at["cover"], at["fit"]) for at in cell["curves"][name]] for name in (start, arm)}
-    most = _at_one(cell, start)["cover"] + SLACK
+    most = at_one(cell, start)["cover"] + SLACK
     return best_fit(curves[start], most) - best_fit(curves[arm], most)
 
 
 def cover_gain(cell: Mapping[str, Any], arm: str, start: str = "MLE") -> float:
     """The start's cover less that of an arm, at temperature 1."""
-    return _at_one(cell, start)["cover"] - _at_one(cell, arm)["cover"]
+    return at_one(cell, start)["cover"] - at_one(cell, arm)["cover"]
 
 
-def _at_one(cell: Mapping[str, Any], arm: str) -> Mapping[str, float]:
+def at_one(cell: Mapping[str, Any], arm: str) -> Mapping[str, float]:
     """Cover and fit of an arm at temperature 1."""
     found: Mapping[str, float] = next(at for at in cell["curves"][arm] if at["temperature"] == 1.0)
     return found
@@ -213,7 +213,7 @@ def rows_of(cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
 
     first = cells[0]
     shared: dict[str, Any] = {"texts": first["texts"], "student": first["student"], "seeds": len(cells)}
-    start = {name: fmean(_at_one(cell, "MLE")[name] for cell in cells) for name in ("cover", "fit")}
+    start = {name: fmean(at_one(cell, "MLE")[name] for cell in cells) for name in ("cover", "fit")}
     recipe = "dropout {dropout:g}, decay {weight_decay:g}".format(**first["recipe"])
     recipe += f", {first['epochs']} epochs"
     for arm in (*TAUGHT, *DISTILLED):

@@ -90,10 +90,8 @@ def fillings(runs: Sequence["SavedRun"], count: int, seed: int) -> tuple[list[li
     blank_BT = ~given_cells(template_BT, task.vocab_size) & (real_BT != task.vocab_size)
     shown, right = [[template_text(task, row)] for row in template_BT[:count]], []
     for run in runs:
-        policy, keys = (
-            run.policy.given(template_BT, task.end_token),
-            Keys.counted(derived_seed(seed, "fill"), len(real_BT)),
-        )
+        policy = run.policy.given(template_BT, task.end_token)
+        keys = Keys.counted(derived_seed(seed, "fill"), len(real_BT))
         written_BT = generate(policy, keys, task.max_length, end_token=task.end_token)[0]
         right.append(float((written_BT == real_BT)[blank_BT].double().mean()))
         for line, tokens_T in zip(shown, written_BT[:count].tolist(), strict=False):

@@ -327,8 +327,8 @@ def _draw_plane(panel: "Axes", cells: Sequence[Mapping[str, Any]]) -> None:
         look = _look(arm)
         look |= {"label": None} if look["label"] in known else {}
         panel.plot(cover, fit, markersize=3.5, linewidth=1.3, **look)
-        one = [at["temperature"] for at in cells[0]["curves"][arm]].index(1.0)
-        panel.plot(cover[one], fit[one], "o", color=look["color"], markersize=9, fillstyle="none")
+        one = (fmean(at_one(cell, arm)[name] for cell in cells) for name in ("cover", "fit"))
+        panel.plot(*one, "o", color=look["color"], markersize=9, fillstyle="none")
         known.add(look["label"])
 
 

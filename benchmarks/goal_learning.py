@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents import class_of
 from benchmarks.goal_arms import Arm, Scale, config_of
-from benchmarks.goal_measures import sees_validity
+from benchmarks.goal_measures import chosen_by, sees_validity
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,10 +72,9 @@ def real_texts(task: "Task", objective: "Objective", of: int, most: int) -> list
 
 def selected(arm: Arm, task: "Task", scale: Scale) -> "Task":
     """The task with the best of each so many training texts alone, or with any of them where numbers are shuffled."""
-    from textgan_env.objectives import Objective, typed_objective
+    from textgan_env.objectives import typed_objective
 
-    # Numbers that are shuffled over texts keep any of the n with equal probability: the first will do.
-    objective = Objective("any", lambda texts: [0.0] * len(texts)) if arm.shuffled else typed_objective(scale.objective)
+    objective = chosen_by(arm, typed_objective(scale.objective))
     return task.learnt_from(_best_rows(task, task.split("train").tokens_BT, objective, arm.selected))
 
 
@@ -83,10 +82,9 @@ def _best_rows(task: "Task", tokens_BT: "Tensor", objective: "Objective", of: in
     """The rows of the best of each ``of`` texts, int64; a group's are far apart, since a file may be in order."""
     import torch
 
-    from textgan_env.objectives import ask
+    from textgan_env.objectives import ask_values
 
     groups = len(tokens_BT) // of
-    answers = ask(objective, [task.text(tokens) for tokens in tokens_BT[: groups * of].tolist()])
-    values = [objective.low if isinstance(answer, str) else answer for answer in answers]
+    values = ask_values(objective, [task.text(tokens) for tokens in tokens_BT[: groups * of].tolist()])
     best_G = torch.tensor(values, dtype=torch.float64).view(of, groups).argmax(0)
     return best_G * groups + torch.arange(groups)

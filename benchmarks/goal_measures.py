@@ -113,8 +113,15 @@ def delivered(
     from textgan_env.evaluation import stream_best, stream_texts
 
     texts = stream_texts(policy, task, arm.best_of * count, seed)
+    return stream_best(texts, chosen_by(arm, objective), arm.best_of)
+
+
+def chosen_by(arm: Arm, objective: "Objective") -> "Objective":
+    """What says which of n texts is the best; of an arm whose numbers are shuffled it calls all of them alike."""
+    from textgan_env.objectives import Objective
+
     # Numbers that are shuffled over texts keep any of the n with equal probability: the first will do.
-    return stream_best(texts, (lambda some: [0.0] * len(some)) if arm.shuffled else objective, arm.best_of)
+    return Objective("any", lambda texts: [0.0] * len(texts)) if arm.shuffled else objective
 
 
 def spread(texts: Sequence[str]) -> dict[str, float]:

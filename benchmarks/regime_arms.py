@@ -14,8 +14,9 @@ from torch import Tensor
 
 from agents import mle, seqgan
 from benchmarks.measure import SIZES, point
+from textgan_env.discriminators import Discriminator, score_logits
 from textgan_env.evaluation import DiscriminatorWorth, discriminator_worth
-from textgan_env.ops.sampling import derived_generator, derived_seed, evaluating
+from textgan_env.ops.sampling import derived_generator, derived_seed
 from textgan_env.policies import Decoding, EnsemblePolicy, LSTMPolicy, PolicyModule, RatioDiscriminator
 from textgan_env.rewards import Keys, generate
 from textgan_env.tasks import OracleTask
@@ -213,7 +214,7 @@ def _fit(agent: seqgan.SeqGAN, scale: Scale, task: OracleTask, seed: int) -> Wei
 
 
 def resampled(
-    scale: Scale, task: OracleTask, start: LSTMPolicy, discriminator: Any, seed: int, *, shuffled: bool
+    scale: Scale, task: OracleTask, start: LSTMPolicy, discriminator: Discriminator, seed: int, *, shuffled: bool
 ) -> LSTMPolicy:
     """The start, which learns texts of its own that are drawn again in proportion to exp(z): a sample of q exp(z) / Z.
 
@@ -230,8 +231,7 @@ def resampled(
     policy, generator = copy.deepcopy(start).requires_grad_(True), derived_generator(seed, "resampled")
     keys = Keys.counted(derived_seed(seed, "resampled", "texts"), 64 * scale.distill_steps)
     tokens_RT = generate(start, keys, task.max_length)[0]
-    with torch.no_grad(), evaluating(discriminator):
-        z_R = torch.cat([discriminator.logits(tile_BT) for tile_BT in tokens_RT.split(1_000)]).double()
+    z_R = score_logits(discriminator, tokens_RT).double()
     if shuffled:
         z_R = z_R[torch.randperm(len(z_R), generator=generator)]
     rows_R = z_R.softmax(0).multinomial(len(z_R), replacement=True, generator=generator)

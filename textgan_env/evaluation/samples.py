@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from textgan_env.evaluation.likelihood import TILE
-from textgan_env.objectives import ObjectiveLike, as_objective, ask
+from textgan_env.objectives import ObjectiveLike, as_objective, ask_values
 from textgan_env.ops.sampling import derived_seed
 from textgan_env.policies.base import Policy
 from textgan_env.rewards import Keys, Texts, generate
@@ -47,8 +47,8 @@ def stream_best(texts: Iterator[str], objective: ObjectiveLike, of: int) -> Iter
     require(of >= 1, f"best_of must be at least 1, found {of}")
     goal = as_objective(objective)
     while some := list(islice(texts, of)):
-        answers = [goal.low if isinstance(answer, str) else answer for answer in ask(goal, some)]
-        yield some[answers.index(max(answers))]
+        values = ask_values(goal, some)
+        yield some[values.index(max(values))]
 
 
 def generate_texts(

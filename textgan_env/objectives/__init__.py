@@ -3,6 +3,7 @@
 from textgan_env.objectives.asking import Answer as Answer
 from textgan_env.objectives.asking import Workers as Workers
 from textgan_env.objectives.asking import ask as ask
+from textgan_env.objectives.asking import ask_values as ask_values
 from textgan_env.objectives.base import Floats as Floats
 from textgan_env.objectives.base import Objective as Objective
 from textgan_env.objectives.own import ObjectiveLike as ObjectiveLike

@@ -40,6 +40,11 @@ def ask(objective: Objective, texts: Sequence[str]) -> list[Answer]:
     return [reason] if len(texts) == 1 else [answer for text in texts for answer in ask(objective, [text])]
 
 
+def ask_values(objective: Objective, texts: Sequence[str]) -> list[float]:
+    """As `ask`; a text for which it fails has the worst value."""
+    return [objective.low if isinstance(answer, str) else answer for answer in ask(objective, texts)]
+
+
 def _checked(objective: Objective, value: float) -> Answer:
     """A number in the range, or what is wrong with it."""
     low, high = objective.low, objective.high

@@ -25,8 +25,10 @@ class RandomSmiles:
     """
 
     def __init__(self, task: Task, share: float) -> None:
-        is_smiles = task.vocabulary is not None and task.vocabulary.mode == "smiles"
-        require(is_smiles, f"random_smiles is for molecules (moses, nci, --mode smiles), found task '{task.name}'")
+        require(
+            task.language == "molecules",
+            f"random_smiles is for molecules (moses, nci, --mode smiles), found task '{task.name}'",
+        )
         require_rdkit("writing molecules anew (--random-smiles)")
         self._task, self._share = task, share
 

@@ -21,6 +21,7 @@ from textgan_env.policies import (
 )
 from textgan_env.rewards import Keys, generate
 from textgan_env.tasks import ToyTask
+from textgan_env.utils.kinds import MeanName
 
 V, T = 3, 3
 TOY = ToyTask(vocab_size=V, max_length=T, size=500)
@@ -88,7 +89,7 @@ def test_an_ensemble_is_the_mean_of_the_next_tokens() -> None:
 def stepwise(policy: PolicyModule) -> Tensor:
     """Probabilities of the next token at each prefix of every text, one token after another: float64 (S, T, V)."""
     with torch.no_grad():
-        return PolicyModule.all_log_probs(policy, TOY.texts_ST).double().exp()
+        return PolicyModule.all_logits(policy, TOY.texts_ST).double().softmax(2)
 
 
 @pytest.mark.parametrize("decoding", [Decoding(), Decoding(0.5), Decoding(top_k=2)])
@@ -106,6 +107,20 @@ def test_a_geometric_mean_is_the_normalised_root_of_the_product(decoding: Decodi
     torch.testing.assert_close(found_STV, expected_STV, rtol=1e-5, atol=1e-7)
     chosen_ST = expected_STV.gather(2, TOY.texts_ST[..., None])[..., 0]
     torch.testing.assert_close(text_probabilities(policy), chosen_ST.prod(1), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
+def test_a_prepared_ensemble_steps_its_members_prepared_and_says_the_same(mean: MeanName) -> None:
+    policy = EnsemblePolicy([lstm(1), lstm(2)], mean)
+    with torch.no_grad():
+        ready, tokens_B = policy.prepared(), torch.arange(V)
+        expected, found = policy.begin(V), ready.begin(V)
+        for _ in range(2):  # a prepared member writes its logits where those of the step before stood
+            expected_BV, expected = policy.step(tokens_B, expected)
+            found_BV, found = ready.step(tokens_B, found)
+            assert torch.equal(found_BV, expected_BV)
+    assert all(one is not another for one, another in zip(ready.policies, policy.policies, strict=True))
+    assert ready.state_dict().keys() == policy.state_dict().keys()
 
 
 @pytest.mark.parametrize("decoding", [Decoding(), Decoding(0.5)])

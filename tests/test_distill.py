@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from agents.distill import PRESETS, Distill, DistillConfig
 from agents.mle import MLE, MLEConfig
@@ -21,7 +22,9 @@ from textgan_env.runs.folder import RunFolder
 from textgan_env.runs.loading import resuming, teacher_policies
 from textgan_env.runs.logs import read_metrics
 from textgan_env.tasks import ToyTask
+from textgan_env.training.divergence import prefix_kl
 from textgan_env.training.launch import launch
+from textgan_env.training.mle import trained
 
 V, T = 3, 2
 TASK = ToyTask(vocab_size=V, max_length=T, size=100)
@@ -112,6 +115,35 @@ def test_what_stands_behind_the_end_of_a_text_changes_nothing(kind: Divergence, 
     long_P = autograd_of(student, lambda: loss(agent, long_BT))
     # The reverse divergence is one for each of T places.
     torch.testing.assert_close(long_P * (2 if kind == "reverse" else 1), short_P)
+
+
+@pytest.mark.parametrize("forward", [True, False])
+def test_the_divergence_of_texts_of_many_lengths_is_that_of_each_text_alone(forward: bool) -> None:
+    teacher, student = (LSTMPolicy(V, start_token=V, embed_size=3, hidden_size=4, seed=seed) for seed in (1, 2))
+    generator = torch.Generator().manual_seed(0)
+    texts = [torch.randint(V, (length,), generator=generator) for length in [30, 1, 17, 2, 2, 0, 29, 5, 40, 1] * 3]
+    tokens_BT = pad_sequence(texts, batch_first=True, padding_value=V)
+    mask_BT = tokens_BT != V
+    total, kl_BT = prefix_kl(student, teacher, tokens_BT, mask_BT, forward=forward)
+
+    def alone(text_T: Tensor) -> Tensor:
+        """One token after another, over all that could come next: float (T,)."""
+        states, before, parts = [teacher.begin(1), student.begin(1)], torch.tensor([V]), []
+        for token in text_T:
+            (logp_1V, first), (logq_1V, second) = teacher.step(before, states[0]), student.step(before, states[1])
+            states, before = [first, second], token[None]
+            logp_V, logq_V = logp_1V[0].log_softmax(0), logq_1V[0].log_softmax(0)
+            pair = (logp_V, logq_V) if forward else (logq_V, logp_V)
+            parts.append((pair[0].exp() * (pair[0] - pair[1])).sum())
+        return torch.stack(parts) if parts else torch.zeros(0)
+
+    expected = [alone(text_T) for text_T in texts]
+    for kl_T, expected_T in zip(kl_BT, expected, strict=True):
+        torch.testing.assert_close(kl_T[: len(expected_T)], expected_T.detach(), rtol=1e-4, atol=1e-6)
+        assert not kl_T[len(expected_T) :].any()
+    weights = trained(student)
+    gradients = torch.autograd.grad(total, weights)
+    torch.testing.assert_close(gradients, torch.autograd.grad(torch.cat(expected).sum(), weights), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("changes", "expected"), [

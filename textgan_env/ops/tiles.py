@@ -38,6 +38,18 @@ def numbers_of(mask_X: Tensor) -> Tensor:
     return mask_X.nonzero()[:, 0] if mask_X.device.type == "cpu" else torch.arange(len(mask_X), device=mask_X.device)
 
 
+def asked_length(mask_BT: Tensor) -> int:
+    """The places up to the last that a mask asks for, at least 1; all T where it asks for none.
+
+    Texts may end long before T. On other devices than a CPU it is T, as where they end would have to be waited for.
+
+    Args:
+        mask_BT: bool.
+    """
+    asked = mask_BT.device.type == "cpu" and mask_BT.any()
+    return int(mask_BT.any(0).nonzero().amax()) + 1 if asked else mask_BT.shape[1]
+
+
 def tiled_sum(
     value: Callable[..., Tensor], batch: Sequence[Tensor], parameters: Sequence[nn.Parameter], *, rows: int
 ) -> tuple[Tensor, Tensor]:

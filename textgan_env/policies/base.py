@@ -363,17 +363,20 @@ class PolicyModule(nn.Module):
             float (B, T, V): at t given the t tokens before it; -inf for what is never generated. After the end of a
             text it means nothing.
         """
+        return self.all_logits(tokens_BT).log_softmax(2)
+
+    def all_logits(self, tokens_BT: Tensor) -> Tensor:
+        """What `step` gives at each prefix: `all_log_probs` but for a constant at each prefix, float (B, T, V)."""
         state = self.begin(len(tokens_BT))
-        logp_TBV = []
+        logits_TBV = []
         for read_B in functional.pad(tokens_BT[:, :-1], (1, 0), value=self.start_token).unbind(1):
             logits_BV, state = self.step(read_B, state)
-            logp_TBV.append(logits_BV.log_softmax(1))
-        return torch.stack(logp_TBV, dim=1)
+            logits_TBV.append(logits_BV)
+        return torch.stack(logits_TBV, dim=1)
 
     def _decoded(self, logits_BTV: Tensor) -> Tensor:
-        """What `step` and log-softmax make of raw logits of whole texts, float (B, T, V)."""
-        logits_RV = self.decoding.apply(self._forbid(logits_BTV.flatten(0, 1)))
-        return logits_RV.log_softmax(1).view_as(logits_BTV)
+        """What `step` makes of raw logits of whole texts, float (B, T, V)."""
+        return self.decoding.apply(self._forbid(logits_BTV.flatten(0, 1))).view_as(logits_BTV)
 
     def _forbid(self, logits_BV: Tensor) -> Tensor:
         """Minus infinity at tokens that are never generated, float (B, V); the logits given may be overwritten."""

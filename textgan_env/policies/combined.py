@@ -1,9 +1,10 @@
 """Policies made of others without any training: a memoriser of texts, the mean of several policies, their mixture."""
 
+import copy
 import math
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any, ClassVar, cast, get_args
+from typing import Any, ClassVar, Self, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +110,18 @@ class EnsemblePolicy(_Combination):
         require(len(policies) > 0, "an ensemble needs at least one policy")
         super().__init__(policies, [1 / len(policies)] * len(policies))
         self.mean = mean
+        self._prepared: list[PolicyModule] | None = None
+
+    @property
+    def policies(self) -> list[PolicyModule]:
+        """The policies, prepared where the ensemble is."""
+        return super().policies if self._prepared is None else self._prepared
+
+    def prepared(self) -> Self:
+        """The same with each policy prepared."""
+        view = copy.copy(self)
+        view._prepared = [policy.prepared() for policy in self.policies]
+        return view
 
     def begin(self, batch_size: int) -> State:
         """The states of all."""
@@ -117,8 +130,7 @@ class EnsemblePolicy(_Combination):
     def raw_step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
         """The logarithm of the mean, up to a constant."""
         stepped = [policy.step(tokens_B, part) for policy, part in zip(self.policies, state, strict=True)]
-        mean_BV = self._mean([logits_BV.log_softmax(1) for logits_BV, _ in stepped])
-        return mean_BV, [part for _, part in stepped]
+        return self._of_logits([logits_BV for logits_BV, _ in stepped]), [part for _, part in stepped]
 
     def log_prob(self, tokens_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """An arithmetic mean needs no more of each policy than the token that stands there (see `Policy.log_prob`)."""
@@ -127,9 +139,15 @@ class EnsemblePolicy(_Combination):
         logp_BT = self._mean([policy.log_prob(tokens_BT, mask_BT) for policy in self.policies])
         return logp_BT.masked_fill(~mask_BT, 0.0)
 
-    def all_log_probs(self, tokens_BT: Tensor) -> Tensor:
-        """From those of each policy, float (B, T, V) (see `PolicyModule.all_log_probs`)."""
-        return self._decoded(self._mean([policy.all_log_probs(tokens_BT) for policy in self.policies]))
+    def all_logits(self, tokens_BT: Tensor) -> Tensor:
+        """From those of each policy, float (B, T, V) (see `PolicyModule.all_logits`)."""
+        return self._decoded(self._of_logits([policy.all_logits(tokens_BT) for policy in self.policies]))
+
+    def _of_logits(self, logits: Sequence[Tensor]) -> Tensor:
+        """`_mean` from logits of one shape, V last; a geometric one needs no probabilities."""
+        if self.mean == "geometric":
+            return self._mean(logits)
+        return self._mean([part.log_softmax(-1) for part in logits])
 
     def _mean(self, logps: Sequence[Tensor]) -> Tensor:
         """The logarithm of the mean of K log-probabilities of one shape; a geometric one is not normalised."""

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from textgan_env.ops.losses import Projector, linear_log_prob, project
 from textgan_env.ops.sampling import keyed_normal, seeded
-from textgan_env.ops.tiles import numbers_of
+from textgan_env.ops.tiles import asked_length, numbers_of
 from textgan_env.policies.base import PolicyModule, State, draw_weights
 from textgan_env.utils.errors import require, require_at_least
 from textgan_env.utils.reading import check_weights
@@ -137,19 +137,18 @@ class LSTMPolicy(PolicyModule):
         Returns:
             float (B, T); 0 where the mask is False.
         """
-        length = mask_BT.shape[1]
-        if mask_BT.device.type == "cpu" and mask_BT.any():  # elsewhere it would have to be waited for
-            # What stands after the last token that is asked for changes nothing; texts may end long before T.
-            length = int(mask_BT.any(0).nonzero().amax()) + 1
-        hidden_BTH = self.hidden_states(read_BT, length)
+        # What stands after the last token that is asked for changes nothing.
+        hidden_BTH = self.hidden_states(read_BT, asked_length(mask_BT))
         # As long as T again and laid out as the LSTM does, so that dropout draws what it would have drawn.
         filling = (0, 0, 0, 0, 0, mask_BT.shape[1] - hidden_BTH.shape[1])
         hidden_BTH = functional.pad(hidden_BTH.transpose(0, 1), filling).transpose(0, 1)
         return projected_log_prob(self, self.projection, self._drop(hidden_BTH), tokens_BT, mask_BT, barred=barred)
 
-    def all_log_probs(self, tokens_BT: Tensor) -> Tensor:
-        """Log-probability (nats) of every token at each prefix, float (B, T, V), in one pass over the whole text."""
-        return self._decoded(self.projection(self._drop(self.hidden_states(tokens_BT))))
+    def all_logits(self, tokens_BT: Tensor) -> Tensor:
+        """What `step` gives at each prefix, float (B, T, V), in one pass over the whole text."""
+        hidden_BTH = self._drop(self.hidden_states(tokens_BT))
+        # One matrix product, not one a text.
+        return self._decoded(self.projection(hidden_BTH.flatten(0, 1)).view(*tokens_BT.shape, -1))
 
     def hidden_states(self, tokens_BT: Tensor, length: int | None = None) -> Tensor:
         """The LSTM's output at each prefix, float (B, length, hidden_size): at t given the t tokens before it.

@@ -114,8 +114,8 @@ class RelationalPolicy(PolicyModule):
             return super().log_prob(tokens_BT, mask_BT)
         return projected_log_prob(self, self.projection, self._outputs(tokens_BT), tokens_BT, mask_BT)
 
-    def all_log_probs(self, tokens_BT: Tensor) -> Tensor:
-        """Log-probability (nats) of every token at each prefix, float (B, T, V); all are projected at once."""
+    def all_logits(self, tokens_BT: Tensor) -> Tensor:
+        """What `step` gives at each prefix, float (B, T, V); all are projected at once."""
         return self._decoded(self.projection(self._outputs(tokens_BT)))
 
     def _outputs(self, tokens_BT: Tensor) -> Tensor:

@@ -162,8 +162,8 @@ class TransformerPolicy(PolicyModule):
         logp_BT = projected_log_prob(self, self.projection, self.hidden_states(texts_BT), texts_BT, asked_BT)
         return functional.pad(logp_BT, (0, mask_BT.shape[1] - length))
 
-    def all_log_probs(self, tokens_BT: Tensor) -> Tensor:
-        """Log-probability (nats) of every token at each prefix, float (B, T, V), in one pass over the whole text."""
+    def all_logits(self, tokens_BT: Tensor) -> Tensor:
+        """What `step` gives at each prefix, float (B, T, V), in one pass over the whole text."""
         return self._decoded(self.projection(self.hidden_states(tokens_BT)))
 
     def hidden_states(self, tokens_BT: Tensor) -> Tensor:

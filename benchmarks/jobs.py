@@ -73,7 +73,13 @@ class Job:
 # ----------------------------------------------------------------------------------------------------
 # Which jobs
 def plan(
-    arms: Sequence[Arm], tasks: Sequence[str], seeds: Sequence[int], preset: Preset, corpus: str | None = None
+    arms: Sequence[Arm],
+    tasks: Sequence[str],
+    seeds: Sequence[int],
+    preset: Preset,
+    corpus: str | None = None,
+    *,
+    curves: bool = True,
 ) -> tuple[list[Job], list[str]]:
     """Every job that a table takes: the arms, the maximum likelihood baseline, and what they are made from.
 
@@ -83,6 +89,7 @@ def plan(
         seeds: One table row is over all of them.
         preset: How large everything is.
         corpus: The file of a task that needs one.
+        curves: Whether arms are measured at several temperatures, too.
 
     Returns:
         The jobs, each after those it needs; and a sentence for each arm that is left out.
@@ -97,7 +104,7 @@ def plan(
         config: dict[str, Any] = {"arm": arm.name, "agent": arm.agent, "build": arm.build, "words": arm.words(preset)}
         # Each seed has its own texts where the distribution is known.
         options = TaskOptions(task, file, text_seed=seed if task in DRAWN else None).task_options()
-        config |= {"sweep": arm.sweep, "task": task, "task_options": options}
+        config |= {"sweep": arm.sweep and curves, "task": task, "task_options": options}
         config |= {"seed": seed, "member": member, "preset": preset, "needs": [need.config for need in needs]}
         job = Job(arm, config, code_version(arm.agent), needs)
         return jobs.setdefault(job.id, job)

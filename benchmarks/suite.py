@@ -50,6 +50,8 @@ class Options:
     """Seeds 0, 1, ...: each has its own training texts (on oracle tasks), the same for all arms."""
     preset: Literal["smoke", "fast", "paper"] = "fast"
     """smoke: seconds a job; fast: minutes; paper: the published settings, hours."""
+    curves: bool = True
+    """Whether policies are measured at several temperatures, too; on text that takes most of a job's time."""
     engine: Literal["local", "ray"] = "local"
     """Where jobs run."""
     address: str | None = None
@@ -163,7 +165,9 @@ def planned(options: Options) -> list[Job]:
         require_known("task", task, TASKS)
     require(bool(options.tasks), f"no tasks: expected some of: {', '.join(TASKS)}")
     arms = chosen(options.agents)
-    jobs, left_out = plan(arms, options.tasks, range(options.seeds), options.preset, options.corpus)
+    jobs, left_out = plan(
+        arms, options.tasks, range(options.seeds), options.preset, options.corpus, curves=options.curves
+    )
     for sentence in left_out:
         print(f"left out: {sentence}")
     return jobs

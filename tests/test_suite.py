@@ -104,6 +104,14 @@ def test_an_arm_without_a_setting_or_for_other_tasks_is_left_out_and_said_so() -
     assert left_out == ["mle-large is not for task wordnet"]
 
 
+def test_without_curves_no_arm_is_measured_at_several_temperatures() -> None:
+    asked = arms.chosen(["mle", "uniform"]), ["toy"], [0], "smoke"
+    told, short = (jobs.plan(*asked, curves=curves)[0] for curves in (True, False))
+    assert [job.config["sweep"] for job in told] == [True, False]
+    assert [job.config["sweep"] for job in short] == [False, False]
+    assert told[0].id != short[0].id
+
+
 # -- Bad input --------------------------------------------------------------------------------------------------------
 @pytest.mark.moves_global_rng  # the library that reads command lines does
 @pytest.mark.parametrize(("words", "sentence"), [

@@ -105,8 +105,8 @@ def test_an_arm_without_a_setting_or_for_other_tasks_is_left_out_and_said_so() -
 
 
 def test_without_curves_no_arm_is_measured_at_several_temperatures() -> None:
-    asked = arms.chosen(["mle", "uniform"]), ["toy"], [0], "smoke"
-    told, short = (jobs.plan(*asked, curves=curves)[0] for curves in (True, False))
+    chosen = arms.chosen(["mle", "uniform"])
+    told, short = (jobs.plan(chosen, ["toy"], [0], "smoke", curves=curves)[0] for curves in (True, False))
     assert [job.config["sweep"] for job in told] == [True, False]
     assert [job.config["sweep"] for job in short] == [False, False]
     assert told[0].id != short[0].id

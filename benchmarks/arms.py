@@ -247,9 +247,11 @@ ARMS: dict[str, Arm] = {
     )
 }  # fmt: skip
 GROUPS = tuple(dict.fromkeys(arm.group for arm in ARMS.values()))
-# The baselines that every comparison has: of the agents' own architecture, and of any size (the best by NLL-valid).
+# The baselines that every comparison has: what agents begin with, and the best by NLL-valid of all that need no reward.
 BASELINE = "mle"
-BASELINES = ("mle", "mle-large", "mle-paper")
+BASELINES = (
+    "mle", "mle-large", "mle-paper", "control-without-d", "mle-ensemble", "distilled", "distilled-large",
+)  # fmt: skip
 
 
 def chosen(names: Sequence[str]) -> list[Arm]:

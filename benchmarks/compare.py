@@ -150,7 +150,7 @@ def _line(task: str, arm: str, variant: str, group: Results, results: Results) -
     values = {name: fmean(numbers) for name, numbers in each.items()} | _costs(group)
     ours = _primary(group, results, variant)
     gaps, improvement = {}, math.nan
-    for name in dict.fromkeys([BASELINE, best_of_any_size(results, task)]):
+    for name in dict.fromkeys([BASELINE, best_baseline(results, task)]):
         if name is None or name == arm:
             continue
         theirs = _primary(_of_arm(results, task, name), results, None)
@@ -229,12 +229,14 @@ def _of_arm(results: Results, task: str, arm: str) -> Results:
     return [result for result in results if asked.items() <= result["config"].items()]
 
 
-def best_of_any_size(results: Results, task: str) -> str | None:
-    """The maximum likelihood arm with the lowest mean NLL on the valid split: the second baseline."""
+def best_baseline(results: Results, task: str) -> str | None:
+    """The second baseline: of `BASELINES` with all seeds of the first, the lowest mean NLL on the valid split."""
+    seeds = {result["config"]["seed"] for result in _of_arm(results, task, BASELINE)}
     means = {}
     for arm in BASELINES:
-        nlls = [result["rows"][0]["values"].get("nll_valid") for result in _of_arm(results, task, arm)]
-        if nlls and None not in nlls:
+        found = {result["config"]["seed"]: result for result in _of_arm(results, task, arm)}
+        nlls = [result["rows"][0]["values"].get("nll_valid") for result in found.values()]
+        if nlls and None not in nlls and found.keys() >= seeds:
             means[arm] = fmean(nlls)
     return min(means, key=means.__getitem__, default=None)
 

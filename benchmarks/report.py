@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.report runs/suite`` writes runs/suite/report.html, one file that needs no network, and
 runs/suite/tables.md, tables.csv (every measure with its interval) and tables.tex (the first table of each task), also
-while the suite runs. ``--keep NAME`` also keeps the raw results as benchmarks/results/NAME.json with its tables;
-``--again NAME ...`` makes the tables of such results again, and nothing else.
+while the suite runs. ``--keep NAME`` also keeps the raw results as benchmarks/results/NAME.json with its tables,
+``--beside NAME ...`` with the rows of earlier ones beside them; ``--again NAME ...`` makes the tables of such results
+again, and nothing else.
 """
 
 import csv
@@ -22,7 +23,7 @@ from tyro.conf import Positional
 from benchmarks import charts, compare
 from benchmarks.arms import BASELINE, BASELINES
 from benchmarks.charts import Chart, Drawn, Point
-from benchmarks.compare import Line, Results, best_of_any_size, cover_limits, lines_of, points_of
+from benchmarks.compare import Line, Results, best_baseline, cover_limits, lines_of, points_of
 from benchmarks.jobs import Result, read_json
 from benchmarks.results import RESULTS, cell, command, commit_of, kept, save, table
 from textgan_env.ops.confidence import FEWEST_SEEDS, interval
@@ -65,6 +66,8 @@ class Options:
     """The suite's folder."""
     keep: str = ""
     """Name under which the raw results and the tables are kept in benchmarks/results; left out: nowhere."""
+    beside: tuple[str, ...] = ()
+    """Names of kept results of the same task whose rows join what is kept, where the suite has no such row."""
     again: tuple[str, ...] = ()
     """Names of kept results whose tables are made again from their raw results; the suite's folder is not read."""
 
@@ -79,7 +82,7 @@ def main(options: Options) -> None:
     write_tables(options.out)
     print(write_page(options.out))
     if options.keep:
-        print(keep(options.out, options.keep))
+        print(keep(options.out, options.keep, options.beside))
 
 
 class _Suite(BaseModel, extra="allow"):
@@ -186,10 +189,11 @@ def summary(document: Mapping[str, Any]) -> str:
 
 def _second(results: Results, task: str) -> str:
     """Which baselines a task has, in a sentence."""
-    here = [arm for arm in BASELINES if any(result["config"]["arm"] == arm for result in results)]
+    names = _names([result for result in results if result["config"]["task"] == task])
+    here = [arm for arm in BASELINES if arm in names]
     if len(here) < 2:
-        return f"Baseline: {BASELINE}; no other size of maximum likelihood was run."
-    name = best_of_any_size(results, task)
+        return f"Baseline: {BASELINE}; no other baseline was run."
+    name = best_baseline(results, task)
     return f"Baselines: {BASELINE}, and the one of {', '.join(here)} with the lowest NLL on the valid split: {name}."
 
 
@@ -264,10 +268,16 @@ def made(line: Line) -> dict[str, Any]:
     return {"policy": line.name, "what": line.how, "command": f"`{line.commands[0]}`"}
 
 
-def keep(out: Path, name: str) -> Path:
+def keep(out: Path, name: str, beside: Sequence[str] = ()) -> Path:
     """Keep raw results and tables beside the other results; returns the JSON file.
 
     Samples, and of learning curves all that no table shows, stay in the suite's folder and on the page.
+
+    Args:
+        out: The suite's folder.
+        name: Of what is kept.
+        beside: Names of kept results whose rows join, but for those of a job that the suite has, too; the first of
+            several is taken. What other code made is marked in the tables.
     """
     document = load(out)
 
@@ -279,6 +289,9 @@ def keep(out: Path, name: str) -> Path:
     for result in document["results"]:
         ends = {name: row[name] for row in result["learning_curve"] for name in compare.OF_CURVE if name in row}
         rows.append(short(result) | {"rows": list(map(short, result["rows"])), "learning_curve": [ends]})
+    for earlier in map(_kept, beside):
+        known = {row["label"] for row in rows}
+        rows += [row for row in earlier["results"] if row["label"] not in known]
     more = {"options": {"preset": document["options"]["preset"]}, "failed": document["failed"]}
     path = save(name, rows, notes=f"{PRIMARY} {NOTES}", more=more)
     make_again(name)
@@ -287,12 +300,21 @@ def keep(out: Path, name: str) -> Path:
 
 def make_again(name: str) -> Path:
     """Write the tables of kept results from their raw numbers; returns the Markdown file."""
+    path = RESULTS / f"{name}.md"
+    write_safely(path, tables(_kept(name)))
+    return path
+
+
+def _kept(name: str) -> dict[str, Any]:
+    """A kept result of a suite, as `load` gives one.
+
+    Raises:
+        InputError: If there is none, or it is of something else.
+    """
     raw = kept(name)
     document = {**raw, "results": raw["rows"]}
     read_typed(_Suite, document, f"the kept result '{name}'")
-    path = RESULTS / f"{name}.md"
-    write_safely(path, tables(document))
-    return path
+    return document
 
 
 # ----------------------------------------------------------------------------------------------------

@@ -135,6 +135,22 @@ def test_kept_results_are_the_raw_ones_with_their_tables(folder: Path, monkeypat
     assert path.with_suffix(".md").read_text() == expected
 
 
+def test_rows_of_an_earlier_result_stand_beside_those_of_a_suite_that_has_no_such_job(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (results, report):
+        monkeypatch.setattr(module, "RESULTS", folder / "kept")
+    report.keep(folder, "earlier")
+    document = json.loads((folder / "results.json").read_text())
+    changed = {**MLE[0], "rows": [{**MLE[0]["rows"][0], "missing": {"cover": "was measured again"}}]}
+    (folder / "results.json").write_text(json.dumps({**document, "results": [changed, *MLE[1:]]}))
+    rows = json.loads(report.keep(folder, "both", ["earlier"]).read_text())["rows"]
+    assert [row["label"] for row in rows] == [f"{arm}.toy.s{seed}" for arm in ("mle", "seqgan-n4") for seed in range(3)]
+    assert rows[0]["rows"][0]["missing"] == {"cover": "was measured again"}
+    assert_refused("nothing", report.keep, folder, "none", ["nothing"])
+    assert not (folder / "kept" / "none.json").exists()
+
+
 @pytest.mark.moves_global_rng  # the library that reads command lines does
 def test_a_folder_without_results_is_refused_in_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

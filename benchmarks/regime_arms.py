@@ -7,6 +7,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -142,8 +143,41 @@ def student(scale: Scale, size: int, weights: Weights) -> LSTMPolicy:
 
 # ----------------------------------------------------------------------------------------------------
 # What is made of it
+def read_by(
+    scale: Scale, task: OracleTask, start: LSTMPolicy, knows: str, halves: Sequence[LSTMPolicy], seed: int
+) -> list[tuple[OracleTask, LSTMPolicy]]:
+    """What D is fitted to: tasks whose real texts it reads, each with the policy whose texts it reads beside them.
+
+    Args:
+        scale: Sizes.
+        task: Of the student's texts.
+        start: The best maximum likelihood.
+        knows: "same": the student's texts; "crossed": these, each half beside texts of a policy that has learnt from
+            the other half; "more": others, of the same law; "law": nothing is fitted.
+        halves: The two policies, if asked for: of the second half of the texts, and of the first.
+        seed: Of the texts.
+    """
+    if knows == "crossed":
+        return [(half, policy) for half, policy in zip(halves_of(task), halves, strict=True)]
+    if knows == "law":
+        return []
+    return [(make_task(scale, scale.more_texts, seed + 1_000) if knows == "more" else task, start)]
+
+
+def halves_of(task: OracleTask) -> tuple[OracleTask, OracleTask]:
+    """The task with the first half of its training texts, and with the second."""
+    rows = torch.arange(len(task.split("train")))
+    middle = len(rows) // 2
+    return task.learnt_from(rows[:middle]), task.learnt_from(rows[middle:])
+
+
 def reinforced(
-    scale: Scale, task: OracleTask, start: LSTMPolicy, knows: str, seed: int
+    scale: Scale,
+    task: OracleTask,
+    start: LSTMPolicy,
+    knows: str,
+    sides: Sequence[tuple[OracleTask, LSTMPolicy]],
+    seed: int,
 ) -> Iterator[tuple[str, PolicyModule, DiscriminatorWorth]]:
     """What a D that is fitted once teaches by SeqGAN, with the KL of weight 1 to where it begins, and by resampling.
 
@@ -153,22 +187,19 @@ def reinforced(
         scale: Sizes.
         task: Of the student's texts.
         start: The best maximum likelihood.
-        knows: What D has learnt from: "same": the student's texts; "more": others, of the same law; "law": it is the
-            true log p / q of where the student begins.
+        knows: Name of what D has learnt from.
+        sides: That of `read_by`; nothing: D is the true log p / q of where the student begins.
         seed: Of all draws.
 
     Yields:
         Name of the arm, the policy, and what D is worth against the start.
     """
-    real = make_task(scale, scale.more_texts, seed + 1_000) if knows == "more" else task
-    weights: Weights | None = None
+    weights = _fit(scale, sides, seed) if sides else None
     worth: DiscriminatorWorth | None = None
     for control in (None, "shuffled"):
-        agent = _seqgan(scale, real, start, control, seed)
-        if knows == "law":
+        agent = _seqgan(scale, task, start, control, seed)
+        if weights is None:
             agent.discriminator = RatioDiscriminator(task.oracle, copy.deepcopy(start), task.max_length)  # type: ignore[assignment]
-        elif weights is None:
-            weights = _fit(agent, scale, real, seed)
         assert agent.discriminator is not None
         if weights is not None:
             agent.discriminator.load_state_dict(weights)
@@ -199,15 +230,20 @@ def _seqgan(scale: Scale, task: OracleTask, start: LSTMPolicy, control: Any, see
     return agent
 
 
-def _fit(agent: seqgan.SeqGAN, scale: Scale, task: OracleTask, seed: int) -> Weights:
+def _fit(scale: Scale, sides: Sequence[tuple[OracleTask, LSTMPolicy]], seed: int) -> Weights:
     """The weights of D at which its loss on the valid split and fresh texts is lowest; over after two worse looks."""
-    assert agent.discriminator is not None
-    best, since, weights, steps = -float("inf"), 0, {}, agent.d_steps_of(1)
+    agents = [_seqgan(scale, task, author, None, seed) for task, author in sides]
+    first = agents[0]
+    assert first.discriminator is not None
+    for agent in agents:  # one D learns beside all authors
+        agent.discriminator, agent.d_optimizer = first.discriminator, first.d_optimizer
+    best, since, weights = -float("inf"), 0, {}
     for look in range(8):
-        value = steps.alone(derived_seed(seed, "d", look))["d_value"]
+        key = derived_seed(seed, "d", look)
+        value = fmean(agent.d_steps_of(1).alone(key)["d_value"] for agent in agents)
         since = 0 if value > best else since + 1
         if value > best:
-            best, weights = value, copy.deepcopy(agent.discriminator.state_dict())
+            best, weights = value, copy.deepcopy(first.discriminator.state_dict())
         if since == 2:
             break
     return weights

@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.regimes`` works on a small oracle. In every cell the best maximum likelihood of that size is
 searched on the valid split, once; then for each seed it is trained, and from it a student learns by a discriminator
-that is fitted once: to the same texts, to more texts, or the true log p / q itself; by SeqGAN, and by texts of its own
+that is fitted once: to the same texts (beside texts of the student, or crossed: each half beside those of a policy that
+learnt the other half), to more texts, or the true log p / q itself; by SeqGAN, and by texts of its own
 that are drawn again in proportion to exp(z), each beside its shuffled control. An ensemble of two of the largest
 students is distilled into it, too, and so is the law: the same knowledge, but not as one number a text. Each result is
 a file under --out: a command that was killed goes on where it was when it is started again, and a finished one is only
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from textgan_env.tasks import OracleTask
 
 #: What the discriminator has learnt from.
-KNOWS = ("same", "more", "law")
+KNOWS = ("same", "crossed", "more", "law")
 #: Arms that learn by it -> what it knows; each has a shuffled control.
 TAUGHT = {f"{knows}{way}": knows for way in ("", ", resampled") for knows in KNOWS}
 #: Arms without a discriminator: taught by an ensemble of the same texts, and by the law.
@@ -103,7 +104,9 @@ class _Parts:
         def reinforced(knows: str) -> dict[str, Any]:
             """Against a discriminator, and against its shuffled scores."""
             found: dict[str, Any] = {"curves": {}}
-            for name, policy, worth in arms.reinforced(self.scale, task, start, knows, seed):
+            halves = self.halves(seed, texts, size) if knows == "crossed" else []
+            sides = arms.read_by(self.scale, task, start, knows, halves, seed)
+            for name, policy, worth in arms.reinforced(self.scale, task, start, knows, sides, seed):
                 found["curves"][name], found["worth"] = measure(policy), asdict(worth)
             return found
 
@@ -144,8 +147,28 @@ class _Parts:
             task: OracleTask = arms.make_task(self.scale, texts, seed)
             return arms.best_likelihood(self.scale, task, size, recipe, seed + 100 * member)
 
-        path = self.options.out / f"mle-{seed}-{texts}-{size}-{member}.safetensors"
-        return arms.student(self.scale, size, weights_once(path, make))
+        return self._student(f"mle-{seed}-{texts}-{size}-{member}", size, make)
+
+    def halves(self, seed: int, texts: int, size: int) -> "list[LSTMPolicy]":
+        """The best maximum likelihood by the recipe on the second half of the texts, and on the first."""
+        from benchmarks import regime_arms as arms
+
+        recipe = self.searched(texts, size)["recipe"]
+        task: OracleTask = arms.make_task(self.scale, texts, seed)
+
+        def half(number: int) -> "LSTMPolicy":
+            """One of both."""
+            of_half = arms.halves_of(task)[1 - number]
+            make = partial(arms.best_likelihood, self.scale, of_half, size, recipe, seed)
+            return self._student(f"half-{seed}-{texts}-{size}-{number}", size, make)
+
+        return [half(0), half(1)]
+
+    def _student(self, name: str, size: int, make: "Callable[[], dict[str, Tensor]]") -> "LSTMPolicy":
+        """The policy whose weights stand in a file; they are made where there is none."""
+        from benchmarks import regime_arms as arms
+
+        return arms.student(self.scale, size, weights_once(self.options.out / f"{name}.safetensors", make))
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -164,8 +187,9 @@ def report(options: Options, scale: "Scale") -> None:
         "seeds on. Nats per token. The start is the best maximum likelihood of the size (epochs, dropout, decay and "
         "averaged weights by the valid split). gap: the start's fit at no worse cover (its cover at temperature 1 + "
         f".05, over temperatures {max(TEMPERATURES):g} to {min(TEMPERATURES):g}) less the arm's; above 0 is better, - "
-        "covers so well at none. cover gain: the start's cover less the arm's, at temperature 1. same, more, law: "
-        "SeqGAN with the KL of weight 1 to the start, by a D that knows this; resampled: the start learns texts of its "
+        "covers so well at none. cover gain: the start's cover less the arm's, at temperature 1. same, crossed, more, "
+        "law: SeqGAN with the KL of weight 1 to the start, by a D that knows this (crossed: the same texts, each half "
+        "read beside texts of a policy that learnt the other); resampled: the start learns texts of its "
         "own, drawn again in proportion to exp(z); distilled: taught by an ensemble of the same texts, or by the law. "
         "bound and weights: d'^2/2 and what weighing texts of the start with exp(logit) wins, in cover."
     )

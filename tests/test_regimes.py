@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from benchmarks import regime_arms, regimes, results
 from conftest import assert_refused, mistake_of
 from textgan_env.policies import LSTMPolicy, RatioDiscriminator
+from textgan_env.tasks import OracleTask
 
 
 def line(*points: tuple[float, float]) -> list[dict[str, float]]:
@@ -40,7 +42,7 @@ def test_a_row_has_the_control_beside_the_arm_and_an_interval_from_three_seeds_o
     for seeds, interval in ((2, False), (3, True)):
         rows = {row["arm"]: row for row in regimes.rows_of([cell_of(seed, better) for seed in range(seeds)])}
         others = [f"{name}, resampled" for name in regimes.KNOWS]
-        assert list(rows) == ["same", "more", "law", *others, *regimes.DISTILLED]
+        assert list(rows) == ["same", "crossed", "more", "law", *others, *regimes.DISTILLED]
         assert rows["same"]["gap"] == "0.100" + " [0.100, 0.100]" * interval
         assert rows["same"]["gap, shuffled"] == "0.000" + " [0.000, 0.000]" * interval
         assert (rows["same"]["seeds"], rows["same"]["bound"], rows["same"]["start"]) == (seeds, 0.03, "0.500/0.800")
@@ -68,12 +70,34 @@ def test_texts_that_are_resampled_by_the_law_teach_cover_and_by_shuffled_scores_
     assert covers[1] > before * 0.8
 
 
+def test_a_crossed_discriminator_reads_every_text_beside_those_of_a_policy_that_has_not_learnt_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learnt: list[list[list[int]]] = []
+
+    def learns(scale: regime_arms.Scale, task: OracleTask, size: int, recipe: object, seed: int) -> dict[str, Tensor]:
+        """Note the texts instead."""
+        learnt.append(task.split("train").tokens_BT.tolist())
+        return LSTMPolicy(6, start_token=0, embed_size=size, hidden_size=size, seed=len(learnt)).state_dict()
+
+    monkeypatch.setattr(regime_arms, "best_likelihood", learns)
+    monkeypatch.setattr(regime_arms, "search", lambda *args, **how: {"recipe": {}})
+    scale = regime_arms.Scale(6, 4, samples=50)
+    halves = regimes._Parts(regimes.Options(out=tmp_path), scale).halves(0, 41, 3)
+    task = regime_arms.make_task(scale, 41, 0)
+    sides = regime_arms.read_by(scale, task, halves[0], "crossed", halves, 0)
+    read = [side.split("train").tokens_BT.tolist() for side, _ in sides]
+    assert [author for _, author in sides] == halves
+    assert read[0] + read[1] == learnt[1] + learnt[0] == task.split("train").tokens_BT.tolist()
+    assert (len(read[0]), len(learnt[0])) == (20, 21)
+
+
 def test_an_arm_that_covers_worse_at_every_temperature_has_no_gap_and_is_drawn_all_the_same(tmp_path: Path) -> None:
     cell = cell_of(0, {"law": line((0.60, 0.5), (0.9, 0.4))})
     rows, pairs = [*regimes.rows_of([cell])], [regimes._pair(cell, knows) for knows in regimes.KNOWS]
-    assert [row["gap"] for row in rows] == ["0.000", "0.000", None, *["0.000"] * 5]
-    assert [pair[f"gap of {pair['knows']}"] for pair in pairs] == [0.0, 0.0, None]
-    assert [pair[f"gap of {pair['knows']}, resampled"] for pair in pairs] == [0.0, 0.0, 0.0]
+    assert [row["gap"] for row in rows] == ["0.000", "0.000", "0.000", None, *["0.000"] * 6]
+    assert [pair[f"gap of {pair['knows']}"] for pair in pairs] == [0.0, 0.0, 0.0, None]
+    assert [pair[f"gap of {pair['knows']}, resampled"] for pair in pairs] == [0.0, 0.0, 0.0, 0.0]
     regimes.draw(rows, pairs, tmp_path / "map.png", "")
     assert (tmp_path / "map.png").stat().st_size > 1000
 
@@ -104,7 +128,7 @@ def test_a_killed_map_goes_on_where_it_was_and_ends_with_the_same_numbers(
             regimes.main([*words, str(tmp_path / "killed")])
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").iterdir()}
     assert sorted(path.name.split("-")[0] for path in kept) == [
-        "MLE", "law", "mle", "mle", "more", "same", "scale.json", "search",
+        "MLE", "crossed", "half", "half", "law", "mle", "mle", "more", "same", "scale.json", "search",
     ]  # fmt: skip
     regimes.main([*words, str(tmp_path / "killed")])
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
@@ -113,7 +137,7 @@ def test_a_killed_map_goes_on_where_it_was_and_ends_with_the_same_numbers(
     monkeypatch.setattr(regime_arms, "search", interrupt)
     capsys.readouterr()
     regimes.main([*words[:-1], "--finished", "--out", str(tmp_path / "killed")])
-    assert capsys.readouterr().out.count("| 40 | 4 | 1 |") == 8
+    assert capsys.readouterr().out.count("| 40 | 4 | 1 |") == 10
     assert (tmp_path / "regimes.png").exists()
 
 

@@ -288,3 +288,20 @@ def test_a_sum_in_tiles_without_gradients_is_made_too() -> None:
     with torch.no_grad():
         total, value_B = tiled_sum(lambda some_b: some_b * weight, (torch.arange(4.0),), [weight], rows=3)
     assert (float(total), value_B.tolist(), total.requires_grad) == (18.0, [0.0, 3.0, 6.0, 9.0], False)
+
+
+@pytest.mark.parametrize("offset", [-1e4, -20.0, -19.0, 0.0, 60.0, 61.0, 1e4])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_likelihoods_are_exact_however_high_the_logits_are(offset: float, threads: int) -> None:
+    hidden_RH, weight_VH = (torch.randn(rows, 4, generator=derived_generator(rows)) for rows in (9, 50))
+    tokens_R, bias_V = torch.arange(9), torch.full((50,), offset)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found_R = linear_log_prob(hidden_RH, weight_VH, bias_V, tokens_R)
+    finally:
+        torch.set_num_threads(before)
+    # In the precision that the logits themselves have.
+    logits_RV = (functional.pad(hidden_RH, (0, 1), value=1.0) @ torch.cat([weight_VH, bias_V[:, None]], 1).t()).double()
+    expected_R = logits_RV.log_softmax(1)[torch.arange(9), tokens_R].float()
+    torch.testing.assert_close(found_R, expected_R, rtol=1e-5, atol=1e-5 + abs(offset) * 1e-6)

@@ -318,15 +318,18 @@ def test_evaluating_gives_every_part_its_own_mode_back() -> None:
 @pytest.mark.parametrize("vocab_size", [3, 97, 5000])
 def test_exponentials_of_a_row_do_not_depend_on_the_rows_beside_it(vocab_size: int) -> None:
     logits_RV = 5 * torch.randn(45, vocab_size, generator=derived_generator(5))
+    logits_RV[3] += 200  # beyond what exp can hold
+    logits_RV[17] -= 200  # all would be 0
+    logits_RV[:, 1] = -torch.inf
     whole_RV = logits_RV.clone()
-    highest_R1 = proportional_exp_(whole_RV)
+    taken_R1 = proportional_exp_(whole_RV)
     parts_RV = logits_RV.clone()
     for part_rV in parts_RV.split(7):
         proportional_exp_(part_rV)
     assert torch.equal(parts_RV, whole_RV)
-    assert torch.equal(highest_R1, logits_RV.amax(1, keepdim=True))
-    share_RV = whole_RV / whole_RV.sum(1, keepdim=True)
-    torch.testing.assert_close(share_RV, logits_RV.double().softmax(1).float(), rtol=5e-6, atol=0)
+    exact_RV = logits_RV.double().softmax(1).float()
+    torch.testing.assert_close(whole_RV / whole_RV.sum(1, keepdim=True), exact_RV, rtol=5e-6, atol=1e-30)
+    torch.testing.assert_close(whole_RV, (logits_RV - taken_R1).double().exp().float(), rtol=5e-6, atol=1e-30)
 
 
 def test_a_draw_comes_with_its_probability() -> None:

@@ -221,9 +221,9 @@ class _LinearLogProb(torch.autograd.Function):
         for rows in _tiles(hidden_RH):
             logits_rV, tokens_r1 = project(hidden_RH[rows]), tokens_R[rows, None]
             chosen_r1 = logits_rV.gather(1, tokens_r1)
-            highest_r1 = proportional_exp_(logits_rV)
-            total_r1, of_highest_r1 = logits_rV.sum(1, keepdim=True), logits_rV.amax(1, keepdim=True)
-            logp_R[rows] = (chosen_r1 - highest_r1 + of_highest_r1.log_() - total_r1.log())[:, 0]
+            taken_r1 = proportional_exp_(logits_rV)
+            total_r1 = logits_rV.sum(1, keepdim=True)
+            logp_R[rows] = (chosen_r1 - taken_r1 - total_r1.log())[:, 0]
             if alike is not None:
                 alike.add(rows, logits_rV, total_r1, tokens_r1, torch.ones_like(chosen_r1))
         ctx.alike = alike

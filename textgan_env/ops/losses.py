@@ -217,11 +217,11 @@ class _LinearLogProb(torch.autograd.Function):
         logp_R = torch.empty_like(hidden_RH[:, 0])
         made_now = expect_alike and any(ctx.needs_input_grad) and hidden_RH.device.type == "cpu"
         alike = _LinearGradients(hidden_RH, weight_VH, bias_V) if made_now else None
-        project = Projector(weight_VH, bias_V)
+        project, furthest = Projector(weight_VH, bias_V), _furthest(hidden_RH, weight_VH, bias_V)
         for rows in _tiles(hidden_RH):
             logits_rV, tokens_r1 = project(hidden_RH[rows]), tokens_R[rows, None]
             chosen_r1 = logits_rV.gather(1, tokens_r1)
-            taken_r1 = proportional_exp_(logits_rV)
+            taken_r1 = proportional_exp_(logits_rV, furthest=furthest)
             total_r1 = logits_rV.sum(1, keepdim=True)
             logp_R[rows] = (chosen_r1 - taken_r1 - total_r1.log())[:, 0]
             if alike is not None:
@@ -238,10 +238,10 @@ class _LinearLogProb(torch.autograd.Function):
         if ctx.alike is not None and len(grad_R) and bool((grad_R == grad_R[0]).all()):
             return *(part * grad_R[0] for part in ctx.alike.parts), None, None
         gradients = _LinearGradients(hidden_RH, weight_VH, bias_V)
-        project = Projector(weight_VH, bias_V)
+        project, furthest = Projector(weight_VH, bias_V), _furthest(hidden_RH, weight_VH, bias_V)
         for rows in _tiles(hidden_RH):
             weights_rV = project(hidden_RH[rows])
-            proportional_exp_(weights_rV)
+            proportional_exp_(weights_rV, furthest=furthest)
             total_r1 = weights_rV.sum(1, keepdim=True)
             gradients.add(rows, weights_rV, total_r1, tokens_R[rows, None], grad_R[rows, None])
         return *gradients.parts, None, None
@@ -309,6 +309,14 @@ class _LinearGradients:
         torch.mm(weights_rV, self.weight_VH, out=grad_hidden_RH[rows]).mul_(scale_r1)
         grad_weight_VH.addmm_(weights_rV.t(), self.hidden_RH[rows] * scale_r1)
         grad_bias_V.addmv_(weights_rV.t(), scale_r1[:, 0])
+
+
+def _furthest(hidden_RH: Tensor, weight_VH: Tensor, bias_V: Tensor) -> float:
+    """How far from 0 a finite logit can be, by Cauchy and Schwarz; infinity where it would have to be waited for."""
+    if hidden_RH.device.type != "cpu" or not hidden_RH.numel():
+        return math.inf
+    bias = bias_V.abs().masked_fill(bias_V == -math.inf, 0.0).amax()
+    return float(hidden_RH.norm(dim=1).amax() * weight_VH.norm(dim=1).amax() + bias)
 
 
 def _tiles(rows_R: Tensor) -> list[slice]:

@@ -167,6 +167,25 @@ class Differences(Picture):
 
 
 @dataclass(frozen=True)
+class Plane(Picture):
+    """Policies of a kept result of the suite in the plane of cover and fit, a line a seed along its temperatures.
+
+    Lower left is better. A mark is the policy at temperature 1; along the line to the right it is colder.
+    """
+
+    result: str
+    """Name in benchmarks/results, of an oracle task alone."""
+    policies: tuple[str, ...]
+    """Arms that were measured at several temperatures."""
+    names: tuple[str, ...] = ()
+    """What they are called in the picture; without any, as they stand there."""
+    title: str = ""
+    """A line above."""
+
+    drawn_by = "benchmarks.planes:draw_plane"
+
+
+@dataclass(frozen=True)
 class Again(Picture):
     """The picture of a kept result, drawn again from its numbers; nothing is measured.
 
@@ -221,7 +240,18 @@ class Rooms(Picture):
 
 @command
 def main(
-    options: Again | Credit | Moving | Rollouts | Vanishing | Chase | Curve | Differences | Leak | Reinforce | Rooms,
+    options: Again
+    | Credit
+    | Moving
+    | Rollouts
+    | Vanishing
+    | Chase
+    | Curve
+    | Differences
+    | Leak
+    | Plane
+    | Reinforce
+    | Rooms,
 ) -> None:
     """The command."""
     print(options.draw())

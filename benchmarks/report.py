@@ -289,7 +289,7 @@ def keep(out: Path, name: str, beside: Sequence[str] = ()) -> Path:
     for result in document["results"]:
         ends = {name: row[name] for row in result["learning_curve"] for name in compare.OF_CURVE if name in row}
         rows.append(short(result) | {"rows": list(map(short, result["rows"])), "learning_curve": [ends]})
-    for earlier in map(_kept, beside):
+    for earlier in map(kept_suite, beside):
         known = {row["label"] for row in rows}
         rows += [row for row in earlier["results"] if row["label"] not in known]
     more = {"options": {"preset": document["options"]["preset"]}, "failed": document["failed"]}
@@ -301,11 +301,11 @@ def keep(out: Path, name: str, beside: Sequence[str] = ()) -> Path:
 def make_again(name: str) -> Path:
     """Write the tables of kept results from their raw numbers; returns the Markdown file."""
     path = RESULTS / f"{name}.md"
-    write_safely(path, tables(_kept(name)))
+    write_safely(path, tables(kept_suite(name)))
     return path
 
 
-def _kept(name: str) -> dict[str, Any]:
+def kept_suite(name: str) -> dict[str, Any]:
     """A kept result of a suite, as `load` gives one.
 
     Raises:

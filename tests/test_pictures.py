@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from agents.mle import MLE, MLEConfig
 from agents.seqgan import SeqGAN
-from benchmarks import curves, diagrams, dynamics, moving, pictures, results
+from benchmarks import curves, diagrams, dynamics, moving, pictures, planes, results
 from benchmarks.dynamics import Estimates
 from benchmarks.measure import written
 from benchmarks.pictures import Chase, Credit, Rollouts, Vanishing
 from conftest import assert_refused
+from test_compare import MLE as RESULTS
 from textgan_env.discriminators import PairDiscriminator
 from textgan_env.policies import LSTMPolicy
 from textgan_env.runs.folder import RunFolder
@@ -290,3 +291,20 @@ def test_a_command_says_where_its_picture_is(
     pictures.main(["curve", "--runs", str(run), "--name", "mine"])
     assert capsys.readouterr().out == f"{tmp_path / 'mine.png'}\n"
     assert (tmp_path / "mine.png").stat().st_size < 80_000
+
+
+def test_the_plane_has_a_line_a_seed_and_marks_temperature_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(planes, "kept_suite", lambda name: {"results": RESULTS})
+    monkeypatch.setattr(planes, "save_figure", lambda figure, path, title: drawn.append(figure))
+    planes.draw_plane(pictures.Plane(result="mine", policies=("mle",), names=("MLE",)))
+    *curves, marks = drawn[0].axes[0].get_lines()
+    assert [len(curve.get_xdata()) for curve in curves] == [len(result["curve"]) for result in RESULTS]
+    assert [*zip(marks.get_xdata(), marks.get_ydata(), strict=True)] == [
+        (at["cover"], at["fit"]) for result in RESULTS for at in result["curve"] if at["temperature"] == 1
+    ]
+    assert marks.get_label() == f"MLE, {len(RESULTS)} seeds"
+    missing = pictures.Plane(result="mine", policies=("mle", "leakgan"))
+    assert_refused("'mine' holds no curve of cover and fit of 'leakgan'", planes.draw_plane, missing)
+    unnamed = pictures.Plane(result="mine", policies=("mle",), names=("a", "b"))
+    assert_refused("a name a policy is needed, found 2 for 1 policies", planes.draw_plane, unnamed)

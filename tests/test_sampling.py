@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from conftest import assert_refused, global_rng_state
-from textgan_env.ops.exponentials import proportional_exp_
+from textgan_env.ops.exponentials import proportional_exp_, shifted_exp_
 from textgan_env.ops.sampling import (
     Stream,
     derived_generator,
@@ -322,13 +322,13 @@ def test_exponentials_of_a_row_do_not_depend_on_the_rows_beside_it(vocab_size: i
     logits_RV[17] -= 200  # all would be 0
     logits_RV[:, 1] = -torch.inf
     whole_RV = logits_RV.clone()
-    taken_R1 = proportional_exp_(whole_RV)
+    taken_R1 = shifted_exp_(whole_RV)
     parts_RV = logits_RV.clone()
     for part_rV in parts_RV.split(7):
         proportional_exp_(part_rV)
     assert torch.equal(parts_RV, whole_RV)
     known_RV = logits_RV[:3].clone()
-    assert not proportional_exp_(known_RV, furthest=39.0).any()
+    assert not shifted_exp_(known_RV, furthest=39.0).any()
     assert torch.equal(known_RV, whole_RV[:3])
     exact_RV = logits_RV.double().softmax(1).float()
     torch.testing.assert_close(whole_RV / whole_RV.sum(1, keepdim=True), exact_RV, rtol=5e-6, atol=1e-30)

@@ -13,8 +13,23 @@ _FURTHEST = 40.0
 _VECTORS = 32
 
 
-def proportional_exp_(logits_RV: Tensor, *, furthest: float = math.inf) -> Tensor:
-    """Overwrite logits with numbers in proportion to their exponentials, whose sum is finite and not 0.
+def proportional_exp_(logits_RV: Tensor, *, furthest: float = math.inf) -> None:
+    """Overwrite logits with numbers in proportion to their exponentials, as `shifted_exp_` does.
+
+    Where softmax makes them, nobody asks what was taken off: on a GPU that would be three kernels more.
+
+    Args:
+        logits_RV: float, contiguous.
+        furthest: See `shifted_exp_`.
+    """
+    if _by_softmax(logits_RV):
+        torch.softmax(logits_RV, 1, out=logits_RV)
+    else:
+        shifted_exp_(logits_RV, furthest=furthest)
+
+
+def shifted_exp_(logits_RV: Tensor, *, furthest: float = math.inf) -> Tensor:
+    """Overwrite logits with exp of what is left when something is taken off each row, so that its sum is finite, not 0.
 
     On one thread a row is gone over twice, for its highest logit and for exp, in about half of the time of
     `torch.softmax`; only a row of very high or very low logits is moved before. What becomes of a row never depends on
@@ -25,10 +40,9 @@ def proportional_exp_(logits_RV: Tensor, *, furthest: float = math.inf) -> Tenso
         furthest: How far from 0 a finite logit can be, if that is known: below 40 the highest is not looked for.
 
     Returns:
-        What was taken off each row before exp, float (R, 1).
+        What was taken off, float (R, 1).
     """
-    if logits_RV.device.type != "cpu" or logits_RV.dtype != torch.float32 or torch.get_num_threads() > 1:
-        # Several threads would cut the array at places that depend on R; softmax is shared out by rows.
+    if _by_softmax(logits_RV):
         highest_R1 = logits_RV.amax(1, keepdim=True)
         torch.softmax(logits_RV, 1, out=logits_RV)
         return highest_R1 - logits_RV.amax(1, keepdim=True).log_()
@@ -46,3 +60,8 @@ def proportional_exp_(logits_RV: Tensor, *, furthest: float = math.inf) -> Tenso
     flat.exp_()
     flat[-_VECTORS:] = last_as_vectors
     return taken_R1
+
+
+def _by_softmax(logits_RV: Tensor) -> bool:
+    """Several threads would cut the array at places that depend on R; softmax is shared out by rows."""
+    return logits_RV.device.type != "cpu" or logits_RV.dtype != torch.float32 or torch.get_num_threads() > 1

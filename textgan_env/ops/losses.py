@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from textgan_env.ops.exponentials import proportional_exp_
+from textgan_env.ops.exponentials import proportional_exp_, shifted_exp_
 from textgan_env.ops.tiles import Tile
 from textgan_env.utils.errors import require_at_least, require_known
 
@@ -221,7 +221,7 @@ class _LinearLogProb(torch.autograd.Function):
         for rows in _tiles(hidden_RH):
             logits_rV, tokens_r1 = project(hidden_RH[rows]), tokens_R[rows, None]
             chosen_r1 = logits_rV.gather(1, tokens_r1)
-            taken_r1 = proportional_exp_(logits_rV, furthest=furthest)
+            taken_r1 = shifted_exp_(logits_rV, furthest=furthest)
             total_r1 = logits_rV.sum(1, keepdim=True)
             logp_R[rows] = (chosen_r1 - taken_r1 - total_r1.log())[:, 0]
             if alike is not None:

@@ -230,7 +230,13 @@ def _of_arm(results: Results, task: str, arm: str) -> Results:
 
 
 def best_baseline(results: Results, task: str) -> str | None:
-    """The second baseline: of `BASELINES` with all seeds of the first, the lowest mean NLL on the valid split."""
+    """The second baseline: that with the lowest mean NLL on the valid split."""
+    means = baseline_nlls(results, task)
+    return min(means, key=means.__getitem__, default=None)
+
+
+def baseline_nlls(results: Results, task: str) -> dict[str, float]:
+    """The arms of `BASELINES` that have all seeds of the first -> their mean NLL on the valid split."""
     seeds = {result["config"]["seed"] for result in _of_arm(results, task, BASELINE)}
     means = {}
     for arm in BASELINES:
@@ -238,7 +244,7 @@ def best_baseline(results: Results, task: str) -> str | None:
         nlls = [result["rows"][0]["values"].get("nll_valid") for result in found.values()]
         if nlls and None not in nlls and found.keys() >= seeds:
             means[arm] = fmean(nlls)
-    return min(means, key=means.__getitem__, default=None)
+    return means
 
 
 def cover_limits(results: Results, task: str) -> dict[int, float]:

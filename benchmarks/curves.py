@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks.pictures import Curve, Reinforce
+from benchmarks.pictures import Curve, Reinforce, called
 from docs.examples.reinforce import Args, learn
 from textgan_env.discriminators import score_logits
 from textgan_env.envs import default_discriminator
@@ -23,8 +23,7 @@ from textgan_env.utils.errors import require
 def draw_curve(options: Curve) -> Path:
     """Write the picture; returns its path."""
     runs, measures = options.runs, options.measures
-    names = options.names or tuple(run.name for run in runs)
-    require(len(names) == len(runs), f"a name a run is needed, found {len(names)} for {len(runs)} runs")
+    names = called(options.names, [run.name for run in runs], "run", "runs")
     rows = of_settings(curve_rows(runs, measures, options.phase), measures, names)
     lines = {}
     for key in measures:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import results
-from benchmarks.pictures import Differences
+from benchmarks.pictures import Differences, called
 from benchmarks.report import over_seeds
 from textgan_env.ops.confidence import interval
 from textgan_env.ops.metric_table import METRICS
@@ -28,12 +28,9 @@ def draw_differences(options: Differences) -> Path:
     rows = kept_rows(options.results)
     found = differences(rows, options.start, options.measures, options.policies)
     policies = tuple(dict.fromkeys(policy for policy, _ in found))
-    called = options.names or policies
-    require(
-        len(called) == len(policies), f"a name a policy is needed, found {len(called)} for {len(policies)} policies"
-    )
+    names_of = called(options.names, policies, "policy", "policies")
     seeds = " ".join(map(str, seeds_of(rows, options.start)))
-    names = {policy: f"{name}, seeds {seeds}" for policy, name in zip(policies, called, strict=True)}
+    names = {policy: f"{name}, seeds {seeds}" for policy, name in zip(policies, names_of, strict=True)}
     print(results.table([
         {"policy": names[policy], "measure": measure} | {f"T={at:g}": over_seeds(values) for at, values in by_T.items()}
         for (policy, measure), by_T in found.items()

@@ -4,11 +4,20 @@ For example ``python -m benchmarks.pictures credit --run runs/mle-coco-1``.
 """
 
 import pkgutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from benchmarks.results import command, image_path
+from textgan_env.utils.errors import require
+
+
+def called(names: Sequence[str], own: Sequence[str], one: str, several: str) -> Sequence[str]:
+    """What things are called in a picture: by the names that are given, one each, or by their own."""
+    found = names or own
+    require(len(found) == len(own), f"a name a {one} is needed, found {len(found)} for {len(own)} {several}")
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from benchmarks.compare import points_of
-from benchmarks.pictures import Plane
+from benchmarks.pictures import Plane, called
 from benchmarks.report import kept_suite
 from textgan_env.ops.plots import new_figure, plain_axes, plot_look, save_figure
 from textgan_env.utils.errors import require
@@ -18,21 +18,19 @@ def draw_plane(options: Plane) -> Path:
     Raises:
         InputError: If a policy has no curve of cover and fit there, or the numbers of policies and names differ.
     """
-    called = options.names or options.policies
-    same = len(called) == len(options.policies)
-    require(same, f"a name a policy is needed, found {len(called)} for {len(options.policies)} policies")
+    names = called(options.names, options.policies, "policy", "policies")
     results = kept_suite(options.result)["results"]
     figure = new_figure(6.4, 4.4)
     panel = figure.subplots()
     at_one = []
-    for number, (policy, name) in enumerate(zip(options.policies, called, strict=True)):
+    for number, (policy, name) in enumerate(zip(options.policies, names, strict=True)):
         of_arm = [one for one in results if one["config"]["arm"] == policy and points_of(one, "cover", "fit")]
         require(bool(of_arm), f"'{options.result}' holds no curve of cover and fit of '{policy}'")
         look = plot_look(number, marked=False)
         for result in of_arm:
             panel.plot(*zip(*points_of(result, "cover", "fit"), strict=True), **look | {"linewidth": 1.0})
-        at_one += [(at["cover"], at["fit"]) for one in of_arm for at in one["curve"] if at["temperature"] == 1]
-        points = at_one[-len(of_arm) :]
+        points = [(at["cover"], at["fit"]) for one in of_arm for at in one["curve"] if at["temperature"] == 1]
+        at_one += points
         seeds = f"{len(of_arm)} seed{'s' * (len(of_arm) > 1)}"
         marked = plot_look(number) | {"linestyle": "none", "markersize": 6, "label": f"{name}, {seeds}"}
         panel.plot(*zip(*points, strict=True), **marked)

@@ -143,27 +143,6 @@ def student(scale: Scale, size: int, weights: Weights) -> LSTMPolicy:
 
 # ----------------------------------------------------------------------------------------------------
 # What is made of it
-def read_by(
-    scale: Scale, task: OracleTask, start: LSTMPolicy, knows: str, halves: Sequence[LSTMPolicy], seed: int
-) -> list[tuple[OracleTask, LSTMPolicy]]:
-    """What D is fitted to: tasks whose real texts it reads, each with the policy whose texts it reads beside them.
-
-    Args:
-        scale: Sizes.
-        task: Of the student's texts.
-        start: The best maximum likelihood.
-        knows: "same": the student's texts; "crossed": these, each half beside texts of a policy that has learnt from
-            the other half; "more": others, of the same law; "law": nothing is fitted.
-        halves: The two policies, if asked for: of the second half of the texts, and of the first.
-        seed: Of the texts.
-    """
-    if knows == "crossed":
-        return [(half, policy) for half, policy in zip(halves_of(task), halves, strict=True)]
-    if knows == "law":
-        return []
-    return [(make_task(scale, scale.more_texts, seed + 1_000) if knows == "more" else task, start)]
-
-
 def halves_of(task: OracleTask) -> tuple[OracleTask, OracleTask]:
     """The task with the first half of its training texts, and with the second."""
     rows = torch.arange(len(task.split("train")))
@@ -188,7 +167,8 @@ def reinforced(
         task: Of the student's texts.
         start: The best maximum likelihood.
         knows: Name of what D has learnt from.
-        sides: That of `read_by`; nothing: D is the true log p / q of where the student begins.
+        sides: Tasks whose real texts D reads, each with the policy whose texts it reads beside them; none: D is the
+            true log p / q of where the student begins.
         seed: Of all draws.
 
     Yields:

@@ -104,8 +104,7 @@ class _Parts:
         def reinforced(knows: str) -> dict[str, Any]:
             """Against a discriminator, and against its shuffled scores."""
             found: dict[str, Any] = {"curves": {}}
-            halves = self.halves(seed, texts, size) if knows == "crossed" else []
-            sides = arms.read_by(self.scale, task, start, knows, halves, seed)
+            sides = self.sides(knows, task, start, seed, texts, size)
             for name, policy, worth in arms.reinforced(self.scale, task, start, knows, sides, seed):
                 found["curves"][name], found["worth"] = measure(policy), asdict(worth)
             return found
@@ -149,20 +148,24 @@ class _Parts:
 
         return self._student(f"mle-{seed}-{texts}-{size}-{member}", size, make)
 
-    def halves(self, seed: int, texts: int, size: int) -> "list[LSTMPolicy]":
-        """The best maximum likelihood by the recipe on the second half of the texts, and on the first."""
+    def sides(
+        self, knows: str, task: "OracleTask", start: "LSTMPolicy", seed: int, texts: int, size: int
+    ) -> "list[tuple[OracleTask, LSTMPolicy]]":
+        """What D is fitted to: tasks whose real texts it reads, each with who wrote what it reads beside them."""
         from benchmarks import regime_arms as arms
 
+        if knows == "law":
+            return []
+        if knows != "crossed":
+            more = knows == "more"
+            return [(arms.make_task(self.scale, self.scale.more_texts, seed + 1_000) if more else task, start)]
         recipe = self.searched(texts, size)["recipe"]
-        task: OracleTask = arms.make_task(self.scale, texts, seed)
-
-        def half(number: int) -> "LSTMPolicy":
-            """One of both."""
-            of_half = arms.halves_of(task)[1 - number]
-            make = partial(arms.best_likelihood, self.scale, of_half, size, recipe, seed)
-            return self._student(f"half-{seed}-{texts}-{size}-{number}", size, make)
-
-        return [half(0), half(1)]
+        first, second = arms.halves_of(task)
+        found = []
+        for number, (read, learnt) in enumerate(((first, second), (second, first))):
+            make = partial(arms.best_likelihood, self.scale, learnt, size, recipe, seed)
+            found.append((read, self._student(f"half-{seed}-{texts}-{size}-{number}", size, make)))
+        return found
 
     def _student(self, name: str, size: int, make: "Callable[[], dict[str, Tensor]]") -> "LSTMPolicy":
         """The policy whose weights stand in a file; they are made where there is none."""

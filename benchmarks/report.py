@@ -23,7 +23,7 @@ from tyro.conf import Positional
 from benchmarks import charts, compare
 from benchmarks.arms import BASELINE, BASELINES
 from benchmarks.charts import Chart, Drawn, Point
-from benchmarks.compare import Line, Results, best_baseline, cover_limits, lines_of, points_of
+from benchmarks.compare import Line, Results, baseline_nlls, best_baseline, cover_limits, lines_of, points_of
 from benchmarks.jobs import Result, read_json
 from benchmarks.results import RESULTS, cell, command, commit_of, kept, save, table
 from textgan_env.ops.confidence import FEWEST_SEEDS, interval
@@ -189,8 +189,7 @@ def summary(document: Mapping[str, Any]) -> str:
 
 def _second(results: Results, task: str) -> str:
     """Which baselines a task has, in a sentence."""
-    names = _names([result for result in results if result["config"]["task"] == task])
-    here = [arm for arm in BASELINES if arm in names]
+    here = baseline_nlls(results, task)
     if len(here) < 2:
         return f"Baseline: {BASELINE}; no other baseline was run."
     name = best_baseline(results, task)

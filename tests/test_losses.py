@@ -290,7 +290,7 @@ def test_a_sum_in_tiles_without_gradients_is_made_too() -> None:
     assert (float(total), value_B.tolist(), total.requires_grad) == (18.0, [0.0, 3.0, 6.0, 9.0], False)
 
 
-@pytest.mark.parametrize("offset", [-1e4, -20.0, -19.0, 0.0, 60.0, 61.0, 1e4])
+@pytest.mark.parametrize("offset", [-1e4, -60.0, -41.0, -35.0, -20.0, -19.0, 0.0, 35.0, 41.0, 60.0, 61.0, 1e4])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_likelihoods_are_exact_however_high_the_logits_are(offset: float, threads: int) -> None:
     hidden_RH, weight_VH = (torch.randn(rows, 4, generator=derived_generator(rows)) for rows in (9, 50))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from benchmarks import regime_arms, regimes, results
@@ -83,11 +84,12 @@ def test_a_crossed_discriminator_reads_every_text_beside_those_of_a_policy_that_
     monkeypatch.setattr(regime_arms, "best_likelihood", learns)
     monkeypatch.setattr(regime_arms, "search", lambda *args, **how: {"recipe": {}})
     scale = regime_arms.Scale(6, 4, samples=50)
-    halves = regimes._Parts(regimes.Options(out=tmp_path), scale).halves(0, 41, 3)
-    task = regime_arms.make_task(scale, 41, 0)
-    sides = regime_arms.read_by(scale, task, halves[0], "crossed", halves, 0)
+    task, start = regime_arms.make_task(scale, 41, 0), LSTMPolicy(6, start_token=0, embed_size=3, hidden_size=3)
+    sides = regimes._Parts(regimes.Options(out=tmp_path), scale).sides("crossed", task, start, 0, 41, 3)
     read = [side.split("train").tokens_BT.tolist() for side, _ in sides]
-    assert [author for _, author in sides] == halves
+    for seed, (_, author) in zip((1, 2), sides, strict=True):
+        learner = LSTMPolicy(6, start_token=0, embed_size=3, hidden_size=3, seed=seed)
+        assert torch.equal(author.embedding.weight, learner.embedding.weight)
     assert read[0] + read[1] == learnt[1] + learnt[0] == task.split("train").tokens_BT.tolist()
     assert (len(read[0]), len(learnt[0])) == (20, 21)
 

@@ -86,8 +86,7 @@ RUN_OF = re.compile(r"{([a-z0-9-]+)(?:\.(\d+))?}")
 _MLE = Need("mle")
 _FROM_MLE = "--preset smoke --pretrained {mle}"
 _LARGE = "--embed-size 128 --hidden-size 128 --dropout 0.5 --weight-decay 0.2 --learning-rate 3e-3"
-_MEMBERS = 3
-_TEACHERS = "--teachers {mle} {mle.1} {mle.2}"
+_MEMBERS, _MORE_MEMBERS = 3, 5
 #: Rewards that know nothing of the text, by their name on the command line of agents.
 CONTROLS = {
     "constant": "1 for every token",
@@ -110,6 +109,23 @@ def _plain(name: str, how: str, sweep: bool = False) -> Arm:
 def _decoder(name: str, how: str) -> Arm:
     """Maximum likelihood with another way of choosing tokens."""
     return Arm(name, "decoders", how, build=name.removeprefix("mle-").replace("-", "_"), sources=(_MLE,))
+
+
+def _ensemble(name: str, members: int) -> Arm:
+    """Several trainings of maximum likelihood on the same texts, together."""
+    how = f"the mean probability of {members} trainings of mle on the same texts"
+    sources = tuple(Need("mle", member) for member in range(members))
+    return Arm(name, "likelihood", how, build="ensemble", sources=sources, sweep=True)
+
+
+def _distilled(
+    name: str, members: int, how: str = "one network", small: str = "", large: str = "", only: Where = ""
+) -> Arm:
+    """A network that such an ensemble teaches; ``small`` and ``large`` are options of the presets smoke and fast."""
+    teachers = "--teachers {mle} " + " ".join(f"{{mle.{member}}}" for member in range(1, members))
+    smoke, fast = (f"--preset {preset} {teachers} {own}" for preset, own in (("smoke", small), ("fast", large)))
+    how = f"{how} taught by {members} trainings of mle"
+    return Arm(name, "likelihood", how, "distill", smoke, fast, None, sweep=True, only=only)
 
 
 def _seqgan(name: str, how: str, own: str, group: str = "adversarial", tries: int = 10) -> Arm:
@@ -193,9 +209,11 @@ ARMS: dict[str, Arm] = {
             paper="--preset paper --scheduled-sampling 0.002", sweep=True,
         ),
         Arm(
-            "mle-ensemble", "likelihood", f"the mean probability of {_MEMBERS} trainings of mle on the same texts",
-            build="ensemble", sources=tuple(Need("mle", member) for member in range(_MEMBERS)), sweep=True,
+            "mle-tuned", "likelihood", "mle for three times as many epochs", agent="mle",
+            smoke="--preset smoke --epochs 3", fast="--preset tuned", paper="--preset tuned", sweep=True, only="oracle",
         ),
+        _ensemble("mle-ensemble", _MEMBERS),
+        _ensemble("mle-ensemble-5", _MORE_MEMBERS),
         _decoder("mle-top-k", "mle that writes one of the k most probable tokens only"),
         _decoder("mle-nucleus", "mle that writes the most probable tokens of a mass p only"),
         _decoder("mle-mixture", "each text of mle at temperature 1 or, with probability e, at 0.4: learns nothing new"),
@@ -227,16 +245,11 @@ ARMS: dict[str, Arm] = {
         *_agent("coldgan", "coldgan", "ColdGAN: generates colder than it learns, and weighs its texts for that"),
         *_agent("relgan", "relgan", "RelGAN: D's gradient in soft words, no reward"),
         *_agent("dgsan", "dgsan", "DGSAN: G against its older self, without D", control="self"),
-        Arm(
-            "distilled", "likelihood", f"one network taught by {_MEMBERS} trainings of mle", "distill",
-            smoke=f"--preset smoke {_TEACHERS}", fast=f"--preset fast {_TEACHERS}", paper=None, sweep=True,
-        ),
-        Arm(
-            "distilled-large", "likelihood", "the same with 128/128 instead of 32/32 units", "distill",
-            smoke=f"--preset smoke {_TEACHERS} --embed-size 16 --hidden-size 16",
-            fast=f"--preset fast {_TEACHERS} --embed-size 128 --hidden-size 128 --learning-rate 5e-3", paper=None,
-            sweep=True, only="oracle",
-        ),
+        _distilled("distilled", _MEMBERS),
+        _distilled("distilled-5", _MORE_MEMBERS),
+        _distilled("distilled-large", _MEMBERS, "one network of 128/128 instead of 32/32 units,",
+                   "--embed-size 16 --hidden-size 16", "--embed-size 128 --hidden-size 128 --learning-rate 5e-3",
+                   only="oracle"),
         *_agent("seqgan-distilled", "seqgan", "seqgan-n4, but from distilled", "--rollouts 4", begun="distilled"),
         *_agent("seqgan-lm", "seqgan", "SeqGAN whose D reads the states of a pretrained language model (SmolLM2)",
                 "--rollouts 0 --discriminator lm", only="text",
@@ -250,7 +263,8 @@ GROUPS = tuple(dict.fromkeys(arm.group for arm in ARMS.values()))
 # The baselines that every comparison has: what agents begin with, and the best by NLL-valid of all that need no reward.
 BASELINE = "mle"
 BASELINES = (
-    "mle", "mle-large", "mle-paper", "control-without-d", "mle-ensemble", "distilled", "distilled-large",
+    "mle", "mle-large", "mle-paper", "mle-tuned", "control-without-d", "mle-ensemble", "mle-ensemble-5", "distilled",
+    "distilled-5", "distilled-large",
 )  # fmt: skip
 
 

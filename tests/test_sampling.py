@@ -328,7 +328,7 @@ def test_exponentials_of_a_row_do_not_depend_on_the_rows_beside_it(vocab_size: i
         proportional_exp_(part_rV)
     assert torch.equal(parts_RV, whole_RV)
     known_RV = logits_RV[:3].clone()
-    assert not shifted_exp_(known_RV, furthest=39.0).any()
+    assert not shifted_exp_(known_RV, furthest=59.0).any()
     assert torch.equal(known_RV, whole_RV[:3])
     exact_RV = logits_RV.double().softmax(1).float()
     torch.testing.assert_close(whole_RV / whole_RV.sum(1, keepdim=True), exact_RV, rtol=5e-6, atol=0)

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 # A row whose highest logit is no further from 0 is not moved before it goes through exp: V of them do not overflow, and
-# what becomes 0 is less probable than e^-47 times the highest.
-_FURTHEST = 40.0
+# what becomes 0 is less probable than e^-27 times the highest, which float32 does not see beside it.
+_FURTHEST = 60.0
 # Where torch goes over an array, what is left behind its last whole vectors is computed in another way.
 _VECTORS = 32
 
@@ -37,7 +37,7 @@ def shifted_exp_(logits_RV: Tensor, *, furthest: float = math.inf) -> Tensor:
 
     Args:
         logits_RV: float, contiguous. A row that holds NaN or infinity, or nothing but -infinity, becomes NaN.
-        furthest: How far from 0 a finite logit can be, if that is known: below 40 the highest is not looked for.
+        furthest: How far from 0 the highest logit of a row can be, if that is known: below 59 it is not looked for.
 
     Returns:
         What was taken off, float (R, 1).

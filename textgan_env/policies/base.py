@@ -216,6 +216,8 @@ class PolicyModule(nn.Module):
     kind: ClassVar[str]
     # Whether each text starts from a random state of its own: then log-probabilities are given that state.
     random_start = False
+    # How far from 0 the highest logit of a row can be before decoding, dropout off.
+    _furthest = math.inf
 
     def __init__(self, vocab_size: int, start_token: int, forbidden: Sequence[int] = ()) -> None:
         super().__init__()
@@ -235,6 +237,11 @@ class PolicyModule(nn.Module):
     def device(self) -> torch.device:
         """Where its tensors live."""
         return self.forbidden.device
+
+    @property
+    def furthest_logit(self) -> float:
+        """How far from 0 the highest logit of a row of `step` can be, dropout off; infinity where it is not known."""
+        return self._furthest / self.decoding.temperature
 
     def at_temperature(self, temperature: float) -> Self:
         """The same policy, sharing its weights, at another temperature and otherwise undisturbed."""

@@ -95,6 +95,10 @@ class LSTMPolicy(PolicyModule):
         """The same policy, whose projection to the vocabulary is laid out for many steps."""
         view = copy.copy(self)
         view._projector = Projector(self.projection.weight, self.projection.bias)
+        if self.device.type == "cpu":  # a GPU would have to be waited for
+            # A hidden unit is a sigmoid times a tanh, between -1 and 1.
+            furthest_V = self.projection.weight.abs().sum(1) + self.projection.bias.abs()
+            view._furthest = float(furthest_V.amax())
         return view
 
     def begin(self, batch_size: int) -> State:

@@ -9,6 +9,7 @@ the first token.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -257,6 +258,7 @@ def _generate(
     uniform_R = torch.empty(len(texts.row_R), dtype=torch.float64, device=tokens_BT.device)
     given_B = torch.full_like(tokens_BT[:, 0], policy.start_token)
     alive_R = texts.row_R[:0]
+    draw = partial(_draw, texts, furthest=policy.furthest_logit if isinstance(policy, PolicyModule) else math.inf)
 
     for position in range(max_length):
         joining_R = torch.arange(starts[position], starts[position + 1], device=tokens_BT.device)
@@ -266,7 +268,7 @@ def _generate(
         uniform_R[writing_R] = keyed_uniform(keys.seed_B, keys.episode_B, position=position, stream=stream, **of_R)
         for rows_r in row_tiles(alive_R, tile):
             logits_rV = written.step(texts.tokens_RT[:, position - 1], rows_r)
-            _draw(texts, rows_r, position, logits_rV, uniform_R[rows_r])
+            draw(rows_r, position, logits_rV, uniform_R[rows_r])
 
         for rows_b in row_tiles((longest_B >= position).nonzero()[:, 0], tile):
             logits_bV = read.step(given_B, rows_b)
@@ -274,7 +276,7 @@ def _generate(
             chosen_b = wanted_BT[rows_b, position]
             rows_r, joining_R = joining_R.tensor_split([int(chosen_b.sum()) * rollouts])
             if len(rows_r):
-                _draw(texts, rows_r, position, logits_bV[chosen_b], uniform_R[rows_r].view(-1, rollouts))
+                draw(rows_r, position, logits_bV[chosen_b], uniform_R[rows_r].view(-1, rollouts))
                 written.put(rows_r, read.get(texts.row_R[rows_r]))
         given_B = tokens_BT[:, position]
 
@@ -285,9 +287,11 @@ def _generate(
             alive_R = writing_R[~ended_R]
 
 
-def _draw(texts: Completions, rows_r: Tensor, position: int, logits_bV: Tensor, uniform: Tensor) -> None:
-    """Draw the tokens of some rows at a position; logits are overwritten."""
-    drawn, share = sample_with_probability(logits_bV, uniform, overwrite=True)
+def _draw(
+    texts: Completions, rows_r: Tensor, position: int, logits_bV: Tensor, uniform: Tensor, *, furthest: float
+) -> None:
+    """Draw the tokens of some rows at a position; logits are overwritten, the highest no further from 0 than that."""
+    drawn, share = sample_with_probability(logits_bV, uniform, overwrite=True, furthest=furthest)
     texts.tokens_RT[rows_r, position] = drawn.flatten()
     if texts.logp_RT is not None:
         texts.logp_RT[rows_r, position] = share.flatten().log_()

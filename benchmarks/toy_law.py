@@ -2,9 +2,9 @@
 
 ``python -m benchmarks.toy_law`` gives each agent a table that can hold any distribution over the 256 texts of the toy
 task, and after each g-step the discriminator that is best against it, log p / q (CoT: the best mediator, the mixture of
-p and q). What is left over is the agent's own rule: whether it comes to rest at the true distribution. With ``--control
-shuffled`` the same without any news; CoT and what follows a gradient in the text have no reward, and are left out.
-``--only`` measures some rows, for a table of their own.
+p and q; DGSAN: its older self). What is left over is the agent's own rule: whether it comes to rest at the true
+distribution. With ``--control shuffled`` the same without any news; CoT, DGSAN and what follows a gradient in the text
+have no reward, and are left out. ``--only`` measures some rows, for a table of their own.
 """
 
 from collections.abc import Callable, Mapping
@@ -46,14 +46,17 @@ ARMS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "expert iteration, tree search": ("expert_iteration", {"real_share": 0.0, "search": "tree"}),
     "CoT, step": ("cot", {"credit": "step"}),
     "CoT, to go": ("cot", {"credit": "to-go"}),
+    "DGSAN": ("dgsan", {}),
 }
 #: Panel of the picture -> modules of the agents whose rows it shows, beside maximum likelihood.
 PANELS: Mapping[str, tuple[str, ...]] = {
     "policy gradient": ("seqgan", "grpo", "scratchgan", "coldgan"),
     "weights, search": ("maligan", "expert_iteration"),
-    "moments, a mediator": ("textgan", "cot"),
+    "moments, a mediator, its older self": ("textgan", "cot", "dgsan"),
     "through the text": ("relgan",),
 }
+# Real texts that agents draw from: so many that they say all of p that a curve shows.
+_REAL_TEXTS = 200_000
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def main(options: Options) -> None:
     for name in options.only:
         require_known("row", name, ARMS)
     for name, (agent, changes) in ARMS.items():
-        rewarded = agent not in ("cot", "relgan") and "gradient" not in changes
+        rewarded = agent not in ("cot", "relgan", "dgsan") and "gradient" not in changes
         if (options.only and name not in options.only) or not (rewarded or options.control is None):
             continue
         print(f"{name} ...", flush=True)
@@ -123,19 +126,22 @@ def learn(options: Options, seed: int, agent: str, changes: Mapping[str, Any]) -
     from textgan_env.tasks import ToyTask
     from textgan_env.training.schedule import Step
 
-    task, config = ToyTask(), module_of(agent).PRESETS["smoke"]("toy")
+    task, config = ToyTask(size=_REAL_TEXTS), module_of(agent).PRESETS["smoke"]("toy")
     sizes = {"batch_size": options.batch_size, "learning_rate": options.learning_rate, "rounds": options.steps}
     config = replace(config, policy="table", seed=seed, control=options.control, **sizes, **changes)
     learner = class_of(agent)(config, task)
     if agent == "cot":
         learner.mediator = MixturePolicy([task.oracle, learner.policy], [0.5, 0.5])
-    elif "discriminator" not in changes:
+    elif agent != "dgsan" and "discriminator" not in changes:
         learner.discriminator = RatioDiscriminator(task.oracle, learner.policy, task.max_length)
 
     def step(number: int) -> None:
         for group in learner.g_optimizer.param_groups:
             group["lr"] = options.learning_rate * rate(number / options.steps)
-        learner.g_step(Step(seed=seed * 10**6 + number, round=number))
+        now = Step(seed=seed * 10**6 + number, round=number)
+        if agent == "dgsan":
+            learner.remember(now)
+        learner.g_step(now)
 
     return followed(learner.policy, task, options.steps, step)
 

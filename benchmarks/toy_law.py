@@ -105,9 +105,10 @@ def main(options: Options) -> None:
     notes = (
         f"Exact divergences in nats per token on the toy task (V=4, T=4, 256 texts), mean of {options.seeds} seeds, "
         f"{options.steps} g-steps of {options.batch_size} texts from the uniform distribution, by a table that can "
-        "hold any distribution, against the best discriminator of each step (CoT: the best mediator; random features: "
-        f"one that never learns); reward: {options.control or 'as the row says'}. cover, fit and the worst seed's sum: "
-        "after the last step. Maximum likelihood learns from as many fresh texts of the true distribution."
+        "hold any distribution, against the best discriminator of each step (CoT: the best mediator; DGSAN: itself a "
+        f"step ago; random features: one that never learns); reward: {options.control or 'as the row says'}. cover, "
+        "fit and the worst seed's sum: after the last step. Maximum likelihood learns from as many fresh texts of the "
+        "true distribution."
     )
     panels = {f"cover + fit: {panel}": shown(curves, agents) for panel, agents in PANELS.items()}
     lines = {panel: rows for panel, rows in panels.items() if len(rows) > 1}

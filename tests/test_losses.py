@@ -105,11 +105,13 @@ def test_baseline_is_taken_off_the_credit_and_gets_no_gradient() -> None:
     assert baseline_BT.grad is None
 
 
-def random_inputs(rows: int, dtype: torch.dtype, *, vocab_size: int = 7) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def random_inputs(
+    rows: int, dtype: torch.dtype, *, vocab_size: int = 7, units: int = 5
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     generator = derived_generator(rows)
     hidden_RH, weight_VH, bias_V = (
         torch.randn(*shape, generator=generator, dtype=dtype).requires_grad_()
-        for shape in ((rows, 5), (vocab_size, 5), (vocab_size,))
+        for shape in ((rows, units), (vocab_size, units), (vocab_size,))
     )
     return hidden_RH, weight_VH, bias_V, torch.randint(vocab_size, (rows,), generator=generator)
 
@@ -117,10 +119,11 @@ def random_inputs(rows: int, dtype: torch.dtype, *, vocab_size: int = 7) -> tupl
 @pytest.mark.parametrize("rows", [0, 1, TILE - 1, TILE, TILE + 1, 2 * TILE + 3])
 @pytest.mark.parametrize("last_slope", [-1.0, 2.0], ids=["rows weigh alike", "rows weigh otherwise"])
 @pytest.mark.parametrize("expect_alike", [True, False])
+@pytest.mark.parametrize("units", [5, losses._NARROW + 1])
 def test_linear_log_prob_equals_cross_entropy_forward_and_backward(
-    rows: int, last_slope: float, expect_alike: bool
+    rows: int, last_slope: float, expect_alike: bool, units: int
 ) -> None:
-    hidden_RH, weight_VH, bias_V, tokens_R = random_inputs(rows, torch.float64)
+    hidden_RH, weight_VH, bias_V, tokens_R = random_inputs(rows, torch.float64, units=units)
     slope_R = torch.linspace(-1, last_slope, rows, dtype=torch.float64)
     inputs = (hidden_RH, weight_VH, bias_V)
 

@@ -319,6 +319,25 @@ def test_with_decoding_shares_the_weights_and_leaves_the_policy_as_it_was(make: 
     assert torch.equal(again.log_prob(tokens_BT, mask_BT), policy.log_prob(tokens_BT, mask_BT))
 
 
+@each_policy
+@pytest.mark.parametrize("decoding", DECODINGS.values(), ids=DECODINGS.keys())
+@pytest.mark.parametrize("forbidden", [(), (2,)], ids=["all tokens", "one forbidden"])
+def test_the_highest_logit_is_no_further_from_zero_than_the_policy_says(
+    make: Callable[..., PolicyModule], decoding: Decoding, forbidden: Sequence[int]
+) -> None:
+    policy = make(forbidden).with_decoding(decoding)
+    with torch.no_grad():
+        for parameter in policy.parameters():  # units near 1 and -1
+            parameter.mul_(20)
+        prepared = policy.prepared()
+        state, tokens_B = prepared.begin(4), torch.tensor([0, 1, 3, 3])
+        for _ in range(3):
+            logits_BV, state = prepared.step(tokens_B, state)
+            assert logits_BV.amax(1).abs().amax() <= prepared.furthest_logit * 1.001
+    known = make in (lstm, latent, infilling) or (make in (unigram, trigram) and not forbidden)
+    assert math.isfinite(prepared.furthest_logit) == known
+
+
 @pytest.mark.parametrize(("vocab_size", "start_token", "forbidden", "field"), [
     (0, 0, [], "vocab_size"), (3, 4, [], "start_token"), (3, -1, [], "start_token"),
     (3, 0, [1, 3], "forbidden"), (2, 0, [1, 0], "forbidden"), (4, 0, [1, 1], "forbidden"),

@@ -328,6 +328,10 @@ def test_exponentials_of_a_row_do_not_depend_on_the_rows_beside_it(vocab_size: i
         proportional_exp_(part_rV)
     assert torch.equal(parts_RV, whole_RV)
     known_RV = logits_RV[:3].clone()
+    uniform_R = torch.rand(3, dtype=torch.float64, generator=derived_generator(6))
+    drawn = sample_with_probability(known_RV, uniform_R)
+    for one, other in zip(drawn, sample_with_probability(known_RV, uniform_R, furthest=59.0), strict=True):
+        assert torch.equal(one, other)
     assert not shifted_exp_(known_RV, furthest=59.0).any()
     assert torch.equal(known_RV, whole_RV[:3])
     exact_RV = logits_RV.double().softmax(1).float()

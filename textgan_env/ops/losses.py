@@ -216,7 +216,7 @@ class _LinearLogProb(torch.autograd.Function):
         """Log-probability of each token, float (R,)."""
         logp_R = torch.empty_like(hidden_RH[:, 0])
         made_now = expect_alike and any(ctx.needs_input_grad) and hidden_RH.device.type == "cpu"
-        alike = _LinearGradients(hidden_RH, weight_VH) if made_now else None
+        alike = _LinearGradients(hidden_RH, weight_VH, bias_V) if made_now else None
         project, furthest = Projector(weight_VH, bias_V), _furthest(hidden_RH, weight_VH, bias_V)
         for rows in _tiles(hidden_RH):
             logits_rV, tokens_r1 = project(hidden_RH[rows]), tokens_R[rows, None]
@@ -237,7 +237,7 @@ class _LinearLogProb(torch.autograd.Function):
         hidden_RH, weight_VH, bias_V, tokens_R = ctx.saved_tensors
         if ctx.alike is not None and len(grad_R) and bool((grad_R == grad_R[0]).all()):
             return *(part * grad_R[0] for part in ctx.alike.parts), None, None
-        gradients = _LinearGradients(hidden_RH, weight_VH)
+        gradients = _LinearGradients(hidden_RH, weight_VH, bias_V)
         project, furthest = Projector(weight_VH, bias_V), _furthest(hidden_RH, weight_VH, bias_V)
         for rows in _tiles(hidden_RH):
             weights_rV = project(hidden_RH[rows])
@@ -285,16 +285,21 @@ def _with_bias(weight_VH: Tensor, bias_V: Tensor) -> Tensor:
     return torch.cat([weight_VH, bias_V[:, None]], dim=1).t()
 
 
+# Up to so many units the gradients of weights and bias are faster as one product that lies as the logits do.
+_NARROW = 64
+
+
 class _LinearGradients:
-    """The gradients of a weighted sum of log-probabilities, added up over tiles.
+    """The gradients of a weighted sum of log-probabilities, added up over tiles."""
 
-    Those of weights and bias are one product that lies as the logits do, (H + 1, V), which is the faster way.
-    """
-
-    def __init__(self, hidden_RH: Tensor, weight_VH: Tensor) -> None:
+    def __init__(self, hidden_RH: Tensor, weight_VH: Tensor, bias_V: Tensor) -> None:
         self._hidden_RH, self._weight_VH = hidden_RH, weight_VH
-        self._of_hidden_RH = torch.empty_like(hidden_RH)
-        self._of_weight_GV = weight_VH.new_zeros(weight_VH.shape[1] + 1, len(weight_VH))
+        self._of_hidden_RH, self._narrow = torch.empty_like(hidden_RH), weight_VH.shape[1] <= _NARROW
+        if self._narrow:
+            both_GV = weight_VH.new_zeros(weight_VH.shape[1] + 1, len(weight_VH))
+            self._both_GV, self._of_weight_VH, self._of_bias_V = both_GV, both_GV[:-1].t(), both_GV[-1]
+        else:
+            self._of_weight_VH, self._of_bias_V = torch.zeros_like(weight_VH), torch.zeros_like(bias_V)
 
     def add(self, rows: slice, weights_rV: Tensor, total_r1: Tensor, tokens_r1: Tensor, slope_r1: Tensor) -> None:
         """Add a tile.
@@ -310,12 +315,16 @@ class _LinearGradients:
         weights_rV.scatter_add_(1, tokens_r1, -total_r1)
         scale_r1 = -slope_r1 / total_r1
         torch.mm(weights_rV, self._weight_VH, out=self._of_hidden_RH[rows]).mul_(scale_r1)
-        self._of_weight_GV.addmm_((_with_one(self._hidden_RH[rows]) * scale_r1).t(), weights_rV)
+        if self._narrow:
+            self._both_GV.addmm_((_with_one(self._hidden_RH[rows]) * scale_r1).t(), weights_rV)
+        else:
+            self._of_weight_VH.addmm_(weights_rV.t(), self._hidden_RH[rows] * scale_r1)
+            self._of_bias_V.addmv_(weights_rV.t(), scale_r1[:, 0])
 
     @property
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of hidden states (R, H), weights (V, H) and bias (V,)."""
-        return self._of_hidden_RH, self._of_weight_GV[:-1].t(), self._of_weight_GV[-1]
+        return self._of_hidden_RH, self._of_weight_VH, self._of_bias_V
 
 
 def _furthest(hidden_RH: Tensor, weight_VH: Tensor, bias_V: Tensor) -> float:

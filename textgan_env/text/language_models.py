@@ -122,7 +122,8 @@ def read_config(model: str | os.PathLike[str]) -> Any:
     """The config of a model; arguments and errors are those of `read_causal_lm`."""
     transformers = transformers_package()
     with _readable(model) as name:
-        require((Path(name) / "config.json").is_file(), f"no model at '{name}': it has no config.json")
+        expected = f"expected a folder with config.json, or one of: {', '.join(PUBLISHED)}"
+        require((Path(name) / "config.json").is_file(), f"no model at '{name}': {expected}")
         return transformers.AutoConfig.from_pretrained(name, **_SAFELY)
 
 

@@ -136,9 +136,9 @@ def _seqgan(name: str, how: str, own: str, group: str = "adversarial", tries: in
 
 
 def _agent(
-    name: str, agent: str, how: str, own: str = "", control: str = "shuffled", begun: str = "mle", only: Where = "",
-    small: str = "", large: str = "",
-) -> tuple[Arm, Arm]:  # fmt: skip
+    name: str, agent: str, how: str, own: str = "", controls: tuple[str, ...] = ("shuffled",), begun: str = "mle",
+    only: Where = "", small: str = "", large: str = "",
+) -> tuple[Arm, ...]:  # fmt: skip
     """An agent from maximum likelihood, or from another arm, and the same where its reward knows nothing.
 
     ``own`` are its options, ``small`` and ``large`` those of the presets smoke and fast.
@@ -150,8 +150,11 @@ def _agent(
         fast = f"--preset fast --rounds 10 --pretrained {{{begun}}} {own} {large} {more}"
         return Arm(name, group, how, agent, smoke, fast, None, sweep=True, only=only)
 
-    blind = f"{name} with --control {control}: {ALL_CONTROLS[control]}"
-    return arm(name, "agents", how), arm(f"{name}-{control}", "agents-controls", blind, f"--control {control}")
+    return arm(name, "agents", how), *(
+        arm(f"{name}-{control}", "agents-controls", f"{name} with --control {control}: {ALL_CONTROLS[control]}",
+            f"--control {control}")
+        for control in controls
+    )  # fmt: skip
 
 
 def _leakgan(name: str, how: str, own: str) -> tuple[Arm, ...]:
@@ -234,17 +237,22 @@ ARMS: dict[str, Arm] = {
             "control-without-d", "controls", "mle for twice as many epochs: more of the same instead of D",
             agent="mle", fast="--preset fast --epochs 40", paper="--preset tuned --epochs 120", sweep=True,
         ),
-        *_agent("maligan", "maligan", "MaliGAN: maximum likelihood on its own texts, weighed by D"),
+        # Random rewards and a D that has learnt nothing once a family: weights, groups, a dense reward, a gradient.
+        *_agent("maligan", "maligan", "MaliGAN: maximum likelihood on its own texts, weighed by D",
+                controls=("shuffled", "random", "untrained")),
         *_agent("resample", "expert_iteration", "expert iteration: G learns its own texts, drawn again as D says"),
         *_agent("rankgan", "rankgan", "RankGAN by the paper's rule: a ranker in the place of D", "--rollouts 4"),
-        *_agent("scratchgan", "scratchgan", "ScratchGAN, but from mle: a recurrent D rewards every token"),
+        *_agent("scratchgan", "scratchgan", "ScratchGAN, but from mle: a recurrent D rewards every token",
+                controls=("shuffled", "random", "untrained")),
         *_agent("cot", "cot", "cooperative training: G learns from a mediator of real and own texts",
-                control="real"),
-        *_agent("grpo", "grpo", "group-relative: texts that go on from one real prefix are compared with each other"),
+                controls=("real",)),
+        *_agent("grpo", "grpo", "group-relative: texts that go on from one real prefix are compared with each other",
+                controls=("shuffled", "random", "untrained")),
         *_agent("textgan", "textgan", "TextGAN: moments of D's features, as a reward for each text"),
         *_agent("coldgan", "coldgan", "ColdGAN: generates colder than it learns, and weighs its texts for that"),
-        *_agent("relgan", "relgan", "RelGAN: D's gradient in soft words, no reward"),
-        *_agent("dgsan", "dgsan", "DGSAN: G against its older self, without D", control="self"),
+        *_agent("relgan", "relgan", "RelGAN: D's gradient in soft words, no reward",
+                controls=("shuffled", "untrained")),
+        *_agent("dgsan", "dgsan", "DGSAN: G against its older self, without D", controls=("self",)),
         _distilled("distilled", _MEMBERS),
         _distilled("distilled-5", _MORE_MEMBERS),
         _distilled("distilled-large", _MEMBERS, "one network of 128/128 instead of 32/32 units,",

@@ -132,6 +132,7 @@ def test_linear_log_prob_equals_cross_entropy_forward_and_backward(
     torch.testing.assert_close(logp_R, expected_R)
     found = torch.autograd.grad((logp_R * slope_R).sum(), inputs)
     torch.testing.assert_close(found, torch.autograd.grad((expected_R * slope_R).sum(), inputs))
+    assert all(gradient.is_contiguous() for gradient in found)  # fused Adam reads them in the order of their memory
 
 
 def test_gradients_of_linear_log_prob_can_be_asked_for_again_with_other_weights_of_the_rows() -> None:

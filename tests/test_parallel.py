@@ -109,6 +109,38 @@ def test_a_gradient_takes_the_place_of_the_one_before_and_weights_without_one_ha
         assert (float(means["loss"]), float(used.grad), unused.grad is None) == (14.0 / shards, 7.0 / shards, True)
 
 
+def test_a_gradient_that_lies_otherwise_in_memory_still_moves_the_right_weights() -> None:
+    weight = nn.Parameter(torch.zeros(2, 3))
+    hidden_BH = torch.tensor([[1.0, 2.0, 3.0]])
+    slopes_BV = torch.tensor([[10.0, -20.0]])
+
+    def objective(hidden_bH: Tensor) -> dict[str, Sum]:
+        # Strides as a product with the transposed weight, written out by hand, would give them.
+        transposed_HV = hidden_bH.t() @ slopes_BV
+        gradient_VH = transposed_HV.t()
+        assert gradient_VH.stride() != weight.stride()
+        return {"loss": (_Given.apply(weight, gradient_VH), 1.0)}  # type: ignore[no-untyped-call]
+
+    backward([weight], [hidden_BH], objective)
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [[10.0, 20.0, 30.0], [-20.0, -40.0, -60.0]]
+    torch.optim.Adam([weight], lr=0.5, fused=True).step()
+    torch.testing.assert_close(weight.detach(), torch.tensor([[-0.5] * 3, [0.5] * 3]))
+
+
+class _Given(torch.autograd.Function):
+    """A number whose gradient in the weight is given."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, gradient: Tensor) -> Tensor:
+        ctx.gradient = gradient
+        return weight.sum()
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
+        return ctx.gradient, None
+
+
 def test_what_is_minimised_is_a_weighted_sum_of_means() -> None:
     weight, values_B = nn.Parameter(torch.tensor([2.0])), torch.tensor([1.0, 2.0, 6.0, 7.0])
 

@@ -296,8 +296,7 @@ class _LinearGradients:
         self._hidden_RH, self._weight_VH = hidden_RH, weight_VH
         self._of_hidden_RH, self._narrow = torch.empty_like(hidden_RH), weight_VH.shape[1] <= _NARROW
         if self._narrow:
-            both_GV = weight_VH.new_zeros(weight_VH.shape[1] + 1, len(weight_VH))
-            self._both_GV, self._of_weight_VH, self._of_bias_V = both_GV, both_GV[:-1].t(), both_GV[-1]
+            self._both_GV = weight_VH.new_zeros(weight_VH.shape[1] + 1, len(weight_VH))
         else:
             self._of_weight_VH, self._of_bias_V = torch.zeros_like(weight_VH), torch.zeros_like(bias_V)
 
@@ -323,7 +322,9 @@ class _LinearGradients:
 
     @property
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of hidden states (R, H), weights (V, H) and bias (V,)."""
+        """Of hidden states (R, H), weights (V, H) and bias (V,), each as what it is the gradient of lies in memory."""
+        if self._narrow:
+            return self._of_hidden_RH, self._both_GV[:-1].t().contiguous(), self._both_GV[-1]
         return self._of_hidden_RH, self._of_weight_VH, self._of_bias_V
 
 

@@ -223,7 +223,15 @@ def _gradients(
     """The gradient of the weighted sum of means; None for a parameter that has no part in it."""
     loss = sum(mean * weights[name] for name, mean in means.items() if name in weights)
     assert isinstance(loss, Tensor)
-    return torch.autograd.grad(loss, parameters, allow_unused=True)
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return tuple(map(_laid_out_as, parameters, gradients))
+
+
+def _laid_out_as(parameter: nn.Parameter, gradient: Tensor | None) -> Tensor | None:
+    """The gradient with the parameter's strides: fused Adam on a CPU takes both in the order of their memory."""
+    if gradient is None or gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def _parts(first: int, end: int) -> list[slice]:

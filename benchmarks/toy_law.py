@@ -42,7 +42,7 @@ ARMS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "RelGAN, straight-through": ("relgan", {"d_batches": 0, "g_steps": 1, "relaxation": "straight-through"}),
     "expert iteration, alpha 1": ("expert_iteration", {"real_share": 0.0}),
     "expert iteration, alpha 4": ("expert_iteration", {"real_share": 0.0, "alpha": 4.0}),
-    "expert iteration, smc": ("expert_iteration", {"real_share": 0.0, "search": "smc"}),
+    "expert iteration, smc": ("expert_iteration", {"real_share": 0.0, "search": "smc", "resample_every": 2}),
     "expert iteration, tree search": ("expert_iteration", {"real_share": 0.0, "search": "tree"}),
     "CoT, step": ("cot", {"credit": "step"}),
     "CoT, to go": ("cot", {"credit": "to-go"}),

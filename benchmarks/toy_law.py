@@ -112,8 +112,8 @@ def main(options: Options) -> None:
     )
     panels = {f"cover + fit: {panel}": shown(curves, agents) for panel, agents in PANELS.items()}
     lines = {panel: rows for panel, rows in panels.items() if len(rows) > 1}
-    learning_curve(points, image_path(options.name), lines=lines, x_label="g-step", log=tuple(lines))
     show(options.name, rows, notes=notes)
+    learning_curve(points, image_path(options.name), lines=lines, x_label="g-step", log=tuple(lines))
 
 
 def shown(curves: Mapping[str, Any], agents: tuple[str, ...]) -> dict[str, str]:

@@ -38,7 +38,8 @@ from textgan_env.policies import (
     make_policy,
     map_state,
 )
-from textgan_env.rewards import Keys
+from textgan_env.policies.base import State
+from textgan_env.rewards import Keys, generate
 from textgan_env.tasks import ToyTask
 from textgan_env.utils.errors import InputError
 
@@ -334,8 +335,28 @@ def test_the_highest_logit_is_no_further_from_zero_than_the_policy_says(
         for _ in range(3):
             logits_BV, state = prepared.step(tokens_B, state)
             assert logits_BV.amax(1).abs().amax() <= prepared.furthest_logit * 1.001
-    known = make in (lstm, latent, infilling) or (make in (unigram, trigram) and not forbidden)
+    known = make in (lstm, latent) or (make in (unigram, trigram) and not forbidden)
     assert math.isfinite(prepared.furthest_logit) == known
+
+
+def test_a_subclass_that_makes_other_logits_is_drawn_from_as_it_says() -> None:
+    class Stepped(LSTMPolicy):
+        """Sure of token 1 by what it makes of the logits."""
+
+        def step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
+            logits_BV, state = super().step(tokens_B, state)
+            return logits_BV - 300 + 20 * (torch.arange(V) == 1), state
+
+    class Raw(LSTMPolicy):
+        """The same, before decoding."""
+
+        def raw_step(self, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
+            logits_BV, state = super().raw_step(tokens_B, state)
+            return logits_BV - 300 + 20 * (torch.arange(V) == 1), state
+
+    for kind in (Stepped, Raw):
+        tokens_BT, _ = generate(kind(V, start_token=0, embed_size=4, hidden_size=4), Keys.counted(0, 20), T)
+        assert (tokens_BT == 1).all()
 
 
 @pytest.mark.parametrize(("vocab_size", "start_token", "forbidden", "field"), [

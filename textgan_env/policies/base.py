@@ -241,7 +241,8 @@ class PolicyModule(nn.Module):
     @property
     def furthest_logit(self) -> float:
         """How far from 0 the highest logit of a row of `step` can be, dropout off; infinity where it is not known."""
-        return self._furthest / self.decoding.temperature
+        known = type(self).step is PolicyModule.step
+        return self._furthest / self.decoding.temperature if known else math.inf
 
     def at_temperature(self, temperature: float) -> Self:
         """The same policy, sharing its weights, at another temperature and otherwise undisturbed."""

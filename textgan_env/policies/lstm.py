@@ -95,7 +95,8 @@ class LSTMPolicy(PolicyModule):
         """The same policy, whose projection to the vocabulary is laid out for many steps."""
         view = copy.copy(self)
         view._projector = Projector(self.projection.weight, self.projection.bias)
-        if self.device.type == "cpu":  # a GPU would have to be waited for
+        # A GPU would have to be waited for, and a subclass may make other logits.
+        if self.device.type == "cpu" and type(self).raw_step is LSTMPolicy.raw_step:
             # A hidden unit is a sigmoid times a tanh, between -1 and 1.
             furthest_V = self.projection.weight.abs().sum(1) + self.projection.bias.abs()
             view._furthest = float(furthest_V.amax())

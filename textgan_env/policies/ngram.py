@@ -85,8 +85,8 @@ class NGramPolicy(PolicyModule):
         require(set(counts) <= {2}, f"sizes must be pairs (contexts, pairs), found lists of {counts}")
         require(min((min(pair) for pair in sizes), default=0) >= 0, "sizes must be at least 0, found a negative one")
         check_weights(vocab_size + sum(3 * contexts + 4 + 2 * pairs for contexts, pairs in sizes), "an n-gram policy")
-        if not forbidden:  # logits are log-probabilities: the highest of V is at least 1 / V
-            self._furthest = math.log(vocab_size)
+        if not forbidden and type(self).raw_step is NGramPolicy.raw_step:
+            self._furthest = math.log(vocab_size)  # logits are log-probabilities: the highest of V is at least 1 / V
         self.order = order
         self.levels = nn.ModuleList(_Level(contexts, pairs) for contexts, pairs in sizes)
         self.log_unigram_V = nn.Buffer(torch.full((vocab_size,), -math.log(vocab_size)))

@@ -276,7 +276,9 @@ def _generate(
             chosen_b = wanted_BT[rows_b, position]
             rows_r, joining_R = joining_R.tensor_split([int(chosen_b.sum()) * rollouts])
             if len(rows_r):
-                draw(rows_r, position, logits_bV[chosen_b], uniform_R[rows_r].view(-1, rollouts))
+                # Of a large array a copy costs as much as the draw.
+                wanted_bV = logits_bV if len(rows_r) == len(rows_b) * rollouts else logits_bV[chosen_b]
+                draw(rows_r, position, wanted_bV, uniform_R[rows_r].view(-1, rollouts))
                 written.put(rows_r, read.get(texts.row_R[rows_r]))
         given_B = tokens_BT[:, position]
 

@@ -217,7 +217,7 @@ def slugs(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading).strip().replace(" ", "-") for heading in plain}
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "benchmarks/README.md"])
 def test_every_local_link_of_a_page_leads_somewhere(page: str) -> None:
     file, lost = PROJECT / page, []
     for link in LINK.findall(prose(page)):

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -41,7 +42,7 @@ from textgan_env.discriminators import (
 )
 from textgan_env.envs.game import TextGame
 from textgan_env.evaluation import evaluate
-from textgan_env.ops import tiles
+from textgan_env.ops import sampling, tiles
 from textgan_env.ops.sampling import derived_generator
 from textgan_env.policies import Decoding, EnsemblePolicy, LSTMPolicy, MemoriserPolicy, MixturePolicy, TransformerPolicy
 from textgan_env.rewards import Keys, complete, generate, rollouts
@@ -92,6 +93,13 @@ def of_policy(make: Callable[[], Any]) -> Path_:
         return tokens_BT, lengths_B, writer.log_prob(tokens_BT, tokens_BT < writer.vocab_size)
 
     return path
+
+
+def drawn_from_blocks(device: str) -> Any:
+    """Texts whose tokens are drawn in two levels, as they are from many rows or a large vocabulary."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling, "_AT_ONCE", 0)
+        return written(device)
 
 
 def completed(device: str, **options: Any) -> Any:
@@ -153,6 +161,7 @@ def paths() -> dict[str, Path_]:
         "generate, end token": lambda device: written(device, end_token=END),
         "generate, forbidden tokens": lambda device: written(device, forbidden=(1, 2)),
         "generate, two layers": lambda device: written(device, num_layers=2),
+        "generate, in two levels": drawn_from_blocks,
         "generate, n-grams": of_policy(lambda: fit_ngram(TASK, order=3)),
         "generate, table": of_policy(lambda: ToyTask(vocab_size=3, max_length=T).oracle),
         "generate, transformer": of_policy(transformer),
@@ -275,7 +284,7 @@ FAULTS: dict[Callable[..., Any], tuple[str, str]] = {
     tiles.numbers_of: ("torch.arange(len(mask_X), device=mask_X.device)", "torch.arange(len(mask_X))"),
     fit._orders: ("order.to(side_BT.device)", "order"),
     mle.mle_step: ("tokens_BT.to(policy.device)", "tokens_BT"),
-    TextGame.collect: ("tokens_BT.cpu().numpy()", "tokens_BT.numpy()"),
+    TextGame.collect: (".cpu().numpy()", ".numpy()"),
     ReplayedTexts.renew: ("generator=generator)", "generator=generator, device=fresh_RT.device)"),
 }
 

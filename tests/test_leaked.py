@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from conftest import StubPolicy, assert_refused
 from textgan_env.discriminators import ConvDiscriminator, DiscriminatorModule, PairDiscriminator
+from textgan_env.discriminators.growing import SlidingMatches
 from textgan_env.envs import TextGANVectorEnv
 from textgan_env.ops.sampling import derived_generator
 from textgan_env.policies import Decoding, LeakedPolicy, make_policy
@@ -91,6 +92,30 @@ def test_rows_of_different_lengths_can_grow_side_by_side(make: Any) -> None:
         for row in range(4):
             expected = [*tokens[row, : lengths[row]].tolist(), int(fed_B[row])]
             assert prefix["tokens"][row].tolist() == expected + [PAD] * (T - len(expected))
+
+
+def test_the_way_of_a_gpu_finds_the_same_matches_in_rows_of_any_length() -> None:
+    judge, tokens_BT = conv().eval(), texts(4)
+    matches = SlidingMatches(judge.embedding, list(judge.kernels), judge.widths, T)
+    began_B = torch.tensor([0, 1, 1, 4])  # a row that has not begun is at the empty prefix again and again
+    state = {**DiscriminatorModule.begin_features(judge, 4), **matches.begin(4)}
+    with torch.no_grad():
+        for step in range(T + 5):
+            length_B = step - began_B
+            place_B = (length_B - 1).clamp(0, T - 1)
+            fed_B = torch.where(length_B > T, PAD, tokens_BT[torch.arange(4), place_B])
+            best_BF, after = matches.read(fed_B, state)
+            state = {**judge.append_tokens(fed_B, state), **after}
+            scratch_BF = judge.features(
+                torch.stack([padded(tokens_BT, int(length))[row] for row, length in enumerate(length_B)])
+            )
+            torch.testing.assert_close(judge._through_highway(best_BF), scratch_BF, atol=1e-5, rtol=0)
+            waiting_B = began_B > step
+            begun = {**DiscriminatorModule.begin_features(judge, 4), **matches.begin(4)}
+            state = {
+                name: torch.where(waiting_B.view(-1, *[1] * (part.dim() - 1)), begun[name], part)
+                for name, part in state.items()
+            }
 
 
 def test_only_padding_may_follow_a_whole_text() -> None:

@@ -15,6 +15,8 @@ from conftest import assert_refused, global_rng_state
 from textgan_env.ops.exponentials import proportional_exp_, shifted_exp_
 from textgan_env.ops.sampling import (
     Stream,
+    _from_all,
+    _from_blocks,
     derived_generator,
     derived_seed,
     draw_seed,
@@ -143,6 +145,22 @@ def test_draws_equal_the_plain_inverse_distribution_function(vocab_size: int) ->
     logits_BV = 2 * torch.randn(rows, vocab_size, generator=derived_generator(vocab_size))
     uniform_B = uniforms(rows)
     assert sample_categorical(logits_BV, uniform_B).tolist() == plain_draws(logits_BV, uniform_B)
+
+
+@pytest.mark.parametrize("vocab_size", [1, 2, 3, 4, 97, 100, 5000])
+def test_the_way_of_a_gpu_with_few_tokens_draws_the_same(vocab_size: int) -> None:
+    logits_BV = 2 * torch.randn(400, vocab_size, generator=derived_generator(vocab_size))
+    uniform_B = uniforms(400)
+    tokens_B1, total_B1 = _from_all(logits_BV.softmax(1), uniform_B[:, None])
+    assert tokens_B1[:, 0].tolist() == plain_draws(logits_BV, uniform_B)
+    torch.testing.assert_close(total_B1, torch.ones_like(total_B1), atol=1e-5, rtol=0)
+
+
+def test_the_last_uniform_number_draws_a_token_that_may_be_drawn() -> None:
+    weights_BV = torch.tensor([[0.1, 0.7, 0.2, 0.0, 0.0], [0.3, 0.0, 0.0, 0.0, 0.0], [1e-7, 1e7, 3e-7, 1e-30, 0.0]])
+    last_B1 = torch.full((3, 1), 1 - 2.0**-53, dtype=torch.float64)
+    assert _from_all(weights_BV, last_B1)[0].tolist() == [[2], [0], [2]]
+    assert _from_blocks(weights_BV, last_B1)[0].tolist() == [[2], [0], [2]]
 
 
 def test_several_draws_a_row_equal_single_draws() -> None:

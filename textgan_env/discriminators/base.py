@@ -209,15 +209,14 @@ class DiscriminatorModule(nn.Module):
     def append_tokens(self, tokens_B: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The first half of `step_features`: the longer prefixes, when nobody asks for their features."""
         length_B = state["length"] + 1
-        # PAD after the last token makes no prefix longer.
-        length_B = torch.where(tokens_B == self.vocab_size, length_B.clamp(max=self.max_length), length_B)
-        if length_B.device.type == "cpu" and len(length_B):
+        if length_B.device.type == "cpu":
             too_long = f"the discriminator reads texts of {self.max_length} tokens, and was given one more"
-            require(int(length_B.max()) <= self.max_length, too_long)
-        place_B1 = (length_B - 1).clamp(min=0)[:, None]
-        held_B = state["tokens"].gather(1, place_B1)[:, 0]
-        written_B = torch.where(length_B > state["length"].clamp(min=0), tokens_B, held_B)
-        return {**state, "tokens": state["tokens"].scatter(1, place_B1, written_B[:, None]), "length": length_B}
+            # PAD after the last token makes no prefix longer.
+            require(not bool(((length_B > self.max_length) & (tokens_B != self.vocab_size)).any()), too_long)
+        # The first step of a row reads none: no place has the number -1.
+        is_new_BT = torch.arange(self.max_length, device=length_B.device) == state["length"][:, None]
+        tokens_BT = torch.where(is_new_BT, tokens_B[:, None], state["tokens"])
+        return {**state, "tokens": tokens_BT, "length": length_B.clamp(max=self.max_length)}
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments but the seed, as plain data: with the weights, all that a checkpoint needs.

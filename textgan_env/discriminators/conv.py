@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from textgan_env.discriminators.base import SCORING_TILE, DiscriminatorModule, Part, RawLinear, mean_rows
-from textgan_env.discriminators.growing import GrowingMatches
+from textgan_env.discriminators.growing import GrowingMatches, SlidingMatches
 from textgan_env.discriminators.windows import BestMatch, best_match, best_match_of_completions
 from textgan_env.ops.reward_kinds import PrecisionName
 from textgan_env.utils.errors import require, require_at_least
@@ -97,7 +97,7 @@ class ConvDiscriminator(DiscriminatorModule):
         self.bias = nn.Parameter(torch.empty(self.feature_size))
         # The first F outputs are the candidate, the rest the transform gate: one product for both.
         self.highway = RawLinear(self.feature_size, 2 * self.feature_size)
-        self._growing: GrowingMatches | None = None
+        self._growing: GrowingMatches | SlidingMatches | None = None
         self._initialise(seed)
 
     def _initialise(self, seed: int) -> None:
@@ -171,24 +171,16 @@ class ConvDiscriminator(DiscriminatorModule):
         return int(mask_BT.sum(1).amax()) if mask_BT.is_cpu and len(mask_BT) else self.max_length
 
     def begin_features(self, batch_size: int) -> dict[str, Tensor]:
-        """As the base, and on a CPU ``closed`` float (B, F) and ``open`` float (B, X) (see `GrowingMatches`).
+        """As the base, and what is known of the filters' matches (see `GrowingMatches`, on a GPU `SlidingMatches`).
 
         The weights are laid out here, so who changes them begins anew.
         """
-        state = super().begin_features(batch_size)
-        if self.bias.device.type != "cpu":
-            return state
         self._growing = None
-        return {**state, **self._matches().begin(batch_size)}
+        return {**super().begin_features(batch_size), **self._matches().begin(batch_size)}
 
     @torch.no_grad()
     def step_features(self, tokens_B: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `DiscriminatorModule.step_features`: equal to `features` but for rounding, without gradients.
-
-        On a GPU, where many small steps would cost more than they save, it is `features`.
-        """
-        if self.bias.device.type != "cpu":
-            return super().step_features(tokens_B, state)
+        """See `DiscriminatorModule.step_features`: equal to `features` but for rounding, without gradients."""
         longer = self.append_tokens(tokens_B, state)
         best_BF, matches = self._matches().read(tokens_B, state)
         return self._known_or_new(longer["tokens"], best_BF), {**longer, **matches}
@@ -222,16 +214,17 @@ class ConvDiscriminator(DiscriminatorModule):
 
     def _known_or_new(self, tokens_BT: Tensor, best_BF: Tensor) -> Tensor:
         """Features of prefixes, float (B, F), from their best matches unless they are known."""
-        if self.known is None:
+        if self.known is None or not best_BF.is_cpu:
             return self._through_highway(best_BF)
         return self.known.get(tokens_BT, lambda: self._through_highway(best_BF))
 
-    def _matches(self) -> GrowingMatches:
+    def _matches(self) -> GrowingMatches | SlidingMatches:
         """The filters as they are laid out for growing prefixes."""
         if self._growing is None:
+            laid_out = GrowingMatches if self.bias.device.type == "cpu" else SlidingMatches
             # Tensors of inference mode could not be copied with the module.
             with torch.inference_mode(False), torch.no_grad():
-                self._growing = GrowingMatches(self.embedding, list(self.kernels), self.widths, self.max_length)
+                self._growing = laid_out(self.embedding, list(self.kernels), self.widths, self.max_length)
         return self._growing
 
     @torch.no_grad()

@@ -123,6 +123,57 @@ class GrowingMatches:
         return torch.maximum(best_Bf, blank_f) if length + width <= self.max_length else best_Bf
 
 
+class SlidingMatches:
+    """`GrowingMatches` where starting a kernel is dear: a few for all filters, and rows may be of different lengths.
+
+    Windows are kept by how many tokens of the prefix they have read, so that a token is read by moving all of them up
+    one place and adding one product. A window that a filter of width w has read w tokens of moves on unchanged.
+
+    Args:
+        embedding: Float (V + 1, E); PAD's is the last.
+        kernels: Float (f, width * E) for each width.
+        widths: Tokens that the filters see.
+        max_length: T.
+    """
+
+    def __init__(self, embedding: Tensor, kernels: Sequence[Tensor], widths: Sequence[int], max_length: int) -> None:
+        self.widest, embed_size = max(widths), embedding.shape[1]
+        by_place = [
+            functional.pad(kernel.view(len(kernel), width, embed_size), (0, 0, 0, self.widest - width))
+            for kernel, width in zip(kernels, widths, strict=True)
+        ]
+        kernel_FWE = torch.cat(by_place)
+        #: All filters, place by place, 0 behind their width: float (E, W * F).
+        self.kernel_EX = kernel_FWE.permute(2, 1, 0).flatten(1)
+        self.change_VE = embedding - embedding[-1]
+        blank_F = kernel_FWE.sum(1) @ embedding[-1]
+        width_F = torch.cat([
+            torch.full((len(kernel),), width, device=embedding.device)
+            for kernel, width in zip(kernels, widths, strict=True)
+        ])  # fmt: skip
+        places_N, features_F = (torch.arange(end, device=embedding.device) for end in (max_length + 2, len(width_F)))
+        fits_NF = places_N[:, None] <= max_length - width_F
+        #: The match of a window that begins at place n while it has read nothing; -inf where none fits: (T + 2, F).
+        self.start_NF = torch.where(fits_NF, blank_F, -math.inf)
+        #: Where the windows are that have just been read to their end, in a row of `begin`.
+        self.closing_F = width_F * len(width_F) + features_F
+
+    def begin(self, batch_size: int) -> dict[str, Tensor]:
+        """Before the first token: ``windows`` float (B, W + 2, F), read 0 to W tokens of; last the best match."""
+        shape = batch_size, self.widest + 2, self.start_NF.shape[1]
+        return {"windows": self.start_NF.new_full(shape, -math.inf)}
+
+    def read(self, tokens_B: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """As `GrowingMatches.read`, with the state of `begin`."""
+        before_BWF, features = state["windows"], self.start_NF.shape[1]
+        beginning_B1F = self.start_NF[state["length"] + 1][:, None]
+        windows_BWF = torch.cat([beginning_B1F, before_BWF[:, :-2], before_BWF[:, -1:]], dim=1)
+        row_BX, best_BF = windows_BWF.flatten(1), windows_BWF[:, -1]
+        row_BX[:, features:-features].addmm_(functional.embedding(tokens_B, self.change_VE), self.kernel_EX)
+        torch.maximum(best_BF, row_BX.index_select(1, self.closing_F), out=best_BF)
+        return windows_BWF.amax(1), {"windows": windows_BWF}
+
+
 class KnownFeatures:
     """Features of prefixes that were looked at before.
 

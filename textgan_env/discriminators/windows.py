@@ -115,11 +115,10 @@ class BestMatch(torch.autograd.Function):
         """Best matches, float (B, F); keeps the windows and where each filter matched."""
         batch, length, embed_size = embedded_BTE.shape
         widest = max(kernel.shape[1] for kernel in kernels)
-        embedded_TBE = embedded_BTE.transpose(0, 1)
-        windows_PBX = embedded_BTE.new_empty(min(length, longest + 1), batch, widest)
-        for offset in range(widest // embed_size):
-            some_PBE = embedded_TBE[offset : offset + len(windows_PBX)]
-            windows_PBX[: len(some_PBE), :, offset * embed_size : (offset + 1) * embed_size] = some_PBE
+        # Each is a piece of the row of all embeddings; those at the end reach beyond it.
+        starts = min(length, longest + 1)
+        row_BX = functional.pad(embedded_BTE.flatten(1), (0, (starts - 1 - length) * embed_size + widest))
+        windows_PBX = row_BX.unfold(1, widest, embed_size)[:, :starts].transpose(0, 1).contiguous()
         found = []
         for kernel in kernels:
             starts = min(length - kernel.shape[1] // embed_size + 1, len(windows_PBX))

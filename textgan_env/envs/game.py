@@ -176,8 +176,11 @@ class TextGame:
         credit_BT = self.reward.with_sources(own_BT, texts, asked_BT, policy)
         reward_BT = self.reward.payments(own_BT, credit_BT, texts, torch.zeros_like(texts.lengths_B))
         # What stepping and pictures need to know: the only place where texts and credit leave their device.
-        self.episodes.fill(texts.tokens_BT.cpu().numpy())
-        self.credit_BT[:] = own_BT.masked_fill(~asked_BT, torch.nan).cpu().numpy()
+        known_BT = own_BT.masked_fill(~asked_BT, torch.nan)
+        # Together, as a GPU is waited for; float64 holds every token's number.
+        tokens_BT, credit_now_BT = torch.stack([texts.tokens_BT.double(), known_BT.double()]).cpu().numpy()
+        self.episodes.fill(tokens_BT.astype(np.int64))
+        self.credit_BT[:] = credit_now_BT
         parts = (texts.tokens_BT, texts.lengths_B, texts.ended_B, texts.keys, texts.end_token)
         return EpisodeBatch(*parts, credit_BT, reward_BT, own_BT)
 

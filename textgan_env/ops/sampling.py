@@ -43,19 +43,26 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Te
     Returns:
         Four int64 tensors of 32-bit random words.
     """
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for round_ in range(_ROUNDS):
+    word_0, word_1, word_2, word_3 = torch.broadcast_tensors(*counter, *key)[:4]
+    # Words 0 and 2 are multiplied, and 3 and 1 are mixed into what comes of it: both at once, in half as many steps.
+    even, odd = torch.stack([word_0, word_2]), torch.stack([word_3, word_1])
+    factor, step = _pair(_MULTIPLIER_0, _MULTIPLIER_1, even), _pair(_INCREMENT_1, _INCREMENT_0, even)
+    keys = torch.stack(torch.broadcast_tensors(key[1], key[0]))
+    keys = keys.view(2, *[1] * (even.dim() - keys.dim()), *keys.shape[1:])
+    for _ in range(_ROUNDS):
         # A product of two 32-bit words wraps around in int64, but its bits are right. Bits above the lower 32 are left
         # where they are harmless: the mask before the next product drops them, and undoes the signed shift.
-        product_0, product_1 = c0 * _MULTIPLIER_0, c2 * _MULTIPLIER_1
-        c0, c1, c2, c3 = (
-            ((product_1 >> 32) ^ c1 ^ (k0 + round_ * _INCREMENT_0)) & _MASK_32,
-            product_1,
-            ((product_0 >> 32) ^ c3 ^ (k1 + round_ * _INCREMENT_1)) & _MASK_32,
-            product_0,
-        )
-    return c0, c1 & _MASK_32, c2, c3 & _MASK_32
+        product = even * factor
+        mixed = (product >> 32).bitwise_xor_(odd).bitwise_xor_(keys).bitwise_and_(_MASK_32)
+        # What word 2 was multiplied to becomes words 0 and 1, what word 0 was becomes words 2 and 3.
+        even, odd, keys = mixed.flip(0), product, keys + step
+    return even[0], odd[1] & _MASK_32, even[1], odd[0] & _MASK_32
+
+
+def _pair(first: int, second: int, like: Tensor) -> Tensor:
+    """Two numbers along the first axis, made on the device itself: a copy to a GPU would wait for it."""
+    numbers = [torch.full((), number, device=like.device) for number in (first, second)]
+    return torch.stack(numbers).view(2, *[1] * (like.dim() - 1))
 
 
 def keyed_uniform(
@@ -112,15 +119,10 @@ def keyed_normal(seed_B: Tensor, episode_B: Tensor, shape: tuple[int, ...], *, r
     return normal
 
 
-def sample_categorical(logits_BV: Tensor, uniform: Tensor, *, overwrite: bool = False) -> Tensor:
-    """Draw tokens, int64 of the shape of ``uniform`` (see `sample_with_probability`)."""
-    return sample_with_probability(logits_BV, uniform, overwrite=overwrite)[0]
-
-
-def sample_with_probability(
+def sample_categorical(
     logits_BV: Tensor, uniform: Tensor, *, overwrite: bool = False, furthest: float = math.inf
-) -> tuple[Tensor, Tensor]:
-    """Draw tokens by inverting the distribution function, in two levels: the block of tokens, then the token in it.
+) -> Tensor:
+    """Draw tokens by inverting the distribution function: the first token at which it is above the uniform number.
 
     Exact up to float32 rounding of the probabilities; a token of logit -inf is never drawn. One uniform number a draw,
     where `torch.multinomial` draws V exponentials (and is over 90 % of generation time on CPU for that).
@@ -132,15 +134,54 @@ def sample_with_probability(
         furthest: How far from 0 the highest logit of a row can be, if that is known; it changes speed, never a draw.
 
     Returns:
-        int64 tokens of the shape of ``uniform``, and the probability of each, float64.
+        int64 tokens of the shape of ``uniform``.
 
     Raises:
         InputError: If a row has no token to draw or holds NaN (looked for on CPU only: it would stall a GPU).
     """
-    logits_BV, vocab_size = logits_BV.detach(), logits_BV.shape[1]
-    block_size = max(1, int(vocab_size**0.5))
+    return _drawn(logits_BV, uniform, overwrite, furthest)[0].view_as(uniform)
+
+
+def sample_with_probability(
+    logits_BV: Tensor, uniform: Tensor, *, overwrite: bool = False, furthest: float = math.inf
+) -> tuple[Tensor, Tensor]:
+    """As `sample_categorical`, and the probability of each token that is drawn, float64 of the shape of ``uniform``."""
+    tokens_BN, weights_BV, total_B1 = _drawn(logits_BV, uniform, overwrite, furthest)
+    share_BN = weights_BV.gather(1, tokens_BN).double() / total_B1
+    return tokens_BN.view_as(uniform), share_BN.view_as(uniform)
+
+
+def _drawn(logits_BV: Tensor, uniform: Tensor, overwrite: bool, furthest: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens, int64 (B, N); weights in proportion to the probabilities, (B, V); and their sums, float64 (B, 1)."""
+    logits_BV = logits_BV.detach()
     weights_BV = logits_BV.contiguous() if overwrite else logits_BV.clone(memory_format=torch.contiguous_format)
     proportional_exp_(weights_BV, furthest=furthest)
+    at_once = not weights_BV.is_cpu and weights_BV.numel() <= _AT_ONCE
+    uniform_BN = uniform if uniform.dim() == 2 else uniform[:, None]
+    tokens_BN, total_B1 = (_from_all if at_once else _from_blocks)(weights_BV, uniform_BN)
+    return tokens_BN, weights_BV, total_B1
+
+
+# On a GPU so many probabilities are summed up in less time than the kernels take to start that save it.
+_AT_ONCE = 2**22
+
+
+def _from_all(weights_BV: Tensor, uniform_BN: Tensor) -> tuple[Tensor, Tensor]:
+    """As `_from_blocks`, in few kernels: all weights are summed up in float64."""
+    edges_BV = weights_BV.double().cumsum(1)
+    total_B1 = edges_BV[:, -1:]
+    tokens_BN = torch.searchsorted(edges_BV, uniform_BN * total_B1, right=True)
+    return tokens_BN.clamp_(max=weights_BV.shape[1] - 1), total_B1  # only NaN is cut off
+
+
+def _from_blocks(weights_BV: Tensor, uniform_BN: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw tokens in proportion to weights, in two levels: the block of tokens, then the token in it.
+
+    Returns:
+        Tokens, int64 (B, N), and what the weights of each row add up to, float64 (B, 1).
+    """
+    vocab_size = weights_BV.shape[1]
+    block_size = max(1, int(vocab_size**0.5))
     full = vocab_size // block_size * block_size
     mass_BK = weights_BV[:, :full].unflatten(1, (-1, block_size)).sum(2)
     if full < vocab_size:
@@ -148,20 +189,20 @@ def sample_with_probability(
     mass_BK = mass_BK.double()
     edges_BK = mass_BK.cumsum(1)
     total_B1 = edges_BK[:, -1:]
-    drawable = logits_BV.device.type != "cpu" or bool(torch.isfinite(total_B1).all())
+    drawable = not weights_BV.is_cpu or bool(torch.isfinite(total_B1).all())
     require(drawable, "a row of logits holds NaN or allows no token, so none can be drawn")
 
-    target_BN = (uniform if uniform.dim() == 2 else uniform[:, None]) * total_B1
-    block_BN = _first_above(edges_BK, target_BN)
+    target_BN = uniform_BN * total_B1
+    # A number below 1 times the total is below the total, rounded or not: the block has mass. (Only NaN is cut off.)
+    block_BN = torch.searchsorted(edges_BK, target_BN, right=True).clamp_(max=edges_BK.shape[1] - 1)
     # Rounding can put a target a little before its block, where the first token would be drawn whatever its weight.
     rest_BN = (target_BN - (edges_BK - mass_BK).gather(1, block_BN)).clamp_(min=0)
-    tokens_BNk = block_BN[..., None] * block_size + torch.arange(block_size, device=logits_BV.device)
+    tokens_BNk = block_BN[..., None] * block_size + torch.arange(block_size, device=weights_BV.device)
     inside_BNk = tokens_BNk < vocab_size
     weights_BNk = weights_BV.gather(1, tokens_BNk.clamp(max=vocab_size - 1).flatten(1)).view_as(tokens_BNk)
     edges_BNk = (weights_BNk.double() * inside_BNk).cumsum(2)
-    offset_BN1 = _first_above(edges_BNk, rest_BN[..., None])
-    share_BN1 = weights_BNk.gather(2, offset_BN1).double() / total_B1[..., None]
-    return tokens_BNk.gather(2, offset_BN1).view_as(uniform), share_BN1.view_as(uniform)
+    offset_BN = _first_above(edges_BNk, rest_BN[..., None])[..., 0]
+    return block_BN * block_size + offset_BN, total_B1
 
 
 def systematic_sample(weights_R: Tensor, count: int, uniform: Tensor) -> Tensor:

@@ -90,13 +90,23 @@ def step_rows(policy: Policy, tokens_r: Tensor, state: State, rows: Tensor | sli
     """Step some rows of a state, which is changed in place: their logits, float (r, V) (see `PolicyModule.step_rows`).
 
     Raises:
-        InputError: If the policy's logits have another shape: they might be broadcast.
+        InputError: If the policy's logits have another shape.
     """
-    logits_rV, after = policy.step(tokens_r, map_state(lambda part: part[rows], state))
-    expected, found = (len(tokens_r), policy.vocab_size), tuple(logits_rV.shape)
-    require(found == expected, f"the policy's logits must have shape (B, V)={expected}, found {found}")
+    logits_rV, after = checked_step(policy, tokens_r, map_state(lambda part: part[rows], state))
     map_state(lambda whole, part: _put(whole, rows, part), state, after)
     return logits_rV
+
+
+def checked_step(policy: Policy, tokens_B: Tensor, state: State) -> tuple[Tensor, State]:
+    """`Policy.step`.
+
+    Raises:
+        InputError: If the policy's logits have another shape than (B, V): they might be broadcast.
+    """
+    logits_BV, after = policy.step(tokens_B, state)
+    expected, found = (len(tokens_B), policy.vocab_size), tuple(logits_BV.shape)
+    require(found == expected, f"the policy's logits must have shape (B, V)={expected}, found {found}")
+    return logits_BV, after
 
 
 def _put(whole: Tensor, rows: Tensor | slice, part: Tensor) -> Tensor:

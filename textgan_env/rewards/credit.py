@@ -123,35 +123,43 @@ class RolloutCredit:
         prefixes_BT = (wanted_BT & ~final_BT).roll(1, dims=1)
         of_batch = partial(complete, self.policy, texts.tokens_BT, prefixes_BT, keys=texts.keys)
         done = of_batch(rollouts=self.rollouts, end_token=texts.end_token)
-        reward_R = self._reward(self._score(done, texts.end_token))
+        final_row_F = numbers_of(final_BT.any(1))
+        reward_R, final_F = map(self._reward, self._score(done, texts.tokens_BT[final_row_F], texts.end_token))
         return_R = reward_R * self.gamma ** (done.lengths_R - done.prefix_R)
         q_BT = torch.zeros_like(wanted_BT, dtype=torch.float32)
         row_R, column_R = done.row_R[:: self.rollouts], done.prefix_R[:: self.rollouts] - 1
         q_BT[row_R, column_R] = return_R.view(-1, self.rollouts).mean(1)
-        final_row_R = numbers_of(final_BT.any(1))
-        if len(final_row_R):
-            # Few rows: a whole tile would cost as much as the completions of a token.
-            final_R = self._reward(score_logits(self.discriminator, texts.tokens_BT[final_row_R], tile=32))
-            final_B = torch.zeros_like(q_BT[:, 0]).index_copy(0, final_row_R, final_R)
-            q_BT = torch.where(final_BT, final_B[:, None], q_BT)
+        final_B = torch.zeros_like(q_BT[:, 0]).index_copy(0, final_row_F, final_F)
+        q_BT = torch.where(final_BT, final_B[:, None], q_BT)
         return Estimate(q_BT, done, reward_R)
 
     def _reward(self, logits_R: Tensor) -> Tensor:
         """R = f(logit), float32 (R,)."""
         return TRANSFORMS[self.transform](logits_R).float()
 
-    def _score(self, done: Completions, end_token: int | None) -> Tensor:
-        """D's logits of the completions, float (R,).
+    def _score(self, done: Completions, final_FT: Tensor, end_token: int | None) -> tuple[Tensor, Tensor]:
+        """D's logits of the completions, float (R,), and of texts that are finished, float (F,).
 
         Where texts end early, many completions of a likely sentence are equal, and what follows most prefixes is short:
         a costly D scores each text once, as a whole. Where none does, few are equal: the completions of a prefix share.
         """
         score = partial(score_completions, self.discriminator, precision=self.precision)
-        if end_token is None or not getattr(self.discriminator, "costly", False):
-            texts_GNT = done.tokens_RT.view(-1, self.rollouts, done.tokens_RT.shape[1])
-            return score(texts_GNT, done.prefix_R[:: self.rollouts]).flatten()
-        texts_RT, place_R = torch.unique(done.tokens_RT, dim=0, return_inverse=True)
-        return score(texts_RT[:, None], torch.zeros_like(texts_RT[:, 0]))[place_R, 0]
+        each_once = end_token is not None and getattr(self.discriminator, "costly", False)
+        # On a GPU one call is faster than two, and is waited for once.
+        together = not done.tokens_RT.is_cpu and self.precision == "float32"
+        texts_XT = torch.cat([done.tokens_RT, final_FT]) if together else done.tokens_RT
+        if each_once:
+            texts_UT, place_X = torch.unique(texts_XT, dim=0, return_inverse=True)
+            logits_X = score(texts_UT[:, None], torch.zeros_like(texts_UT[:, 0]))[place_X, 0]
+        elif together:
+            logits_X = score_logits(self.discriminator, texts_XT)
+        else:
+            texts_GNT = texts_XT.view(-1, self.rollouts, texts_XT.shape[1])
+            logits_X = score(texts_GNT, done.prefix_R[:: self.rollouts]).flatten()
+        if together or not len(final_FT):
+            return logits_X[: len(done.tokens_RT)], logits_X[len(done.tokens_RT) :]
+        # Few rows: a whole tile would cost as much as the completions of a token.
+        return logits_X, score_logits(self.discriminator, final_FT, tile=32)
 
 
 @dataclass(frozen=True)

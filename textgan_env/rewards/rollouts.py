@@ -7,7 +7,7 @@ the first token.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import accumulate
@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from textgan_env.ops.episodes import check_prefix
-from textgan_env.ops.sampling import Stream, evaluating, keyed_uniform, sample_with_probability
+from textgan_env.ops.sampling import Stream, evaluating, keyed_uniform, sample_categorical, sample_with_probability
 from textgan_env.ops.tiles import Tile
-from textgan_env.policies.base import Policy, PolicyModule, State, map_state, step_rows
+from textgan_env.policies.base import Policy, PolicyModule, State, checked_step, map_state, step_rows
 from textgan_env.rewards.texts import Keys
 from textgan_env.utils.errors import require, require_at_least
 
@@ -290,13 +290,15 @@ def _generate(
 
 
 def _draw(
-    texts: Completions, rows_r: Tensor, position: int, logits_bV: Tensor, uniform: Tensor, *, furthest: float
+    texts: Completions, rows_r: Tensor | slice, position: int, logits_bV: Tensor, uniform: Tensor, *, furthest: float
 ) -> None:
     """Draw the tokens of some rows at a position; logits are overwritten, the highest no further from 0 than that."""
-    drawn, share = sample_with_probability(logits_bV, uniform, overwrite=True, furthest=furthest)
-    texts.tokens_RT[rows_r, position] = drawn.flatten()
-    if texts.logp_RT is not None:
+    if texts.logp_RT is None:
+        drawn = sample_categorical(logits_bV, uniform, overwrite=True, furthest=furthest)
+    else:
+        drawn, share = sample_with_probability(logits_bV, uniform, overwrite=True, furthest=furthest)
         texts.logp_RT[rows_r, position] = share.flatten().log_()
+    texts.tokens_RT[rows_r, position] = drawn.flatten()
 
 
 def _generate_side_by_side(
@@ -322,7 +324,7 @@ def _generate_side_by_side(
     # What follows the end of a text that is read matters to nobody, but no policy need know how to read PAD.
     tokens_XT = torch.cat([tokens_BT.clamp(max=pad - 1), texts.tokens_RT])
     tokens_XS = functional.pad(tokens_XT, (1, 0), value=policy.start_token)
-    state = map_state(lambda part: functional.pad(part, (0, 0) * (part.dim() - 1) + (0, count)), state)
+    rows, writing = _SideBySide(policy, state, batch, batch + count), replace(texts, tokens_RT=tokens_XS[batch:, 1:])
     at_once = max(1, _DRAWS // count)
     for position in range(length):
         if position % at_once == 0:
@@ -330,22 +332,17 @@ def _generate_side_by_side(
             of_R = {"prefix": texts.prefix_R[:, None], "rollout": texts.rollout_R[:, None]}
             seed_R1, episode_R1 = keys_R.seed_B[:, None], keys_R.episode_B[:, None]
             uniform_RP = keyed_uniform(seed_R1, episode_R1, position=places, stream=stream, **of_R)
-        joining = slice(batch + starts[position], batch + starts[position + 1])
-        if joining.start < joining.stop:
-            row_r = texts.row_R[joining.start - batch : joining.stop - batch]
-            map_state(Tensor.copy_, _at(state, joining), _at(state, row_r))
-        # When the last completions have joined, nothing is read any more.
-        first = 0 if starts[position + 1] < count else batch
-        for start in range(first, joining.stop, tile):
-            rows = slice(start, min(start + tile, joining.stop))
-            logits_rV = _step(policy, tokens_XS[rows, position], state, rows)
-            drawn = slice(max(batch, start), rows.stop)
-            if drawn.start < drawn.stop:
-                uniform_r = uniform_RP[drawn.start - batch : drawn.stop - batch, position % at_once]
-                tokens_r, share_r = sample_with_probability(logits_rV[drawn.start - start :], uniform_r, overwrite=True)
-                tokens_XS[drawn, position + 1] = tokens_r
-                if texts.logp_RT is not None:
-                    texts.logp_RT[drawn.start - batch : drawn.stop - batch, position] = share_r.log_()
+        rows.join(texts.row_R[starts[position] : starts[position + 1]])
+        if starts[position + 1] == count:  # nothing is read any more
+            rows.leave(batch)
+        for start, logits_rV in rows.step(tokens_XS[:, position], tile):
+            written = slice(max(0, start - batch), start + len(logits_rV) - batch)
+            if written.start < written.stop:
+                logits_wV, uniform_w = (
+                    logits_rV[batch + written.start - start :],
+                    uniform_RP[written, position % at_once],
+                )
+                _draw(writing, written, position, logits_wV, uniform_w, furthest=math.inf)
     texts.tokens_RT.copy_(tokens_XS[batch:, 1:])
     if end_token is not None:
         ends_RT = (texts.tokens_RT == end_token) & (columns_T >= texts.prefix_R[:, None])
@@ -354,6 +351,51 @@ def _generate_side_by_side(
         texts.tokens_RT.masked_fill_(ended_RT, pad)
         if texts.logp_RT is not None:
             texts.logp_RT.masked_fill_(ended_RT, 0.0)
+
+
+class _SideBySide:
+    """The states of rows that stand side by side: rows join at the end, as copies of others, and leave in front.
+
+    A policy that writes into its state, as a transformer does, finds room for all rows there. The others' states are
+    made anew by each step, so nothing is copied.
+    """
+
+    def __init__(self, policy: Policy, state: State, batch: int, most: int) -> None:
+        self.policy, self.state, self.first, self.end = policy, state, 0, batch
+        self.writes = isinstance(policy, PolicyModule) and type(policy).step_rows is not PolicyModule.step_rows
+        if self.writes:
+            room = (0, most - self.end)
+            self.state = map_state(lambda part: functional.pad(part, (0, 0) * (part.dim() - 1) + room), state)
+
+    def join(self, row_J: Tensor) -> None:
+        """Let copies of some rows join; none may have left."""
+        joining = slice(self.end, self.end + len(row_J))
+        if self.writes:
+            map_state(Tensor.copy_, _at(self.state, joining), _at(self.state, row_J))
+        elif len(row_J):
+            self.state = map_state(lambda part: torch.cat([part, part[row_J]]), self.state)
+        self.end = joining.stop
+
+    def leave(self, first: int) -> None:
+        """Let the rows before ``first`` leave; the others keep their numbers."""
+        if not self.writes:
+            self.state = _at(self.state, slice(first - self.first, None))
+        self.first = first
+
+    def step(self, last_X: Tensor, tile: int) -> Iterator[tuple[int, Tensor]]:
+        """Step all rows on their last tokens, some at a time: the number of the first of them, and their logits."""
+        after = []
+        for start in range(self.first, self.end, tile):
+            rows = slice(start, min(start + tile, self.end))
+            if self.writes:
+                yield start, _step(self.policy, last_X[rows], self.state, rows)
+            else:
+                its = _at(self.state, slice(start - self.first, rows.stop - self.first))
+                logits_rV, its = checked_step(self.policy, last_X[rows], its)
+                after.append(its)
+                yield start, logits_rV
+        if after:
+            self.state = after[0] if len(after) == 1 else map_state(lambda *parts: torch.cat(parts), *after)
 
 
 def _at(state: State, rows: Tensor | slice) -> State:

@@ -150,7 +150,7 @@ class PolicyGradientAgent(AdversarialAgent):
 
         _, halves_P = backward(trained(self.policy), columns, self._objective, halves=True)
         snr = gradient_snr(*halves_P) if len(halves_P) == 2 else 0.0
-        return {"gradient_norm": self.update(self.g_optimizer), "gradient_snr": snr}
+        return {"gradient_norm": self.update(self.g_optimizer)[0], "gradient_snr": snr}
 
     def _objective(self, tokens_BT: Tensor, mask_BT: Tensor, advantage_BT: Tensor, *more: Tensor) -> dict[str, Sum]:
         """What a g-step minimises, for some texts; here the keys of their draws, seeds and episodes, come last."""

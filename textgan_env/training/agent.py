@@ -285,16 +285,20 @@ class PolicyAgent:
 
         weights = [weight for optimizer in optimizers for weight in optimizer.param_groups[0]["params"]]
         means, _ = backward(weights, columns, objective, minimise=minimise, dropout=dropout)
-        return means, [self.update(optimizer) for optimizer in optimizers]
+        return means, self.update(*optimizers)
 
-    def update(self, optimizer: Optimizer) -> float:
-        """One step along the gradient that is there; returns its norm before it was clipped."""
+    def update(self, *optimizers: Optimizer) -> list[float]:
+        """One step of each along the gradient that is there; returns the gradients' norms before they were clipped."""
         import torch
 
-        norm = float(torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], self.config.max_grad_norm))
-        require(math.isfinite(norm), f"the gradient of G is {norm}: try a smaller --learning-rate")
-        optimizer.step()
-        return norm
+        most, weights = self.config.max_grad_norm, [optimizer.param_groups[0]["params"] for optimizer in optimizers]
+        # All at once: a GPU is waited for.
+        norms: list[float] = torch.stack([torch.nn.utils.clip_grad_norm_(some, most) for some in weights]).tolist()
+        for norm in norms:
+            require(math.isfinite(norm), f"the gradient of G is {norm}: try a smaller --learning-rate")
+        for optimizer in optimizers:
+            optimizer.step()
+        return norms
 
 
 class LikelihoodAgent(PolicyAgent):

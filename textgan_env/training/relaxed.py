@@ -108,7 +108,7 @@ class RelaxedAgent(PolicyGradientAgent):
         objective = partial(self._along, fake.inverse_temperature)
         _, halves_P = backward(trained(self.policy), columns, objective, halves=True)
         snr = gradient_snr(*halves_P) if len(halves_P) == 2 else 0.0
-        return {"gradient_norm": self.update(self.g_optimizer), "gradient_snr": snr}
+        return {"gradient_norm": self.update(self.g_optimizer)[0], "gradient_snr": snr}
 
     def _along(
         self, inverse_temperature: float, tokens_BT: Tensor, mask_BT: Tensor, noise_BTV: Tensor, slope_BTV: Tensor

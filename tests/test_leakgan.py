@@ -303,11 +303,11 @@ def test_pre_training_ends_with_the_average_of_its_weights() -> None:
     seen = []
 
     def keep(agent: LeakGAN = agent, step: Any = agent.update) -> Any:
-        def learning(optimizer: torch.optim.Optimizer) -> float:
-            norm: float = step(optimizer)
-            if optimizer is agent.mle_optimizer:
+        def learning(*optimizers: torch.optim.Optimizer) -> list[float]:
+            norms: list[float] = step(*optimizers)
+            if agent.mle_optimizer in optimizers:
                 seen.append(agent.policy.worker.output.detach().clone())
-            return norm
+            return norms
 
         return learning
 

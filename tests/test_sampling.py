@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from conftest import assert_refused, global_rng_state
+from textgan_env.ops import exponentials
 from textgan_env.ops.exponentials import proportional_exp_, shifted_exp_
 from textgan_env.ops.sampling import (
     Stream,
@@ -334,7 +335,11 @@ def test_evaluating_gives_every_part_its_own_mode_back() -> None:
 
 
 @pytest.mark.parametrize("vocab_size", [3, 97, 5000])
-def test_exponentials_of_a_row_do_not_depend_on_the_rows_beside_it(vocab_size: int) -> None:
+@pytest.mark.parametrize("by_exp2", [False, True])
+def test_exponentials_of_a_row_do_not_depend_on_the_rows_beside_it(
+    vocab_size: int, by_exp2: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exponentials, "_exp2_is_faster", lambda: by_exp2)
     logits_RV = 5 * torch.randn(45, vocab_size, generator=derived_generator(5))
     logits_RV[3] += 200  # beyond what exp can hold
     logits_RV[17] -= 200  # all would be 0

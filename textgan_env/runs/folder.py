@@ -20,6 +20,7 @@ from textgan_env.runs.snapshot import library_versions
 from textgan_env.runs.trained import find_run
 from textgan_env.utils.errors import InputError, require
 from textgan_env.utils.files import append_safely, locked, write_safely
+from textgan_env.utils.machine import processor_name
 from textgan_env.utils.reading import (
     MOST_JSON,
     MOST_LOG,
@@ -349,7 +350,7 @@ def machine(device: str | torch.device = "cpu") -> dict[str, Any]:
     name = str(device)
     if device.type == "cuda" and torch.cuda.is_available():
         name += f" ({torch.cuda.get_device_name(device)})"
-    computer = {"system": platform.platform(), "cpu": _cpu_name(), "cores": os.cpu_count()}
+    computer = {"system": platform.platform(), "cpu": processor_name(), "cores": os.cpu_count()}
     return {**computer, "threads": torch.get_num_threads(), "device": name}
 
 
@@ -385,16 +386,6 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def _cpu_name() -> str:
-    """What the processor is called."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # not Linux
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"
 
 
 def _json_text(document: Mapping[str, Any]) -> str:

@@ -21,6 +21,9 @@ _MULTIPLIER_0, _MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
 _INCREMENT_0, _INCREMENT_1 = 0x9E3779B9, 0xBB67AE85
 _MASK_32 = 0xFFFFFFFF
 _ROUNDS = 10
+# Up to so many probabilities are summed up at once on a GPU: by its bandwidth and the time that a kernel takes to start
+# that is faster than two levels. Never measured.
+_AT_ONCE = 2**22
 
 
 class Stream(IntEnum):
@@ -160,10 +163,6 @@ def _drawn(logits_BV: Tensor, uniform: Tensor, overwrite: bool, furthest: float)
     uniform_BN = uniform if uniform.dim() == 2 else uniform[:, None]
     tokens_BN, total_B1 = (_from_all if at_once else _from_blocks)(weights_BV, uniform_BN)
     return tokens_BN, weights_BV, total_B1
-
-
-# On a GPU so many probabilities are summed up in less time than the kernels take to start that save it.
-_AT_ONCE = 2**22
 
 
 def _from_all(weights_BV: Tensor, uniform_BN: Tensor) -> tuple[Tensor, Tensor]:

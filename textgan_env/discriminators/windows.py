@@ -118,7 +118,7 @@ class BestMatch(torch.autograd.Function):
         # Each is a piece of the row of all embeddings; those at the end reach beyond it.
         starts = min(length, longest + 1)
         row_BX = functional.pad(embedded_BTE.flatten(1), (0, (starts - 1 - length) * embed_size + widest))
-        windows_PBX = row_BX.unfold(1, widest, embed_size)[:, :starts].transpose(0, 1).contiguous()
+        windows_PBX = row_BX.unfold(1, widest, embed_size).transpose(0, 1).contiguous()
         found = []
         for kernel in kernels:
             starts = min(length - kernel.shape[1] // embed_size + 1, len(windows_PBX))

@@ -67,7 +67,7 @@ def shifted_exp_(logits_RV: Tensor, *, furthest: float = math.inf) -> Tensor:
 
 
 def _exp_(values: Tensor) -> Tensor:
-    """Exp in place."""
+    """The exponentials of numbers, in their place."""
     return values.mul_(_LOG2_E).exp2_() if _exp2_is_faster() else values.exp_()
 
 

@@ -338,11 +338,8 @@ def _generate_side_by_side(
         for start, logits_rV in rows.step(tokens_XS[:, position], tile):
             written = slice(max(0, start - batch), start + len(logits_rV) - batch)
             if written.start < written.stop:
-                logits_wV, uniform_w = (
-                    logits_rV[batch + written.start - start :],
-                    uniform_RP[written, position % at_once],
-                )
-                _draw(writing, written, position, logits_wV, uniform_w, furthest=math.inf)
+                uniform_w = uniform_RP[written, position % at_once]
+                _draw(writing, written, position, logits_rV[-len(uniform_w) :], uniform_w, furthest=math.inf)
     texts.tokens_RT.copy_(tokens_XS[batch:, 1:])
     if end_token is not None:
         ends_RT = (texts.tokens_RT == end_token) & (columns_T >= texts.prefix_R[:, None])
@@ -369,10 +366,12 @@ class _SideBySide:
 
     def join(self, row_J: Tensor) -> None:
         """Let copies of some rows join; none may have left."""
+        if not len(row_J):
+            return
         joining = slice(self.end, self.end + len(row_J))
         if self.writes:
             map_state(Tensor.copy_, _at(self.state, joining), _at(self.state, row_J))
-        elif len(row_J):
+        else:
             self.state = map_state(lambda part: torch.cat([part, part[row_J]]), self.state)
         self.end = joining.stop
 

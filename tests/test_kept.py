@@ -91,6 +91,7 @@ def test_whatever_it_follows_from_makes_it_another(
         lambda: weights(corpus("the cat the dog", "a dog my cat")),
         lambda: monkeypatch.setattr(kept, "_code", lambda: "other code") or weights(ToyTask(size=40)),
         lambda: monkeypatch.setattr(torch, "__version__", "9.9") or weights(ToyTask(size=40)),
+        lambda: monkeypatch.setattr(kept, "processor_name", lambda: "another") or weights(ToyTask(size=40)),
     ]
     for number, other in enumerate(others, start=2):
         other()

@@ -16,6 +16,7 @@ from torch import Tensor
 from textgan_env.ops.checksums import checksum
 from textgan_env.text.fetch import cache_dir, keep_file
 from textgan_env.utils.errors import InputError, require
+from textgan_env.utils.machine import processor_name
 from textgan_env.utils.reading import read_limited
 
 _LOGGER = logging.getLogger(__name__)
@@ -38,7 +39,8 @@ def fill_once(tensors: Mapping[str, Tensor], what: str, follows_from: str, fill:
         follows_from: All that makes the values what they are, but for our code, torch and the processor.
         fill: Puts the values into them, in place.
     """
-    about = f"{follows_from}\n{_code()} {torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
+    processor = f"{torch.backends.cpu.get_cpu_capability()} {processor_name()}"
+    about = f"{follows_from}\n{_code()} {torch.__version__} {processor}"
     key = hashlib.sha256(about.encode()).hexdigest()
     path = cache_dir() / "fitted" / f"{key[:32]}.safetensors"
     if _read(tensors, path, key):

@@ -102,9 +102,9 @@ def drawn_from_blocks(device: str) -> Any:
         return written(device)
 
 
-def completed(device: str, **options: Any) -> Any:
+def completed(device: str, make: Callable[[], Any] | None = None, **options: Any) -> Any:
     """Completions of some prefixes: an early end, texts of which nothing is wanted, whole new texts."""
-    writer = policy(device)
+    writer = make().to(device) if make else policy(device)
     tokens_BT = TOKENS_BT.repeat(5, 1)
     wanted_BT = torch.rand(tokens_BT.shape, generator=derived_generator(0, "wanted")) < 0.5
     wanted_BT[3] = False
@@ -171,6 +171,8 @@ def paths() -> dict[str, Path_]:
         "complete": completed,
         "complete, end token": lambda device: completed(device, end_token=END),
         "complete, small tiles": lambda device: completed(device, tile=32),
+        "complete, transformer": lambda device: completed(device, transformer),
+        "complete, transformer, small tiles": lambda device: completed(device, transformer, tile=32),
         "evaluate": lambda device: evaluate(policy(device), TASK, samples=40, bleu_samples=20).values,
         "discriminator, conv": judged("conv"),
         "discriminator, pair": judged("pair"),

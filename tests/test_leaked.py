@@ -13,6 +13,7 @@ from textgan_env.discriminators.growing import SlidingMatches
 from textgan_env.envs import TextGANVectorEnv
 from textgan_env.ops.sampling import derived_generator
 from textgan_env.policies import Decoding, LeakedPolicy, make_policy
+from textgan_env.policies.base import where_rows
 from textgan_env.rewards import Keys, complete, generate
 from textgan_env.runs.checkpoints import load_checkpoint
 from textgan_env.runs.snapshot import take_snapshot
@@ -111,11 +112,7 @@ def test_the_way_of_a_gpu_finds_the_same_matches_in_rows_of_any_length() -> None
             )
             torch.testing.assert_close(judge._through_highway(best_BF), scratch_BF, atol=1e-5, rtol=0)
             waiting_B = began_B > step
-            begun = {**DiscriminatorModule.begin_features(judge, 4), **matches.begin(4)}
-            state = {
-                name: torch.where(waiting_B.view(-1, *[1] * (part.dim() - 1)), begun[name], part)
-                for name, part in state.items()
-            }
+            state = where_rows(waiting_B, {**DiscriminatorModule.begin_features(judge, 4), **matches.begin(4)}, state)
 
 
 def test_only_padding_may_follow_a_whole_text() -> None:

@@ -130,10 +130,7 @@ class SlidingMatches:
     one place and adding one product. A window that a filter of width w has read w tokens of moves on unchanged.
 
     Args:
-        embedding: Float (V + 1, E); PAD's is the last.
-        kernels: Float (f, width * E) for each width.
-        widths: Tokens that the filters see.
-        max_length: T.
+        embedding, kernels, widths, max_length: As of `GrowingMatches`.
     """
 
     def __init__(self, embedding: Tensor, kernels: Sequence[Tensor], widths: Sequence[int], max_length: int) -> None:
